@@ -13,3 +13,5 @@
 >>> all(jax.tree.leaves(jax.tree.map(jnp.allclose, by_hand, by_autodiff)))
 True
 """
+
+__version__ = "0.1.0"

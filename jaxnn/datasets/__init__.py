@@ -25,7 +25,7 @@ def load(name: str, data_dir: str | Path | None = None, source_dir: str | Path |
     Raises DatasetError, in one line, when there is no such data set, no way to get it, or when it is damaged.
 
     >>> load("digits").train.images.shape
-    (1442, 8, 8)
+    (1438, 8, 8)
     """
     if name not in NAMES:
         raise DatasetError(f"dataset: got {name!r}, expected one of {', '.join(NAMES)}")
