@@ -57,7 +57,7 @@ def epoch(step: Callable, batch_size: int) -> Callable:
     (Array(1.5, dtype=float32...), Array(1.75, dtype=float32))
     """
 
-    def pass_over(state: State, key, *data):
+    def pass_over(state, key, *data):
         N = len(data[0])
         order = jax.random.permutation(key, N)[: N - N % batch_size].reshape(-1, batch_size)
         state, J = jax.lax.scan(
