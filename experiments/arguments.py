@@ -33,7 +33,8 @@ def run(main: Callable[[argparse.Namespace], int], parser: Parser) -> NoReturn:
     """Run a program: errors that its user can do something about end in one line and status 2."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # a terminal without Ŷ and × still gets the rest
+            # A terminal without Ŷ and × still gets the rest, and a pipe gets each line at once.
+            stream.reconfigure(errors="replace", line_buffering=True)
     arguments = parser.parse_args()
 
     from jaxnn.datasets import DatasetError
@@ -44,6 +45,9 @@ def run(main: Callable[[argparse.Namespace], int], parser: Parser) -> NoReturn:
     except (UserError, DatasetError, RunError) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+    except BrokenPipeError:  # whoever read the output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)

@@ -39,17 +39,25 @@ def create(folder: Path, settings: dict) -> None:
 
 
 def append_metrics(folder: Path, metrics: dict) -> None:
-    """Add one epoch's metrics."""
-    with (folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
-        file.write(json.dumps(metrics) + "\n")
+    """Add one epoch's metrics. Raises RunError if they cannot be written."""
+    path = folder / "metrics.jsonl"
+    try:
+        with path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(metrics) + "\n")
+    except OSError as error:
+        raise RunError(f"{path}: cannot be written ({error.strerror})") from error
 
 
 def save_params(folder: Path, params: list[Dense]) -> None:
-    """Write the parameters, under the lecture's names."""
+    """Write the parameters, under the lecture's names. Raises RunError if they cannot be written."""
     arrays = {}
     for l, (W, b) in enumerate(params, start=1):
         arrays |= {f"W[{l}]": np.asarray(W), f"b[{l}]": np.asarray(b)}
-    save_file(arrays, folder / "params.safetensors")
+    path = folder / "params.safetensors"
+    try:
+        save_file(arrays, path)
+    except (OSError, SafetensorError) as error:
+        raise RunError(f"{path}: cannot be written ({error})") from error
 
 
 def load_settings(folder: Path) -> dict:
@@ -75,21 +83,24 @@ def load_settings(folder: Path) -> dict:
 
 
 def load_metrics(folder: Path) -> list[dict]:
-    """The metrics of each epoch, one at least."""
+    """The metrics of each epoch, one at least, each with its test_accuracy. Raises RunError otherwise."""
     path = folder / "metrics.jsonl"
     try:
         metrics = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
     except (OSError, ValueError) as error:
         raise RunError(f"{path}: cannot be read ({error})") from error
-    if not metrics:
-        raise RunError(f"{path}: got no epoch, expected one at least")
+    if not metrics or not all(
+        isinstance(m, dict) and isinstance(m.get("test_accuracy"), float) for m in metrics
+    ):
+        raise RunError(f"{path}: expected a line for each epoch, one at least, with its test_accuracy")
     return metrics
 
 
 def load_params(folder: Path, n: Sequence[int]) -> list[Dense]:
     """The parameters of the network n[0]-n[1]-...-n[L].
 
-    Raises RunError unless the file holds exactly its W[l] (n[l], n[l-1]) and b[l] (n[l], 1).
+    Raises RunError unless the file holds exactly its W[l] (n[l], n[l-1]) and b[l] (n[l], 1), finite
+    and in float32.
     """
     path = folder / "params.safetensors"
     expected = {}
@@ -102,4 +113,7 @@ def load_params(folder: Path, n: Sequence[int]) -> list[Dense]:
     got = {name: array.shape for name, array in arrays.items()}
     if got != expected:
         raise RunError(f"{path}: got {got}, expected {expected}")
+    for name, array in arrays.items():
+        if array.dtype != np.float32 or not np.isfinite(array).all():
+            raise RunError(f"{path}: {name}: got {array.dtype}, finite or not, expected finite float32")
     return [Dense(jnp.asarray(arrays[f"W[{l}]"]), jnp.asarray(arrays[f"b[{l}]"])) for l in range(1, len(n))]

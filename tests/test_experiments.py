@@ -149,7 +149,9 @@ DAMAGE = {
         "cannot be read",
     ),
     "metrics": (lambda folder: (folder / "metrics.jsonl").write_text("x\n"), "cannot be read"),
-    "no metrics": (lambda folder: (folder / "metrics.jsonl").write_text(""), "no epoch"),
+    "no metrics": (lambda folder: (folder / "metrics.jsonl").write_text(""), "one at least"),
+    "other metrics": (lambda folder: (folder / "metrics.jsonl").write_text("{}\n"), "its test_accuracy"),
+    "a number": (lambda folder: (folder / "metrics.jsonl").write_text("1\n"), "its test_accuracy"),
 }
 
 

@@ -29,14 +29,14 @@ FILES = {
     "test_images": ("t10k-images-idx3-ubyte.gz", (10000, 28, 28)),
     "test_labels": ("t10k-labels-idx1-ubyte.gz", (10000,)),
 }
-PATIENCE = 4.0  # seconds without an answer until the network counts as missing
+PATIENCE = 2.0  # seconds without an answer until the network counts as missing
 
 
 def load(name: str, data_dir: str | Path | None, source_dir: str | Path | None) -> Dataset:
     """The data set from the cache in `data_dir`, after preparing it there if need be."""
     data_dir = Path(data_dir) if data_dir else _cache_dir()
     folder = data_dir / name
-    if not folder.exists():
+    if not os.path.exists(folder):
         source_dir = source_dir or os.environ.get("JAXNN_SOURCE_DIR")
         arrays = prepare(name, Path(source_dir) / name if source_dir else None, data_dir)
         _save(arrays, folder)
@@ -102,7 +102,7 @@ def _cache_dir() -> Path:
 
 
 def _read(path: Path, size: int) -> bytes:
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise DatasetError(f"{path}: no such file; expected the original one, of {size:,} bytes")
     try:
         with path.open("rb") as file:
