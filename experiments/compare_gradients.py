@@ -23,6 +23,14 @@ def main(arguments: argparse.Namespace) -> int:
     device = use_device(arguments.device)
 
     import jax
+
+    with jax.enable_x64(True):
+        return compare(arguments, device)
+
+
+def compare(arguments: argparse.Namespace, device) -> int:
+    """Compare, where jax has float64."""
+    import jax
     import jax.numpy as jnp
     import numpy as np
 
@@ -30,8 +38,6 @@ def main(arguments: argparse.Namespace) -> int:
     from jaxnn.encoding import flatten, one_hot
     from jaxnn.layers import mlp
     from jaxnn.objective import cost, value_and_grad
-
-    jax.config.update("jax_enable_x64", True)
 
     data = datasets.load(arguments.dataset, arguments.data_dir, arguments.source_dir)
     images, labels = (jnp.asarray(array[: arguments.examples]) for array in data.train)

@@ -12,7 +12,7 @@ def flatten(images: UInt8[Array, "N *size"], white: int) -> Float[Array, "N n_x"
     >>> flatten(jnp.array([[[0, 8], [16, 4]]], jnp.uint8), white=16)
     Array([[0.  , 0.5 , 1.  , 0.25]], dtype=float32)
     """
-    return images.reshape(len(images), -1) / jnp.float32(white)
+    return images.reshape(len(images), -1).astype(jnp.float32) / white
 
 
 def one_hot(labels: Integer[Array, "N"], classes: int) -> Float[Array, "N {classes}"]:

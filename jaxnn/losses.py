@@ -63,7 +63,7 @@ def _cross_entropy(Z: Float[Array, "N n"], Y: Float[Array, "N n"]) -> Float[Arra
 
 def _cross_entropy_backward(Z, Y):
     # dZ = 1/N (Ŷ ΣY − Y), written as Ŷ ⊙ (ΣY − Y) − Y ⊙ (1 − Ŷ), Ŷ = e/Σe: nothing cancels if Y is one-hot
-    top = jnp.argmax(Z, axis=-1, keepdims=True) == jnp.arange(Z.shape[-1])
+    top = jnp.argmax(Z, axis=-1, keepdims=True) == jnp.arange(Z.shape[-1])[None]
     m = jnp.max(Z, axis=-1, keepdims=True)
     # e = e^(Z − m), with the rounding of Z − m put back
     d = Z - m

@@ -75,12 +75,15 @@ def load_settings(folder: Path) -> dict:
 
 
 def load_metrics(folder: Path) -> list[dict]:
-    """The metrics of each epoch."""
+    """The metrics of each epoch, one at least."""
     path = folder / "metrics.jsonl"
     try:
-        return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+        metrics = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
     except (OSError, ValueError) as error:
         raise RunError(f"{path}: cannot be read ({error})") from error
+    if not metrics:
+        raise RunError(f"{path}: got no epoch, expected one at least")
+    return metrics
 
 
 def load_params(folder: Path, n: Sequence[int]) -> list[Dense]:

@@ -71,8 +71,30 @@ def prepare(name: str, source: Path | None, data_dir: Path) -> dict[str, np.ndar
         sha256 = hashlib.sha256(content).hexdigest()
         if sha256 != info.checksum:
             raise DatasetError(f"{where}: got sha256 {sha256}, expected {info.checksum}")
-        arrays[key] = _parse(where, content, shape)
+        arrays[key] = parse(where, content, shape)
     return arrays
+
+
+def parse(where: str, content: bytes, shape: tuple[int, ...]) -> np.ndarray:
+    """The array in a gzipped IDX file, which must be of that shape; `where` names the file.
+
+    IDX: two zero bytes, 8 for unsigned bytes, the number of dimensions, each size as big-endian int32, and
+    the values. No more is unpacked than the shape allows. Raises DatasetError.
+    """
+    header = bytes((0, 0, 8, len(shape))) + np.array(shape, ">i4").tobytes()
+    size = int(np.prod(shape))
+    try:
+        with gzip.open(io.BytesIO(content)) as file:
+            found = file.read(len(header))
+            values = file.read(size + 1)
+    except (OSError, EOFError, zlib.error) as error:
+        raise DatasetError(f"{where}: not a gzip file ({error})") from error
+    if found != header:
+        raise DatasetError(f"{where}: got IDX header {found.hex()}, expected {header.hex()}")
+    if len(values) != size:
+        raise DatasetError(f"{where}: got other than the {size:,} values of its header")
+    array = np.frombuffer(values, np.uint8).reshape(shape)
+    return array.astype(np.int32) if array.ndim == 1 else array
 
 
 def _cache_dir() -> Path:
@@ -120,24 +142,6 @@ def _download(url: str, size: int, name: str, data_dir: Path) -> bytes:
             "that has it"
         ) from error
     return bytes(content)
-
-
-def _parse(where: str, content: bytes, shape: tuple[int, ...]) -> np.ndarray:
-    # IDX: two zero bytes, 8 for unsigned bytes, the number of dimensions, each size as big-endian int32
-    header = bytes((0, 0, 8, len(shape))) + np.array(shape, ">i4").tobytes()
-    size = int(np.prod(shape))
-    try:
-        with gzip.open(io.BytesIO(content)) as file:
-            found = file.read(len(header))
-            values = file.read(size + 1)
-    except (OSError, EOFError, zlib.error) as error:
-        raise DatasetError(f"{where}: not a gzip file ({error})") from error
-    if found != header:
-        raise DatasetError(f"{where}: got IDX header {found.hex()}, expected {header.hex()}")
-    if len(values) != size:
-        raise DatasetError(f"{where}: got other than the {size:,} values of its header")
-    array = np.frombuffer(values, np.uint8).reshape(shape)
-    return array.astype(np.int32) if array.ndim == 1 else array
 
 
 def _save(arrays: dict[str, np.ndarray], folder: Path) -> None:
