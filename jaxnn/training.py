@@ -46,6 +46,28 @@ def step(gradient: Callable, optimizer: optax.GradientTransformation) -> Callabl
     return descend
 
 
+def scaled(optimizer: optax.GradientTransformation, factors) -> optax.GradientTransformation:
+    """An optimizer made with the learning rate 1, whose updates are multiplied by the factors.
+
+    `factors` has the structure of params: the learning rate of each array, or of each of its entries. They
+    are part of the optimizer's state: in the family of the states that `start` makes, each member has its
+    own, whichever factors the step's optimizer was made with.
+
+    >>> import jax, optax
+    >>> optimizer = scaled(optax.sgd(1.0), 0.25)
+    >>> state, J = step(jax.value_and_grad(lambda w: w**2), optimizer)(start(3.0, optimizer))
+    >>> state.params  # w := 3 − 0.25 · 6
+    Array(1.5, dtype=float32...)
+    """
+
+    def update(updates, state, params=None):
+        opt_state, factors = state
+        updates, opt_state = optimizer.update(updates, opt_state, params)
+        return jax.tree.map(jnp.multiply, updates, factors), (opt_state, factors)
+
+    return optax.GradientTransformation(lambda params: (optimizer.init(params), factors), update)
+
+
 FETCHED = 4096  # examples that are brought together at once: few enough to stay in the cache
 
 
