@@ -4,7 +4,7 @@ import numpy as np
 import optax
 import pytest
 
-from jaxnn.activations import gelu, sigmoid
+from jaxnn.activations import sigmoid
 from jaxnn.encoding import one_hot
 from jaxnn.families import member, narrow, put, split_over, stack, together, widen
 from jaxnn.layers import mlp
@@ -34,7 +34,7 @@ def close(a, b):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12), a, b)
 
 
-@pytest.mark.parametrize("optimizer", [optax.sgd, optax.adam, optax.adamw, optax.rmsprop])
+@pytest.mark.parametrize("optimizer", [optax.sgd, optax.adamw])
 def test_a_family_trains_each_as_if_alone(optimizer):
     net, key = mlp(3, 7, 4, g=sigmoid), jax.random.key(9)
     rates = [0.1, 0.02, 0.3]
@@ -54,8 +54,8 @@ def test_a_family_trains_each_as_if_alone(optimizer):
     assert len(np.unique(J)) == len(rates)
 
 
-@pytest.mark.parametrize("g", [sigmoid, gelu])
-def test_a_narrow_network_inside_a_wide_one_trains_as_if_alone(g):
+def test_a_narrow_network_inside_a_wide_one_trains_as_if_alone():
+    g = sigmoid  # of which g(0) is not 0
     sizes, widest = [(3, 2, 5, 4), (3, 6, 1, 4), (3, 6, 5, 4)], (3, 6, 5, 4)
     key, rate = jax.random.key(9), 0.3
     states, alone = [], []

@@ -83,17 +83,27 @@ def test_rounds_and_devices_change_nothing(a_sweep, tmp_path, devices):
     [
         (["--memory", "1e-9"], "--memory: got 1e-09 GB on each device, expected at least"),
         (["--batch-size", "1439"], "--batch-size: got 1439, expected at most the 1438 training images"),
-        (["--seed", "4294967295", "--seeds", "2"], "--seeds: got seeds up to 4294967296, expected"),
-        (["--widths", "5", "5"], "--learning-rates, --scales, --widths: got a value twice"),
-        (["--scales", "0"], "argument --scales: got '0', expected a finite number above 0"),
     ],
 )
-def test_bad_arguments_end_in_one_line(args, message, tmp_path):
+def test_what_cannot_be_trained_ends_in_one_line(args, message, tmp_path):
     done = run("sweep", *args, "--out", str(tmp_path / "new"))
     assert done.returncode == 2
     assert done.stderr.startswith(f"error: {message}")
     assert done.stderr.count("\n") == 1
     assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["--scales", "0"], "argument --scales: got '0', expected a finite number above 0"),
+        (["--widths", "5", "0"], "argument --widths: got '0', expected a whole number of at least 1"),
+    ],
+)
+def test_a_bad_argument_ends_in_one_line(args, message, capsys):
+    with pytest.raises(SystemExit, match=r"^2$"):
+        sweep.parser().parse_args(args)
+    assert capsys.readouterr().err.startswith(f"error: {message}")
 
 
 def test_what_is_not_a_number_is_null():
