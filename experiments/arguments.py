@@ -150,4 +150,16 @@ def use_device(name: str):
         platforms = ", ".join(sorted({device.platform for device in there}))
         raise UserError(f"--device: got {name}, expected one that is there: {platforms}") from error
     jax.config.update("jax_default_device", device)
+    keep_programs()
     return device
+
+
+def keep_programs() -> None:
+    """Keep what is compiled, for the next run to start at once, unless the user has said where or not."""
+    import jax
+
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        jax.config.update("jax_compilation_cache_dir", str(cache / "jaxnn" / "programs"))
+    if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)  # else only slow ones are kept
