@@ -5,6 +5,7 @@ from statistics import median
 
 from matplotlib import colormaps
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, MaxNLocator
 
 
 def learning_curves(metrics: list[dict], title: str, path: Path) -> None:
@@ -16,13 +17,17 @@ def learning_curves(metrics: list[dict], title: str, path: Path) -> None:
     left.plot(epochs, [m["loss"] for m in metrics], ".-", label="training, mean over the epoch")
     left.plot(epochs, [m["test_loss"] for m in metrics], ".-", label="test")
     left.set_yscale("log")
+    left.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    left.yaxis.set_major_formatter("{x:g}")
+    left.yaxis.set_minor_formatter("")
     left.set_ylabel("cost J")
     left.legend()
     right.plot(epochs, [100 * m["test_accuracy"] for m in metrics], ".-", color="C1")
     right.set_ylabel("test accuracy (%)")
     for axes in (left, right):
         axes.set_xlabel("epoch")
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.set_xlim(0.5, len(epochs) + 0.5)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.3)
     figure.savefig(path, dpi=150)
 
