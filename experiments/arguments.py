@@ -1,0 +1,149 @@
+"""What the programs share at their border: arguments, their checks, the device, one-line errors.
+
+Nothing here imports jax before the arguments are known to be good.
+"""
+
+import argparse
+import io
+import math
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import NoReturn
+
+ACTIVATIONS = ("sigmoid", "tanh", "relu", "leaky_relu", "softplus", "silu", "gelu", "identity")
+LOSSES = ("binary_cross_entropy", "cross_entropy", "squared_error")
+DATASETS = ("digits", "mnist", "fashion_mnist", "kmnist")
+
+
+class UserError(Exception):
+    """What went wrong, in one line for the person who can change it."""
+
+
+class Parser(argparse.ArgumentParser):
+    """Answers a bad argument with one line and exit status 2."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print the line and leave."""
+        self.exit(2, f"error: {message}; --help lists what there is\n")
+
+
+def run(main: Callable[[argparse.Namespace], int], parser: Parser) -> NoReturn:
+    """Run a program: errors that its user can do something about end in one line and status 2."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal without Ŷ and × still gets the rest
+    arguments = parser.parse_args()
+
+    from jaxnn.datasets import DatasetError
+    from jaxnn.runs import RunError
+
+    try:
+        sys.exit(main(arguments))
+    except (UserError, DatasetError, RunError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
+
+
+def whole(low: int, high: int | None = None) -> Callable[[str], int]:
+    """The type of a whole number from low to high."""
+    expected = f"a whole number of at least {low}" if high is None else f"a whole number in {low}..{high}"
+
+    def parse(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = low - 1
+        if value < low or (high is not None and value > high):
+            raise argparse.ArgumentTypeError(f"got {text!r}, expected {expected}")
+        return value
+
+    return parse
+
+
+def rate(text: str) -> float:
+    """The type of a finite number above 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not (math.isfinite(value) and value > 0):
+        raise argparse.ArgumentTypeError(f"got {text!r}, expected a finite number above 0")
+    return value
+
+
+def add_network(parser: Parser) -> None:
+    """Add --dataset, --hidden, --activation, --loss and --seed."""
+    parser.add_argument("--dataset", choices=DATASETS, default="digits", help="default: %(default)s")
+    parser.add_argument(
+        "--hidden",
+        type=whole(1),
+        nargs="+",
+        default=[17],
+        metavar="n",
+        help="neurons of each hidden layer; default: 17",
+    )
+    parser.add_argument(
+        "--activation",
+        choices=ACTIVATIONS,
+        default="sigmoid",
+        help="of the hidden layers; default: %(default)s",
+    )
+    parser.add_argument(
+        "--loss",
+        choices=LOSSES,
+        default="binary_cross_entropy",
+        help="brings its output activation along; default: %(default)s",
+    )
+    parser.add_argument(
+        "--seed", type=whole(0, 2**32 - 1), default=0, help="of weights and shuffling; default: %(default)s"
+    )
+
+
+def add_surroundings(parser: Parser) -> None:
+    """Add --device, --data-dir and --source-dir."""
+    parser.add_argument(
+        "--device",
+        choices=("auto", "cpu", "gpu", "tpu"),
+        default="auto",
+        help="default: %(default)s, the best there is",
+    )
+    parser.add_argument(
+        "--data-dir",
+        type=Path,
+        metavar="DIR",
+        help="where prepared data sets are kept; default: ~/.cache/jaxnn",
+    )
+    parser.add_argument(
+        "--source-dir",
+        type=Path,
+        metavar="DIR",
+        help="prepare data sets from the original files in DIR/mnist/ and so on, without the network; "
+        "default: JAXNN_SOURCE_DIR, if set",
+    )
+
+
+def use_device(name: str):
+    """The jax device of that name; all that follows runs on it."""
+    # Left alone, JAX takes 75 % of a GPU's memory at once, far more than these networks need.
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+    import jax
+
+    try:
+        there = jax.devices()
+    except (RuntimeError, AssertionError) as error:
+        asked = os.environ.get("JAX_PLATFORMS")
+        raise UserError(
+            f"JAX_PLATFORMS: got {asked!r}, expected platforms that are installed, or nothing"
+        ) from error
+    try:
+        device = there[0] if name == "auto" else jax.devices(name)[0]
+    except RuntimeError as error:
+        platforms = ", ".join(sorted({device.platform for device in there}))
+        raise UserError(f"--device: got {name}, expected one that is there: {platforms}") from error
+    jax.config.update("jax_default_device", device)
+    return device

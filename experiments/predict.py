@@ -1,0 +1,55 @@
+"""Read a run that `experiments.train --out RUN_DIR` wrote, and test its network again."""
+
+import argparse
+from pathlib import Path
+
+from experiments.arguments import Parser, add_surroundings, run, use_device
+
+
+def parser() -> Parser:
+    """The arguments of this program."""
+    p = Parser(prog="python -m experiments.predict", description=__doc__)
+    p.add_argument("run_dir", type=Path, metavar="RUN_DIR", help="the folder that --out named")
+    add_surroundings(p)
+    return p
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """Report the test accuracy and the confusion matrix."""
+    use_device(arguments.device)
+
+    import jax
+
+    from jaxnn import activations, datasets, runs
+    from jaxnn.encoding import flatten
+    from jaxnn.evaluation import accuracy, confusion_matrix, predict
+    from jaxnn.layers import mlp
+
+    settings = runs.load_settings(arguments.run_dir)
+    params = runs.load_params(arguments.run_dir, settings["n"])
+    reported = runs.load_metrics(arguments.run_dir)[-1]["test_accuracy"]
+    data = datasets.load(settings["dataset"], arguments.data_dir, arguments.source_dir)
+    net = mlp(*settings["n"], g=getattr(activations, settings["activation"]))
+
+    @jax.jit
+    def evaluate(params, images, labels):
+        confusion = confusion_matrix(labels, predict(net, params, flatten(images, data.white)), data.classes)
+        return accuracy(confusion), confusion
+
+    measured, confusion = evaluate(params, *data.test)
+    print(f"run       {arguments.run_dir}: {data.name}, {'-'.join(map(str, settings['n']))}")
+    print(f"accuracy  {100 * measured:.2f} % of {len(data.test.images)} test images")
+    if float(measured) == reported:
+        print("          as training reported")
+    else:
+        print(f"          training reported {100 * reported:.2f} %")
+    print("\nConfusion matrix: a row for each true class, a column for each predicted one\n")
+    width = len(str(confusion.max())) + 2
+    print("     " + "".join(f"{k:{width}}" for k in range(data.classes)))
+    for k, row in enumerate(confusion):
+        print(f"{k:3}  " + "".join(f"{count:{width}}" for count in row))
+    return 0
+
+
+if __name__ == "__main__":
+    run(main, parser())

@@ -1,0 +1,161 @@
+"""MNIST and its drop-in replacements, from their original IDX files.
+
+tensorflow-datasets knows the addresses, the sizes and the sha256 of the files. Its own preparation of them
+needs TensorFlow; the files are 16 bytes of header before the pixels, and are read here.
+"""
+
+import gzip
+import hashlib
+import http.client
+import io
+import os
+import queue
+import shutil
+import tempfile
+import threading
+import urllib.request
+import zlib
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from jaxnn.datasets.dataset import Dataset, DatasetError, Examples, validate
+
+NAMES = ("mnist", "fashion_mnist", "kmnist")
+FILES = {
+    "train_images": ("train-images-idx3-ubyte.gz", (60000, 28, 28)),
+    "train_labels": ("train-labels-idx1-ubyte.gz", (60000,)),
+    "test_images": ("t10k-images-idx3-ubyte.gz", (10000, 28, 28)),
+    "test_labels": ("t10k-labels-idx1-ubyte.gz", (10000,)),
+}
+PATIENCE = 4.0  # seconds without an answer until the network counts as missing
+
+
+def load(name: str, data_dir: str | Path | None, source_dir: str | Path | None) -> Dataset:
+    """The data set from the cache in `data_dir`, after preparing it there if need be."""
+    data_dir = Path(data_dir) if data_dir else _cache_dir()
+    folder = data_dir / name
+    if not folder.exists():
+        source_dir = source_dir or os.environ.get("JAXNN_SOURCE_DIR")
+        arrays = prepare(name, Path(source_dir) / name if source_dir else None, data_dir)
+        _save(arrays, folder)
+    try:
+        arrays = {key: np.load(folder / f"{key}.npy", allow_pickle=False) for key in FILES}
+        dataset = Dataset(
+            name,
+            Examples(arrays["train_images"], arrays["train_labels"]),
+            Examples(arrays["test_images"], arrays["test_labels"]),
+            classes=10,
+            white=255,
+        )
+        return validate(dataset, train=60000, test=10000, height=28, width=28)
+    except (OSError, EOFError, ValueError) as error:
+        raise DatasetError(
+            f"{folder}: damaged ({error}); delete this folder, and it is prepared again"
+        ) from error
+
+
+def prepare(name: str, source: Path | None, data_dir: Path) -> dict[str, np.ndarray]:
+    """The four arrays, from the files in the folder `source`, or from the network if it is None."""
+    import tensorflow_datasets as tfds
+
+    known = {info.filename: (url, info) for url, info in (tfds.builder_cls(name).url_infos or {}).items()}
+    arrays = {}
+    for key, (filename, shape) in FILES.items():
+        url, info = known[filename]
+        if source:
+            where, content = str(source / filename), _read(source / filename, info.size)
+        else:
+            where, content = url, _download(url, info.size, name, data_dir)
+        sha256 = hashlib.sha256(content).hexdigest()
+        if sha256 != info.checksum:
+            raise DatasetError(f"{where}: got sha256 {sha256}, expected {info.checksum}")
+        arrays[key] = parse(where, content, shape)
+    return arrays
+
+
+def parse(where: str, content: bytes, shape: tuple[int, ...]) -> np.ndarray:
+    """The array in a gzipped IDX file, which must be of that shape; `where` names the file.
+
+    IDX: two zero bytes, 8 for unsigned bytes, the number of dimensions, each size as big-endian int32, and
+    the values. No more is unpacked than the shape allows. Raises DatasetError.
+    """
+    header = bytes((0, 0, 8, len(shape))) + np.array(shape, ">i4").tobytes()
+    size = int(np.prod(shape))
+    try:
+        with gzip.open(io.BytesIO(content)) as file:
+            found = file.read(len(header))
+            values = file.read(size + 1)
+    except (OSError, EOFError, zlib.error) as error:
+        raise DatasetError(f"{where}: not a gzip file ({error})") from error
+    if found != header:
+        raise DatasetError(f"{where}: got IDX header {found.hex()}, expected {header.hex()}")
+    if len(values) != size:
+        raise DatasetError(f"{where}: got other than the {size:,} values of its header")
+    array = np.frombuffer(values, np.uint8).reshape(shape)
+    return array.astype(np.int32) if array.ndim == 1 else array
+
+
+def _cache_dir() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "jaxnn"
+
+
+def _read(path: Path, size: int) -> bytes:
+    if not path.is_file():
+        raise DatasetError(f"{path}: no such file; expected the original one, of {size:,} bytes")
+    try:
+        with path.open("rb") as file:
+            return file.read(size + 1)
+    except OSError as error:
+        raise DatasetError(f"{path}: cannot be read ({error.strerror})") from error
+
+
+def _download(url: str, size: int, name: str, data_dir: Path) -> bytes:
+    answer = queue.Queue()
+
+    def ask():  # in a thread of its own: nothing else bounds the time that a name look-up takes
+        try:
+            answer.put(urllib.request.urlopen(url, timeout=PATIENCE))
+        except Exception as error:
+            answer.put(error)
+
+    threading.Thread(target=ask, daemon=True).start()
+    content = bytearray()
+    try:
+        response = answer.get(timeout=PATIENCE)
+        if isinstance(response, Exception):
+            raise response
+        with (
+            response,
+            tqdm(desc=Path(url).name, total=size, unit="B", unit_scale=True, disable=None) as bar,
+        ):
+            while chunk := response.read1(size + 1 - len(content)):
+                content += chunk
+                bar.update(len(chunk))
+    except (queue.Empty, OSError, http.client.HTTPException) as error:
+        why = f"no answer in {PATIENCE:g} s" if isinstance(error, queue.Empty) else error
+        raise DatasetError(
+            f"{name}: cannot download {url} ({why}). Three ways out: connect to the network; put the "
+            f"four files {', '.join(filename for filename, _ in FILES.values())} into DIR/{name}/ and "
+            f"give --source-dir DIR (or JAXNN_SOURCE_DIR); or copy {data_dir / name} from a machine "
+            "that has it"
+        ) from error
+    return bytes(content)
+
+
+def _save(arrays: dict[str, np.ndarray], folder: Path) -> None:
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    except OSError as error:
+        raise DatasetError(f"{folder}: cannot be written ({error.strerror})") from error
+    try:
+        for key, array in arrays.items():
+            np.save(temporary / f"{key}.npy", array)
+        temporary.rename(folder)
+    except OSError as error:
+        if not folder.exists():  # else another process was first
+            raise DatasetError(f"{folder}: cannot be written ({error.strerror})") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)

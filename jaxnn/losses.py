@@ -1,0 +1,89 @@
+"""Losses, each with its hand-written backward right below it.
+
+A loss works on Z[L], the input of the output activation, which it names: Ŷ = activation(Z[L]). Cost and
+gradient then keep their digits where Ŷ is 0 or 1 in floating point. The mean over the N examples stands
+here, once: J = 1/N Σ ..., dZ[L] = dJ/dZ[L]. Every other backward is an exact vector-Jacobian product.
+
+In float32, for |Z| ≤ 50, labels of 0 and 1 and wherever the exact value and the exponentials are normal
+numbers, N dZ is within 2 ULP of the truth for binary cross-entropy and within 4 for softmax with
+cross-entropy over 10 classes (on CPU).
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from jaxnn.activations import Activation, identity, logistic, sigmoid
+
+
+class Loss(NamedTuple):
+    """A loss on Z[L]: `forward(Z, Y) -> J` and `backward(Z, Y) -> dZ`, Z and Y of shape (N, n_L).
+
+    `activation` is the output activation that belongs to it: Ŷ = activation.forward(Z). Y may be one-hot
+    or soft targets.
+
+    >>> import jax.numpy as jnp
+    >>> Z, Y = jnp.array([[0.0, 0.0]]), jnp.array([[0.0, 1.0]])
+    >>> binary_cross_entropy.forward(Z, Y)  # 2 log 2
+    Array(1.3862944, dtype=float32)
+    >>> binary_cross_entropy.backward(Z, Y)  # Ŷ − Y
+    Array([[ 0.5, -0.5]], dtype=float32)
+    """
+
+    activation: Activation
+    forward: Callable
+    backward: Callable
+
+
+def _binary_cross_entropy(Z: Float[Array, "N n"], Y: Float[Array, "N n"]) -> Float[Array, ""]:
+    # J = −1/N Σ [Y log Ŷ + (1 − Y) log(1 − Ŷ)], where −log Ŷ = log(1 + e⁻ᶻ), −log(1 − Ŷ) = log(1 + eᶻ)
+    return jnp.sum(Y * jnp.logaddexp(-Z, 0) + (1 - Y) * jnp.logaddexp(Z, 0)) / len(Z)
+
+
+def _binary_cross_entropy_backward(Z, Y):
+    # dZ = 1/N (Ŷ − Y), written as (1 − Y) σ(Z) − Y σ(−Z): Ŷ − Y cancels where Ŷ ≈ Y
+    return ((1 - Y) * logistic(Z) - Y * logistic(-Z)) / len(Z)
+
+
+def _softmax(Z):
+    return jax.nn.softmax(Z)  # A = eᶻ / Σ eᶻ
+
+
+def _softmax_backward(dA, Z, A):
+    return A * (dA - jnp.sum(dA * A, axis=-1, keepdims=True))  # dZ = A ⊙ (dA − Σ dA ⊙ A)
+
+
+def _cross_entropy(Z: Float[Array, "N n"], Y: Float[Array, "N n"]) -> Float[Array, ""]:
+    # J = −1/N Σ Y log Ŷ
+    return -jnp.sum(Y * jax.nn.log_softmax(Z)) / len(Z)
+
+
+def _cross_entropy_backward(Z, Y):
+    # dZ = 1/N (Ŷ ΣY − Y), written as Ŷ ⊙ (ΣY − Y) − Y ⊙ (1 − Ŷ), Ŷ = e/Σe: nothing cancels if Y is one-hot
+    top = jnp.argmax(Z, axis=-1, keepdims=True) == jnp.arange(Z.shape[-1])[None]
+    m = jnp.max(Z, axis=-1, keepdims=True)
+    # e = e^(Z − m), with the rounding of Z − m put back
+    d = Z - m
+    rounded = (jnp.round(Z) - jnp.round(m) - d) + ((Z - jnp.round(Z)) - (m - jnp.round(m)))
+    e = jnp.exp(d) + jnp.exp(d) * rounded
+    # Σe − e[k], where e[top] = 1
+    rest = jnp.sum(jnp.where(top, 0, e), axis=-1, keepdims=True)
+    others = jnp.where(top, rest, 1 + (rest - e))
+    Y_others = jnp.sum(Y, axis=-1, keepdims=True) - Y
+    return (e * Y_others - Y * others) / (1 + rest) / len(Z)
+
+
+def _squared_error(Z: Float[Array, "N n"], Y: Float[Array, "N n"]) -> Float[Array, ""]:
+    return jnp.sum(jnp.square(Z - Y)) / 2 / len(Z)  # J = 1/N Σ ½ (Ŷ − Y)²
+
+
+def _squared_error_backward(Z, Y):
+    return (Z - Y) / len(Z)  # dZ = 1/N (Ŷ − Y)
+
+
+binary_cross_entropy = Loss(sigmoid, _binary_cross_entropy, _binary_cross_entropy_backward)
+cross_entropy = Loss(Activation(_softmax, _softmax_backward), _cross_entropy, _cross_entropy_backward)
+squared_error = Loss(identity, _squared_error, _squared_error_backward)

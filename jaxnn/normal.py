@@ -1,0 +1,86 @@
+"""The standard normal distribution to the last digits, for gelu: Φ, φ and Φ(Z) + Z φ(Z)."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+# erfc(x) e^x² = P(x)/Q(x) for 0.46875 ≤ x ≤ 4: W. J. Cody, "Rational Chebyshev approximations for the
+# error function", Math. Comp. 23 (1969). All coefficients are positive: nothing cancels.
+_P = (
+    2.15311535474403846e-8,
+    5.64188496988670089e-1,
+    8.88314979438837594e0,
+    6.61191906371416295e1,
+    2.98635138197400131e2,
+    8.81952221241769090e2,
+    1.71204761263407058e3,
+    2.05107837782607147e3,
+    1.23033935479799725e3,
+)
+_Q = (
+    1.0,
+    1.57449261107098347e1,
+    1.17693950891312499e2,
+    5.37181101862009858e2,
+    1.62138957456669019e3,
+    3.29079923573345963e3,
+    4.36261909014324716e3,
+    3.43936767414372164e3,
+    1.23033935480374942e3,
+)
+
+
+def cdf(Z: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    """The standard normal distribution function Φ(Z).
+
+    >>> import jax.numpy as jnp
+    >>> print(cdf(jnp.array([0.0, 1.0])))
+    [0.5... 0.84134...]
+    """
+    return jax.scipy.special.erfc(-math.sqrt(0.5) * Z) / 2
+
+
+def pdf(Z: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    """The standard normal density times 2¹²: 2¹² φ(Z), which is normal wherever Z φ(Z) is.
+
+    The rounding of Z² alone would cost e^(−Z²/2) Z²/2 ULP. Z is split in H + (Z − H) with so few bits in
+    H that H² is exact, and the constant factor stands in the exponent for the same reason.
+
+    >>> import jax.numpy as jnp
+    >>> print(pdf(jnp.array(0.0)) / 2**12)
+    0.39894...
+    """
+    log = 12 * math.log(2) - math.log(2 * math.pi) / 2  # of 2¹² / √2π
+    coarse = round(log * 1024) / 1024
+    H = jnp.round(64 * Z) / 64
+    e = jnp.exp(coarse - H * H / 2)
+    return e + e * jnp.expm1((log - coarse) - (Z - H) * (Z + H) / 2)
+
+
+def _mills_ratio(x):
+    # M(x) = (1 − Φ(x)) / φ(x) for x ≥ 0.67
+    P = Q = 0.0
+    s = math.sqrt(0.5) * x
+    for p, q in zip(_P, _Q, strict=True):
+        P, Q = P * s + p / _Q[-1], Q * s + q / _Q[-1]  # scaled, for float16 not to overflow
+    M = 0.0
+    for k in range(14, 0, -1):  # Laplace's continued fraction
+        M = k / (x + M)
+    return jnp.where(x < 5.6, math.sqrt(math.pi / 2) * (P / Q), 1 / (x + M))
+
+
+def cdf_plus_Z_pdf(Z: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    """Φ(Z) + Z φ(Z), the derivative of Z Φ(Z), within 4 ULP of its larger term.
+
+    Left of −0.67 it is φ(Z) (Z + M(−Z)) with Mills' ratio M: there erfc has lost digits, and Φ is
+    flushed to zero before Z φ(Z) is.
+
+    >>> import jax.numpy as jnp
+    >>> print(cdf_plus_Z_pdf(jnp.array([-13.0, 0.0, 1.0])))
+    [-1.03373...e-36  5.00000...e-01  1.08331...e+00]
+    """
+    phi = pdf(Z)
+    left = phi * (Z + _mills_ratio(jnp.maximum(-Z, 0.67)))
+    return jnp.where(Z < -0.67, left / 2**12, cdf(Z) + Z * phi / 2**12)

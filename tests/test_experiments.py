@@ -1,0 +1,237 @@
+"""The programs, as their users call them."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from experiments import arguments, compare_gradients, predict, train
+from jaxnn import datasets, objective
+from tests.test_activations import ACTIVATIONS
+from tests.test_losses import LOSSES
+
+ROOT = Path(__file__).parent.parent
+PROGRAMS = {"train": train, "predict": predict, "compare_gradients": compare_gradients}
+
+
+def run(program: str, *args: str, **environment: str) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, "-m", f"experiments.{program}", *args],
+        capture_output=True,
+        encoding="utf-8",
+        cwd=ROOT,
+        env=os.environ | {"PYTHONIOENCODING": "utf-8"} | environment,
+        timeout=300,
+    )
+
+
+@pytest.fixture(scope="module")
+def a_run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "lecture"
+    trained = run("train", "--out", str(folder))
+    assert trained.returncode == 0, trained.stderr
+    return folder, trained.stdout
+
+
+def test_the_default_reaches_97_percent(a_run):
+    _, printed = a_run
+    percent = float(re.search(r"accuracy +([\d.]+) % of 359 test images", printed)[1])
+    assert percent >= 97
+    assert len(re.findall(r"^epoch ", printed, re.M)) == 60
+    assert max(map(len, printed.splitlines())) <= 80
+
+
+def test_a_run_leaves_its_four_files(a_run):
+    folder, _ = a_run
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "learning_curves.png",
+        "metrics.jsonl",
+        "params.safetensors",
+        "settings.json",
+    ]
+    settings = json.loads((folder / "settings.json").read_text())
+    assert settings["n"] == [64, 17, 10]
+    assert settings["learning_rate"] == 0.5
+    assert settings["versions"]["jax"] == jax.__version__
+    metrics = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert [m["epoch"] for m in metrics] == list(range(1, 61))
+    assert metrics[-1]["loss"] < metrics[0]["loss"]
+    assert (folder / "learning_curves.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_predict_reports_what_training_reported(a_run):
+    folder, printed = a_run
+    predicted = run("predict", str(folder))
+    assert predicted.returncode == 0, predicted.stderr
+    line = re.search(r"^accuracy .*", printed, re.M)[0]
+    assert f"{line}\n          as training reported\n" in predicted.stdout
+    rows = np.array([row.split()[1:] for row in predicted.stdout.splitlines()[-10:]], int)
+    np.testing.assert_array_equal(rows.sum(1), np.bincount(datasets.load("digits").test.labels))
+    np.testing.assert_allclose(np.trace(rows) / rows.sum() * 100, float(line.split()[1]), atol=0.005)
+
+
+def test_the_shapes_on_the_board(capsys):
+    arguments_ = train.parser().parse_args(["--hidden", "17", "12", "--epochs", "1"])
+    assert train.main(arguments_) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "network 64-17-12-10, 1,451 parameters" in printed
+    assert "images (1438, 8, 8)" in printed
+    assert "X (1438, 64)" in printed
+    assert "Y (1438, 10)" in printed
+    assert "1 (17, 64) (17, 1) (1438, 17) (1438, 17) sigmoid" in printed
+    assert "2 (12, 17) (12, 1) (1438, 12) (1438, 12) sigmoid" in printed
+    assert "3 (10, 12) (10, 1) (1438, 10) (1438, 10) Ŷ" in printed
+
+
+BAD = {
+    ("--hidden", "0"): "argument --hidden: got '0', expected a whole number of at least 1",
+    ("--hidden", "17.5"): "argument --hidden: got '17.5', expected a whole number",
+    ("--hidden",): "argument --hidden: expected at least one argument",
+    ("--learning-rate", "-1"): "argument --learning-rate: got '-1', expected a finite number above 0",
+    ("--learning-rate", "nan"): "argument --learning-rate: got 'nan', expected a finite number",
+    ("--learning-rate", "inf"): "argument --learning-rate: got 'inf', expected a finite number",
+    ("--batch-size", "0"): "argument --batch-size: got '0'",
+    ("--batch-size", "1439"): "--batch-size: got 1439, expected at most the 1438 training images",
+    ("--epochs", "zwölf"): "argument --epochs: got 'zwölf'",
+    ("--seed", "4294967296"): "argument --seed: got '4294967296', expected a whole number in 0..4294967295",
+    ("--seed", "-1"): "argument --seed: got '-1'",
+    ("--dataset", "../x"): "argument --dataset: invalid choice: '../x'",
+    ("--activation", "rleu"): "argument --activation: invalid choice: 'rleu'",
+    ("--gradient", "numeric"): "argument --gradient: invalid choice",
+    ("--device", "tpu"): "--device: got tpu, expected one that is there: cpu",
+    ("--dataset", "mnist", "--data-dir", "/dev/null/x", "--source-dir", "/nowhere"): "/nowhere/mnist/",
+    ("--unknown",): "unrecognized arguments: --unknown",
+    ("--out", str(ROOT / "pyproject.toml")): "exists and is not empty; expected a new folder",
+    ("--out", str(ROOT / "pyproject.toml" / "x")): "cannot be written",
+}
+
+
+@pytest.mark.parametrize("args", BAD, ids=" ".join)
+def test_a_bad_argument_ends_in_one_line_and_nothing_is_written(args, tmp_path):
+    out = () if "--out" in args else ("--out", str(tmp_path / "run"))
+    done = run("train", *args, *out, JAX_PLATFORMS="cpu")
+    assert done.returncode == 2
+    assert re.fullmatch(r"error: [^\n]*\n", done.stderr)
+    assert BAD[args] in done.stderr
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_platform_that_is_not_installed_is_named():
+    done = run("train", JAX_PLATFORMS="nonsense")
+    assert done.returncode == 2
+    assert re.fullmatch(r"error: JAX_PLATFORMS: got 'nonsense'[^\n]*\n", done.stderr)
+
+
+def test_a_loss_that_is_not_finite_ends_the_run():
+    done = run("train", "--activation", "gelu", "--hidden", "64", "32", "--learning-rate", "1e30")
+    assert done.returncode == 2
+    assert re.fullmatch(
+        r"error: epoch \d+: the loss is (nan|inf); a smaller --learning-rate[^\n]*\n", done.stderr
+    )
+
+
+DAMAGE = {
+    "no folder": (lambda folder: [path.unlink() for path in folder.iterdir()], "no such file"),
+    "settings": (lambda folder: (folder / "settings.json").write_text("{"), "not the settings of a run"),
+    "a list": (lambda folder: (folder / "settings.json").write_text("[]"), "not the settings of a run"),
+    "dataset": (lambda folder: edit(folder, dataset="../../x"), "dataset: got '../../x'"),
+    "sizes": (lambda folder: edit(folder, n=[64, -3, 10]), "n: got [64, -3, 10]"),
+    "other sizes": (lambda folder: edit(folder, n=[64, 18, 10]), "expected {'W[1]': (18, 64)"),
+    "activation": (lambda folder: edit(folder, activation="Activation"), "activation: got 'Activation'"),
+    "parameters": (
+        lambda folder: (folder / "params.safetensors").write_bytes(b"\xff" * 100),
+        "cannot be read",
+    ),
+    "metrics": (lambda folder: (folder / "metrics.jsonl").write_text("x\n"), "cannot be read"),
+    "no metrics": (lambda folder: (folder / "metrics.jsonl").write_text(""), "no epoch"),
+}
+
+
+def edit(folder: Path, **changes):
+    settings = json.loads((folder / "settings.json").read_text())
+    (folder / "settings.json").write_text(json.dumps(settings | changes))
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_run_is_refused_in_one_line(damage, a_run, tmp_path):
+    from jaxnn import runs
+
+    for path in a_run[0].iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    do, message = DAMAGE[damage]
+    do(tmp_path)
+    with pytest.raises(runs.RunError, match=re.escape(message)) as error:
+        predict.main(predict.parser().parse_args([str(tmp_path)]))
+    assert "\n" not in str(error.value)
+
+
+def test_predict_of_nothing_ends_in_one_line(tmp_path):
+    done = run("predict", str(tmp_path))
+    assert done.returncode == 2
+    assert re.fullmatch(r"error: [^\n]*settings.json: no such file[^\n]*\n", done.stderr)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_compare_gradients_agrees(dtype, capsys):
+    args = ["--hidden", "5", "4", "--activation", "tanh", "--loss", "cross_entropy", "--dtype", dtype]
+    assert compare_gradients.main(compare_gradients.parser().parse_args(args)) == 0
+    printed = capsys.readouterr().out
+    assert re.findall(r"^d\w\[\d\]", printed, re.M) == ["dW[1]", "db[1]", "dW[2]", "db[2]", "dW[3]", "db[3]"]
+    assert max(map(len, printed.splitlines())) <= 80
+
+
+def test_compare_gradients_finds_a_wrong_entry(capsys, monkeypatch):
+    by_hand = objective.value_and_grad
+
+    def wrong(net, loss):
+        def J_and_dparams(params, X, Y):
+            J, (first, second) = by_hand(net, loss)(params, X, Y)
+            return J, [first, second._replace(b=second.b.at[3, 0].multiply(1.01))]
+
+        return J_and_dparams
+
+    monkeypatch.setattr(objective, "value_and_grad", wrong)
+    assert compare_gradients.main(compare_gradients.parser().parse_args([])) == 1
+    assert "db[2][3, 0]: by hand" in capsys.readouterr().out
+
+
+def test_the_choices_are_those_of_the_library():
+    assert set(arguments.ACTIVATIONS) == set(ACTIVATIONS)
+    assert set(arguments.LOSSES) == set(LOSSES)
+    assert set(arguments.DATASETS) == set(datasets.NAMES)
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_help_imports_no_jax_and_fits_the_terminal(program):
+    code = f"""
+import sys
+from experiments.{program} import parser
+sys.stdout.write(parser().format_help())
+assert not {{"jax", "numpy", "matplotlib", "tensorflow_datasets"}} & set(sys.modules)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        encoding="utf-8",
+        cwd=ROOT,
+        env=os.environ | {"COLUMNS": "80", "PYTHONIOENCODING": "utf-8"},
+    )
+    assert done.returncode == 0, done.stderr
+    assert "--device" in done.stdout
+
+
+def test_importing_jaxnn_imports_no_jax_and_touches_no_device():
+    code = """
+import sys, jaxnn
+assert "jax" not in sys.modules
+import jaxnn.activations, jaxnn.losses, jaxnn.layers, jaxnn.objective, jaxnn.training, jaxnn.datasets
+from jax._src import xla_bridge
+assert not xla_bridge._backends
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
