@@ -169,9 +169,7 @@ def _integral(value, *inputs: Bounded) -> Bounded:
 
 def _lifted(function):
     """A function of integers or truth values only."""
-    return lambda params, *inputs: _integral(
-        np.asarray(function(*(x.value for x in inputs))), *inputs
-    )
+    return lambda params, *inputs: _integral(np.asarray(function(*(x.value for x in inputs))), *inputs)
 
 
 # Smooth functions of one number: |f(x ± e) − f(x)| ≤ e · max |f′| over the interval
@@ -690,14 +688,10 @@ def _carried(equation, inputs) -> list[Bounded]:
     if any(x.error is not None and np.any(x.error) for x in places):
         return [Bounded(v, np.full(v.shape, np.inf), active) for v in values]
     shifted = [
-        np.array(np.broadcast_to(_e(x), x.value.shape)) if _is_float(x.value) else x.value
-        for x in inputs
+        np.array(np.broadcast_to(_e(x), x.value.shape)) if _is_float(x.value) else x.value for x in inputs
     ]
     errors = [np.where(np.isnan(e), np.inf, e) for e in _apply(equation, shifted)]
-    return [
-        _settled(v, e if _is_float(v) else None, *inputs)
-        for v, e in zip(values, errors, strict=True)
-    ]
+    return [_settled(v, e if _is_float(v) else None, *inputs) for v, e in zip(values, errors, strict=True)]
 
 
 def _accumulated(equation, inputs) -> list[Bounded]:
@@ -947,9 +941,7 @@ SAME = {
 }
 WHOLE: dict[str, Callable] = {
     # rules that need the primitive itself
-    **dict.fromkeys(
-        ("gather", "dynamic_slice", "dynamic_update_slice", "pad", "split", "scatter"), _carried
-    ),
+    **dict.fromkeys(("gather", "dynamic_slice", "dynamic_update_slice", "pad", "split", "scatter"), _carried),
     **dict.fromkeys(("reduce_window_max", "reduce_window_min"), _carried),
     **dict.fromkeys(("scatter_add", "scatter-add", "reduce_window_sum"), _accumulated),
     "conv_general_dilated": _conv,
@@ -1087,9 +1079,7 @@ def _step(equation, inputs: list[Bounded], reading: Reading) -> list[Bounded]:
         return CONTROL[name](equation, inputs, reading)
     plain = all(isinstance(x.value, np.ndarray) for x in inputs)
     whole = plain and not any(np.iscomplexobj(x.value) for x in inputs)
-    whole = whole and not any(
-        jnp.issubdtype(v.aval.dtype, jnp.complexfloating) for v in equation.outvars
-    )
+    whole = whole and not any(jnp.issubdtype(v.aval.dtype, jnp.complexfloating) for v in equation.outvars)
     real = any(jnp.issubdtype(v.aval.dtype, jnp.floating) for v in equation.outvars)
     out = None
     if whole and name in EVERY and (real or name not in INTEGERS_TOO):
@@ -1100,9 +1090,7 @@ def _step(equation, inputs: list[Bounded], reading: Reading) -> list[Bounded]:
         slope, ulps = COMPILED[name]
         out = _smooth(lambda v: _apply(equation, [v])[0], slope, ulps)(equation.params, *inputs)
     if out is None:
-        floating = real or any(
-            jnp.issubdtype(v.aval.dtype, jnp.complexfloating) for v in equation.outvars
-        )
+        floating = real or any(jnp.issubdtype(v.aval.dtype, jnp.complexfloating) for v in equation.outvars)
         fed = any(_is_float(x.value) or np.iscomplexobj(x.value) for x in inputs if plain)
         if plain and floating and fed and name != "iota":
             note = Note("unknown", name, line_of(equation))

@@ -3,6 +3,7 @@
 import contextlib
 import inspect
 import io
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -57,8 +58,12 @@ class Call(NamedTuple):
 
 @contextlib.contextmanager
 def quiet() -> Iterator[io.StringIO]:
-    """Hold back what the functions print: they are called many times."""
-    with contextlib.redirect_stdout(io.StringIO()) as held:
+    """Hold back what the functions print and warn of: they are called many times, at odd points."""
+    with (
+        contextlib.redirect_stdout(io.StringIO()) as held,
+        warnings.catch_warnings(action="ignore"),
+        np.errstate(all="ignore"),
+    ):
         yield held
 
 
@@ -122,7 +127,7 @@ def _checked_values(names: list[str], leaves: list, places: tuple[int, ...]) -> 
             )
 
 
-def checked(loss: Callable, gradient: Callable, args: tuple, argnums) -> Call:
+def checked(loss, gradient, args: tuple, argnums) -> Call:
     """The call, or a BadCall that says what is wrong with it."""
     for what, function in (("loss", loss), ("gradient", gradient)):
         if not callable(function):
@@ -199,9 +204,7 @@ def _check_loss(call: Call) -> None:
             "take jnp.mean or jnp.sum of it"
         )
     if not jnp.issubdtype(out.dtype, jnp.floating):
-        raise BadCall(
-            f"the loss {function_name(loss)} must return a real number, got dtype {out.dtype}"
-        )
+        raise BadCall(f"the loss {function_name(loss)} must return a real number, got dtype {out.dtype}")
 
 
 def own_copies(args: tuple) -> tuple:
@@ -246,9 +249,7 @@ def gradient_leaves(call: Call, out, args: tuple | None = None) -> list:
                 + "; a gradient has the shape of its parameter"
             )
         if not jnp.issubdtype(kind, jnp.floating):
-            raise BadCall(
-                f"the gradient {name} returned dtype {kind} for {path}; expected floating point"
-            )
+            raise BadCall(f"the gradient {name} returned dtype {kind} for {path}; expected floating point")
     return got
 
 
@@ -293,9 +294,7 @@ def _described(tree) -> str:
     if isinstance(tree, int | float):
         return f"one {kind}"
     arrays = "array" if len(leaves) == 1 else "arrays"
-    return (
-        f"a {kind} of {len(tree) if hasattr(tree, '__len__') else '?'} with {len(leaves)} {arrays}"
-    )
+    return f"a {kind} of {len(tree) if hasattr(tree, '__len__') else '?'} with {len(leaves)} {arrays}"
 
 
 def called(call: Call, args: tuple) -> list:
@@ -305,7 +304,5 @@ def called(call: Call, args: tuple) -> list:
     except BadCall:
         raise
     except Exception as error:
-        raise BadCall(
-            f"the gradient {function_name(call.gradient)} raised {first_line(error)}"
-        ) from error
+        raise BadCall(f"the gradient {function_name(call.gradient)} raised {first_line(error)}") from error
     return gradient_leaves(call, out, args)

@@ -1,7 +1,8 @@
 """Is a hand-written gradient right? Two verdicts, the place, the cause."""
 
 import math
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -59,7 +60,7 @@ class Point(NamedTuple):
 
     def bound(self, n: int) -> np.ndarray:
         """The bound on |hand − autodiff| of leaf n."""
-        return self.reference.errors[n] + self.hand.errors[n]
+        return np.asarray(self.reference.errors[n] + self.hand.errors[n])
 
 
 class Sides(NamedTuple):
@@ -75,13 +76,19 @@ class Sides(NamedTuple):
 
 
 def compare_gradients(
-    loss: Callable, gradient: Callable, *args, argnums: int | tuple[int, ...] = 0, steps=None
+    loss,
+    gradient,
+    *args,
+    argnums: int | tuple[int, ...] = 0,
+    steps=None,
+    names: Sequence[str] | None = None,
 ) -> Report:
     """Compare a hand-written gradient with autodiff: verdicts, place, cause.
 
     loss: (*args) → scalar, in jax.numpy; gradient: (*args) → a tree like args[argnums], written by
     hand, in jax.numpy or NumPy; steps: optionally what it computed on the way, a dict such as
-    {"dZ[2]": …, "dA[1]": …}, or a function (*args) → such a dict.
+    {"dZ[2]": …, "dA[1]": …}, or a function (*args) → such a dict; names: optionally what to call the
+    leaves of args[argnums], in their order.
     Raises BadCall, in one sentence, when the comparison cannot be made.
 
     >>> import jax.numpy as jnp
@@ -93,12 +100,14 @@ def compare_gradients(
     """
     with quiet() as printed:
         call = checked(loss, gradient, args, argnums)
+        if names is not None:
+            if len(names) != len(call.paths):
+                raise BadCall(f"names: got {len(names)}, expected {len(call.paths)}, one for each leaf")
+            call = call._replace(paths=tuple(names))
         return reported(call, steps, printed)
 
 
-def assert_gradients_match(
-    loss: Callable, gradient: Callable, *args, argnums: int | tuple[int, ...] = 0, steps=None
-) -> None:
+def assert_gradients_match(loss, gradient, *args, argnums: int | tuple[int, ...] = 0, steps=None) -> None:
     """Raise GradientMismatch, whose message is the report, unless the gradient is right.
 
     The arguments are those of compare_gradients. Also raised when nothing could tell: a test that
@@ -146,7 +155,7 @@ def _sides(call: Call, leaves: list, readable: bool) -> Sides:
             return jittered(call, compiled_reference(call, ours), at, None)
 
     def only_called(at: list) -> list:
-        with jax.enable_x64(True):
+        with jax.enable_x64(True), jax.numpy_dtype_promotion("standard"):
             return called(call, call.rebuilt(at))
 
     def hand(at: list, obeyed: float = math.inf) -> Side:
@@ -163,9 +172,7 @@ def _sides(call: Call, leaves: list, readable: bool) -> Sides:
     cornered = bool(primitives(ours.closed) & CORNERS)
     precomputed = theirs is not None and ours.varies and not theirs.varies
     if precomputed:
-        notes.append(
-            "the gradient does not depend on its arguments: only the given point is judged"
-        )
+        notes.append("the gradient does not depend on its arguments: only the given point is judged")
     return Sides(
         reference,
         lambda at: hand(at, eps),
@@ -302,9 +309,7 @@ def reported(call: Call, steps, printed) -> Report:
         said.append((resized.name, _said(resized)))
         if resized.is_wrong:
             correct, decisive = None, resized
-            notes.append(
-                "right at the sizes given, wrong at others: no point of these sizes can tell"
-            )
+            notes.append("right at the sizes given, wrong at others: no point of these sizes can tell")
     shown = decisive or tried[0]
     reference_program, hand_program, probes = _programs(call, sides, tried, calls, eps)
     rows, accurate = _numbers(call, sides, tried[0], calls, reference_program)
@@ -397,8 +402,7 @@ def _batched(call: Call, p: Point, q: Point, program: Program) -> Probe:
 def _batched_anew(call: Call, p: Point, q: Point) -> Probe:
     live = set(call.places)
     stacked = [
-        np.stack([p.leaves[k], q.leaves[k]]) if k in live else p.leaves[k]
-        for k in range(len(p.leaves))
+        np.stack([p.leaves[k], q.leaves[k]]) if k in live else p.leaves[k] for k in range(len(p.leaves))
     ]
     axes = tuple(0 if k in live else None for k in call.dynamic)
 
@@ -431,9 +435,7 @@ def _numbers(
     autodiff = program.run(*(call.leaves[k] for k in call.dynamic))
     truth = [
         np.where(np.isfinite(r), r, np.where(e < np.inf, h, np.nan))
-        for r, h, e in zip(
-            given.reference.values, given.hand.values, given.hand.errors, strict=True
-        )
+        for r, h, e in zip(given.reference.values, given.hand.values, given.hand.errors, strict=True)
     ]
     eps = float(jnp.finfo(call.dtype).eps)
     shaken = given.reference
@@ -482,7 +484,7 @@ def _causes(
         return call.gradient(*own_copies(args))
 
     n_places = range(len(call.places))
-    with jax.enable_x64(True):
+    with jax.enable_x64(True), jax.numpy_dtype_promotion("standard"):
         try:
             found = find_causes(
                 call.loss,
@@ -496,7 +498,23 @@ def _causes(
         except Exception as error:  # the verdict stands without a diagnosis
             text = [*str(error).strip().splitlines(), ""][0][:120]
             return [], [f"the diagnosis stopped with {type(error).__name__}: {text}"]
-    return list(found), []
+    return [_renamed(call, cause) for cause in found], []
+
+
+def _renamed(call: Call, cause: Cause) -> Cause:
+    """The cause with the names of the report in the place of bare paths: W1 for ['W1']."""
+    paths, _ = jax.tree_util.tree_flatten_with_path(call.selected(call.args))
+    bare = {jax.tree_util.keystr(path): name for (path, _), name in zip(paths, call.paths, strict=True)}
+    bare.pop("", None)
+    if not bare:
+        return cause
+    longest_first = "|".join(map(re.escape, sorted(bare, key=len, reverse=True)))
+    pattern = re.compile(rf"(?<![\w\]])(?:{longest_first})(?![\[\w]|\.\w)")
+
+    def named(text: str) -> str:
+        return pattern.sub(lambda match: bare[match[0]], text)
+
+    return cause._replace(sentence=named(cause.sentence), where=named(str(cause.where)))
 
 
 def _low_precision(shown: Point, dtype) -> Cause:
@@ -573,7 +591,7 @@ def _stale_cause(call: Call, sides: Sides, shown: Point, calls: Calls, eps: floa
 def _steps(shown: Point, steps) -> list:
     call = shown.call
     args = call.rebuilt(shown.leaves)
-    with jax.enable_x64(True):
+    with jax.enable_x64(True), jax.numpy_dtype_promotion("standard"):
         handed: Any = steps(*own_copies(args)) if callable(steps) else steps
         return check_steps(call.loss, args, call.argnums, _tree(call, shown.hand.values), handed)
 
@@ -587,7 +605,8 @@ def _leaf(call: Call, shown: Point, n: int, row: Numerics | None, told: bool, co
     )
     with np.errstate(all="ignore"):
         error = np.where(np.isfinite(h), np.abs(h - r), np.inf)
-        ratio = np.nan_to_num(np.where(error == 0, 0.0, error / bound), posinf=np.inf)
+        ratio = np.where(error == 0, 0.0, error / bound)
+        ratio = np.where(wrong & ~np.isfinite(h), np.inf, np.where(np.isnan(ratio), 0.0, ratio))
         own = in_ulps(h - r, r, call.dtype)
         largest = np.max(np.abs(r[np.isfinite(r)]), initial=0.0)
         relative = np.where(error == 0, 0.0, error / largest)
@@ -658,9 +677,7 @@ def _remarks(call: Call, tried: list[Point], rows: list, printed) -> list[str]:
             + ": well done"
         )
     lost = [
-        p
-        for p, r in zip(call.paths, tried[0].reference.values, strict=True)
-        if not np.all(np.isfinite(r))
+        p for p, r in zip(call.paths, tried[0].reference.values, strict=True) if not np.all(np.isfinite(r))
     ]
     if lost:
         out.append(

@@ -4,6 +4,7 @@ The network is the lecture's: Z[l] = A[l-1] W[l]ᵀ + b[l]ᵀ, A[l] = g(Z[l]). I
 table of steps; a mutant is that table with one step exchanged.
 """
 
+import math
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -20,7 +21,7 @@ class Function(NamedTuple):
 
 
 def _gelu_slope(z, a):
-    c = np.sqrt(2 / np.pi)
+    c = math.sqrt(2 / math.pi)
     t = jnp.tanh(c * (z + 0.044715 * z**3))
     return 0.5 * (1 + t) + 0.5 * z * (1 - t * t) * c * (1 + 3 * 0.044715 * z**2)
 
@@ -34,7 +35,17 @@ ACTIVATIONS: dict[str, Function] = {
         lambda z: z * jax.nn.sigmoid(z),
         lambda z, a: jax.nn.sigmoid(z) * (1 + z * jax.nn.sigmoid(-z)),
     ),
+    "leaky_relu": Function(
+        lambda z: jnp.where(z > 0, z, 0.01 * z),
+        lambda z, a: jnp.where(z > 0, jnp.ones_like(z), 0.01),
+    ),
     "gelu": Function(jax.nn.gelu, _gelu_slope),
+    "gelu-exact": Function(
+        lambda z: jax.nn.gelu(z, approximate=False),
+        lambda z, a: (
+            (1 + jax.lax.erf(z / math.sqrt(2))) / 2 + z * jnp.exp(-z * z / 2) / math.sqrt(2 * math.pi)
+        ),
+    ),
     "identity": Function(lambda z: z, lambda z, a: jnp.ones_like(z)),
 }
 
@@ -61,9 +72,7 @@ COSTS: dict[str, Cost] = {
     ),
     "bce-naive": Cost(
         lambda z, y: (
-            -jnp.sum(
-                y * jnp.log(jax.nn.sigmoid(z)) + (1 - y) * jnp.log(1 - jax.nn.sigmoid(z)), axis=1
-            )
+            -jnp.sum(y * jnp.log(jax.nn.sigmoid(z)) + (1 - y) * jnp.log(1 - jax.nn.sigmoid(z)), axis=1)
         ),
         lambda z, y: jax.nn.sigmoid(z) - y,
         jax.nn.sigmoid,
@@ -86,6 +95,12 @@ COSTS: dict[str, Cost] = {
         lambda z, y: (jax.nn.sigmoid(z) - y) * jax.nn.sigmoid(z) * (1 - jax.nn.sigmoid(z)),
         jax.nn.sigmoid,
         lambda z, y: jax.nn.sigmoid(z) - y,
+    ),
+    "squared-linear": Cost(
+        lambda z, y: 0.5 * jnp.sum((z - y) ** 2, axis=1),
+        lambda z, y: z - y,
+        lambda z: z,
+        lambda z, y: z - y,
     ),
 }
 
@@ -141,7 +156,7 @@ def data(net: Network, examples: int, seed: int = 0) -> tuple:
 def _forward(net: Network, params, X, Y, masks) -> Trace:
     g = ACTIVATIONS[net.hidden].forward
     Z, A = [None], [X]
-    for l, (W, b) in enumerate(params, 1):  # noqa: E741
+    for l, (W, b) in enumerate(params, 1):
         Z.append(A[-1] @ W.T + b.T)
         last = l == len(params)
         A.append(COSTS[net.cost].output(Z[-1]) if last else g(Z[-1]))
@@ -191,7 +206,7 @@ def gradient_of(net: Network, steps: Steps | None = None) -> Callable:
         t = _forward(net, params, s.inputs(X), s.labels(Y), masks)
         G: dict[int, tuple] = {}
         dZ = s.error(t)
-        for l in range(len(params), 0, -1):  # noqa: E741
+        for l in range(len(params), 0, -1):
             W, b = params[l - 1]
             G[l] = (
                 s.dW(t, l, dZ, s.operand(t, l)) + s.penalty(t, l, W),
@@ -200,7 +215,7 @@ def gradient_of(net: Network, steps: Steps | None = None) -> Callable:
             if l > 1:
                 dA = s.passed(t, l - 1, dZ @ s.matrix(t, l, G))
                 dZ = dA * s.mask(t, l - 1) * s.slope(t, l - 1)
-        return s.finish(t, tuple(G[l] for l in sorted(G)))  # noqa: E741
+        return s.finish(t, tuple(G[l] for l in sorted(G)))
 
     return gradient
 
@@ -217,7 +232,7 @@ def _scaled(alpha):
     return lambda t, G: jax.tree.map(lambda g: g * alpha(t), G)
 
 
-def _only(l, new, old):  # noqa: E741
+def _only(l, new, old):
     """The step `new` in layer l, `old` elsewhere."""
     return lambda t, k, *rest: (new if k == l else old)(t, k, *rest)
 
@@ -274,13 +289,14 @@ def _whole(net: Network) -> Iterator[tuple[str, str, Steps]]:
     yield "examples-ignored", "", RIGHT._replace(
         error=lambda t: RIGHT.error(t).at[: t.N // 2].set(0)
     )  # fmt: skip
-    if net.cost != "squared":
+    if not net.cost.startswith("squared"):
         yield "extra-output-derivative", "", RIGHT._replace(
             error=lambda t: RIGHT.error(t) * t.A[-1] * (1 - t.A[-1])
         )  # fmt: skip
-    yield "missing-output-derivative", "", RIGHT._replace(
-        error=lambda t: COSTS[t.net.cost].output_error(t.Z[-1], t.Y) / t.N
-    )  # fmt: skip
+    if net.cost != "squared-linear":
+        yield "missing-output-derivative", "", RIGHT._replace(
+            error=lambda t: COSTS[t.net.cost].output_error(t.Z[-1], t.Y) / t.N
+        )  # fmt: skip
 
 
 def _clipped(t, G):
@@ -304,7 +320,7 @@ def _hidden(net: Network, h: int) -> Iterator[tuple[str, str, Steps]]:
     if net.hidden != "identity":
         yield "missing-activation-derivative", where, slope(lambda t, l: jnp.ones_like(t.Z[l]))
         yield "output-for-derivative", where, slope(lambda t, l: g.forward(t.Z[l]))
-        if net.hidden != "relu":
+        if net.hidden not in {"relu", "leaky_relu"}:
             yield "derivative-at-output", where, slope(
                 lambda t, l: g.slope(g.forward(t.Z[l]), g.forward(g.forward(t.Z[l])))
             )  # fmt: skip
@@ -312,7 +328,7 @@ def _hidden(net: Network, h: int) -> Iterator[tuple[str, str, Steps]]:
         for other in ("sigmoid", "tanh", "relu"):
             if other != net.hidden:
                 yield "wrong-activation-derivative", where, slope(
-                    lambda t, l, other=other: ACTIVATIONS[other].slope(t.Z[l], ACTIVATIONS[other].forward(t.Z[l]))
+                    lambda t, l, o=ACTIVATIONS[other]: o.slope(t.Z[l], o.forward(t.Z[l]))
                 )  # fmt: skip
         if net.hidden in {"sigmoid", "tanh"}:
             other = "sigmoid" if net.hidden == "tanh" else "tanh"
@@ -343,11 +359,11 @@ def _hidden(net: Network, h: int) -> Iterator[tuple[str, str, Steps]]:
         )  # fmt: skip
 
 
-def _matrix(l, new):  # noqa: E741
+def _matrix(l, new):
     return RIGHT._replace(matrix=_only(l, new, RIGHT.matrix))
 
 
-def _operands(net: Network, l: int) -> Iterator[tuple[str, str, Steps]]:  # noqa: E741
+def _operands(net: Network, l: int) -> Iterator[tuple[str, str, Steps]]:
     """Mistakes in dW[l] and db[l]."""
     where = f"layer {l}"
     n = net.sizes
@@ -389,9 +405,7 @@ def _operands(net: Network, l: int) -> Iterator[tuple[str, str, Steps]]:  # noqa
         RIGHT._replace(
             dW=_only(
                 l,
-                lambda t, k, dZ, A: (dZ.astype(jnp.bfloat16).T @ A.astype(jnp.bfloat16)).astype(
-                    dZ.dtype
-                ),
+                lambda t, k, dZ, A: (dZ.astype(jnp.bfloat16).T @ A.astype(jnp.bfloat16)).astype(dZ.dtype),
                 RIGHT.dW,
             )
         ),
@@ -432,7 +446,7 @@ def _all_hidden(net: Network) -> Iterator[tuple[str, str, Steps]]:
     yield "updated-weights", where, RIGHT._replace(
         matrix=lambda t, l, G: t.params[l - 1][0] - 0.1 * G[l][0]
     )  # fmt: skip
-    if net.hidden != "relu":
+    if net.hidden not in {"relu", "leaky_relu"}:
         yield "derivative-twice", where, RIGHT._replace(slope=lambda t, l: RIGHT.slope(t, l) ** 2)
 
 
@@ -485,9 +499,7 @@ def _numerical(net: Network) -> Iterator[tuple[str, str, Steps]]:
         "saturated-nan",
         "",
         RIGHT._replace(
-            error=lambda t: (
-                ((1 - t.Y) / (1 - t.A[-1]) - t.Y / t.A[-1]) * t.A[-1] * (1 - t.A[-1]) / t.N
-            )
+            error=lambda t: ((1 - t.Y) / (1 - t.A[-1]) - t.Y / t.A[-1]) * t.A[-1] * (1 - t.A[-1]) / t.N
         ),
     )
 
@@ -497,7 +509,7 @@ def mutants(net: Network) -> Iterator[Mutant]:
     yield from _stateful(net)
     families = [_whole(net), _penalties(net), _all_hidden(net), _numerical(net)]
     layers = range(1, len(net.sizes))
-    families += [_hidden(net, h) for h in layers[:-1]] + [_operands(net, l) for l in layers]  # noqa: E741
+    families += [_hidden(net, h) for h in layers[:-1]] + [_operands(net, l) for l in layers]
     for family in families:
         for id, where, steps in family:
             yield Mutant(id, where, gradient_of(net, steps))
@@ -522,3 +534,53 @@ def planted(net: Network, id: str, layer: int | None = None) -> Mutant:
     ids = ", ".join(sorted({m.id for m in every}))
     place = "" if layer is None else f" in layer {layer}"
     raise ValueError(f"no mistake {id!r}{place} can be planted in {net.sizes}; it can have: {ids}")
+
+
+def formulations(net: Network) -> dict[str, Callable]:
+    """Right gradients of loss_of(net), each written in another way."""
+    g = ACTIVATIONS[net.hidden]
+
+    def output_error(t):
+        """Ŷ − Y, as on the slide."""
+        right = t.A[-1] - t.Y
+        return right / t.N if net.cost != "squared" else RIGHT.error(t)
+
+    def columns(params, X, Y, masks=None):
+        """The transposed notation: an example is a column."""
+        t = _forward(net, params, X, Y, masks)
+        G, dZ = [], RIGHT.error(t).T
+        for l in range(len(params), 0, -1):
+            W, _ = params[l - 1]
+            G.append((dZ @ t.A[l - 1] + RIGHT.penalty(t, l, W), dZ.sum(axis=1, keepdims=True)))
+            if l > 1:
+                mask = 1.0 if masks is None else masks[l - 2].T
+                dZ = (W.T @ dZ) * mask * RIGHT.slope(t, l - 1).T
+        return tuple(reversed(G))
+
+    def per_example(params, X, Y, masks=None):
+        """The mean of what each example alone gives."""
+        rows = gradient_of(net._replace(penalty=0.0, masked=masks is not None))
+        one = jax.vmap(lambda x, y, m: rows(params, x[None], y[None], m), in_axes=(0, 0, 0))(
+            X, Y, None if masks is None else tuple(m[:, None] for m in masks)
+        )
+        mean = jax.tree.map(lambda r: jnp.sum(r, axis=0) / X.shape[0], one)
+        return tuple(
+            (dW + net.penalty / X.shape[0] * W, db) for (dW, db), (W, _) in zip(mean, params, strict=True)
+        )
+
+    def by_vjp(params, X, Y, masks=None):
+        """g′ by differentiating g, sums by einsum."""
+        steps = RIGHT._replace(
+            slope=lambda t, l: jax.vjp(g.forward, t.Z[l])[1](jnp.ones_like(t.Z[l]))[0],
+            dW=lambda t, l, dZ, A: jnp.einsum("ni,nj->ij", dZ, A),
+            db=lambda t, l, dZ: jnp.einsum("ni->i", dZ)[:, None],
+        )
+        return gradient_of(net, steps)(params, X, Y, masks)
+
+    return {
+        "stable": gradient_of(net),
+        "slide": gradient_of(net, RIGHT._replace(error=output_error)),
+        "columns": columns,
+        "per example": per_example,
+        "by vjp": by_vjp,
+    }

@@ -31,10 +31,10 @@ def ulp(values: np.ndarray, dtype) -> np.ndarray:
     info = jnp.finfo(dtype)
     size = np.maximum(np.abs(values), float(info.tiny))
     _, exponent = np.frexp(np.where(np.isfinite(size), size, 1.0))
-    return np.ldexp(float(info.eps), exponent - 1)
+    return np.asarray(np.ldexp(float(info.eps), exponent - 1))
 
 
-def in_ulps(error: np.ndarray, at: np.ndarray, dtype) -> np.ndarray:
+def in_ulps(error, at: np.ndarray, dtype) -> np.ndarray:
     """Errors in units in the last place of `at`; not a number counts as infinitely wrong."""
     return np.where(np.isnan(error), np.inf, np.abs(error) / ulp(at, dtype))
 

@@ -18,7 +18,7 @@ def _symmetric(leaf: np.ndarray) -> bool:
 
 
 def _noise(leaf: np.ndarray, rng) -> np.ndarray:
-    out = rng.uniform(0.25, 1.0, leaf.shape) * rng.choice([-1.0, 1.0], leaf.shape)
+    out = np.asarray(rng.uniform(0.25, 1.0, leaf.shape) * rng.choice([-1.0, 1.0], leaf.shape))
     return (out + out.T) / 2 if _symmetric(leaf) else out
 
 
@@ -37,7 +37,7 @@ def near(leaf: np.ndarray, rng) -> np.ndarray:
 def generic(leaf: np.ndarray, rng) -> np.ndarray:
     """Weights as one would initialise them; what is positive stays so."""
     out = 1.7 * _width(leaf) * _noise(leaf, rng)
-    return np.abs(out) + 0.1 if leaf.size and np.all(leaf > 0) else out
+    return np.asarray(np.abs(out) + 0.1) if leaf.size and np.all(leaf > 0) else np.asarray(out)
 
 
 def moved(call: Call, leaves: list, how, seed: int) -> list:

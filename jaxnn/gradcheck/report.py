@@ -157,7 +157,7 @@ def _elided(text: str, width: int) -> str:
 MARK = {True: "right", False: "WRONG", None: "cannot tell"}
 
 
-def _size(value: float | None, unit: str = "") -> str:
+def _size(value: int | float | None, unit: str = "") -> str:
     if value is None:
         return "-"
     for name in ("", "k", "M", "G", "T"):
@@ -174,8 +174,7 @@ def _body(report: Report) -> list[str]:
         f"formula   {MARK[report.correct]}  (float64, bound derived from the computation)",
         f"numerics  {numbers}  (in {report.dtype}, in ULPs beside autodiff)",
         "",
-        f"{'parameter':<22} {'shape':<12} {'worst at':<10} {'error/bound':>11} "
-        f"{'ULPs':>8} {'autodiff':>8}",
+        f"{'parameter':<22} {'shape':<12} {'worst at':<10} {'error/bound':>11} {'ULPs':>8} {'autodiff':>8}",
     ]
     for leaf in report.leaves:
         flag = {True: "  ", False: "x ", None: "? "}[leaf.correct]
@@ -260,7 +259,7 @@ border-radius:.4rem;padding:.6rem 1rem}
 table{border-collapse:collapse;width:100%;font-size:.9rem}
 th,td{text-align:right;padding:.25rem .5rem;border-bottom:1px solid #e4e9ee}
 th:first-child,td:first-child,th:nth-child(2),td:nth-child(2){text-align:left}
-td{font-variant-numeric:tabular-nums}
+td{font-variant-numeric:tabular-nums;white-space:nowrap}
 tr.bad td:first-child{color:#b3261e;font-weight:600}
 .cause{display:grid;grid-template-columns:3fr 2fr;gap:1rem;border-top:1px solid #e4e9ee;
 padding:.7rem 0}
@@ -301,7 +300,8 @@ def _drawn(leaf: Leaf) -> str:
     if not columns:
         return ""
     cell = max(4, min(24, 340 // columns, 240 // rows))
-    width, height = cell * columns, cell * rows
+    tall = max(cell, 14) if rows == 1 else cell
+    width, height = cell * columns, tall * rows
     parts = [
         f'<svg role="img" aria-label="error of {html.escape(leaf.path)}" width="{width + 2}" '
         f'height="{height + 2}" viewBox="-1 -1 {width + 2} {height + 2}" '
@@ -313,8 +313,8 @@ def _drawn(leaf: Leaf) -> str:
         for c in range(1, columns + 1):  # neighbours of one shade are one rectangle
             if c == columns or shades[c] != shades[start]:
                 parts.append(
-                    f'<rect x="{start * cell}" y="{r * cell}" width="{(c - start) * cell}" '
-                    f'height="{cell}" fill="{shades[start]}"/>'
+                    f'<rect x="{start * cell}" y="{r * tall}" width="{(c - start) * cell}" '
+                    f'height="{tall}" fill="{shades[start]}"/>'
                 )
                 start = c
     parts.append(
@@ -338,8 +338,7 @@ def _grid_shape(shape: tuple[int, ...]) -> tuple[int, int]:
 
 def _legend() -> str:
     stops = "".join(
-        f'<stop offset="{(k - _SHADES[0][0]) / 20:.2f}" '
-        f'stop-color="#{"".join(f"{v:02x}" for v in rgb)}"/>'
+        f'<stop offset="{(k - _SHADES[0][0]) / 20:.2f}" stop-color="#{"".join(f"{v:02x}" for v in rgb)}"/>'
         for k, rgb in _SHADES
     )
     ticks = "".join(
@@ -413,8 +412,7 @@ def _page(report: Report) -> str:
     hand, auto = report.cost.get("hand"), report.cost.get("autodiff")
     if auto is not None:
         out.append(
-            "<h2>What it costs</h2><table><tr><th></th><th></th><th>by hand</th><th>autodiff</th>"
-            "</tr>"
+            "<h2>What it costs</h2><table><tr><th></th><th></th><th>by hand</th><th>autodiff</th></tr>"
         )
         for name, unit, field in _COSTS:
             left = "-" if hand is None else _size(getattr(hand, field), unit)
@@ -444,4 +442,4 @@ def _numbers(report: Report) -> str:
         return "the formula decides first"
     worst = max((leaf.ulps for leaf in report.leaves), default=0.0)
     other = max((leaf.autodiff_ulps for leaf in report.leaves), default=0.0)
-    return f"worst entry {ulps(worst)} ULPs; autodiff’s there {ulps(other)}"
+    return f"worst entry {ulps(worst)} ULPs; autodiff’s worst {ulps(other)}"

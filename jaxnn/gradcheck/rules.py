@@ -7,11 +7,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnn.gradcheck.calls import BadCall, checked, first_line, function_name, is_floating, quiet
+from jaxnn.gradcheck.calls import BadCall, Call, checked, first_line, function_name, is_floating, quiet
 from jaxnn.gradcheck.causes import Cause
 from jaxnn.gradcheck.comparison import reported
 from jaxnn.gradcheck.probes import Probe
 from jaxnn.gradcheck.report import Report
+from jaxnn.gradcheck.sides import evaluated, traced, widened
 
 
 def compare_vjp(
@@ -59,7 +60,7 @@ def compare_vjp(
         gradient.__name__ = f"the rule of {function_name(function)}"
         call = checked(loss, gradient, args, argnums)
         report = reported(call, None, printed)
-        probes = [_forward(function, plain, args), *_linear(function, shapes, args, argnums, call)]
+        probes = [_forward(call, function, plain), *_linear(function, shapes, args, argnums, call)]
     return _with(report, probes)
 
 
@@ -130,21 +131,48 @@ def _pulled(function: Callable, cotangent, argnums: int | tuple[int, ...]) -> Ca
     return gradient
 
 
-def _as_cotangent(c: np.ndarray, y):
+def _as_cotangent(c, y):
     if not jnp.issubdtype(y.dtype, jnp.floating):
         return np.zeros(y.shape, jax.dtypes.float0)
     return jnp.asarray(c, y.dtype)
 
 
-def _forward(function: Callable, plain: Callable, args: tuple) -> Probe:
-    """The rule's own forward pass against the plain function."""
-    ours = [np.asarray(x) for x in jax.tree.leaves(function(*args))]
-    theirs = [np.asarray(x) for x in jax.tree.leaves(plain(*args))]
-    if [x.shape for x in ours] != [x.shape for x in theirs]:
-        return Probe("forward", False, "it returns other shapes than the plain function")
-    agree = all(_near(x, y, 1e4) for x, y in zip(ours, theirs, strict=True))
-    text = "it returns what the plain function returns"
-    return Probe("forward", agree, text if agree else "it returns other values than the plain one")
+def _forward(call: Call, function: Callable, plain: Callable) -> Probe:
+    """What the function returns, called and differentiated, against the plain one, in float64."""
+
+    def of(values: Callable):
+        def floating(*args):
+            leaves = jax.tree.leaves(values(*args))
+            return [y for y in leaves if jnp.issubdtype(y.dtype, jnp.floating)]
+
+        return floating
+
+    def differentiated(*args):
+        leaves, treedef = jax.tree.flatten(args)
+
+        def of_chosen(*chosen):
+            full = list(leaves)
+            for k, x in zip(call.places, chosen, strict=True):
+                full[k] = x
+            return function(*jax.tree.unflatten(treedef, full))
+
+        return jax.vjp(of_chosen, *(jnp.asarray(leaves[k]) for k in call.places))[0]
+
+    leaves = [widened(x) for x in call.leaves]
+    wide = True
+    forms = (plain, function, differentiated)
+    if not all(traced(call, of(f), leaves).exact for f in forms):
+        wide = False
+    theirs, *ours = (evaluated(call, traced(call, of(f), leaves, wide=wide), leaves) for f in forms)
+    for side in ours:
+        for x, y, e, d in zip(side.values, theirs.values, side.errors, theirs.errors, strict=True):
+            if x.shape != y.shape:
+                return Probe("forward", False, f"it returns shape {x.shape}, the plain function {y.shape}")
+            with np.errstate(invalid="ignore"):
+                same = (np.abs(x - y) <= e + d) | (x == y) | ~np.isfinite(y)
+            if not same.all():
+                return Probe("forward", False, "it returns other values than the plain function")
+    return Probe("forward", True, "it returns what the plain function returns")
 
 
 def _near(x: np.ndarray, y: np.ndarray, roundings: int | float) -> bool:
@@ -159,9 +187,7 @@ def _near(x: np.ndarray, y: np.ndarray, roundings: int | float) -> bool:
     return bool(np.all(close | (x == y) | (np.isnan(x) & np.isnan(y))))
 
 
-def _linear(
-    function: Callable, shapes, args: tuple, argnums: int | tuple[int, ...], call
-) -> list[Probe]:
+def _linear(function: Callable, shapes, args: tuple, argnums: int | tuple[int, ...], call) -> list[Probe]:
     """What every vjp obeys: pull(2c) = 2 pull(c), pull(c + d) = pull(c) + pull(d), pull(0) = 0."""
 
     def pulled(c) -> list[np.ndarray]:

@@ -47,9 +47,7 @@ def widened(leaf):
     return leaf
 
 
-def traced(
-    call: Call, function: Callable, leaves: list, skipped: int = 0, wide: bool = True
-) -> Traced:
+def traced(call: Call, function: Callable, leaves: list, skipped: int = 0, wide: bool = True) -> Traced:
     """The jaxpr of function(*args) at these leaves, in float64 if the function can be so traced.
 
     Random draws differ with the precision they are asked for in, so a function that draws is traced
@@ -59,7 +57,7 @@ def traced(
     trouble: Exception | None = None
     if wide:
         try:
-            with jax.enable_x64(True):
+            with jax.enable_x64(True), jax.numpy_dtype_promotion("standard"):
                 of_dynamic, given = call.traceable(function, leaves)
                 closed = jax.make_jaxpr(of_dynamic)(*given)
             if call.dtype == np.float64 or not (primitives(closed) & RANDOM):
@@ -129,9 +127,7 @@ def _known(value: np.ndarray, pool: list) -> bool:
     return False
 
 
-def evaluated(
-    call: Call, side: Traced, leaves: list, obeyed: float = math.inf, shake: float = 0.0
-) -> Side:
+def evaluated(call: Call, side: Traced, leaves: list, obeyed: float = math.inf, shake: float = 0.0) -> Side:
     """The traced gradient at these leaves. Raises TooLong when its loops are too long to read.
 
     shake: a relative error that every floating argument is said to have.
@@ -177,9 +173,7 @@ def jittered(call: Call, function: Callable, leaves: list, reference: Side | Non
     value = [np.asarray(v, np.float64) for v in function(leaves)]
     grain = 2.0**-24 if all(_single(v) for v in value) else UNIT
     rng = np.random.default_rng(0)
-    lines = {
-        k: np.abs(leaves[k]) * rng.uniform(0.5, 1.0, np.shape(leaves[k])) for k in set(call.places)
-    }
+    lines = {k: np.abs(leaves[k]) * rng.uniform(0.5, 1.0, np.shape(leaves[k])) for k in set(call.places)}
     step = 2.0**-14 if grain > UNIT else 2.0**-36
     table = []
     for t in range(-4, 5):
@@ -207,10 +201,10 @@ def _single(values: np.ndarray) -> bool:
 def compiled_reference(call: Call, side: Traced) -> Callable:
     """The reference as a plain function of the leaves, for when its loops are too long to read."""
     jaxpr, consts = opened(side.closed)
+    program = jax.jit(lambda *given: eval_jaxpr(jaxpr, consts, *given)[side.skipped :])
 
     def run(leaves: list):
         with jax.enable_x64(True), jax.default_device(_host()):
-            given = [leaves[k] for k in call.dynamic]
-            return jax.jit(lambda *a: eval_jaxpr(jaxpr, consts, *a))(*given)[side.skipped :]
+            return program(*(leaves[k] for k in call.dynamic))
 
     return run

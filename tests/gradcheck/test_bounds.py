@@ -15,7 +15,7 @@ from jaxnn.gradcheck.jaxprs import opened
 
 def bounded(function, *args, active=None, **kwargs):
     """(outputs with bounds, notes) of function(*args) in float64."""
-    with jax.enable_x64(True):
+    with jax.enable_x64(True), jax.numpy_dtype_promotion("standard"):
         closed = jax.make_jaxpr(function)(*args)
         flat = jax.tree.leaves(args)
         jaxpr, consts = opened(closed)
@@ -64,9 +64,7 @@ def test_elementary_functions_stay_within_their_bounds(name):
     (out,), _ = bounded(function, x)
     with mpmath.workdps(50):
         truth = [exact(mpmath.mpf(float(v))) for v in x]
-        off = np.array(
-            [float(abs(mpmath.mpf(float(v)) - t)) for v, t in zip(out.value, truth, strict=True)]
-        )
+        off = np.array([float(abs(mpmath.mpf(float(v)) - t)) for v, t in zip(out.value, truth, strict=True)])
         assert np.all(off <= error_of(out))
         assert np.all(error_of(out) <= 64 * UNIT * np.abs(out.value) + 64 * UNIT * np.abs(x))
 
@@ -196,7 +194,7 @@ def gradient_of(function, args):
 @pytest.fixture(scope="module")
 def compiled_gradients():
     """Every gradient as XLA computes it: one program."""
-    with jax.enable_x64(True):
+    with jax.enable_x64(True), jax.numpy_dtype_promotion("standard"):
         return jax.jit(lambda: {n: gradient_of(f, a)(*a) for n, (f, a) in FUNCTIONS.items()})()
 
 
@@ -223,10 +221,7 @@ def test_long_sums_and_products_against_exact_arithmetic():
     (product, total), _ = bounded(lambda a, b: (a @ b, jnp.sum(a, axis=1)), a, b)
     with mpmath.workdps(60):
         exact = [
-            [
-                mpmath.fsum(mpmath.mpf(x) * mpmath.mpf(y) for x, y in zip(row, col, strict=True))
-                for col in b.T
-            ]
+            [mpmath.fsum(mpmath.mpf(x) * mpmath.mpf(y) for x, y in zip(row, col, strict=True)) for col in b.T]
             for row in a.tolist()
         ]
         for (i, j), value in np.ndenumerate(product.value):
@@ -243,8 +238,7 @@ def test_equal_terms_do_not_escape_the_bound_of_a_wide_sum():
     with mpmath.workdps(40):
         exact = mpmath.mpf(0.1) * 100_001
         assert all(
-            abs(mpmath.mpf(float(v)) - exact) <= e
-            for v, e in zip(total.value, total.error, strict=True)
+            abs(mpmath.mpf(float(v)) - exact) <= e for v, e in zip(total.value, total.error, strict=True)
         )
     assert np.all(total.error < 1e-14 * 100_001)
 
@@ -276,9 +270,7 @@ def test_a_tie_may_go_either_way(x):
 def test_data_does_not_tie():
     """The labels are what they are: 0 > 0 is false, and no kink of the loss."""
     labels = np.array([0.0, 1.0])
-    out, notes = bounded(
-        lambda w, y: jnp.where(y > 0, w, 2 * w), np.array(3.0), labels, active=[True, False]
-    )
+    out, notes = bounded(lambda w, y: jnp.where(y > 0, w, 2 * w), np.array(3.0), labels, active=[True, False])
     assert np.all(error_of(out[0]) <= 8 * UNIT)
     assert not notes
 
