@@ -226,9 +226,12 @@ def _candidates(call: Call, leaves: list):
     if (switched := points.switched_on(call, close)) is not None:
         yield "a point near it, zero scalars switched on", switched, True
     fresh = points.moved(call, leaves, points.generic, 2)
-    yield "a point with fresh weights", fresh, False
-    if (tamed := points.tamed(call, fresh, 3)) is not None:
-        yield "a point with fresh weights and data of size 1", tamed, False
+    yield "a point with fresh weights", fresh, points.extreme(call, leaves)
+    few = points.moved(call, leaves, points.small, 3)
+    yield "a point with small weights", few, False
+    for weights, name in ((fresh, "fresh"), (few, "small")):
+        if (tamed := points.tamed(call, weights, 4)) is not None:
+            yield f"a point with {name} weights and data of size 1", tamed, weights is fresh
 
 
 def _tried(call: Call, leaves: list, sides: Sides) -> list[Point]:
@@ -238,7 +241,7 @@ def _tried(call: Call, leaves: list, sides: Sides) -> list[Point]:
         return tried
     for name, at, always in _candidates(call, leaves):
         if not always and all(any(p.told[n] for p in tried) for n in range(len(call.places))):
-            break
+            continue
         try:
             point = _judged(name, call, at, sides)
         except BadCall:  # a gradient that is only called may refuse a point

@@ -14,7 +14,8 @@ from jaxnn.gradcheck.calls import Call
 
 def _symmetric(leaf: np.ndarray) -> bool:
     square = leaf.ndim == 2 and leaf.shape[0] == leaf.shape[1] > 1
-    return bool(square and np.array_equal(leaf, leaf.T) and np.any(leaf - np.diag(np.diag(leaf))))
+    several = square and np.unique(leaf).size > 2  # neither constant nor an identity
+    return bool(several and np.array_equal(leaf, leaf.T))
 
 
 def _noise(leaf: np.ndarray, rng) -> np.ndarray:
@@ -35,9 +36,26 @@ def near(leaf: np.ndarray, rng) -> np.ndarray:
 
 
 def generic(leaf: np.ndarray, rng) -> np.ndarray:
-    """Weights as one would initialise them; what is positive stays so."""
+    """Weights as one would initialise them; vectors and numbers that are positive stay so."""
     out = 1.7 * _width(leaf) * _noise(leaf, rng)
-    return np.asarray(np.abs(out) + 0.1) if leaf.size and np.all(leaf > 0) else np.asarray(out)
+    positive = leaf.ndim < 2 and leaf.size > 0 and bool(np.all(leaf > 0))
+    return np.asarray(np.abs(out) + 0.1 if positive else out)
+
+
+def extreme(call: Call, leaves: list) -> bool:
+    """Whether weights are so small, large or alike that the functions may be all but linear there."""
+    for k in set(call.places):
+        leaf = np.asarray(leaves[k])
+        size = float(np.sqrt(np.mean(leaf**2))) if leaf.size else 0.0
+        one_sign = leaf.ndim > 1 and leaf.size > 1 and (np.all(leaf > 0) or np.all(leaf < 0))
+        if one_sign or (size and not 0.05 < size / _width(leaf) < 20):
+            return True
+    return False
+
+
+def small(leaf: np.ndarray, rng) -> np.ndarray:
+    """The same, a tenth as large: sums of many positive terms stay small too."""
+    return np.asarray(0.1 * generic(leaf, rng))
 
 
 def moved(call: Call, leaves: list, how, seed: int) -> list:
@@ -63,17 +81,20 @@ def switched_on(call: Call, leaves: list) -> list | None:
 
 
 def tamed(call: Call, leaves: list, seed: int) -> list | None:
-    """Data of extreme size brought to size 1, data that is all zero made generic."""
+    """Data of extreme size brought to size 1, data that is all alike made various; None if there is none.
+
+    All zeros become generic numbers. All ones may be a mask, so they become zeros and ones.
+    """
     rng = np.random.default_rng(seed)
     out, found = list(leaves), False
     for k, leaf in enumerate(leaves):
-        if k in call.places or not _is_data(leaf) or leaf.size < 2:
-            continue
-        if not np.all(np.isfinite(leaf)):
+        if k in call.places or not _is_data(leaf) or leaf.size < 2 or not np.all(np.isfinite(leaf)):
             continue
         size = float(np.sqrt(np.mean(leaf**2)))
         if size == 0:
             out[k], found = _noise(leaf, rng), True
+        elif leaf.ndim > 1 and np.all(leaf == leaf.flat[0]):
+            out[k], found = leaf / size * (rng.random(leaf.shape) < 0.6), True
         elif size > 30 or size < 1e-2:
             out[k], found = leaf / size, True
     return out if found else None
