@@ -167,25 +167,24 @@ def checked(loss, gradient, args: tuple, argnums) -> Call:
     arrays = tuple(k for k, x in enumerate(leaves) if k in places or _is_array(x))
     call = Call(loss, gradient, args, argnums, leaves, treedef, places, paths, dtype, arrays)
     try:
-        jax.eval_shape(*_unpacked(call.traceable(loss, leaves)))
-    except jax.errors.JAXTypeError:  # some array decides what is computed: only the rest is traced
+        _check_loss(call)
+    except _Untraceable:  # some array decides what is computed: only the parameters are traced
         call = call._replace(dynamic=tuple(sorted(set(places))))
-    except Exception:
-        pass  # said in full below
-    _check_loss(call)
+        _check_loss(call)
     return call
 
 
-def _unpacked(pair: tuple[Callable, list]) -> list:
-    return [pair[0], *pair[1]]
+class _Untraceable(BadCall):
+    """The loss wants a number where a trace has none."""
 
 
 def _check_loss(call: Call) -> None:
     loss = call.loss
+    of_dynamic, given = call.traceable(loss, call.leaves)
     try:
-        out = jax.eval_shape(*_unpacked(call.traceable(loss, call.leaves)))
+        out = jax.eval_shape(of_dynamic, *given)
     except jax.errors.JAXTypeError as error:
-        raise BadCall(
+        raise _Untraceable(
             f"the loss {function_name(loss)} cannot be traced by JAX, so autodiff cannot "
             f"differentiate it ({first_line(error)}); write it with jax.numpy instead of NumPy, "
             "float() or if"
