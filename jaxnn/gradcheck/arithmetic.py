@@ -1,9 +1,10 @@
-"""A jaxpr run by NumPy: nothing is compiled, so a small program that runs once is fast.
+"""A jaxpr run by NumPy: nothing is compiled, so a small program that runs a few times is fast.
 
 A primitive without a rule here is run by JAX itself.
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -35,13 +36,7 @@ def _broadcast_in_dim(params, x, *_):
 
 
 def _logistic(x):
-    return np.where(
-        x >= 0, 1 / (1 + np.exp(-np.abs(x))), np.exp(-np.abs(x)) / (1 + np.exp(-np.abs(x)))
-    )
-
-
-def _select(which, *cases):
-    return np.where(which, cases[1], cases[0]) if len(cases) == 2 and which.dtype == bool else None
+    return np.where(x >= 0, 1 / (1 + np.exp(-np.abs(x))), np.exp(-np.abs(x)) / (1 + np.exp(-np.abs(x))))
 
 
 def _running(step: np.ufunc, params, x):
@@ -52,33 +47,68 @@ def _running(step: np.ufunc, params, x):
 
 
 PLAIN: dict[str, Callable[..., Any]] = {
-    "add": np.add, "add_any": np.add, "sub": np.subtract, "mul": np.multiply, "neg": np.negative,
-    "max": np.maximum, "min": np.minimum, "exp": np.exp, "exp2": np.exp2, "log": np.log,
-    "log1p": np.log1p, "expm1": np.expm1, "tanh": np.tanh, "sinh": np.sinh, "cosh": np.cosh,
-    "sin": np.sin, "cos": np.cos, "tan": np.tan, "atan": np.arctan, "asin": np.arcsin,
-    "acos": np.arccos, "atan2": np.arctan2, "sqrt": np.sqrt, "rsqrt": lambda x: 1 / np.sqrt(x),
-    "cbrt": np.cbrt, "square": np.square, "abs": np.abs, "sign": np.sign, "floor": np.floor,
-    "ceil": np.ceil, "logistic": _logistic, "erf": scipy.special.erf, "erfc": scipy.special.erfc,
-    "erf_inv": scipy.special.erfinv, "lgamma": scipy.special.gammaln,
-    "digamma": scipy.special.digamma, "is_finite": np.isfinite, "eq": np.equal,
-    "ne": np.not_equal, "lt": np.less, "le": np.less_equal, "gt": np.greater,
-    "ge": np.greater_equal, "stop_gradient": lambda x: x, "copy": lambda x: x,
-    "copy_p": lambda x: x, "clamp": lambda low, x, high: np.clip(x, low, high),
-}  # fmt: skip
+    "add": np.add,
+    "add_any": np.add,
+    "sub": np.subtract,
+    "mul": np.multiply,
+    "neg": np.negative,
+    "max": np.maximum,
+    "min": np.minimum,
+    "exp": np.exp,
+    "exp2": np.exp2,
+    "log": np.log,
+    "log1p": np.log1p,
+    "expm1": np.expm1,
+    "tanh": np.tanh,
+    "sinh": np.sinh,
+    "cosh": np.cosh,
+    "sin": np.sin,
+    "cos": np.cos,
+    "tan": np.tan,
+    "atan": np.arctan,
+    "asin": np.arcsin,
+    "acos": np.arccos,
+    "atan2": np.arctan2,
+    "sqrt": np.sqrt,
+    "rsqrt": lambda x: 1 / np.sqrt(x),
+    "cbrt": np.cbrt,
+    "square": np.square,
+    "abs": np.abs,
+    "sign": np.sign,
+    "floor": np.floor,
+    "ceil": np.ceil,
+    "logistic": _logistic,
+    "erf": scipy.special.erf,
+    "erfc": scipy.special.erfc,
+    "erf_inv": scipy.special.erfinv,
+    "lgamma": scipy.special.gammaln,
+    "digamma": scipy.special.digamma,
+    "is_finite": np.isfinite,
+    "eq": np.equal,
+    "ne": np.not_equal,
+    "lt": np.less,
+    "le": np.less_equal,
+    "gt": np.greater,
+    "ge": np.greater_equal,
+    "stop_gradient": lambda x: x,
+    "copy": lambda x: x,
+    "copy_p": lambda x: x,
+    "clamp": lambda low, x, high: np.clip(x, low, high),
+}
 
 SHAPED: dict[str, Callable[..., Any]] = {
-    "div": lambda p, x, y: x / y if np.issubdtype(x.dtype, np.floating) else None,
+    "div": lambda p, x, y: x / y,
     "pow": lambda p, x, y: np.power(x, y),
     "integer_pow": lambda p, x: x ** p["y"] if p["y"] >= 0 else 1 / x ** -p["y"],
     "and": lambda p, x, y: np.bitwise_and(x, y),
     "or": lambda p, x, y: np.bitwise_or(x, y),
     "xor": lambda p, x, y: np.bitwise_xor(x, y),
     "not": lambda p, x: np.invert(x),
-    "select_n": lambda p, *xs: _select(*xs),
+    "select_n": lambda p, which, x, y: np.where(which, y, x),
     "convert_element_type": lambda p, x: x.astype(p["new_dtype"]),
     "name": lambda p, x: x,
     "transpose": lambda p, x: x.transpose(p["permutation"]),
-    "reshape": lambda p, x: x.reshape(p["new_sizes"]) if p.get("dimensions") is None else None,
+    "reshape": lambda p, x: x.reshape(p["new_sizes"]),
     "squeeze": lambda p, x: np.squeeze(x, tuple(p["dimensions"])),
     "expand_dims": lambda p, x: np.expand_dims(x, tuple(p["dimensions"])),
     "broadcast_in_dim": _broadcast_in_dim,
@@ -104,31 +134,47 @@ SHAPED: dict[str, Callable[..., Any]] = {
 }
 
 
-def _inner(equation):
-    if equation.primitive.name in {"jit", "pjit", "closed_call", "core_call", "remat", "remat2",
-                                   "checkpoint", "custom_jvp_call", "custom_vjp_call"}:  # fmt: skip
-        inner = equation.params.get("jaxpr", equation.params.get("call_jaxpr"))
-        return inner if inner is not None else equation.params.get("fun_jaxpr")
-    return None
+INNER = {
+    "jit",
+    "pjit",
+    "closed_call",
+    "core_call",
+    "remat",
+    "remat2",
+    "checkpoint",
+    "custom_jvp_call",
+    "custom_vjp_call",
+}
 
 
-def _applied(equation, inputs: list) -> Sequence:
+def _rule(equation) -> Callable[..., Sequence]:
+    """inputs → outputs of one equation."""
     name, params = equation.primitive.name, equation.params
-    inner = _inner(equation)
-    if inner is not None:
-        jaxpr, consts = opened(inner)
-        return run(jaxpr, consts, inputs)
-    out = None
-    if name in PLAIN:
-        out = PLAIN[name](*inputs)
-    elif name in SHAPED:
-        out = SHAPED[name](params, *inputs)
-    if out is not None:
-        aval = equation.outvars[0].aval
-        out = np.asarray(out)
-        return (out if out.dtype == aval.dtype else out.astype(aval.dtype),)
-    out = equation.primitive.bind(*inputs, **equation.primitive.get_bind_params(params))
-    return [_plain(x) for x in (out if equation.primitive.multiple_results else (out,))]
+    inner = params.get("jaxpr", params.get("call_jaxpr", params.get("fun_jaxpr")))
+    if name in INNER and inner is not None:
+        return planned(*opened(inner))
+    kinds = [v.aval.dtype for v in equation.invars]
+    strange = (
+        (name == "div" and not np.issubdtype(kinds[0], np.floating))
+        or (name == "select_n" and (len(kinds) != 3 or kinds[0].kind != "b"))
+        or (name == "reshape" and params.get("dimensions") is not None)
+    )
+    if strange or name not in PLAIN.keys() | SHAPED.keys():
+        return partial(_by_jax, equation)
+    f = PLAIN[name] if name in PLAIN else partial(SHAPED[name], params)
+    dtype = equation.outvars[0].aval.dtype
+
+    def rule(*inputs):
+        out = np.asarray(f(*inputs))
+        return (out if out.dtype == dtype else out.astype(dtype),)
+
+    return rule
+
+
+def _by_jax(equation, *inputs) -> Sequence:
+    primitive = equation.primitive
+    out = primitive.bind(*inputs, **primitive.get_bind_params(equation.params))
+    return [_plain(x) for x in (out if primitive.multiple_results else (out,))]
 
 
 def _plain(x):
@@ -138,15 +184,40 @@ def _plain(x):
         return x
 
 
-def run(jaxpr, consts: Sequence, args: Sequence) -> list:
-    """The outputs of a jaxpr at args, as NumPy arrays; floating point errors are no news."""
-    env = dict(zip(getattr(jaxpr, "constvars", ()), map(_plain, consts), strict=True))
-    env.update(zip(jaxpr.invars, args, strict=True))
+def planned(jaxpr, consts: Sequence) -> Callable[..., list]:
+    """args → the outputs of a jaxpr, as NumPy arrays; floating point errors are no news."""
+    slots: dict[Any, int] = {}
+    start: list[Any] = []
 
-    def read(atom):
-        return np.asarray(atom.val, atom.aval.dtype) if isinstance(atom, Literal) else env[atom]
+    def slot(atom) -> int:
+        if isinstance(atom, Literal):
+            start.append(np.asarray(atom.val, atom.aval.dtype))
+            return len(start) - 1
+        if atom not in slots:
+            slots[atom] = len(start)
+            start.append(None)
+        return slots[atom]
 
-    with np.errstate(all="ignore"):
-        for e in jaxpr.eqns:
-            env.update(zip(e.outvars, _applied(e, [read(v) for v in e.invars]), strict=True))
-    return [read(v) for v in jaxpr.outvars]
+    for v, c in zip(getattr(jaxpr, "constvars", ()), consts, strict=True):
+        start[slot(v)] = _plain(c)
+    ins = [slot(v) for v in jaxpr.invars]
+    wanted = {v for v in jaxpr.outvars if not isinstance(v, Literal)}
+    live = []
+    for e in reversed(jaxpr.eqns):
+        if wanted & set(e.outvars) or e.effects:
+            live.append(e)
+            wanted |= {v for v in e.invars if not isinstance(v, Literal)}
+    steps = [(_rule(e), [slot(v) for v in e.invars], [slot(v) for v in e.outvars]) for e in reversed(live)]
+    outs = [slot(v) for v in jaxpr.outvars]
+
+    def run(*args):
+        env = list(start)
+        for k, x in zip(ins, args, strict=True):
+            env[k] = x
+        with np.errstate(all="ignore"):
+            for rule, reads, writes in steps:
+                for k, x in zip(writes, rule(*[env[r] for r in reads]), strict=True):
+                    env[k] = x
+        return [env[k] for k in outs]
+
+    return run

@@ -9,7 +9,6 @@ from itertools import count
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import Literal
 
@@ -119,22 +118,21 @@ def axes_of(loss: Callable, args: tuple, argnums: int | tuple[int, ...] = 0) -> 
     fresh = count()
     leaves = tuple(
         tuple(
-            number[root((i, a))] if root((i, a)) in number
-            else number.setdefault(root((i, a)), next(fresh))
+            number[root((i, a))] if root((i, a)) in number else number.setdefault(root((i, a)), next(fresh))
             for a in range(len(shapes[i].shape))
         )
         for i in inputs
-    )  # fmt: skip
-    sizes = {c: shapes[i].shape[a] for i, cs in zip(inputs, leaves, strict=True)
-             for a, c in enumerate(cs)}  # fmt: skip
+    )
+    sizes = {c: shapes[i].shape[a] for i, cs in zip(inputs, leaves, strict=True) for a, c in enumerate(cs)}
     owner = parameter_leaves(args, argnums)
     with_parameters = {c for cs, own in zip(leaves, owner, strict=True) if own for c in cs}
     data = [cs for cs, own in zip(leaves, owner, strict=True) if not own]
     with_data = {c for cs in data for c in cs}
     shared = with_data & with_parameters
     after = _after_parameters(nodes, inputs, owner, shapes)
-    at_loss = {c for i, cs, own in zip(inputs, leaves, owner, strict=True)
-               if not own and i in after for c in cs}  # fmt: skip
+    at_loss = {
+        c for i, cs, own in zip(inputs, leaves, owner, strict=True) if not own and i in after for c in cs
+    }
     return Axes(
         leaves,
         sizes,
@@ -212,19 +210,23 @@ def _generic(leaf, shape, own: bool, sizes, rng) -> np.ndarray:
 
 
 def generic(
-    loss: Callable, args: tuple, argnums: int | tuple[int, ...], axes: Axes, seed: int,
-    examples: int | None = 3, only_examples: bool = False, squares: bool = False,
+    loss: Callable,
+    args: tuple,
+    argnums: int | tuple[int, ...],
+    axes: Axes,
+    seed: int,
+    examples: int | None = 3,
+    only_examples: bool = False,
+    squares: bool = False,
     nearby: bool = False,
-) -> tuple | None:  # fmt: skip
+) -> tuple | None:
     """The arguments at generic values and new sizes (the old ones if examples is None), or None.
 
     None where the loss is not defined. With `nearby`, the values are the caller's, a little moved.
     """
     rng = np.random.default_rng(seed)
     owner = parameter_leaves(args, argnums)
-    sizes = (
-        dict(axes.sizes) if examples is None else _new_sizes(axes, examples, only_examples, squares)
-    )
+    sizes = dict(axes.sizes) if examples is None else _new_sizes(axes, examples, only_examples, squares)
     flat, tree = jax.tree.flatten(args)
     new = []
     for x, cs, own in zip(flat, axes.leaves, owner, strict=True):
@@ -233,7 +235,7 @@ def generic(
     there = jax.tree.unflatten(tree, new)
     try:
         return there if jax.eval_shape(loss, *there).shape == () else None
-    except Exception:  # noqa: BLE001  the loss is the user's: it may raise anything
+    except Exception:
         return None
 
 

@@ -89,6 +89,7 @@ class Finding(NamedTuple):
     sentence: str
     where: str
     rank: float
+    sure: bool = True  # False where it takes more than the mistake, such as a size in the code
 
 
 Predict = Callable[[Scene], list[np.ndarray] | None]
@@ -130,28 +131,26 @@ def _factor_words(scene: Scene, k: int) -> str | None:
     return f"{name} is zero" if alpha == 0 else f"{name} is {alpha:.6g} times what it should be"
 
 
-def _same(a: float, b: float) -> bool:
+def _same(a: float | int, b: float | int) -> bool:
     return bool(abs(a - b) <= 1e-8 * max(abs(a), abs(b)))
 
 
-def factor_names(scenes: list[Scene], alphas: list[float]) -> list[tuple[str, str, float]]:
-    """What a factor can mean that is alphas[s] at scenes[s]: (id, in words, rank)."""
+def factor_names(scenes: list[Scene], alphas: list[float]) -> list[tuple[str, str, float, bool]]:
+    """What a factor can mean that is alphas[s] at scenes[s]: (id, in words, rank, sure)."""
     devices = jax.device_count()
     here = scenes[0].sizes
 
-    def everywhere(f: Callable[[dict], float]) -> float | None:
+    def everywhere(f: Callable[[dict], float]) -> float | int | None:
         """None, or how far-fetched it is: sizes may be written into the candidate's code."""
         kept: tuple[dict, ...] = (
             {},
             here,
             {k: n for k, n in here.items() if k != "N"},
             {"N": here.get("N", 0)},
-        )  # noqa: E501
+        )
         for k, fixed in enumerate(kept):
             try:
-                if all(
-                    _same(a, f({**s.sizes, **fixed})) for a, s in zip(alphas, scenes, strict=True)
-                ):
+                if all(_same(a, f({**s.sizes, **fixed})) for a, s in zip(alphas, scenes, strict=True)):
                     return 0.02 * k
             except (KeyError, ZeroDivisionError):
                 return None
@@ -182,7 +181,9 @@ def factor_names(scenes: list[Scene], alphas: list[float]) -> list[tuple[str, st
     for rank, (id, words, f) in enumerate(table):
         if id not in seen and (fetched := everywhere(f)) is not None:
             seen.add(id)
-            found.append((id, words, 0.1 * rank + fetched))
+            found.append((id, words, 0.1 * rank + fetched, fetched == 0))
+    if any(sure for *_, sure in found):
+        found = [f for f in found if f[3]]
     if devices > 1:
         if all(_same(a, 1 / devices) for a in alphas):
             found.append(
@@ -190,16 +191,18 @@ def factor_names(scenes: list[Scene], alphas: list[float]) -> list[tuple[str, st
                     "missing-psum",
                     f"is {devices} times too small, and there are {devices} devices: a psum is missing",
                     0.3,
+                    True,
                 )
-            )  # noqa: E501
+            )
         if all(_same(a, devices) for a in alphas):
             found.append(
                 (
                     "extra-psum",
                     f"is {devices} times too large, and there are {devices} devices: a psum too many",
                     0.3,
+                    True,
                 )
-            )  # noqa: E501
+            )
     return found
 
 
@@ -229,8 +232,7 @@ def scaled(scenes: list[Scene]) -> Iterator[Finding]:
     """Every parameter's gradient is the right one times a number."""
     names = scenes[0].structure.names
     table = [
-        [ratio(g, r, s, k) for k, (g, r) in enumerate(zip(s.hand, s.reference, strict=True))]
-        for s in scenes
+        [ratio(g, r, s, k) for k, (g, r) in enumerate(zip(s.hand, s.reference, strict=True))] for s in scenes
     ]
     if any(a is None for row in table for a in row):
         return
@@ -256,7 +258,7 @@ def _common(values: list[float]) -> float | None:
 
 def _one_factor(scenes, alphas, off: set[int], quiet: set[int]) -> Iterator[Finding]:
     names = scenes[0].structure.names
-    weights, biases = _leaf_roles(scenes[0])
+    _, biases = _leaf_roles(scenes[0])
     everywhere = off | quiet == set(range(len(names)))
     where = "every parameter" if everywhere else _joined([names[k] for k in sorted(off)])
     zero = all(a == 0 for a in alphas)
@@ -277,8 +279,9 @@ def _one_factor(scenes, alphas, off: set[int], quiet: set[int]) -> Iterator[Find
             yield Finding(
                 "not-propagated",
                 f"Layers 1 to {k} get no gradient at all: nothing is passed down from layer {k + 1}.",
-                f"dA[{k}], and so {where}", 0,
-            )  # fmt: skip
+                f"dA[{k}], and so {where}",
+                0,
+            )
         elif everywhere:
             yield Finding("not-propagated", "The gradient is zero everywhere.", where, 0)
         else:
@@ -290,45 +293,38 @@ def _one_factor(scenes, alphas, off: set[int], quiet: set[int]) -> Iterator[Find
             )
         return
     if only_biases:
-        for id, words, rank in meanings:
+        for id, words, rank, sure in meanings:
             swap = {"missing-mean": "bias-not-averaged", "mean-twice": "bias-mean"}
             better = swap.get(id, id)
             tail = {
-                "bias-not-averaged": "is N times too large: the weights are averaged over the examples, the bias is not",
+                "bias-not-averaged": "is N times too large: the weights are averaged, the bias is not",
                 "bias-mean": "is N times too small: it is a mean over the examples where a sum belongs",
             }.get(better, words)
-            yield Finding(better, f"The gradient of {where} {tail}.", where, rank)
+            yield Finding(better, f"The gradient of {where} {tail}.", where, rank, sure)
     elif everywhere:
-        for id, words, rank in meanings:
-            yield Finding(id, f"The whole gradient {words}.", where, rank)
+        for id, words, rank, sure in meanings:
+            yield Finding(id, f"The whole gradient {words}.", where, rank, sure)
     else:
         k = _lower(scenes[0], off, quiet)
-        layer = [
-            y for y in scenes[0].structure.layers if off <= {y.weight, y.bias} and y.weight in off
-        ]
-        place = (
-            f"dZ[{k}], and so {where}"
-            if k
-            else f"layer {layer[0].number}: {where}"
-            if layer
-            else where
-        )
-        for id, words, rank in meanings:
+        layer = [y for y in scenes[0].structure.layers if off <= {y.weight, y.bias} and y.weight in off]
+        place = f"dZ[{k}], and so {where}" if k else f"layer {layer[0].number}: {where}" if layer else where
+        for id, words, rank, sure in meanings:
             if id == "sign" and (k or layer or len(off) > 1):
                 down = f"from layer {k} down" if k else f"of {where}"
-                yield Finding("layer-sign", f"The sign is flipped {down}.", place, rank)
+                yield Finding("layer-sign", f"The sign is flipped {down}.", place, rank, sure)
             else:
                 down = f"from layer {k} down" if k and k > 1 else f"of {where}"
-                yield Finding(id, f"The gradient {down} {words}.", place, rank)
+                yield Finding(id, f"The gradient {down} {words}.", place, rank, sure)
     told = {m[0] for m in meanings}
     if everywhere and not told - {"learning-rate-folded-in"}:
         yield from _update(scenes, alphas, where, constant)
     elif not meanings and constant:
         yield Finding(
             "unknown", f"The gradient of {where} is {alphas[0]:.6g} times what it should be.", where, 5
-        )  # fmt: skip
+        )
     elif not meanings:
         yield from _per_leaf_norm(scenes, off)
+        yield _nameless(scenes, alphas, f"The gradient of {where}", where)
 
 
 def _norm(leaves) -> float:
@@ -343,7 +339,7 @@ def _update(scenes, alphas, where, constant) -> Iterator[Finding]:
     limit = norms[0]
     is_norm = all(_same(n, limit) for n in norms) and all(
         _norm(s.reference) <= limit * (1 + 1e-8) for s in free
-    )  # noqa: E501
+    )
     round_norm = _same(limit, float(f"{limit:.2g}"))
     if (
         is_norm
@@ -355,18 +351,48 @@ def _update(scenes, alphas, where, constant) -> Iterator[Finding]:
             f"The whole gradient is scaled to the norm {limit:.6g}: clipping is left on.",
             where,
             0.5,
-        )  # noqa: E501
+        )
     if constant and alphas[0] < 0:
         yield Finding(
             "learning-rate-folded-in",
-            f"The candidate is {alphas[0]:.6g} times the gradient: the update −α dW with α = {-alphas[0]:.6g}.",
+            f"The candidate is {alphas[0]:.6g} times the gradient: the update −α dW with α = "
+            f"{-alphas[0]:.6g}.",
             where,
             0.6,
-        )  # noqa: E501
+        )
     elif constant and not (is_norm and len(clipped) > 1):
-        yield Finding(
-            "unknown", f"The whole gradient is {alphas[0]:.6g} times what it should be.", where, 5
-        )  # noqa: E501
+        yield Finding("unknown", f"The whole gradient is {alphas[0]:.6g} times what it should be.", where, 5)
+    elif not is_norm:
+        yield _nameless(scenes, alphas, "The whole gradient", where)
+
+
+def _nameless(scenes, alphas, what: str, where: str) -> Finding:
+    """A factor that is another at every point, and none of the catalogue."""
+    told = f"{alphas[0]:.6g} times what it should be here, {alphas[-1]:.6g} times elsewhere"
+    known = [words for words, f in OTHER_FACTORS if _matches(scenes, alphas, f)]
+    told += f" ({known[0]})" if known else ""
+    return Finding("unknown", f"{what} is {told}.", where, 5)
+
+
+OTHER_FACTORS: tuple[tuple[str, Callable[[dict], float]], ...] = (
+    ("√N: divided by √N instead of N", lambda s: s["N"] ** 0.5),
+    ("N + 1 instead of N", lambda s: s["N"] / (s["N"] + 1)),
+    ("1/√N once too often", lambda s: s["N"] ** -0.5),
+    ("divided by N² once too often", lambda s: s["N"] ** -2.0),
+    ("N²", lambda s: s["N"] ** 2.0),
+    ("−N: the sign, and the mean", lambda s: -s["N"]),
+    ("−1/N: the sign, and the mean twice", lambda s: -1 / s["N"]),
+    ("2N: a stray 2, and the mean", lambda s: 2.0 * s["N"]),
+    ("N/2: a stray ½, and the mean", lambda s: s["N"] / 2),
+    ("n_x times", lambda s: s["n_x"]),
+)
+
+
+def _matches(scenes, alphas, f) -> bool:
+    try:
+        return all(_same(a, f(s.sizes)) for a, s in zip(alphas, scenes, strict=True))
+    except KeyError:
+        return False
 
 
 def _per_leaf_norm(scenes, off) -> Iterator[Finding]:
@@ -374,9 +400,7 @@ def _per_leaf_norm(scenes, off) -> Iterator[Finding]:
     limits = {round(_norm([s.hand[k]]), 9) for s in scenes for k in off}
     if len(limits) == 1 and 0 not in limits and len(scenes) * len(off) > 1:
         where = _joined([names[k] for k in sorted(off)])
-        yield Finding(
-            "clipped-norm", f"Each of {where} is scaled to the norm {limits.pop():.6g}.", where, 1
-        )  # noqa: E501
+        yield Finding("clipped-norm", f"Each of {where} is scaled to the norm {limits.pop():.6g}.", where, 1)
 
 
 def _many_factors(scenes, table, off) -> Iterator[Finding]:
@@ -388,16 +412,17 @@ def _many_factors(scenes, table, off) -> Iterator[Finding]:
     where = _joined([names[k] for k in sorted(off)])
     if all(size > 1 for size in n) and off <= set(of_layer):
         power = {
-            k: [np.log(row[k]) / np.log(size) if row[k] > 0 else np.nan for row, size in zip(table, n, strict=True)]
+            k: [
+                np.log(row[k]) / np.log(size) if row[k] > 0 else np.nan
+                for row, size in zip(table, n, strict=True)
+            ]
             for k in of_layer
-        }  # fmt: skip
+        }
         top = len(layers)
         if all(_close(power[k], -(top - of_layer[k])) for k in of_layer) or all(
             _close(power[k], -(top - of_layer[k] + 1)) for k in of_layer
         ):
-            yield Finding(
-                "mean-twice", "1/N is applied again in every layer on the way down.", where, 0.5
-            )
+            yield Finding("mean-twice", "1/N is applied again in every layer on the way down.", where, 0.5)
     yield from _per_leaf_norm(scenes, off)
     told = []
     for k in sorted(off):
@@ -405,9 +430,7 @@ def _many_factors(scenes, table, off) -> Iterator[Finding]:
         meanings = factor_names([s for s, _ in alphas], [a for _, a in alphas])
         words = meanings[0][1] if meanings else f"is {alphas[0][1]:.6g} times what it should be"
         told.append(f"{names[k]} {words}")
-    yield Finding(
-        "unknown", "Each parameter has its own factor: " + "; ".join(told) + ".", where, 6
-    )
+    yield Finding("unknown", "Each parameter has its own factor: " + "; ".join(told) + ".", where, 6)
 
 
 def _close(values: list[float], target: float) -> bool:
@@ -442,18 +465,18 @@ def _penalty_factors(scenes) -> Iterator[Finding]:
     betas, data = [], []
     for scene, term in zip(scenes, terms, strict=True):
         both = [
-            np.linalg.lstsq(np.stack([(r - t).ravel(), t.ravel()], axis=1), g.ravel(), rcond=None)[
-                0
-            ]
+            np.linalg.lstsq(np.stack([(r - t).ravel(), t.ravel()], axis=1), g.ravel(), rcond=None)[0]
             if t.any() and np.isfinite(g).all()
             else None
             for g, r, t in zip(scene.hand, scene.reference, term, strict=True)
         ]
         betas.append([None if b is None else float(b[1]) for b in both])
         data.append(
-            float(sum(np.vdot(r - t, g - t) for g, r, t in zip(scene.hand, scene.reference, term, strict=True))
-                  / max(sum(np.vdot(r - t, r - t) for r, t in zip(scene.reference, term, strict=True)), 1e-300))
-        )  # fmt: skip
+            float(
+                sum(np.vdot(r - t, g - t) for g, r, t in zip(scene.hand, scene.reference, term, strict=True))
+                / max(sum(np.vdot(r - t, r - t) for r, t in zip(scene.reference, term, strict=True)), 1e-300)
+            )
+        )
 
     # the data term alone is off by a factor
     def data_scaled(scene):
@@ -461,27 +484,29 @@ def _penalty_factors(scenes) -> Iterator[Finding]:
         return [a * (r - x) + x for r, x in zip(scene.reference, t, strict=True)]
 
     if holds(scenes, data_scaled):
-        for id, words, rank in factor_names(scenes, data):
+        for id, words, rank, sure in factor_names(scenes, data):
             yield Finding(
                 id,
                 f"The data's part of the gradient {words}.",
                 "every parameter, without the λ term",
                 0.2 + rank,
-            )  # noqa: E501
+                sure,
+            )
     leaves = [k for k in range(len(names)) if any(t[k].any() for t in terms)]
     wrong = sorted({k for s in scenes for k in s.wrong})
     if not set(wrong) <= set(leaves) or not wrong:
         return
     where = f"the λ term of {_joined([names[k] for k in wrong])}"
     rows = [[None if b[k] is None else _rounded(b[k]) for k in wrong] for b in betas]
-    common = [
-        _common([np.nan if x is None else x for x in row]) if _almost(row) else None for row in rows
-    ]
+    common = [_common([np.nan if x is None else x for x in row]) if _almost(row) else None for row in rows]
     if any(c is None for c in common):
         return
     # a scene where the term vanishes tells nothing
-    told = [(s, float(np.mean([x for x in row if x is not None])), t)
-            for s, row, t in zip(scenes, rows, terms, strict=True) if any(x is not None for x in row)]  # fmt: skip
+    told = [
+        (s, float(np.mean([x for x in row if x is not None])), t)
+        for s, row, t in zip(scenes, rows, terms, strict=True)
+        if any(x is not None for x in row)
+    ]
     if not told:
         return
     values = [_rounded(b) for _, b, _ in told]
@@ -494,7 +519,7 @@ def _penalty_factors(scenes) -> Iterator[Finding]:
         return [
             r + (b - 1) * x if k in wrong else r
             for k, (r, x) in enumerate(zip(scene.reference, t, strict=True))
-        ]  # noqa: E501
+        ]
 
     if not holds(scenes, with_factor):
         return
@@ -505,36 +530,34 @@ def _penalty_factors(scenes) -> Iterator[Finding]:
             f"The regularisation term is missing from the gradient of {_joined([names[k] for k in wrong])}.",
             where,
             0,
-        )  # noqa: E501
+        )
     elif all(_same(v, 2) for v in values):
         yield Finding(
             "regularisation-doubled",
             "The regularisation term is there twice (λ W for (λ/2)·2W, or a stray 2).",
             where,
             0,
-        )  # noqa: E501
+        )
     elif all(_same(v, n) for v, n in zip(values, sizes, strict=True)):
         yield Finding(
             "regularisation-unscaled",
             "The regularisation term is N times too large: its 1/N is missing.",
             where,
             0,
-        )  # noqa: E501
+        )
     elif all(n and _same(v, 1 / n) for v, n in zip(values, sizes, strict=True)):
         yield Finding(
             "regularisation-unscaled",
             "The regularisation term is divided by N, which the loss does not do.",
             where,
             0.5,
-        )  # noqa: E501
+        )
     elif all(_same(v, values[0]) for v in values):
         words = "half as large as" if _same(values[0], 0.5) else f"{values[0]:.6g} times"
         id = "factor-two" if _same(values[0], 0.5) else "unknown"
         yield Finding(id, f"The regularisation term is {words} it should be.", where, 1)
     else:
-        yield Finding(
-            "unknown", f"The regularisation term is scaled, by {values[0]:.6g} here.", where, 4
-        )
+        yield Finding("unknown", f"The regularisation term is scaled, by {values[0]:.6g} here.", where, 4)
 
 
 def _rounded(x: float) -> float:
@@ -567,8 +590,10 @@ def _penalty_elsewhere(scenes) -> Iterator[Finding]:
         c = coefficient(scene, term)
         if c is None:
             return scene.reference if not any(t.any() for t in term) else None
-        return [r if t.any() or k not in wrong else r + c * p
-                for k, (r, t, p) in enumerate(zip(scene.reference, term, _parameters(scene), strict=True))]  # fmt: skip
+        return [
+            r if t.any() or k not in wrong else r + c * p
+            for k, (r, t, p) in enumerate(zip(scene.reference, term, _parameters(scene), strict=True))
+        ]
 
     def l1(half: float):
         def predict(scene):
@@ -576,8 +601,10 @@ def _penalty_elsewhere(scenes) -> Iterator[Finding]:
             c = coefficient(scene, term)
             if c is None:
                 return scene.reference if not any(t.any() for t in term) else None
-            return [r - t + half * c * np.sign(p) if t.any() and k in wrong else r
-                    for k, (r, t, p) in enumerate(zip(scene.reference, term, _parameters(scene), strict=True))]  # fmt: skip
+            return [
+                r - t + half * c * np.sign(p) if t.any() and k in wrong else r
+                for k, (r, t, p) in enumerate(zip(scene.reference, term, _parameters(scene), strict=True))
+            ]
 
         return predict
 
@@ -589,7 +616,7 @@ def _penalty_elsewhere(scenes) -> Iterator[Finding]:
             f"The regularisation term is added to {where}, which the loss does not regularise.",
             where,
             0,
-        )  # noqa: E501
+        )
     for half, rank in ((1.0, 0.0), (0.5, 0.5), (2.0, 0.6)):
         if holds(scenes, l1(half)):
             yield Finding(
@@ -597,13 +624,11 @@ def _penalty_elsewhere(scenes) -> Iterator[Finding]:
                 "The regularisation term has sign(W) where W belongs.",
                 f"the λ term of {where}",
                 rank,
-            )  # noqa: E501
+            )
 
 
 def _parameters(scene: Scene) -> list[np.ndarray]:
-    return [
-        scene.point.values[p] for p in scene.point.tape.parameters if p in scene.point.tape.active
-    ]
+    return [scene.point.values[p] for p in scene.point.tape.parameters if p in scene.point.tape.active]
 
 
 def _penalty_uncalled(scenes) -> Iterator[Finding]:
@@ -619,23 +644,26 @@ def _penalty_uncalled(scenes) -> Iterator[Finding]:
                 coefficients.append(float(np.vdot(p, d) / np.vdot(p, p)))
         if not coefficients or not all(
             abs(c - coefficients[0]) < 1e-6 * abs(coefficients[0]) for c in coefficients
-        ):  # noqa: E501
+        ):
             continue
         c = coefficients[0]
         wrong = {k for s in scenes for k in s.wrong}
 
         def predict(scene, of=of, c=c, wrong=wrong):
-            return [r + c * of(p) if k in wrong else r
-                    for k, (r, p) in enumerate(zip(scene.reference, _parameters(scene), strict=True))]  # fmt: skip
+            return [
+                r + c * of(p) if k in wrong else r
+                for k, (r, p) in enumerate(zip(scene.reference, _parameters(scene), strict=True))
+            ]
 
         if holds(scenes, predict):
             where = _joined([names[k] for k in sorted(wrong)])
             yield Finding(
                 "unknown",
-                f"{c:.6g} times a multiple {words} is added to the gradient of {where}: a regularisation (weight decay) that the loss does not have.",
+                f"{c:.6g} times a multiple {words} is added to the gradient of {where}: a "
+                f"regularisation (weight decay) that the loss does not have.",
                 where,
                 2,
-            )  # noqa: E501
+            )
             return
 
 
@@ -650,25 +678,25 @@ REARRANGEMENTS: tuple[Rearrangement, ...] = (
         "has its entries in the wrong order: a reshape where a transpose belongs",
         lambda r: r.T.reshape(r.shape),
         0.1,
-    ),  # noqa: E501
+    ),
     (
         "reshaped",
         "has its entries in the wrong order: a reshape where a transpose belongs",
         lambda r: r.reshape(r.shape[::-1]).T,
         0.1,
-    ),  # noqa: E501
+    ),
     (
         "bias-summed-over-all",
         "is one number for all entries: their sum",
         lambda r: np.full_like(r, r.sum()),
         0.2,
-    ),  # noqa: E501
+    ),
     (
         "unknown",
         "is one number for all entries: their mean",
         lambda r: np.full_like(r, r.mean()),
         1,
-    ),  # noqa: E501
+    ),
     ("unknown", "has its first axis reversed", lambda r: r[::-1], 1),
     ("unknown", "has its last axis reversed", lambda r: r[..., ::-1], 1),
     ("unknown", "has its rows shifted by one", lambda r: np.roll(r, 1, 0), 1),
@@ -687,20 +715,20 @@ REARRANGEMENTS: tuple[Rearrangement, ...] = (
         "is averaged along its first axis",
         lambda r: np.broadcast_to(r.mean(0), r.shape),
         1,
-    ),  # noqa: E501
+    ),
     (
         "unknown",
         "is averaged along its last axis",
         lambda r: np.broadcast_to(r.mean(-1, keepdims=True), r.shape),
         1,
-    ),  # noqa: E501
+    ),
     ("unknown", "is summed along its first axis", lambda r: np.broadcast_to(r.sum(0), r.shape), 1),
     (
         "unknown",
         "is summed along its last axis",
         lambda r: np.broadcast_to(r.sum(-1, keepdims=True), r.shape),
         1,
-    ),  # noqa: E501
+    ),
 )
 
 
@@ -714,7 +742,7 @@ def rearranged(scenes: list[Scene]) -> Iterator[Finding]:
     _, biases = _leaf_roles(scenes[0])
     for id, words, f, rank in REARRANGEMENTS:
         if id.startswith("bias") and biases and not set(wrong) <= biases:
-            id = "unknown"  # noqa: PLW2901
+            id = "unknown"
 
         def predict(scene, f=f):
             with np.errstate(all="ignore"):
@@ -726,6 +754,7 @@ def rearranged(scenes: list[Scene]) -> Iterator[Finding]:
     yield from _swapped(scenes, wrong)
     yield from _unwritten(scenes, wrong)
     yield from _cut(scenes, wrong)
+    yield from _coarse(scenes, wrong)
 
 
 def _swapped(scenes, wrong) -> Iterator[Finding]:
@@ -737,9 +766,7 @@ def _swapped(scenes, wrong) -> Iterator[Finding]:
             if other != k and all(
                 s.reference[other].shape == s.hand[k].shape
                 and s.reference[other].any()
-                and fits(
-                    s, [s.reference[other] if n == k else x for n, x in enumerate(s.hand)], [k]
-                )
+                and fits(s, [s.reference[other] if n == k else x for n, x in enumerate(s.hand)], [k])
                 for s in scenes
             ):
                 sources[k] = other
@@ -750,7 +777,7 @@ def _swapped(scenes, wrong) -> Iterator[Finding]:
             f"Gradients are in each other's place: {told}.",
             _joined([names[k] for k in wrong]),
             0.5,
-        )  # noqa: E501
+        )
 
 
 def _extent(mask: np.ndarray) -> str:
@@ -768,9 +795,7 @@ def _extent(mask: np.ndarray) -> str:
                     return f"{one} {places[0]}{last}"
                 if np.array_equal(places, np.arange(places[0], places[-1] + 1)):
                     return f"{many} {places[0]} to {places[-1]}"
-                return f"{many} {', '.join(map(str, places[:6]))}" + (
-                    " …" if len(places) > 6 else ""
-                )  # noqa: E501
+                return f"{many} {', '.join(map(str, places[:6]))}" + (" …" if len(places) > 6 else "")
     places = np.argwhere(mask)
     first = ", ".join(str(tuple(map(int, p))) for p in places[:3])
     return f"entr{'y' if len(places) == 1 else 'ies'} {first}" + (" …" if len(places) > 3 else "")
@@ -784,8 +809,8 @@ def _off(scene: Scene, k: int) -> np.ndarray:
 
 
 def _unwritten(scenes, wrong) -> Iterator[Finding]:
-    names = scenes[0].structure.names
-    told = []
+    names, layers = scenes[0].structure.names, scenes[0].structure.layers
+    told, extents = [], {}
     for k in wrong:
         for s in scenes:
             off = _off(s, k)
@@ -793,7 +818,14 @@ def _unwritten(scenes, wrong) -> Iterator[Finding]:
             if off.all() or (off.any() and np.abs(s.hand[k][off]).max() > 1e-10 * top):
                 return
         s = next(s for s in scenes if _off(s, k).any())
-        told.append(f"{_extent(_off(s, k))} of {names[k]}")
+        extents[k] = _extent(_off(s, k))
+        told.append(f"{extents[k]} of {names[k]}")
+    for y in layers:
+        if y.bias in extents and extents[y.bias] == extents.get(y.weight):
+            neurons = extents[y.bias].replace("row", "neuron")
+            sentence = f"dZ[{y.number}] is zero for {neurons}: {_joined(told)} get nothing."
+            yield Finding("unknown", sentence, f"dZ[{y.number}] (layer {y.number})", 0.3)
+            return
     where = _joined(told)
     yield Finding("entries-unwritten", f"Never written, and so zero: {where}.", where, 0.3)
 
@@ -815,6 +847,30 @@ def _cut(scenes, wrong) -> Iterator[Finding]:
         where = _joined([names[k] for k in wrong])
         if holds(scenes, predict):
             yield Finding("unknown", f"Every entry is clipped to ±{c:.6g}.", where, 0.5)
+
+
+def _coarse(scenes, wrong) -> Iterator[Finding]:
+    """Entries rounded to a number of digits, or dropped where they are small."""
+    where = _joined([scenes[0].structure.names[k] for k in wrong])
+    for digits in range(1, 9):
+
+        def rounded(scene, digits=digits):
+            return [np.round(r, digits) if k in wrong else r for k, r in enumerate(scene.reference)]
+
+        if holds(scenes, rounded):
+            sentence = f"The gradient of {where} is rounded to {digits} digits after the point."
+            yield Finding("unknown", sentence, where, 1)
+            return
+    low, high = 0.0, np.inf
+    for s in scenes:
+        for k in wrong:
+            off, size = _off(s, k), np.abs(s.reference[k])
+            if s.hand[k][off].any():
+                return
+            low, high = max(low, size[off].max(initial=0)), min(high, size[~off].min(initial=np.inf))
+    if 0 < low < high:
+        sentence = f"Entries of {where} smaller than {low:.3g} to {high:.3g} are set to zero."
+        yield Finding("unknown", sentence, where, 0.2)
 
 
 # ---- steps of the backward pass done with something else ---------------------------------------
@@ -852,7 +908,7 @@ SLOPES: tuple[tuple[str, Callable, Callable], ...] = (
         "leaky relu′ (0.01)",
         lambda z: np.where(z > 0, 1.0, 0.01),
         lambda a: np.where(a > 0, 1.0, 0.01),
-    ),  # noqa: E501
+    ),
     ("leaky relu′ (0.1)", lambda z: np.where(z > 0, 1.0, 0.1), lambda a: np.where(a > 0, 1.0, 0.1)),
     ("leaky relu′ (0.2)", lambda z: np.where(z > 0, 1.0, 0.2), lambda a: np.where(a > 0, 1.0, 0.2)),
     ("softplus′", _sigmoid, lambda a: 1 - np.exp(-a)),
@@ -860,18 +916,18 @@ SLOPES: tuple[tuple[str, Callable, Callable], ...] = (
         "silu′",
         lambda z: _sigmoid(z) * (1 + z * _sigmoid(-z)),
         lambda a: _sigmoid(a) * (1 + a * _sigmoid(-a)),
-    ),  # noqa: E501
+    ),
     (
         "elu′",
         lambda z: np.where(z > 0, 1.0, np.exp(np.minimum(z, 0))),
         lambda a: np.where(a > 0, 1.0, a + 1),
-    ),  # noqa: E501
+    ),
     ("sin′", np.cos, np.cos),
     ("softsign′", lambda z: 1 / (1 + np.abs(z)) ** 2, lambda a: (1 - np.abs(a)) ** 2),
 )
 
 
-def _factor(f: Callable[[Scene, Layer], np.ndarray | None]) -> Callable:
+def _factor(f: Callable[[Scene, Layer], np.ndarray | None], ones: bool = False) -> Callable:
     """The local derivative of the layer's activation exchanged for f."""
 
     def change(scene, layer):
@@ -879,7 +935,7 @@ def _factor(f: Callable[[Scene, Layer], np.ndarray | None]) -> Callable:
             return None
         new = f(scene, layer)
         old = derivative(scene, layer)
-        if new is None or np.shape(new) != old.shape:
+        if new is None or np.shape(new) != old.shape or (np.all(new == 1) and not ones):
             return None
         return {"factors": {(layer.activation, activation_side(scene, layer)): new}}
 
@@ -909,9 +965,7 @@ def _layer(scene: Scene, number: int) -> Layer | None:
     return layers[number - 1] if 1 <= number <= len(layers) else None
 
 
-def _operand(
-    side_of: Callable[[Layer], int], f: Callable[[Scene, Layer, np.ndarray], np.ndarray | None]
-):
+def _operand(side_of: Callable[[Layer], int], f: Callable[[Scene, Layer, np.ndarray], np.ndarray | None]):
     """An operand of the layer's product exchanged, in the backward pass only."""
 
     def change(scene, layer):
@@ -977,17 +1031,28 @@ OTHER_SLOPES: tuple[tuple[str, Callable], ...] = (
     ("g(−Z[{l}]) = 1 − relu′(Z[{l}])", lambda s, y: (_z(s, y) <= 0) * 1.0),
     ("A[{l}] g′(Z[{l}])", lambda s, y: _a(s, y) * derivative(s, y)),
     ("Z[{l}] g′(Z[{l}])", lambda s, y: _z(s, y) * derivative(s, y)),
-    ("the mean of g′ over the examples", lambda s, y: np.broadcast_to(derivative(s, y).mean(0), _z(s, y).shape)),  # noqa: E501
-    ("the mean of g′ over the neurons", lambda s, y: np.broadcast_to(derivative(s, y).mean(-1, keepdims=True), _z(s, y).shape)),  # noqa: E501
-    ("the first example's g′", lambda s, y: np.broadcast_to(derivative(s, y)[:1], _z(s, y).shape)),  # noqa: E501
-    ("g′ of the product without the bias", lambda s, y: slope_at(s, y, s.point.values[y.product])),  # noqa: E501
-)  # fmt: skip
+    (
+        "the mean of g′ over the examples",
+        lambda s, y: np.broadcast_to(derivative(s, y).mean(0), _z(s, y).shape),
+    ),
+    (
+        "the mean of g′ over the neurons",
+        lambda s, y: np.broadcast_to(derivative(s, y).mean(-1, keepdims=True), _z(s, y).shape),
+    ),
+    ("the first example's g′", lambda s, y: np.broadcast_to(derivative(s, y)[:1], _z(s, y).shape)),
+    ("g′ of the product without the bias", lambda s, y: slope_at(s, y, s.point.values[y.product])),
+)
 
 OTHER_INPUTS: tuple[tuple[str, Callable], ...] = (
     ("its own Z[{l}]", lambda s, y, old: _z(s, y)),
     ("A[{p}]²", lambda s, y, old: old**2),
-    ("g′(Z[{p}])", lambda s, y, old: derivative(s, p) if (p := _layer(s, y.number - 1)) and p.activation is not None else None),  # noqa: E501
-    ("the mean of A[{p}] over the examples", lambda s, y, old: np.broadcast_to(old.mean(0), old.shape)),  # noqa: E501
+    (
+        "g′(Z[{p}])",
+        lambda s, y, old: (
+            derivative(s, p) if (p := _layer(s, y.number - 1)) and p.activation is not None else None
+        ),
+    ),
+    ("the mean of A[{p}] over the examples", lambda s, y, old: np.broadcast_to(old.mean(0), old.shape)),
     ("A[{p}] less its mean", lambda s, y, old: old - old.mean(0)),
     ("A[{p}] shifted by one example", lambda s, y, old: np.roll(old, 1, 0)),
     ("A[{p}] shifted by one example", lambda s, y, old: np.roll(old, -1, 0)),
@@ -995,9 +1060,12 @@ OTHER_INPUTS: tuple[tuple[str, Callable], ...] = (
     ("1 − A[{p}]", lambda s, y, old: 1 - old),
     ("|A[{p}]|", lambda s, y, old: np.abs(old)),
     ("sign A[{p}]", lambda s, y, old: np.sign(old)),
-    ("the layer before's own input", lambda s, y, old: s.point.values[p.before] if (p := _layer(s, y.number - 1)) else None),  # noqa: E501
+    (
+        "the layer before's own input",
+        lambda s, y, old: s.point.values[p.before] if (p := _layer(s, y.number - 1)) else None,
+    ),
     ("A[{n}]", lambda s, y, old: _a(s, n) if (n := _layer(s, y.number + 1)) else None),
-)  # fmt: skip
+)
 
 OTHER_WEIGHTS: tuple[tuple[str, Callable], ...] = (
     ("ones", lambda s, y, old: np.ones_like(old)),
@@ -1012,52 +1080,167 @@ OTHER_WEIGHTS: tuple[tuple[str, Callable], ...] = (
     ("the columns of W[{l}] shifted by one", lambda s, y, old: np.roll(old, -1, 1)),
     ("W[{l}] reshaped", lambda s, y, old: old.T.reshape(old.shape)),
     ("W[{l}] reshaped", lambda s, y, old: old.reshape(old.shape[::-1]).T),
-)  # fmt: skip
+)
 
 SWAPS: tuple[Swap, ...] = (
-    Swap("missing-activation-derivative", "g′(Z[{l}]) is missing from dZ[{l}] = dA[{l}] ⊙ g′(Z[{l}])", _factor(lambda s, y: np.ones_like(_z(s, y))), 0.5, 1, False),  # noqa: E501
-    Swap("missing-output-derivative", "dJ/dŶ is used as dZ[{l}]: the derivative of the output's activation is missing", _factor(lambda s, y: np.ones_like(_z(s, y))), 0.5, 1, True, False),  # noqa: E501
-    Swap("derivative-at-output", "g′ is taken at A[{l}] instead of Z[{l}]", _factor(lambda s, y: slope_at(s, y, _a(s, y))), 0.6),  # noqa: E501
+    Swap(
+        "missing-activation-derivative",
+        "g′(Z[{l}]) is missing from dZ[{l}] = dA[{l}] ⊙ g′(Z[{l}])",
+        _factor(lambda s, y: np.ones_like(_z(s, y)), True),
+        0.5,
+        1,
+        False,
+    ),
+    Swap(
+        "missing-output-derivative",
+        "dJ/dŶ is used as dZ[{l}]: the derivative of the output's activation is missing",
+        _factor(lambda s, y: np.ones_like(_z(s, y)), True),
+        0.5,
+        1,
+        True,
+        False,
+    ),
+    Swap(
+        "derivative-at-output",
+        "g′ is taken at A[{l}] instead of Z[{l}]",
+        _factor(lambda s, y: slope_at(s, y, _a(s, y))),
+        0.6,
+    ),
     Swap("output-for-derivative", "A[{l}] stands where g′(Z[{l}]) belongs", _factor(_a), 0.6),
-    Swap("derivative-twice", "g′(Z[{l}]) is multiplied in twice", _factor(lambda s, y: derivative(s, y) ** 2), 0.6, 1, False),  # noqa: E501
-    Swap("extra-output-derivative", "the output's derivative is multiplied in once more", _factor(lambda s, y: derivative(s, y) ** 2), 0.6, 1, True, False),  # noqa: E501
-    Swap("derivative-at-wrong-layer", "g′ is taken at Z[{p}] instead of Z[{l}]", _factor(_slope_at(-1)), 0.7, 2),  # noqa: E501
-    Swap("derivative-at-wrong-layer", "g′ is taken at Z[{n}] instead of Z[{l}]", _factor(_slope_at(1)), 0.7),  # noqa: E501
-    Swap("derivative-at-wrong-layer", "the derivative of layer {p} is used in layer {l}", _factor(_slope_of(-1)), 0.75, 2),  # noqa: E501
-    Swap("derivative-at-wrong-layer", "the derivative of layer {n} is used in layer {l}", _factor(_slope_of(1)), 0.75),  # noqa: E501
+    Swap(
+        "derivative-twice",
+        "g′(Z[{l}]) is multiplied in twice",
+        _factor(lambda s, y: derivative(s, y) ** 2),
+        0.6,
+        1,
+        False,
+    ),
+    Swap(
+        "extra-output-derivative",
+        "the output's derivative is multiplied in once more",
+        _factor(lambda s, y: derivative(s, y) ** 2),
+        0.6,
+        1,
+        True,
+        False,
+    ),
+    Swap(
+        "derivative-at-wrong-layer", "g′ is taken at Z[{p}] instead of Z[{l}]", _factor(_slope_at(-1)), 0.7, 2
+    ),
+    Swap("derivative-at-wrong-layer", "g′ is taken at Z[{n}] instead of Z[{l}]", _factor(_slope_at(1)), 0.7),
+    Swap(
+        "derivative-at-wrong-layer",
+        "the derivative of layer {p} is used in layer {l}",
+        _factor(_slope_of(-1)),
+        0.75,
+        2,
+    ),
+    Swap(
+        "derivative-at-wrong-layer",
+        "the derivative of layer {n} is used in layer {l}",
+        _factor(_slope_of(1)),
+        0.75,
+    ),
     *(
-        Swap("wrong-activation-derivative", name + " stands where the derivative of layer {l} belongs", _factor(lambda s, y, f=f: f(_z(s, y))), 0.8)  # noqa: E501
+        Swap(
+            "wrong-activation-derivative",
+            name + " stands where the derivative of layer {l} belongs",
+            _factor(lambda s, y, f=f: f(_z(s, y))),
+            0.8,
+        )
         for name, f, _ in SLOPES
     ),
     *(
-        Swap("wrong-activation-derivative", name + " (written by A) stands where the derivative of layer {l} belongs", _factor(lambda s, y, f=f: f(_a(s, y))), 0.85)  # noqa: E501
+        Swap(
+            "wrong-activation-derivative",
+            name + " (written by A) stands where the derivative of layer {l} belongs",
+            _factor(lambda s, y, f=f: f(_a(s, y))),
+            0.85,
+        )
         for name, _, f in SLOPES
     ),
     *(
         Swap("unknown", words + " stands where g′(Z[{l}]) belongs", _factor(f), 2.0)
         for words, f in OTHER_SLOPES
     ),
-    Swap("own-activation", "dW[{l}] is made with A[{l}] instead of A[{p}]", _before(lambda s, y, old: _a(s, y)), 0.6),  # noqa: E501
-    Swap("pre-activation", "dW[{l}] is made with Z[{p}] instead of A[{p}]", _before(lambda s, y, old: _z(s, p) if (p := _layer(s, y.number - 1)) else None), 0.6, 2),  # noqa: E501
-    Swap("input-for-activation", "dW[{l}] is made with X instead of A[{p}]", _before(lambda s, y, old: s.point.values[s.structure.layers[0].before]), 0.6, 2),  # noqa: E501
-    Swap("truncated-inputs", "dW[{l}] is made with the integer part of its input", _before(lambda s, y, old: np.trunc(old)), 0.7),  # noqa: E501
-    Swap("truncated-inputs", "dW[{l}] is made with the rounded input", _before(lambda s, y, old: np.floor(old)), 0.8),  # noqa: E501
+    Swap(
+        "own-activation",
+        "dW[{l}] is made with A[{l}] instead of A[{p}]",
+        _before(lambda s, y, old: _a(s, y)),
+        0.6,
+    ),
+    Swap(
+        "pre-activation",
+        "dW[{l}] is made with Z[{p}] instead of A[{p}]",
+        _before(lambda s, y, old: _z(s, p) if (p := _layer(s, y.number - 1)) else None),
+        0.6,
+        2,
+    ),
+    Swap(
+        "input-for-activation",
+        "dW[{l}] is made with X instead of A[{p}]",
+        _before(lambda s, y, old: s.point.values[s.structure.layers[0].before]),
+        0.6,
+        2,
+    ),
+    Swap(
+        "truncated-inputs",
+        "dW[{l}] is made with the integer part of its input",
+        _before(lambda s, y, old: np.trunc(old)),
+        0.7,
+    ),
+    Swap(
+        "truncated-inputs",
+        "dW[{l}] is made with the rounded input",
+        _before(lambda s, y, old: np.floor(old)),
+        0.8,
+    ),
     *(
         Swap("unknown", "dW[{l}] is made with " + words + " instead of A[{p}]", _before(f), 2.0)
         for words, f in OTHER_INPUTS
     ),
-    Swap("weights-not-transposed", "dA[{p}] = dZ[{l}] W[{l}] is made with W[{l}]ᵀ", _weights(lambda s, y, old: old.T), 0.5, 2),  # noqa: E501
-    Swap("wrong-layer-weights", "dA[{p}] is made with W[{p}] instead of W[{l}]", _other_weights(-1), 0.6, 2),  # noqa: E501
-    Swap("wrong-layer-weights", "dA[{p}] is made with W[{n}] instead of W[{l}]", _other_weights(1), 0.6, 2),  # noqa: E501
-    Swap("wrong-layer-weights", "dA[{p}] is made with W[{p}]ᵀ instead of W[{l}]", _other_weights(-1, True), 0.65, 2),  # noqa: E501
-    Swap("wrong-layer-weights", "dA[{p}] is made with W[{n}]ᵀ instead of W[{l}]", _other_weights(1, True), 0.65, 2),  # noqa: E501
-    Swap("gradient-for-weights", "dA[{p}] is made with dW[{l}] instead of W[{l}]", _weight_gradient(lambda s: s.reference), 0.6, 2),  # noqa: E501
-    Swap("gradient-for-weights", "dA[{p}] is made with dW[{l}] instead of W[{l}]", _weight_gradient(lambda s: s.hand), 0.7, 2),  # noqa: E501
+    Swap(
+        "weights-not-transposed",
+        "dA[{p}] = dZ[{l}] W[{l}] is made with W[{l}]ᵀ",
+        _weights(lambda s, y, old: old.T),
+        0.5,
+        2,
+    ),
+    Swap("wrong-layer-weights", "dA[{p}] is made with W[{p}] instead of W[{l}]", _other_weights(-1), 0.6, 2),
+    Swap("wrong-layer-weights", "dA[{p}] is made with W[{n}] instead of W[{l}]", _other_weights(1), 0.6, 2),
+    Swap(
+        "wrong-layer-weights",
+        "dA[{p}] is made with W[{p}]ᵀ instead of W[{l}]",
+        _other_weights(-1, True),
+        0.65,
+        2,
+    ),
+    Swap(
+        "wrong-layer-weights",
+        "dA[{p}] is made with W[{n}]ᵀ instead of W[{l}]",
+        _other_weights(1, True),
+        0.65,
+        2,
+    ),
+    Swap(
+        "gradient-for-weights",
+        "dA[{p}] is made with dW[{l}] instead of W[{l}]",
+        _weight_gradient(lambda s: s.reference),
+        0.6,
+        2,
+    ),
+    Swap(
+        "gradient-for-weights",
+        "dA[{p}] is made with dW[{l}] instead of W[{l}]",
+        _weight_gradient(lambda s: s.hand),
+        0.7,
+        2,
+    ),
     *(
         Swap("unknown", "dA[{p}] is made with " + words + " instead of W[{l}]", _weights(f), 2.0, 2)
         for words, f in OTHER_WEIGHTS
     ),
-)  # fmt: skip
+)
 
 
 def _merge(changes: list[dict]) -> dict:
@@ -1075,14 +1258,13 @@ def swapped(scenes: list[Scene]) -> Iterator[Finding]:
     for swap in SWAPS:
         last = len(layers)
         able = [
-            y.number for y in layers
+            y.number
+            for y in layers
             if y.number >= swap.lowest
             and (swap.output or y.number < last)
             and (swap.hidden or y.number == last)
-        ]  # fmt: skip
-        groups = [(n,) for n in able] + ([tuple(able)] if len(able) > 1 else [])
-        groups += [tuple(able[:-1])] if len(able) > 2 and swap.output else []
-        for group in groups:
+        ]
+        for group in _groups(layers, able, swap):
             if not _reaches(scenes[0], group, wrong, swap):
                 continue
 
@@ -1098,11 +1280,25 @@ def swapped(scenes: list[Scene]) -> Iterator[Finding]:
                 break
 
 
+def _groups(layers: tuple[Layer, ...], able: list[int], swap: Swap) -> list[tuple[int, ...]]:
+    """Which layers a mistake is made in: one, all that share a weight (a loop's turns), or all."""
+    shared: dict[int, list[int]] = {}
+    for n in able:
+        shared.setdefault(layers[n - 1].weight, []).append(n)
+    groups = [tuple(g) for g in shared.values()]
+    if len(able) <= 6:
+        groups += [(n,) for n in able]
+    groups.append(tuple(able))
+    if swap.output:
+        groups.append(tuple(n for n in able if n < len(layers)))
+    return [g for g in dict.fromkeys(groups) if g]
+
+
 def _reaches(scene: Scene, group: tuple[int, ...], wrong: set[int], swap: Swap) -> bool:
     """Nothing above the highest changed layer may be wrong, for a chain of layers."""
     layers = scene.structure.layers
     above = {k for y in layers[max(group, default=0) :] for k in (y.weight, y.bias)}
-    return bool(group) and not (above & wrong) or len({y.weight for y in layers}) < len(layers)
+    return (bool(group) and not (above & wrong)) or len({y.weight for y in layers}) < len(layers)
 
 
 def _told(scene: Scene, swap: Swap, group: tuple[int, ...]) -> Finding:
@@ -1112,15 +1308,15 @@ def _told(scene: Scene, swap: Swap, group: tuple[int, ...]) -> Finding:
     every = f" (and likewise in layers {', '.join(map(str, group[:-1]))})" if len(group) > 1 else ""
     layer = scene.structure.layers[n - 1]
     quantity = (
-        f"dW[{n}]" if swap.sentence.startswith("dW")
-        else f"dA[{n - 1}]" if swap.sentence.startswith("dA")
+        f"dW[{n}]"
+        if swap.sentence.startswith("dW")
+        else f"dA[{n - 1}]"
+        if swap.sentence.startswith("dA")
         else f"dZ[{n}]"
-    )  # fmt: skip
+    )
     names = scene.structure.names
     of = names[layer.weight] if quantity.startswith("dW") else f"layer {n}"
-    return Finding(
-        swap.id, f"{sentence}{every}.", f"{quantity} ({of})", swap.rank + 0.01 * (len(group) > 1)
-    )  # noqa: E501
+    return Finding(swap.id, f"{sentence}{every}.", f"{quantity} ({of})", swap.rank + 0.01 * (len(group) > 1))
 
 
 def updated(scenes: list[Scene]) -> Iterator[Finding]:
@@ -1168,7 +1364,7 @@ def updated(scenes: list[Scene]) -> Iterator[Finding]:
                     f"The weights W[{top}] are updated (α = {a:.6g}) before they are used to go down.",
                     where,
                     0.7,
-                )  # noqa: E501
+                )
                 return
 
 
@@ -1190,15 +1386,14 @@ def bilinear(scenes: list[Scene]) -> Iterator[Finding]:
 
             if holds(scenes, predict):
                 layer = _layer_of(scenes[0], group[-1][0])
-                where = (
-                    f"dZ[{layer}] (layer {layer}), at {tape.nodes[group[-1][0]].line or 'the mask'}"
-                )
+                where = f"dZ[{layer}] (layer {layer}), at {tape.nodes[group[-1][0]].line or 'the mask'}"
                 yield Finding(
                     "mask-forgotten",
-                    f"The mask that layer {layer}'s activations are multiplied by is missing from the backward pass.",
+                    f"The mask that layer {layer}'s activations are multiplied by is missing "
+                    f"from the backward pass.",
                     where,
                     0.4,
-                )  # noqa: E501
+                )
                 return
 
 
@@ -1214,19 +1409,34 @@ def _softmax(z):
     return e / e.sum(axis=-1, keepdims=True)
 
 
+def _upright(scene: Scene, layer: Layer, x: np.ndarray) -> np.ndarray:
+    """A quantity of the shape of Z[l] with a row an example and a column a neuron."""
+    if x.ndim == 2:
+        return x.T if layer.input_side == 1 else x
+    if x.ndim == 1:
+        return x[:, None] if scene.point.values[layer.before].ndim == 2 else x[None, :]
+    return x.reshape(-1, x.shape[-1]) if x.ndim else x.reshape(1, 1)
+
+
+def _as_it_was(layer: Layer, x: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """The opposite of _upright."""
+    return (x.T if len(shape) == 2 and layer.input_side == 1 else x).reshape(shape)
+
+
 def _target(scene: Scene) -> np.ndarray | None:
-    """Y, in the shape of Z[L]."""
-    z = _z(scene, scene.structure.layers[-1])
+    """Y with a row an example, a column a class."""
+    layer = scene.structure.layers[-1]
+    z = _upright(scene, layer, _z(scene, layer))
     for t in scene.structure.targets:
         y = scene.point.values[t]
-        if y.shape == z.shape:
-            return np.asarray(y, np.float64)
-        if y.T.shape == z.shape:
-            return np.asarray(y.T, np.float64)
-        if y.size == z.size:
-            return np.asarray(y, np.float64).reshape(z.shape)
-        if np.issubdtype(y.dtype, np.integer) and y.size == z.shape[0] and z.ndim == 2:
+        if y.dtype.kind == "f" and y.ndim == 2 and layer.input_side == 1 and y.T.shape == z.shape:
+            return y.T
+        if y.dtype.kind == "f" and y.size == z.size:
+            return y.reshape(z.shape)
+        if y.dtype.kind in "iu" and y.size == len(z) and z.shape[1] > 1:
             return np.eye(z.shape[1])[np.clip(y.ravel(), 0, z.shape[1] - 1)]
+        if y.dtype.kind in "iub" and y.size == z.size:
+            return y.reshape(z.shape).astype(np.float64)
     return None
 
 
@@ -1246,38 +1456,148 @@ def _error_swaps() -> list[tuple[str, str, Callable, float]]:
         return lambda d, z, y: d / f(z)
 
     return [
-        ("extra-output-derivative", "is multiplied by σ′(Z[{l}]) once more", lambda d, z, y: d * SLOPES[0][1](z), 0.6),
-        ("extra-output-derivative", "is multiplied by softmax's derivative once more", lambda d, z, y: through_softmax(d, z), 0.6),
-        ("extra-output-derivative", "is multiplied by Ŷ (1 − Ŷ) of the softmax once more", lambda d, z, y: d * _softmax(z) * (1 - _softmax(z)), 0.6),
-        ("extra-output-derivative", "is multiplied by tanh′(Z[{l}]) once more", lambda d, z, y: d * SLOPES[1][1](z), 0.7),
+        (
+            "extra-output-derivative",
+            "is multiplied by σ′(Z[{l}]) once more",
+            lambda d, z, y: d * SLOPES[0][1](z),
+            0.6,
+        ),
+        (
+            "extra-output-derivative",
+            "is multiplied by softmax's derivative once more",
+            lambda d, z, y: through_softmax(d, z),
+            0.6,
+        ),
+        (
+            "extra-output-derivative",
+            "is multiplied by Ŷ (1 − Ŷ) of the softmax once more",
+            lambda d, z, y: d * _softmax(z) * (1 - _softmax(z)),
+            0.6,
+        ),
+        (
+            "extra-output-derivative",
+            "is multiplied by tanh′(Z[{l}]) once more",
+            lambda d, z, y: d * SLOPES[1][1](z),
+            0.7,
+        ),
         ("missing-output-derivative", "is dJ/dŶ: σ′(Z[{l}]) is missing", undone(SLOPES[0][1]), 0.6),
         ("missing-output-derivative", "is dJ/dŶ: tanh′(Z[{l}]) is missing", undone(SLOPES[1][1]), 0.7),
-        ("missing-output-derivative", "is dJ/dŶ: softmax's derivative is missing", lambda d, z, y: -scale(d, z, y, _softmax(z)) * y / _softmax(z), 0.6),
-        ("negatives-ignored", "has only the entries with Y = 1: the (1 − Y) term is not differentiated", lambda d, z, y: d * (y != 0), 0.3),
-        ("negatives-ignored", "has only the Y term: the (1 − Y) term is not differentiated", lambda d, z, y: -scale(d, z, y, _sigmoid(z)) * y * _sigmoid(-z), 0.5),
-        ("unknown", "has only the entries with Y = 0: the Y log Ŷ term is not differentiated", lambda d, z, y: d * (y == 0), 1.5),
+        (
+            "missing-output-derivative",
+            "is dJ/dŶ: softmax's derivative is missing",
+            lambda d, z, y: -scale(d, z, y, _softmax(z)) * y / _softmax(z),
+            0.6,
+        ),
+        (
+            "negatives-ignored",
+            "has only the entries with Y = 1: the (1 − Y) term is not differentiated",
+            lambda d, z, y: d * (y != 0),
+            0.3,
+        ),
+        (
+            "negatives-ignored",
+            "has only the Y term: the (1 − Y) term is not differentiated",
+            lambda d, z, y: -scale(d, z, y, _sigmoid(z)) * y * _sigmoid(-z),
+            0.5,
+        ),
+        (
+            "unknown",
+            "has only the entries with Y = 0: the Y log Ŷ term is not differentiated",
+            lambda d, z, y: d * (y == 0),
+            1.5,
+        ),
         ("unknown", "has Ŷ + Y for Ŷ − Y", lambda d, z, y: d + 2 * scale(d, z, y, _sigmoid(z)) * y, 1.6),
         ("unknown", "has Ŷ + Y for Ŷ − Y", lambda d, z, y: d + 2 * scale(d, z, y, _softmax(z)) * y, 1.6),
-        ("unknown", "is Ŷ alone: Y is not subtracted", lambda d, z, y: scale(d, z, y, _sigmoid(z)) * _sigmoid(z), 1.5),
-        ("unknown", "is Ŷ alone: Y is not subtracted", lambda d, z, y: scale(d, z, y, _softmax(z)) * _softmax(z), 1.5),
+        (
+            "unknown",
+            "is Ŷ alone: Y is not subtracted",
+            lambda d, z, y: scale(d, z, y, _sigmoid(z)) * _sigmoid(z),
+            1.5,
+        ),
+        (
+            "unknown",
+            "is Ŷ alone: Y is not subtracted",
+            lambda d, z, y: scale(d, z, y, _softmax(z)) * _softmax(z),
+            1.5,
+        ),
         ("unknown", "is −Y alone: Ŷ is not there", lambda d, z, y: -scale(d, z, y, _sigmoid(z)) * y, 1.5),
         ("unknown", "is −Y alone: Ŷ is not there", lambda d, z, y: -scale(d, z, y, _softmax(z)) * y, 1.5),
         ("unknown", "has Z[{l}] for Ŷ", lambda d, z, y: scale(d, z, y, _sigmoid(z)) * (z - y), 1.5),
         ("unknown", "has Z[{l}] for Ŷ", lambda d, z, y: scale(d, z, y, _softmax(z)) * (z - y), 1.6),
-        ("unknown", "has softmax(Z[{l}]) for σ(Z[{l}])", lambda d, z, y: scale(d, z, y, _sigmoid(z)) * (_softmax(z) - y), 1.5),
-        ("unknown", "has σ(Z[{l}]) for softmax(Z[{l}])", lambda d, z, y: scale(d, z, y, _softmax(z)) * (_sigmoid(z) - y), 1.5),
-        ("unknown", "has tanh(Z[{l}]) for Ŷ", lambda d, z, y: scale(d, z, y, _sigmoid(z)) * (np.tanh(z) - y), 1.6),
-        ("unknown", "has σ(Ŷ) for Ŷ: the activation is applied twice", lambda d, z, y: scale(d, z, y, _sigmoid(z)) * (_sigmoid(_sigmoid(z)) - y), 1.6),
-        ("unknown", "has softmax(Ŷ) for Ŷ: softmax is applied twice", lambda d, z, y: scale(d, z, y, _softmax(z)) * (_softmax(_softmax(z)) - y), 1.6),
-        ("unknown", "has Ŷ rounded", lambda d, z, y: scale(d, z, y, _sigmoid(z)) * (np.round(_sigmoid(z)) - y), 1.6),
+        (
+            "unknown",
+            "has softmax(Z[{l}]) for σ(Z[{l}])",
+            lambda d, z, y: scale(d, z, y, _sigmoid(z)) * (_softmax(z) - y),
+            1.5,
+        ),
+        (
+            "unknown",
+            "has σ(Z[{l}]) for softmax(Z[{l}])",
+            lambda d, z, y: scale(d, z, y, _softmax(z)) * (_sigmoid(z) - y),
+            1.5,
+        ),
+        (
+            "unknown",
+            "has tanh(Z[{l}]) for Ŷ",
+            lambda d, z, y: scale(d, z, y, _sigmoid(z)) * (np.tanh(z) - y),
+            1.6,
+        ),
+        (
+            "unknown",
+            "has σ(Ŷ) for Ŷ: the activation is applied twice",
+            lambda d, z, y: scale(d, z, y, _sigmoid(z)) * (_sigmoid(_sigmoid(z)) - y),
+            1.6,
+        ),
+        (
+            "unknown",
+            "has softmax(Ŷ) for Ŷ: softmax is applied twice",
+            lambda d, z, y: scale(d, z, y, _softmax(z)) * (_softmax(_softmax(z)) - y),
+            1.6,
+        ),
+        (
+            "unknown",
+            "has Ŷ rounded",
+            lambda d, z, y: scale(d, z, y, _sigmoid(z)) * (np.round(_sigmoid(z)) - y),
+            1.6,
+        ),
         ("unknown", "has lost its signs: |Ŷ − Y|", lambda d, z, y: np.abs(d), 1.5),
-        ("unknown", "is only the sign of Ŷ − Y", lambda d, z, y: scale(d, z, y, _sigmoid(z)) * np.sign(d), 1.6),
-        ("unknown", "is squared, (Ŷ − Y)²", lambda d, z, y: (lambda c: d**2 / c)(scale(d, z, y, _sigmoid(z))), 1.5),
-        ("unknown", "is squared, (Ŷ − Y)²", lambda d, z, y: (lambda c: d**2 / c)(scale(d, z, y, _softmax(z))), 1.6),
+        (
+            "unknown",
+            "is only the sign of Ŷ − Y",
+            lambda d, z, y: scale(d, z, y, _sigmoid(z)) * np.sign(d),
+            1.6,
+        ),
+        (
+            "unknown",
+            "is squared, (Ŷ − Y)²",
+            lambda d, z, y: (lambda c: d**2 / c)(scale(d, z, y, _sigmoid(z))),
+            1.5,
+        ),
+        (
+            "unknown",
+            "is squared, (Ŷ − Y)²",
+            lambda d, z, y: (lambda c: d**2 / c)(scale(d, z, y, _softmax(z))),
+            1.6,
+        ),
         ("unknown", "is squared", lambda d, z, y: d**2, 1.6),
-        ("unknown", "is the same for every example: its mean over them", lambda d, z, y: np.broadcast_to(d.mean(0), d.shape), 1.5),
-        ("unknown", "is the same for every class: its mean over them", lambda d, z, y: np.broadcast_to(d.mean(-1, keepdims=True), d.shape), 1.5),
-        ("unknown", "is the same for every class: its sum over them", lambda d, z, y: np.broadcast_to(d.sum(-1, keepdims=True), d.shape), 1.5),
+        (
+            "unknown",
+            "is the same for every example: its mean over them",
+            lambda d, z, y: np.broadcast_to(d.mean(0), d.shape),
+            1.5,
+        ),
+        (
+            "unknown",
+            "is the same for every class: its mean over them",
+            lambda d, z, y: np.broadcast_to(d.mean(-1, keepdims=True), d.shape),
+            1.5,
+        ),
+        (
+            "unknown",
+            "is the same for every class: its sum over them",
+            lambda d, z, y: np.broadcast_to(d.sum(-1, keepdims=True), d.shape),
+            1.5,
+        ),
         ("unknown", "is centred over the examples", lambda d, z, y: d - d.mean(0), 1.6),
         ("unknown", "is centred over the classes", lambda d, z, y: d - d.mean(-1, keepdims=True), 1.6),
         ("unknown", "has its examples in reverse", lambda d, z, y: d[::-1], 1.6),
@@ -1286,13 +1606,28 @@ def _error_swaps() -> list[tuple[str, str, Callable, float]]:
         ("unknown", "has its examples shifted by one", lambda d, z, y: np.roll(d, -1, 0), 1.6),
         ("unknown", "has its classes shifted by one", lambda d, z, y: np.roll(d, 1, -1), 1.6),
         ("unknown", "has its classes shifted by one", lambda d, z, y: np.roll(d, -1, -1), 1.6),
-        ("unknown", "has nothing where Ŷ and Y agree in rounding", lambda d, z, y: d * (np.round(_sigmoid(z)) != y), 1.6),
-        ("unknown", "has only the class with the largest Ŷ", lambda d, z, y: d * (z == z.max(-1, keepdims=True)), 1.6),
-        ("unknown", "has Y inverted, 1 − Y", lambda d, z, y: scale(d, z, y, _sigmoid(z)) * (_sigmoid(z) - (1 - y)), 1.6),
-    ]  # fmt: skip
+        (
+            "unknown",
+            "has nothing where Ŷ and Y agree in rounding",
+            lambda d, z, y: d * (np.round(_sigmoid(z)) != y),
+            1.6,
+        ),
+        (
+            "unknown",
+            "has only the class with the largest Ŷ",
+            lambda d, z, y: d * (z == z.max(-1, keepdims=True)),
+            1.6,
+        ),
+        (
+            "unknown",
+            "has Y inverted, 1 − Y",
+            lambda d, z, y: scale(d, z, y, _sigmoid(z)) * (_sigmoid(z) - (1 - y)),
+            1.6,
+        ),
+    ]
 
 
-ERRORS = tuple(_error_swaps())  # noqa: E501
+ERRORS = tuple(_error_swaps())
 
 
 def mistaken_error(scenes: list[Scene]) -> Iterator[Finding]:
@@ -1307,21 +1642,27 @@ def mistaken_error(scenes: list[Scene]) -> Iterator[Finding]:
 
         def predict(scene, f=f):
             layer = scene.structure.layers[-1]
-            z = _z(scene, layer)
-            y = _target(scene)
             d = scene.point.cotangents[layer.z]
+            z = _upright(scene, layer, _z(scene, layer))
+            y = _target(scene)
             with np.errstate(all="ignore"):
-                new = f(d, z, np.zeros_like(z) if y is None else y)
-            return scene.point.pull(changed(scene, given={layer.z: new}))[0]
+                new = f(_upright(scene, layer, d), z, np.zeros_like(z) if y is None else y)
+            given = {layer.z: _as_it_was(layer, np.asarray(new), d.shape)}
+            return scene.point.pull(changed(scene, given=given))[0]
 
         if holds(scenes, predict):
+            if id == "negatives-ignored" and _error_parts(scenes[0], _softmax) is not None:
+                id, words = (
+                    "unknown",
+                    "has only the entries with Y = 1: softmax's derivative, of which only the diagonal",
+                )
             seen.add(id)
             yield Finding(
                 id,
                 f"dZ[{last.number}] {words.format(l=last.number)}.",
                 f"dZ[{last.number}] (the output layer)",
                 rank,
-            )  # noqa: E501
+            )
 
 
 # ---- the gradient at other data ----------------------------------------------------------------
@@ -1343,94 +1684,148 @@ def _at(scene: Scene, value: int, new: np.ndarray) -> list[np.ndarray] | None:
     return there.pull(there.change._replace(gains=silent))[0] if scene.muted else there.gradient
 
 
+Altered = tuple[str, str, Callable[[np.ndarray], np.ndarray], float]
+
+SHIFTED: tuple[Altered, ...] = (
+    ("labels-shifted", "The labels are shifted by one example.", lambda y: np.roll(y, 1, 0), 0.4),
+    ("labels-shifted", "The labels are shifted by one example.", lambda y: np.roll(y, -1, 0), 0.4),
+    ("unknown", "The labels are in reverse order.", lambda y: y[::-1], 1.0),
+    ("unknown", "Only the first example's label is used.", lambda y: np.broadcast_to(y[:1], y.shape), 1.0),
+)
+
+RELABELLED: tuple[Altered, ...] = (
+    ("classes-shifted", "The classes of the labels are off by one.", lambda y: np.roll(y, 1, -1), 0.45),
+    ("classes-shifted", "The classes of the labels are off by one.", lambda y: np.roll(y, -1, -1), 0.45),
+    (
+        "broadcast-labels",
+        "Every example is held against the mean of all labels: (N,) was broadcast against (N, 1).",
+        lambda y: np.broadcast_to(y.mean(0), y.shape),
+        0.4,
+    ),
+    ("unknown", "1 − Y stands where Y belongs.", lambda y: 1 - y, 0.9),
+    ("unknown", "Y is left out.", np.zeros_like, 1.0),
+    ("unknown", "2 Y − 1 stands where Y belongs.", lambda y: 2 * y - 1, 1.0),
+    ("unknown", "Every label is 1.", np.ones_like, 1.1),
+    ("truncated-inputs", "The labels are cut to integers.", np.trunc, 0.6),
+    ("unknown", "The labels are smoothed by 0.1.", lambda y: 0.9 * y + 0.1 / y.shape[-1], 1.2),
+)
+
+FED: tuple[Altered, ...] = (
+    ("truncated-inputs", "The inputs are cut to integers.", np.trunc, 0.5),
+    ("truncated-inputs", "The inputs are cut to integers.", np.floor, 0.6),
+    ("unknown", "The inputs are divided by 255.", lambda x: x / 255, 1.0),
+    ("unknown", "The inputs are centred.", lambda x: x - x.mean(0), 1.1),
+    ("unknown", "|X| stands where X belongs.", np.abs, 1.1),
+    ("unknown", "The inputs' features are in reverse.", lambda x: x[..., ::-1], 1.1),
+)
+
+
 def elsewhere(scenes: list[Scene]) -> Iterator[Finding]:
     """The right gradient, of other labels or inputs."""
     layout = scenes[0].structure
-    classes = ("classes-shifted", "The classes of the labels are off by one.")
-    rows = ("labels-shifted", "The labels are shifted by one example.")
-    kinds: list[tuple[str, str, Callable, tuple, str, float]] = []
+    if not layout.layers:
+        yield from _argument_ignored(scenes)
+        return
+    last = len(layout.layers)
     for t in layout.targets:
-        kinds += [
-            (*rows, lambda y: np.roll(y, 1, 0), (t,), "Y", 0.4),
-            (*rows, lambda y: np.roll(y, -1, 0), (t,), "Y", 0.4),
-    ("unknown", "The labels are in reverse order.", lambda y: y[::-1], (t,), "Y", 1.0),
-    ("unknown", "Only the first example's label is used.", lambda y: np.broadcast_to(y[:1], y.shape), (t,), "Y", 1.0),
-        ]  # fmt: skip
-        integer = np.issubdtype(scenes[0].point.values[t].dtype, np.integer)
-        if integer:
-            kinds += [(*classes, lambda y, s=s: y + s, (t,), "Y", 0.4) for s in (1, -1)]
-            kinds += [(*classes, _rolled_label(s), (t,), "Y", 0.4) for s in (1, -1)]
-        else:
-            kinds += [
-                (*classes, lambda y, s=s: np.roll(y, s, -1), (t,), "Y", 0.45) for s in (1, -1)
-            ]
-            kinds += [(*classes, lambda y, s=s: np.roll(y, s, 0), (t,), "Y", 0.55) for s in (1, -1)]
-            kinds += [
-                ("broadcast-labels", "Every example is held against the mean of all labels: (N,) was broadcast against (N, 1).", lambda y: np.broadcast_to(y.mean(0), y.shape), (t,), "Y", 0.4),
-                ("unknown", "1 − Y stands where Y belongs.", lambda y: 1 - y, (t,), "Y", 0.9),
-                ("unknown", "Y is left out.", np.zeros_like, (t,), "Y", 1.0),
-                ("unknown", "2 Y − 1 stands where Y belongs.", lambda y: 2 * y - 1, (t,), "Y", 1.0),
-                ("unknown", "Every label is 1.", np.ones_like, (t,), "Y", 1.1),
-                ("truncated-inputs", "The labels are cut to integers.", np.trunc, (t,), "Y", 0.6),
-                ("unknown", "The labels are smoothed by 0.1.", lambda y: 0.9 * y + 0.1 / y.shape[-1], (t,), "Y", 1.2),
-            ]  # fmt: skip
+        kind = scenes[0].point.values[t].dtype.kind
+        table = (*SHIFTED, *(RELABELLED if kind == "f" else ()))
+        yield from _altered(scenes, t, table, f"dZ[{last}] (through Y)")
+        if kind in "iu":
+            yield from _other_classes(scenes, t)
     for x in layout.data:
-        if not np.issubdtype(scenes[0].point.values[x].dtype, np.integer):
-            kinds += [
-                ("truncated-inputs", "The inputs are cut to integers.", np.trunc, (x,), "X", 0.5),
-                ("truncated-inputs", "The inputs are cut to integers.", np.floor, (x,), "X", 0.6),
-                ("unknown", "The inputs are divided by 255.", lambda x: x / 255, (x,), "X", 1.0),
-                ("unknown", "The inputs are centred.", lambda x: x - x.mean(0), (x,), "X", 1.1),
-                ("unknown", "|X| stands where X belongs.", np.abs, (x,), "X", 1.1),
-                ("unknown", "The inputs' features are in reverse.", lambda x: x[..., ::-1], (x,), "X", 1.1),
-            ]  # fmt: skip
-    for id, sentence, f, (value,), what, rank in kinds:
+        if scenes[0].point.values[x].dtype.kind == "f":
+            yield from _altered(scenes, x, FED, "dW[1] and the forward pass (through X)")
 
-        def predict(scene, f=f, value=value):
+
+def _altered(scenes, value: int, table: tuple[Altered, ...], where: str) -> Iterator[Finding]:
+    for id, sentence, f, rank in table:
+
+        def predict(scene, f=f):
             old = scene.point.values[value]
-            if not old.ndim:
-                return None
-            new = f(old, scene) if getattr(f, "of_scene", False) else f(old)
+            columns = old.ndim == 2 and scene.structure.layers[-1].input_side == 1
+            new = f(old.T).T if columns else f(old) if old.ndim else old
             return _at(scene, value, np.asarray(new, old.dtype))
 
         if holds(scenes, predict):
+            yield Finding(id, sentence, where, rank)
+
+
+def _other_classes(scenes, value: int) -> Iterator[Finding]:
+    """Labels that are numbers of classes, off by one; with and without going round."""
+    for step in (1, -1):
+        for around in (False, True):
+
+            def predict(scene, step=step, around=around):
+                new = scene.point.values[value] + step
+                classes = scene.sizes.get("n_L", int(new.max(initial=0)) + 1)
+                return _at(scene, value, new % classes if around else new)
+
+            if holds(scenes, predict):
+                sentence = "The classes of the labels are off by one."
+                yield Finding(
+                    "classes-shifted", sentence, f"dZ[{len(scenes[0].structure.layers)}] (through Y)", 0.4
+                )
+                return
+
+
+def _argument_ignored(scenes) -> Iterator[Finding]:
+    """An argument taken for ones; a cotangent, if the loss is linear in it."""
+    layout = scenes[0].structure
+    for value in (*layout.targets, *layout.data):
+        if scenes[0].point.values[value].dtype.kind != "f":
+            continue
+
+        def ones(scene, value=value):
+            return _at(scene, value, np.ones_like(scene.point.values[value]))
+
+        if not holds(scenes, ones):
+            continue
+        name = _argument_name(scenes[0], value)
+        twice = [_at(s, value, 2 * s.point.values[value]) for s in scenes]
+        linear = all(
+            fits(s._replace(hand=t), [2 * r for r in s.reference]) for s, t in zip(scenes, twice, strict=True)
+        )
+        if linear:
             yield Finding(
-                id,
-                sentence,
-                f"dZ[{len(layout.layers)}] (through {what})"
-                if what == "Y"
-                else "dW[1] and the forward pass (through X)",
-                rank,
-            )  # noqa: E501
+                "cotangent-ignored",
+                f"The gradient is that of {name} = 1: it is not multiplied by {name}.",
+                f"through {name}",
+                0.4,
+            )
+        else:
+            yield Finding("unknown", f"{name} is left out, as if it were 1.", f"through {name}", 1)
 
 
-def _rolled_label(step: int) -> Callable:
-    def f(y, scene):
-        return (y + step) % scene.sizes.get("n_L", y.max(initial=0) + 1)
-
-    f.of_scene = True
-    return f
+def _argument_name(scene: Scene, value: int) -> str:
+    """An input of the loss, as the user would write it."""
+    paths = jax.tree_util.tree_flatten_with_path(scene.point.args)[0]
+    for number, (path, _) in zip(scene.point.tape.inputs, paths, strict=True):
+        if number == value:
+            return f"argument {path[0].idx}{jax.tree_util.keystr(path[1:])}"
+    return "an array that the loss closes over"
 
 
 def mean_label_sum(scenes: list[Scene]) -> Iterator[Finding]:
     """(N, 1) − (N,) makes N × N numbers; summed, they are N times the gradient at the mean label."""
     layout = scenes[0].structure
+    if not layout.layers or not all("N" in s.sizes for s in scenes):
+        return
     for t in layout.targets:
-        if np.issubdtype(scenes[0].point.values[t].dtype, np.integer):
+        if scenes[0].point.values[t].dtype.kind != "f":
             continue
 
         def predict(scene, t=t):
             y = scene.point.values[t]
-            mean = _at(scene, t, np.array(np.broadcast_to(y.mean(), y.shape), y.dtype))
-            return None if mean is None else [scene.sizes["N"] * m for m in mean]
+            mean = _at(scene, t, np.full(y.shape, y.mean(), y.dtype))
+            return [scene.sizes["N"] * m for m in mean]
 
         if holds(scenes, predict):
-            yield Finding(
-                "broadcast-labels",
-                "Every example is held against all labels, and the N × N errors are summed: (N,) was broadcast against (N, 1).",
-                f"dZ[{len(layout.layers)}] (through Y)",
-                0.5,
-            )  # noqa: E501
+            sentence = (
+                "Every example is held against all labels, and the N × N errors are summed: "
+                "(N,) was broadcast against (N, 1)."
+            )
+            yield Finding("broadcast-labels", sentence, f"dZ[{len(layout.layers)}] (through Y)", 0.5)
 
 
 # ---- examples: left out, or weighted -----------------------------------------------------------
@@ -1546,17 +1941,16 @@ def weighted(scenes: list[Scene]) -> Iterator[Finding]:
     gone = len(kept) < len(w)
     where = f"dZ[{len(layout.layers)}], rows of examples"
     if gone and np.allclose(kept, 1):
-        yield Finding(
-            "examples-ignored", f"{_which(w).capitalize()} left out of the gradient.", where, 0.4
-        )  # noqa: E501
+        yield Finding("examples-ignored", f"{_which(w).capitalize()} left out of the gradient.", where, 0.4)
     elif gone and len(kept) and np.allclose(kept, kept[0]):
         share = " (the mean is over those left)" if _same(kept[0] * len(kept), len(w)) else ""
         yield Finding(
             "examples-ignored",
-            f"{_which(w).capitalize()} left out of the gradient, the others count {kept[0]:.6g} times{share}.",
+            f"{_which(w).capitalize()} left out of the gradient, the others count "
+            f"{kept[0]:.6g} times{share}.",
             where,
             0.5,
-        )  # noqa: E501
+        )
     elif not np.allclose(w, w[0]):
         odd = np.flatnonzero(np.abs(w - np.median(w)) > 1e-6)
         told = ", ".join(f"{i}: {w[i]:.4g}" for i in odd[:6])
@@ -1565,7 +1959,7 @@ def weighted(scenes: list[Scene]) -> Iterator[Finding]:
             f"Examples do not count alike: {told}{' …' if len(odd) > 6 else ''}.",
             where,
             1,
-        )  # noqa: E501
+        )
 
 
 def _one_example_bias(scenes) -> Iterator[Finding]:
@@ -1582,9 +1976,7 @@ def _one_example_bias(scenes) -> Iterator[Finding]:
                 return
             d, g = rows[1], scene.hand[k].ravel()
             n, top = len(d), max(np.abs(g).max(initial=0), np.abs(rows[1]).max(initial=0))
-            near = lambda x, g=g, top=top: (
-                x.size == g.size and np.allclose(x, g, rtol=0, atol=1e-9 * top)
-            )  # noqa: E731, E501
+            near = lambda x, g=g, top=top: x.size == g.size and np.allclose(x, g, rtol=0, atol=1e-9 * top)  # noqa: E731
             ones = [i for i in range(n) for c in (1.0, n) if near(c * d[i])]
             running = np.cumsum(d, axis=0)
             heads = [m for m in range(1, n) if near(running[m - 1])]
@@ -1592,12 +1984,8 @@ def _one_example_bias(scenes) -> Iterator[Finding]:
             if ones:
                 kind.append("bias-one-example")
                 told.add(
-                    "the first"
-                    if ones[0] == 0
-                    else "the last"
-                    if ones[0] == n - 1
-                    else f"number {ones[0]}"
-                )  # noqa: E501
+                    "the first" if ones[0] == 0 else "the last" if ones[0] == n - 1 else f"number {ones[0]}"
+                )
             elif heads or tails:
                 kind.append("examples-ignored")
                 told.add(f"the first {heads[0]}" if heads else f"the last {n - tails[0]}")
@@ -1610,7 +1998,7 @@ def _one_example_bias(scenes) -> Iterator[Finding]:
     what = "one example" if id == "bias-one-example" else "some examples"
     yield Finding(
         id, f"The gradient of {where} is made of {what} only ({_joined(sorted(told))}).", where, 0.4
-    )  # noqa: E501
+    )
 
 
 # ---- numbers that overflow, round or are held off ----------------------------------------------
@@ -1621,76 +2009,70 @@ def clipped_log(scenes: list[Scene]) -> Iterator[Finding]:
     if not scenes[0].structure.layers:
         return
     last = scenes[0].structure.layers[-1]
-
-    def fraction(scene, outer, y):
-        """s of dZ = s (Ŷ − Y), Ŷ = outer(Z); None if dZ is not so."""
-        z = _z(scene, scene.structure.layers[-1])
-        d = scene.point.cotangents[last.z if scene is scenes[0] else scene.structure.layers[-1].z]
-        gap = outer(z) - y
-        s = (d * gap).sum() / (gap * gap).sum()
-        return s if np.allclose(d, s * gap, rtol=0, atol=1e-8 * np.abs(d).max(initial=0)) else None
-
-    def softly(e, outer):
-        def new(scene):
-            z, y = _z(scene, scene.structure.layers[-1]), _target(scene)
-            if y is None or (s := fraction(scene, outer, y)) is None:
-                return None
-            p = outer(z)
-            if outer is _sigmoid:
-                q = _sigmoid(-z)
-                return s * p * q * (-y / (p + e) + (1 - y) / (q + e))
-            d = -y / (p + e)
-            return s * p * (d - (d * p).sum(-1, keepdims=True))
-
-        return new
-
-    def held(e, outer, how):
-        def new(scene):
-            z, y = _z(scene, scene.structure.layers[-1]), _target(scene)
-            if y is None or (s := fraction(scene, outer, y)) is None:
-                return None
-            p = outer(z)
-            c = np.clip(p, e, 1 - e)
-            if how == "zero":
-                return scene.point.cotangents[scene.structure.layers[-1].z] * (p == c)
-            if how == "value":
-                return s * (c - y)
-            if outer is _sigmoid:
-                return s * p * _sigmoid(-z) * ((1 - y) / (1 - c) - y / c)
-            d = -y / c
-            return s * p * (d - (d * p).sum(-1, keepdims=True))
-
-        return new
-
-    def check(new):
-        def predict(scene):
-            with np.errstate(all="ignore"):
-                dz = new(scene)
-            if dz is None:
-                return None
-            return scene.point.pull(changed(scene, given={scene.structure.layers[-1].z: dz}))[0]
-
-        return holds(scenes, predict)
-
     where = f"dZ[{last.number}] (the output layer)"
-    first = next((s for s in scenes if s.wrong), scenes[0])
-    size = max((np.abs(first.hand[k] - first.reference[k]).max() for k in first.wrong), default=0)
-    if not np.isfinite(size):
-        return
     for outer in (_sigmoid, _softmax):
+        parts = [_error_parts(s, outer) for s in scenes]
+        if any(p is None for p in parts):
+            continue
         for e in [10.0**-k for k in range(1, 17)]:
-            for new, words in (
-                (softly(e, outer), f"ε = {e:.0e} is added inside the logarithm"),
-                (
-                    held(e, outer, "zero"),
-                    f"Ŷ is clipped to [ε, 1 − ε], ε = {e:.0e}: the gradient is zero where it saturates",
-                ),  # noqa: E501
-                (held(e, outer, "value"), f"Ŷ is clipped to [ε, 1 − ε], ε = {e:.0e}"),
-                (held(e, outer, "inside"), f"the Ŷ inside the logarithm is clipped, ε = {e:.0e}"),
-            ):
-                if check(new):
-                    yield Finding("clipped-log", f"In dZ[{last.number}], {words}.", where, 0.5)
+            for words, f in CLIPPED:
+
+                def predict(scene, f=f, e=e, outer=outer, parts=parts):
+                    layer = scene.structure.layers[-1]
+                    p, q, y, s = parts[_place(scenes, scene)]
+                    with np.errstate(all="ignore"):
+                        new = s * f(p, q, y, e, outer is _softmax)
+                    shape = scene.point.cotangents[layer.z].shape
+                    given = {layer.z: _as_it_was(layer, new, shape)}
+                    return scene.point.pull(changed(scene, given=given))[0]
+
+                if holds(scenes, predict):
+                    yield Finding("clipped-log", f"In {where}, {words.format(e=f'{e:.0e}')}.", where, 0.5)
                     return
+
+
+def _error_parts(scene: Scene, outer: Callable) -> tuple | None:
+    """(Ŷ, 1 − Ŷ, Y, s) if dZ[L] = s (Ŷ − Y), Ŷ = outer(Z[L])."""
+    layer = scene.structure.layers[-1]
+    z = _upright(scene, layer, _z(scene, layer))
+    d = _upright(scene, layer, scene.point.cotangents[layer.z])
+    y = _target(scene)
+    if y is None:
+        return None
+    p = outer(z)
+    q = _sigmoid(-z) if outer is _sigmoid else 1 - p
+    gap = (1 - y) * p - y * q
+    s = (d * gap).sum() / (gap * gap).sum() if gap.any() else 0.0
+    return (p, q, y, s) if np.allclose(d, s * gap, rtol=0, atol=1e-8 * np.abs(d).max(initial=0)) else None
+
+
+def _through(p, q, d, softmax: bool):
+    """dZ of dJ/dŶ."""
+    return p * (d - (d * p).sum(axis=-1, keepdims=True)) if softmax else p * q * d
+
+
+def _clipped_inside(p, q, y, e, softmax):
+    c, r = np.clip(p, e, 1 - e), np.clip(q, e, 1 - e)
+    return _through(p, q, -y / c + (0 if softmax else (1 - y) / r), softmax)
+
+
+CLIPPED: tuple[tuple[str, Callable], ...] = (
+    (
+        "ε = {e} is added inside the logarithm",
+        lambda p, q, y, e, softmax: _through(
+            p, q, -y / (p + e) + (0 if softmax else (1 - y) / (q + e)), softmax
+        ),
+    ),
+    (
+        "Ŷ is clipped to [ε, 1 − ε], ε = {e}: the gradient is zero where it saturates",
+        lambda p, q, y, e, softmax: ((1 - y) * p - y * q) * ((p > e) & (p < 1 - e)),
+    ),
+    (
+        "Ŷ is clipped to [ε, 1 − ε], ε = {e}",
+        lambda p, q, y, e, softmax: np.clip(p, e, 1 - e) - y,
+    ),
+    ("the Ŷ inside the logarithm is clipped, ε = {e}", _clipped_inside),
+)
 
 
 def saturated(scenes: list[Scene]) -> Iterator[Finding]:
@@ -1711,13 +2093,12 @@ def saturated(scenes: list[Scene]) -> Iterator[Finding]:
                 yield Finding("unknown", f"The gradient of {where} is not finite.", where, 1)
                 return
             at = np.flatnonzero(full)
-            rows = (
-                f"; saturated examples: {', '.join(map(str, at[:6]))}{' …' if len(at) > 6 else ''}"
-            )
+            rows = f"; saturated examples: {', '.join(map(str, at[:6]))}{' …' if len(at) > 6 else ''}"
         yield Finding(
             "saturated-nan",
-            f"The gradient of {where} is not finite: 0 · ∞ where the output is saturated (Ŷ is 0 or 1 to the last digit){rows}.",
+            f"The gradient of {where} is not finite: 0 · ∞ where the output is saturated (Ŷ "
+            f"is 0 or 1 to the last digit){rows}.",
             f"dZ[{len(scene.structure.layers)}], and so {where}",
             0.2,
-        )  # noqa: E501
+        )
         return

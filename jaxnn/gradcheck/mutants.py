@@ -270,33 +270,39 @@ def _whole(net: Network) -> Iterator[tuple[str, str, Steps]]:
     yield "bias-mean", "", RIGHT._replace(db=lambda t, l, dZ: jnp.mean(dZ, axis=0)[:, None])
     yield "bias-missing", "", RIGHT._replace(db=lambda t, l, dZ: jnp.zeros((dZ.shape[1], 1)))
     if n_L > 1:
-        yield "bias-summed-over-all", "", RIGHT._replace(
-            db=lambda t, l, dZ: jnp.full((dZ.shape[1], 1), jnp.sum(dZ))
-        )  # fmt: skip
+        yield (
+            "bias-summed-over-all",
+            "",
+            RIGHT._replace(db=lambda t, l, dZ: jnp.full((dZ.shape[1], 1), jnp.sum(dZ))),
+        )
     yield "bias-one-example", "", RIGHT._replace(db=lambda t, l, dZ: dZ[:1].T)
     yield "bias-one-example", "", RIGHT._replace(db=lambda t, l, dZ: dZ[-1:].T)
     yield "labels-shifted", "", RIGHT._replace(labels=lambda Y: jnp.roll(Y, 1, axis=0))
     if n_L > 1:
         yield "classes-shifted", "", RIGHT._replace(labels=lambda Y: jnp.roll(Y, 1, axis=1))
     else:
-        yield "broadcast-labels", "", RIGHT._replace(
-            labels=lambda Y: jnp.broadcast_to(jnp.mean(Y, axis=0), Y.shape)
-        )  # fmt: skip
+        yield (
+            "broadcast-labels",
+            "",
+            RIGHT._replace(labels=lambda Y: jnp.broadcast_to(jnp.mean(Y, axis=0), Y.shape)),
+        )
     if net.cost.startswith("bce"):
         yield "negatives-ignored", "", RIGHT._replace(error=lambda t: RIGHT.error(t) * t.Y)
     yield "truncated-inputs", "", RIGHT._replace(inputs=jnp.trunc)
     yield "examples-ignored", "", RIGHT._replace(error=lambda t: RIGHT.error(t).at[-1].set(0))
-    yield "examples-ignored", "", RIGHT._replace(
-        error=lambda t: RIGHT.error(t).at[: t.N // 2].set(0)
-    )  # fmt: skip
+    yield "examples-ignored", "", RIGHT._replace(error=lambda t: RIGHT.error(t).at[: t.N // 2].set(0))
     if not net.cost.startswith("squared"):
-        yield "extra-output-derivative", "", RIGHT._replace(
-            error=lambda t: RIGHT.error(t) * t.A[-1] * (1 - t.A[-1])
-        )  # fmt: skip
+        yield (
+            "extra-output-derivative",
+            "",
+            RIGHT._replace(error=lambda t: RIGHT.error(t) * t.A[-1] * (1 - t.A[-1])),
+        )
     if net.cost != "squared-linear":
-        yield "missing-output-derivative", "", RIGHT._replace(
-            error=lambda t: COSTS[t.net.cost].output_error(t.Z[-1], t.Y) / t.N
-        )  # fmt: skip
+        yield (
+            "missing-output-derivative",
+            "",
+            RIGHT._replace(error=lambda t: COSTS[t.net.cost].output_error(t.Z[-1], t.Y) / t.N),
+        )
 
 
 def _clipped(t, G):
@@ -314,32 +320,42 @@ def _hidden(net: Network, h: int) -> Iterator[tuple[str, str, Steps]]:
         return RIGHT._replace(slope=_only(h, new, RIGHT.slope))
 
     yield "layer-sign", where, RIGHT._replace(passed=_only(h, lambda t, l, dA: -dA, RIGHT.passed))
-    yield "not-propagated", where, RIGHT._replace(
-        passed=_only(h, lambda t, l, dA: jnp.zeros_like(dA), RIGHT.passed)
-    )  # fmt: skip
+    yield (
+        "not-propagated",
+        where,
+        RIGHT._replace(passed=_only(h, lambda t, l, dA: jnp.zeros_like(dA), RIGHT.passed)),
+    )
     if net.hidden != "identity":
         yield "missing-activation-derivative", where, slope(lambda t, l: jnp.ones_like(t.Z[l]))
         yield "output-for-derivative", where, slope(lambda t, l: g.forward(t.Z[l]))
         if net.hidden not in {"relu", "leaky_relu"}:
-            yield "derivative-at-output", where, slope(
-                lambda t, l: g.slope(g.forward(t.Z[l]), g.forward(g.forward(t.Z[l])))
-            )  # fmt: skip
+            yield (
+                "derivative-at-output",
+                where,
+                slope(lambda t, l: g.slope(g.forward(t.Z[l]), g.forward(g.forward(t.Z[l])))),
+            )
             yield "derivative-twice", where, slope(lambda t, l: RIGHT.slope(t, l) ** 2)
         for other in ("sigmoid", "tanh", "relu"):
             if other != net.hidden:
-                yield "wrong-activation-derivative", where, slope(
-                    lambda t, l, o=ACTIVATIONS[other]: o.slope(t.Z[l], o.forward(t.Z[l]))
-                )  # fmt: skip
+                yield (
+                    "wrong-activation-derivative",
+                    where,
+                    slope(lambda t, l, o=ACTIVATIONS[other]: o.slope(t.Z[l], o.forward(t.Z[l]))),
+                )
         if net.hidden in {"sigmoid", "tanh"}:
             other = "sigmoid" if net.hidden == "tanh" else "tanh"
-            yield "wrong-activation-derivative", where, slope(
-                lambda t, l, other=other: ACTIVATIONS[other].slope(t.Z[l], g.forward(t.Z[l]))
-            )  # fmt: skip
+            yield (
+                "wrong-activation-derivative",
+                where,
+                slope(lambda t, l, other=other: ACTIVATIONS[other].slope(t.Z[l], g.forward(t.Z[l]))),
+            )
         for k in (h - 1, h + 1):
             if 1 <= k < L and net.sizes[k] == net.sizes[h]:
-                yield "derivative-at-wrong-layer", where, slope(
-                    lambda t, l, k=k: g.slope(t.Z[k], g.forward(t.Z[k]))
-                )  # fmt: skip
+                yield (
+                    "derivative-at-wrong-layer",
+                    where,
+                    slope(lambda t, l, k=k: g.slope(t.Z[k], g.forward(t.Z[k]))),
+                )
     if net.sizes[h + 1] == net.sizes[h]:
         yield "weights-not-transposed", where, _matrix(h + 1, lambda t, l, G: t.params[l - 1][0].T)
     for k in (h, h + 2):
@@ -350,13 +366,9 @@ def _hidden(net: Network, h: int) -> Iterator[tuple[str, str, Steps]]:
                 _matrix(h + 1, lambda t, l, G, k=k: t.params[k - 1][0]),
             )
     yield "gradient-for-weights", where, _matrix(h + 1, lambda t, l, G: G[l][0])
-    yield "updated-weights", where, _matrix(
-        h + 1, lambda t, l, G: t.params[l - 1][0] - 0.1 * G[l][0]
-    )  # fmt: skip
+    yield "updated-weights", where, _matrix(h + 1, lambda t, l, G: t.params[l - 1][0] - 0.1 * G[l][0])
     if net.masked:
-        yield "mask-forgotten", where, RIGHT._replace(
-            mask=_only(h, lambda t, l: 1.0, RIGHT.mask)
-        )  # fmt: skip
+        yield "mask-forgotten", where, RIGHT._replace(mask=_only(h, lambda t, l: 1.0, RIGHT.mask))
 
 
 def _matrix(l, new):
@@ -393,12 +405,12 @@ def _operands(net: Network, l: int) -> Iterator[tuple[str, str, Steps]]:
     yield "bias-missing", where, db(lambda g: jnp.zeros_like(g))
     if n[l] > 1:
         yield "bias-summed-over-all", where, db(lambda g: jnp.full_like(g, jnp.sum(g)))
-    yield "bias-mean", where, RIGHT._replace(
-        db=_only(l, lambda t, k, dZ: RIGHT.db(t, k, dZ) / t.N, RIGHT.db)
-    )  # fmt: skip
-    yield "bias-not-averaged", where, RIGHT._replace(
-        db=_only(l, lambda t, k, dZ: RIGHT.db(t, k, dZ) * t.N, RIGHT.db)
-    )  # fmt: skip
+    yield "bias-mean", where, RIGHT._replace(db=_only(l, lambda t, k, dZ: RIGHT.db(t, k, dZ) / t.N, RIGHT.db))
+    yield (
+        "bias-not-averaged",
+        where,
+        RIGHT._replace(db=_only(l, lambda t, k, dZ: RIGHT.db(t, k, dZ) * t.N, RIGHT.db)),
+    )
     yield (
         "low-precision",
         where,
@@ -422,12 +434,8 @@ def _penalties(net: Network) -> Iterator[tuple[str, str, Steps]]:
     yield "regularisation-missing", "", penalty(lambda t, R: 0 * R)
     yield "regularisation-doubled", "", penalty(lambda t, R: 2 * R)
     yield "regularisation-unscaled", "", penalty(lambda t, R: t.N * R)
-    yield "l1-for-l2", "", RIGHT._replace(
-        penalty=lambda t, l, W: t.net.penalty / t.N * jnp.sign(W)
-    )  # fmt: skip
-    yield "regularisation-on-bias", "", RIGHT._replace(
-        bias_penalty=lambda t, l, b: t.net.penalty / t.N * b
-    )  # fmt: skip
+    yield "l1-for-l2", "", RIGHT._replace(penalty=lambda t, l, W: t.net.penalty / t.N * jnp.sign(W))
+    yield "regularisation-on-bias", "", RIGHT._replace(bias_penalty=lambda t, l, b: t.net.penalty / t.N * b)
 
 
 def _all_hidden(net: Network) -> Iterator[tuple[str, str, Steps]]:
@@ -436,16 +444,10 @@ def _all_hidden(net: Network) -> Iterator[tuple[str, str, Steps]]:
         return
     g = ACTIVATIONS[net.hidden]
     where = "every hidden layer"
-    yield "missing-activation-derivative", where, RIGHT._replace(
-        slope=lambda t, l: jnp.ones_like(t.Z[l])
-    )  # fmt: skip
+    yield "missing-activation-derivative", where, RIGHT._replace(slope=lambda t, l: jnp.ones_like(t.Z[l]))
     yield "output-for-derivative", where, RIGHT._replace(slope=lambda t, l: g.forward(t.Z[l]))
-    yield "pre-activation", where, RIGHT._replace(
-        operand=lambda t, l: t.Z[l - 1] if l > 1 else t.A[0]
-    )  # fmt: skip
-    yield "updated-weights", where, RIGHT._replace(
-        matrix=lambda t, l, G: t.params[l - 1][0] - 0.1 * G[l][0]
-    )  # fmt: skip
+    yield "pre-activation", where, RIGHT._replace(operand=lambda t, l: t.Z[l - 1] if l > 1 else t.A[0])
+    yield "updated-weights", where, RIGHT._replace(matrix=lambda t, l, G: t.params[l - 1][0] - 0.1 * G[l][0])
     if net.hidden not in {"relu", "leaky_relu"}:
         yield "derivative-twice", where, RIGHT._replace(slope=lambda t, l: RIGHT.slope(t, l) ** 2)
 
@@ -492,9 +494,11 @@ def _numerical(net: Network) -> Iterator[tuple[str, str, Steps]]:
     """Mistakes that show only where the output is saturated."""
     if not net.cost.startswith("bce"):
         return
-    yield "clipped-log", "", RIGHT._replace(
-        error=lambda t: RIGHT.error(t) * ((t.A[-1] > 1e-7) & (t.A[-1] < 1 - 1e-7))
-    )  # fmt: skip
+    yield (
+        "clipped-log",
+        "",
+        RIGHT._replace(error=lambda t: jnp.where((t.A[-1] > 1e-7) & (t.A[-1] < 1 - 1e-7), RIGHT.error(t), 0)),
+    )
     yield (
         "saturated-nan",
         "",

@@ -10,8 +10,18 @@ from typing import NamedTuple
 import numpy as np
 from jax.extend.core import Literal
 
-from jaxnn.gradcheck.mistakes import Finding, _extent, _factor_words, _joined, _off, holds
-from jaxnn.gradcheck.mistakes import _as_product, _rows, factor_names, ratio
+from jaxnn.gradcheck.mistakes import (
+    Finding,
+    _as_product,
+    _extent,
+    _factor_words,
+    _joined,
+    _off,
+    _rows,
+    factor_names,
+    holds,
+    ratio,
+)
 from jaxnn.gradcheck.scenes import Scene, changed
 from jaxnn.gradcheck.structure import Layer
 from jaxnn.gradcheck.tape import edge
@@ -62,9 +72,7 @@ def compare(found: np.ndarray, right: np.ndarray, what: str) -> str:
     if found.ndim == 2:
         for axis, kind in ((0, "neuron"), (1, "example")):
             middle = np.nanmedian(quotient, axis=axis, keepdims=True)
-            if np.allclose(
-                np.where(np.isfinite(quotient), quotient, middle), middle, rtol=1e-7, atol=0
-            ):  # noqa: E501
+            if np.allclose(np.where(np.isfinite(quotient), quotient, middle), middle, rtol=1e-7, atol=0):
                 return f"{what} is wrong by a factor for each {kind}"
             order = _permutation(found, right, axis)
             if order is not None:
@@ -77,7 +85,10 @@ def compare(found: np.ndarray, right: np.ndarray, what: str) -> str:
     if np.allclose(gap, gap.flat[0], rtol=1e-7, atol=0):
         return f"{gap.flat[0]:.6g} is added to {what}"
     if (known > 0).all():
-        return f"{what} has the right signs, but is {known.min():.3g} to {known.max():.3g} times what it should be"  # noqa: E501
+        return (
+            f"{what} has the right signs, but is {known.min():.3g} to {known.max():.3g} times "
+            f"what it should be"
+        )
     return f"{what} is wrong in every entry"
 
 
@@ -101,9 +112,7 @@ def faults(scene: Scene) -> list[Fault] | None:
         expected = np.asarray(cotangents[layer.product])
         turned = expected.T if layer.input_side == 1 else expected
         right_w = _near(np.asarray(gradient[layer.weight]), scene.hand[layer.weight])
-        right_b = layer.bias is None or _near(
-            np.asarray(gradient[layer.bias]), scene.hand[layer.bias]
-        )  # noqa: E501
+        right_b = layer.bias is None or _near(np.asarray(gradient[layer.bias]), scene.hand[layer.bias])
         if right_w and right_b:
             continue
         n = layer.number
@@ -114,30 +123,29 @@ def faults(scene: Scene) -> list[Fault] | None:
             how = _leaf_words(scene.hand[layer.bias], np.asarray(gradient[layer.bias]), f"db[{n}]")
             out.append(Fault(f"db[{n}] ({b_name})", n, how))
         elif right_b and (layer.bias is not None):
-            how = _leaf_words(
-                scene.hand[layer.weight], np.asarray(gradient[layer.weight]), f"dW[{n}]"
-            )
+            how = _leaf_words(scene.hand[layer.weight], np.asarray(gradient[layer.weight]), f"dW[{n}]")
             out.append(Fault(f"dW[{n}] ({w_name})", n, how))
         elif own is not None:
             out.append(Fault(f"dZ[{n}] (layer {n})", n, compare(own, turned, f"dZ[{n}]")))
             total = own.sum(axis=0)
-            if layer.bias is not None and not _near(total, scene.hand[layer.bias].ravel()):
+            size = np.abs(own).sum()
+            if layer.bias is not None and not np.allclose(
+                total, scene.hand[layer.bias].ravel(), rtol=0, atol=1e-8 * size
+            ):
                 b_name = scene.structure.names[layer.bias]
                 how = compare(scene.hand[layer.bias].ravel(), total, f"db[{n}]")
                 out.append(Fault(f"db[{n}] ({b_name})", n, how))
             if cotangents[layer.z].shape == expected.shape:
                 given = {**given, layer.z: own.T if layer.input_side == 1 else own}
         else:
-            how = _leaf_words(
-                scene.hand[layer.weight], np.asarray(gradient[layer.weight]), f"dW[{n}]"
-            )  # noqa: E501
+            how = _leaf_words(scene.hand[layer.weight], np.asarray(gradient[layer.weight]), f"dW[{n}]")
             out.append(
                 Fault(
                     f"dZ[{n}] (layer {n})" if layer.bias is not None else f"dW[{n}] ({w_name})",
                     n,
                     how,
                 )
-            )  # noqa: E501
+            )
     known = {k for y in layers for k in (y.weight, y.bias)}
     for k in scene.wrong:
         if k not in known:
@@ -148,69 +156,70 @@ def faults(scene: Scene) -> list[Fault] | None:
 
 def _leaf_words(found: np.ndarray, right: np.ndarray, what: str) -> str:
     words = compare(found, right, what)
-    return (
-        words.replace(" (rows are examples)", "")
-        .replace("example", "row")
-        .replace("neuron", "column")
-    )  # noqa: E501
+    return words.replace(" (rows are examples)", "").replace("example", "row").replace("neuron", "column")
 
 
 def scaled_edges(scenes: list[Scene]) -> Iterator[Finding]:
-    """One path of the graph is not differentiated, or with another factor; or one step's derivative."""
+    """One path of the graph is not differentiated, or with another factor; or one step's derivative.
+
+    The steps that one line of the code makes in a loop go together.
+    """
     probe = min((s for s in scenes if s.wrong), key=_weight, default=None)
     if probe is None or any(not np.isfinite(g).all() for g in probe.hand):
         return
-    tape = probe.point.tape
-    seen: set[tuple] = set()
+    seen: list[list[np.ndarray]] = []
+    for (place, k), edges in _alike(probe).items():
+        without = probe.point.pull(changed(probe, gains=dict.fromkeys(edges, 0.0)))[0]
+        paths = [r - np.asarray(w) for r, w in zip(probe.reference, without, strict=True)]
+        if not any(p.any() for p in paths) or any(
+            all(_near(p, q) for p, q in zip(paths, others, strict=True)) for others in seen
+        ):
+            continue
+        seen.append(paths)
+        told = _describe(probe, place)
+        where = _cotangent_name(probe, probe.point.tape.nodes[place].inputs[k])
+        several = len(edges) > 1
+
+        def with_gain(scene, alpha, edges=edges):
+            return scene.point.pull(changed(scene, gains=dict.fromkeys(edges, alpha)))[0]
+
+        alpha = 0.0 if several else _gain(probe, paths, without)
+        if abs(alpha - 1) > 1e-9 and holds(scenes, lambda s, a=alpha, f=with_gain: f(s, a)):
+            how = "is not differentiated" if abs(alpha) < 1e-9 else f"counts {alpha:.6g} times"
+            yield Finding("unknown", f"The path through {told} {how}.", where, 3 + 1e-3 * place)
+        if not probe.point.tape.nodes[place].elementwise or _is_linear(probe, place, k):
+            continue
+        for power, words in ((0, "is missing"), (2, "is multiplied in twice")):
+
+            def with_power(scene, edges=edges, power=power):
+                old = scene.point.change.factors
+                new = {e: np.asarray(old[edge(*e)]) ** power for e in edges}
+                return scene.point.pull(changed(scene, factors=new))[0]
+
+            if holds(scenes, with_power):
+                yield Finding("unknown", f"The derivative of {told} {words}.", where, 2.5)
+
+
+def _gain(scene: Scene, paths: list[np.ndarray], without: list[np.ndarray]) -> float:
+    """α of g = without + α · path."""
+    size = sum(np.vdot(p, p) for p in paths)
+    pairs = zip(paths, scene.hand, without, strict=True)
+    alpha = sum(np.vdot(p, g - np.asarray(w)) for p, g, w in pairs) / size
+    return float(f"{alpha:.7g}")
+
+
+def _alike(scene: Scene) -> dict[tuple[int, int], list[tuple[int, int]]]:
+    """Every differentiated edge alone, and those together that one line makes in a loop."""
+    tape, groups = scene.point.tape, {}
     for place, node in enumerate(tape.nodes):
         for k, i in enumerate(node.inputs):
-            if isinstance(i, Literal) or edge(place, k) not in probe.point.change.gains:
+            if isinstance(i, Literal) or edge(place, k) not in scene.point.change.gains:
                 continue
-            without = probe.point.pull(changed(probe, gains={(place, k): 0.0}))[0]
-            paths = [r - np.asarray(w) for r, w in zip(probe.reference, without, strict=True)]
-            size = sum(np.vdot(p, p) for p in paths)
-            if size == 0:
-                continue
-            alpha = float(
-                sum(np.vdot(p, g - w) for p, g, w in zip(paths, probe.hand, without, strict=True))
-                / size
-            )  # noqa: E501
-            near = float(f"{alpha:.7g}")
-
-            def predict(scene, place=place, k=k, a=near):
-                return scene.point.pull(changed(scene, gains={(place, k): a}))[0]
-
-            told = _describe(probe, place)
-            key = ("gain", tuple(np.round([np.abs(p).sum() for p in paths], 9)))
-            if key not in seen and abs(near - 1) > 1e-9 and holds(scenes, predict):
-                seen.add(key)
-                how = "is not differentiated" if abs(near) < 1e-9 else f"counts {near:.6g} times"
-                sentence = f"The path through {told} {how}."
-                yield Finding(
-                    "unknown",
-                    sentence,
-                    f"the cotangent of {_input_name(probe, i)}",
-                    3 + 1e-3 * place,
-                )  # noqa: E501
-            if not node.elementwise or _is_linear(probe, place, k):
-                continue
-            for power, words in (
-                (0, "The derivative of {} is missing"),
-                (2, "The derivative of {} is multiplied in twice"),
-            ):  # noqa: E501
-
-                def reshaped(scene, place=place, k=k, power=power):
-                    old = np.asarray(scene.point.change.factors[edge(place, k)])
-                    return scene.point.pull(changed(scene, factors={(place, k): old**power}))[0]
-
-                if holds(scenes, reshaped):
-                    id = "missing-activation-derivative" if power == 0 else "derivative-twice"
-                    yield Finding(
-                        id,
-                        words.format(told) + ".",
-                        f"the cotangent of {_input_name(probe, i)}",
-                        2.5,
-                    )  # noqa: E501
+            leaves = tuple(scene.structure.views.get(x) for x in node.inputs if not isinstance(x, Literal))
+            groups.setdefault((node.name, node.line, k, leaves), []).append((place, k))
+    loops = {edges[0]: edges for edges in groups.values() if len(edges) > 1 and edges[0][0] >= 0}
+    single = {e: [e] for edges in groups.values() for e in edges if len(edges) == 1}
+    return {**single, **loops}
 
 
 def _is_linear(scene: Scene, place: int, k: int) -> bool:
@@ -226,31 +235,25 @@ def _weight(scene: Scene) -> int:
 def _describe(scene: Scene, place: int) -> str:
     node = scene.point.tape.nodes[place]
     shape = scene.point.tape.shapes[node.outputs[0]].shape
-    return f"{node.name}{f' at {node.line}' if node.line else ''} (shape {'×'.join(map(str, shape)) or '()'})"  # noqa: E501
+    return f"{node.name}{f' at {node.line}' if node.line else ''} (shape {'×'.join(map(str, shape)) or '()'})"
 
 
-def _input_name(scene: Scene, value: int) -> str:
+def _cotangent_name(scene: Scene, value: int) -> str:
     for y in scene.structure.layers:
-        for v, name in (
-            (y.z, f"Z[{y.number}]"),
-            (y.a, f"A[{y.number}]"),
-            (y.product, f"Z[{y.number}]"),
-        ):
+        for v, name in ((y.z, "dZ"), (y.a, "dA"), (y.product, "dZ")):
             if v == value:
-                return name
+                return f"{name}[{y.number}]"
     if value in scene.structure.views:
-        return scene.structure.names[scene.structure.views[value]]
+        return f"the gradient of {scene.structure.names[scene.structure.views[value]]}"
     made = next((p for p, n in enumerate(scene.point.tape.nodes) if value in n.outputs), None)
-    return _describe(scene, made) if made is not None else "an input"
+    return f"the cotangent of {_describe(scene, made) if made is not None else 'an input'}"
 
 
 def single_quantity(scene: Scene) -> str | None:
     """The quantity of fewest directions whose cotangent, changed alone, explains all that is wrong."""
     if any(not np.isfinite(g).all() for g in scene.hand):
         return None
-    gap = np.concatenate(
-        [(g - r).ravel() for g, r in zip(scene.hand, scene.reference, strict=True)]
-    )
+    gap = np.concatenate([(g - r).ravel() for g, r in zip(scene.hand, scene.reference, strict=True)])
     top = np.abs(gap).max(initial=0)
     best: tuple[int, str] | None = None
     parameters = set(scene.structure.views)
@@ -265,24 +268,28 @@ def single_quantity(scene: Scene) -> str | None:
             unit[n] = 1.0
             g, _ = scene.point.pull(changed(scene, added={value: unit.reshape(shape)}))
             columns.append(
-                np.concatenate(
-                    [(np.asarray(x) - r).ravel() for x, r in zip(g, scene.reference, strict=True)]
-                )
-            )  # noqa: E501
+                np.concatenate([(np.asarray(x) - r).ravel() for x, r in zip(g, scene.reference, strict=True)])
+            )
         system = np.stack(columns, axis=1)
         answer, _, rank, _ = np.linalg.lstsq(system, gap, rcond=1e-10)
         if (
             rank < gap.size
             and np.abs(system @ answer - gap).max() <= 1e-7 * top
             and (best is None or rank < best[0])
-        ):  # noqa: E501
-            best = (int(rank), f"the cotangent of {_input_name(scene, value)}")
+        ):
+            best = (int(rank), _cotangent_name(scene, value))
     return best[1] if best else None
+
+
+def _tells(scene: Scene) -> bool:
+    """Whether every dZ[l] can be had from dW[l]: few examples, wide layers."""
+    rows = [_rows(scene, y) for y in scene.structure.layers]
+    return all(r is not None and np.linalg.matrix_rank(r[0]) == len(r[0]) for r in rows)
 
 
 def placed(scenes: list[Scene]) -> list[Finding]:
     """What can be said of a mistake without a name: never none, never with much confidence."""
-    able = sorted((s for s in scenes if s.wrong), key=_weight)
+    able = sorted((s for s in scenes if s.wrong), key=lambda s: (not _tells(s), _weight(s)))
     if not able:
         return []
     scene = able[0]
@@ -314,7 +321,7 @@ def placed(scenes: list[Scene]) -> list[Finding]:
                 f"{quantity}, and so {where}",
                 8,
             )
-        ]  # noqa: E501
+        ]
     only = f" The rest ({_joined(right[:4])}) is right." if right else ""
     return [Finding("unknown", f"Wrong: {told}.{only}", where, 9)]
 

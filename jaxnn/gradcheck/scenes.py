@@ -12,9 +12,7 @@ from jaxnn.gradcheck.axes import Axes, axes_of, generic
 from jaxnn.gradcheck.structure import Layer, Structure, structure
 from jaxnn.gradcheck.tape import Change, Point, Tape, by_numpy, edge, point, trace
 
-SLACK = (
-    1e-10  # of a leaf's largest entry: what two right computations may differ by at a generic point
-)
+SLACK = 1e-10  # of a leaf's largest entry: what two right computations may differ by at a generic point
 
 
 class Scene(NamedTuple):
@@ -33,9 +31,10 @@ class Scene(NamedTuple):
     def wrong(self) -> list[int]:
         """The leaves at which the candidate is not the reference."""
         return [
-            k for k, (g, r) in enumerate(zip(self.hand, self.reference, strict=True))
+            k
+            for k, (g, r) in enumerate(zip(self.hand, self.reference, strict=True))
             if not _within(g, r, self.bound[k])
-        ]  # fmt: skip
+        ]
 
 
 def _within(g, p, bound, size=0.0) -> bool:
@@ -66,9 +65,7 @@ def telling(scene: Scene, prediction: list[np.ndarray]) -> bool:
     )
 
 
-def changed(
-    scene: Scene, factors=None, operands=None, gains=None, given=None, added=None
-) -> Change:
+def changed(scene: Scene, factors=None, operands=None, gains=None, given=None, added=None) -> Change:
     """The right backward pass with these parts exchanged; `given` by value, the rest by edge."""
     right = scene.point.change
     new_given, free = dict(right.given), dict(right.free)
@@ -96,9 +93,7 @@ def without_penalty(scene: Scene) -> Scene:
         point=scene.point._replace(change=change, gradient=gradient, cotangents=cotangents),
         hand=[h - r for h, r in zip(scene.hand, rest, strict=True)],
         reference=gradient,
-        bound=[
-            b + SLACK * np.abs(r).max(initial=0) for b, r in zip(scene.bound, rest, strict=True)
-        ],
+        bound=[b + SLACK * np.abs(r).max(initial=0) for b, r in zip(scene.bound, rest, strict=True)],
         muted=edges,
     )
 
@@ -113,9 +108,7 @@ def slope_at(scene: Scene, layer: Layer, z: np.ndarray) -> np.ndarray | None:
 
 def derivative(scene: Scene, layer: Layer) -> np.ndarray:
     """g′(Z[l]) as autodiff has it."""
-    return np.asarray(
-        scene.point.change.factors[edge(layer.activation, activation_side(scene, layer))]
-    )
+    return np.asarray(scene.point.change.factors[edge(layer.activation, activation_side(scene, layer))])
 
 
 def activation_side(scene: Scene, layer: Layer) -> int:
@@ -167,11 +160,7 @@ def _sizes(tape, layout: Structure, axes: Axes, leaves: list) -> dict[str, int]:
             if name == "n_x":
                 sizes["n_x"] = int(np.prod([rows[a] for a in contract[side]]))
             else:
-                free = [
-                    a
-                    for a in range(len(weight))
-                    if a not in (*contract[1 - side], *batch[1 - side])
-                ]
+                free = [a for a in range(len(weight)) if a not in (*contract[1 - side], *batch[1 - side])]
                 sizes["n_L"] = int(np.prod([weight[a] for a in free]))
             if "N" not in sizes:
                 free = [a for a in range(len(rows)) if a not in (*contract[side], *batch[side])]
@@ -183,11 +172,11 @@ def _called(gradient: Callable, args: tuple) -> list[np.ndarray] | None:
     """The candidate at args, run by NumPy where it can be traced; None where it raises."""
     try:
         return _as_list(by_numpy(gradient, *args)(*args))
-    except Exception:  # noqa: BLE001  NumPy code, or anything else that cannot be traced
+    except Exception:
         pass
     try:
         return _as_list(gradient(*args))
-    except Exception:  # noqa: BLE001  the candidate is the user's: it may raise anything
+    except Exception:
         return None
 
 
@@ -205,8 +194,9 @@ class Watch(NamedTuple):
     axes: Axes
 
 
-def scene_at(watch: Watch, tape: Tape, args: tuple, hand=None, reference=None, bound=None,
-             kin: Scene | None = None) -> Scene | None:  # fmt: skip
+def scene_at(
+    watch: Watch, tape: Tape, args: tuple, hand=None, reference=None, bound=None, kin: Scene | None = None
+) -> Scene | None:
     """The scene at args; None where the candidate raises or returns another structure there."""
     if hand is None and (hand := _called(watch.gradient, args)) is None:
         return None
@@ -217,11 +207,14 @@ def scene_at(watch: Watch, tape: Tape, args: tuple, hand=None, reference=None, b
         return None
     layout = kin.structure if kin else structure(tape, args, watch.argnums)
     return Scene(
-        here, layout, hand, reference,
+        here,
+        layout,
+        hand,
+        reference,
         [np.zeros(())] * len(hand) if bound is None else bound,
         _sizes(tape, layout, watch.axes, jax.tree.leaves(args)),
         kin.derivatives if kin else _derivatives(tape, layout),
-    )  # fmt: skip
+    )
 
 
 def scenes_for(loss, gradient, args, argnums, hand, reference, bound, alike=False) -> list[Scene]:

@@ -30,9 +30,12 @@ class StepError(NamedTuple):
 
 
 def check_steps(
-    loss: Callable, args: tuple, argnums: int | tuple[int, ...], hand: Any,
+    loss: Callable,
+    args: tuple,
+    argnums: int | tuple[int, ...],
+    hand: Any,
     steps: Mapping[str, Any],
-) -> list[StepError]:  # fmt: skip
+) -> list[StepError]:
     """The wrong steps of a backward pass, the one nearest to the loss first; [] if all are right.
 
     `hand` is the candidate's gradient, a tree like args[argnums]; `steps` its intermediates, by
@@ -119,6 +122,10 @@ def _compared(name, done, hand, right, rounding) -> StepError | None:
         return None
     index = tuple(map(int, np.unravel_index(int(np.argmax(gap)), gap.shape)))
     return StepError(
-        name, ", ".join(done[-2:]) or "the loss", index,
-        float(hand[index]), float(right[index]), float(gap[index]),
-    )  # fmt: skip
+        name,
+        ", ".join(done[-2:]) or "the loss",
+        index,
+        float(hand[index]),
+        float(right[index]),
+        float(gap[index]),
+    )

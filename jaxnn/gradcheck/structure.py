@@ -72,23 +72,26 @@ def _data_of(tape: Tape) -> dict[int, set[int]]:
 
 
 def _bias_and_z(tape: Tape, views, readers, product: int) -> tuple[int | None, int]:
-    """The leaf added to a product, and the value Z; views of the product are looked through."""
-    bias, z = None, product
-    for _ in range(4):
-        places = [p for p in readers.get(z, []) if set(tape.nodes[p].outputs) & tape.active]
+    """The leaf added to a product, and the value Z: the product with all that is added to it."""
+    bias, z, seen = None, product, product
+    for _ in range(6):
+        places = [p for p in readers.get(seen, []) if set(tape.nodes[p].outputs) & tape.active]
         if len(places) != 1:
             break
         node = tape.nodes[places[0]]
-        if node.name in {"add", "add_any"} and bias is None:
-            other = [i for i in _read(node) if i != z]
-            if len(other) != 1 or not _is_row_of(tape, other[0], views):
+        (out,) = node.outputs[:1]
+        same = tape.shapes[out].shape == tape.shapes[z].shape
+        if node.name in {"add", "add_any"} and same:
+            other = [i for i in _read(node) if i != seen]
+            if len(other) != 1:
                 break
-            bias, z = _leaf_behind(tape, other[0], views), node.outputs[0]
-        elif node.name in VIEWS and bias is None and node.name != "broadcast_in_dim":
-            z = node.outputs[0]
+            leaf = _leaf_behind(tape, other[0], views)
+            bias, z, seen = (bias if leaf is None else leaf), out, out
+        elif node.name in VIEWS and node.name != "broadcast_in_dim":
+            seen, z = out, (out if bias is None else z)
         else:
             break
-    return (bias, z) if bias is not None else (None, product)
+    return bias, z
 
 
 def _leaf_behind(tape: Tape, value: int, views) -> int | None:
@@ -100,10 +103,6 @@ def _leaf_behind(tape: Tape, value: int, views) -> int | None:
     return views[value]
 
 
-def _is_row_of(tape: Tape, value: int, views) -> bool:
-    return _leaf_behind(tape, value, views) is not None
-
-
 def structure(tape: Tape, args: tuple, argnums: int | tuple[int, ...] = 0) -> Structure:
     """The layers, penalties, masks and targets of a loss."""
     views, readers, origin = _views(tape), consumers(tape.nodes), _data_of(tape)
@@ -112,22 +111,28 @@ def structure(tape: Tape, args: tuple, argnums: int | tuple[int, ...] = 0) -> St
         if node.name not in PRODUCTS or len(_read(node)) != 2:
             continue
         sides = [i in views for i in _read(node)]
-        if sum(sides) != 1 or not origin.get(node.inputs[sides.index(False)]):
+        if sum(sides) != 1:
             continue
         k = sides.index(False)
         bias, z = _bias_and_z(tape, views, readers, node.outputs[0])
         ends = cuts(tape, z)
         a = ends[-1] if ends else z
-        activation = next(
-            (p for p, n in enumerate(tape.nodes) if z in n.inputs and a in n.outputs), None
-        )
+        activation = next((p for p, n in enumerate(tape.nodes) if z in n.inputs and a in n.outputs), None)
         weight = views[node.inputs[1 - k]]
         layers.append(
             Layer(
-                len(layers) + 1, place, k, weight, bias, node.inputs[k], node.outputs[0],
-                z, a if activation is not None else z, activation,
+                len(layers) + 1,
+                place,
+                k,
+                weight,
+                bias,
+                node.inputs[k],
+                node.outputs[0],
+                z,
+                a if activation is not None else z,
+                activation,
             )
-        )  # fmt: skip
+        )
     return Structure(
         tuple(layers),
         leaf_names(args, argnums),

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import Literal
 
-from jaxnn.gradcheck.arithmetic import run
+from jaxnn.gradcheck.arithmetic import planned
 from jaxnn.gradcheck.jaxprs import line_of, opened, scan_counts
 
 INLINED = {"jit", "pjit", "closed_call", "core_call", "remat", "remat2", "checkpoint"}
@@ -245,10 +245,12 @@ def cuts(tape: Tape, start: int, still: frozenset[int] | None = None) -> list[in
 def _composed(nodes: Sequence[Node], start: int, end: int) -> Node:
     """The steps from value `start` to value `end` as one step with all they read."""
     made = {o for node in nodes for o in node.outputs}
-    outside = [start] + sorted(
-        {i for n in nodes for i in n.inputs if not isinstance(i, Literal) and i not in made}
-        - {start}
-    )
+    outside = [
+        start,
+        *sorted(
+            {i for n in nodes for i in n.inputs if not isinstance(i, Literal) and i not in made} - {start}
+        ),
+    ]
 
     def apply(*inputs):
         env = dict(zip(outside, inputs, strict=True))
@@ -277,9 +279,7 @@ def _merged(tape: Tape, start: int, end: int) -> Tape:
         if wanted & set(node.outputs):
             inside.append(node)
             wanted |= {
-                i
-                for i in node.inputs
-                if not isinstance(i, Literal) and i != start and _since(tape, start, i)
+                i for i in node.inputs if not isinstance(i, Literal) and i != start and _since(tape, start, i)
             }
     if len(inside) < 2:
         return tape
@@ -290,9 +290,7 @@ def _merged(tape: Tape, start: int, end: int) -> Tape:
     return tape._replace(nodes=tuple(nodes))
 
 
-def trace(
-    loss: Callable, args: tuple, argnums: int | tuple[int, ...] = 0, merge: bool = True
-) -> Tape:
+def trace(loss: Callable, args: tuple, argnums: int | tuple[int, ...] = 0, merge: bool = True) -> Tape:
     """The tape of loss(*args); with `merge`, an activation function of many steps is made one."""
     nodes, inputs, constants, output, shapes = flatten(loss, args)
     sizes = [len(jax.tree.leaves(a)) for a in args]
@@ -345,20 +343,16 @@ class Programs(NamedTuple):
 def by_numpy(function: Callable, *args) -> Callable:
     """The function, traced at args once and run by NumPy."""
     closed, shape = jax.make_jaxpr(function, return_shape=True)(*args)
-    jaxpr, consts = opened(closed)
+    run = planned(*opened(closed))
     tree = jax.tree.structure(shape)
-    return lambda *xs: jax.tree.unflatten(tree, run(jaxpr, consts, jax.tree.leaves(xs)))
+    return lambda *xs: jax.tree.unflatten(tree, run(*jax.tree.leaves(xs)))
 
 
 def programs(tape: Tape, args: tuple) -> Programs:
     """The programs of a tape for arguments of the shapes of args."""
 
     def differentiable(node):
-        return [
-            (k, i)
-            for k, i in enumerate(node.inputs)
-            if not isinstance(i, Literal) and i in tape.active
-        ]
+        return [(k, i) for k, i in enumerate(node.inputs) if not isinstance(i, Literal) and i in tape.active]
 
     def forward(leaves, held):
         env = {int(n): jnp.asarray(c) for n, c in held.items()}
