@@ -1,11 +1,19 @@
-"""Hold the gradient written by hand against jax.grad, parameter by parameter.
+"""Hold the gradient written by hand against autodiff: verdicts, place, cause.
 
-Exit status 0 if they agree, 1 if they do not.
+Exit status 0 if it is right, 1 if it is wrong, 3 if nothing can tell.
 """
 
 import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
 
-from experiments.arguments import Parser, add_network, add_surroundings, run, use_device, whole
+from experiments.arguments import Parser, UserError, add_network, add_surroundings, run, use_device, whole
+
+STATUS = {True: 0, False: 1, None: 3}
+PENALTY = 0.1  # λ, where a mistake in the regularisation is planted
+SATURATION = 200.0  # times larger weights, where a mistake shows only in saturated outputs
 
 
 def parser() -> Parser:
@@ -14,28 +22,36 @@ def parser() -> Parser:
     add_network(p)
     p.add_argument("--dtype", choices=("float32", "float64"), default="float32", help="default: %(default)s")
     p.add_argument("--examples", type=whole(1), default=256, metavar="N", help="default: %(default)s")
+    p.add_argument(
+        "--plant",
+        metavar="ID",
+        help="plant this mistake of the catalogue, to see it found; 'list' lists them",
+    )
+    p.add_argument("--layer", type=whole(1), metavar="l", help="the layer to plant it in; default: the first")
+    p.add_argument("--json", action="store_true", help="print the report as JSON, and nothing else")
+    p.add_argument("--html", type=Path, metavar="FILE", help="write the report as one page, too")
     add_surroundings(p)
     return p
 
 
 def main(arguments: argparse.Namespace) -> int:
-    """Compare, and print a row for each parameter."""
+    """Compare, and print the report."""
     device = use_device(arguments.device)
 
     import jax
 
-    with jax.enable_x64(True):
+    with jax.enable_x64(arguments.dtype == "float64"):
         return compare(arguments, device)
 
 
 def compare(arguments: argparse.Namespace, device) -> int:
-    """Compare, where jax has float64."""
+    """Compare in the precision asked for."""
     import jax
     import jax.numpy as jnp
-    import numpy as np
 
     from jaxnn import activations, datasets, losses
     from jaxnn.encoding import flatten, one_hot
+    from jaxnn.gradcheck import compare_gradients
     from jaxnn.layers import mlp
     from jaxnn.objective import cost, value_and_grad
 
@@ -44,44 +60,110 @@ def compare(arguments: argparse.Namespace, device) -> int:
     n = (images[0].size, *arguments.hidden, data.classes)
     loss = getattr(losses, arguments.loss)
     net = mlp(*n, g=getattr(activations, arguments.activation))
+    J, J_and_dparams = cost(net, loss), value_and_grad(net, loss)
 
-    # One point, and the gradient there three times: by hand, by jax.grad, and by jax.grad in float64.
+    def by_hand(params, X, Y):
+        return J_and_dparams(params, X, Y)[1]
+
     params, X = net.init(jax.random.key(arguments.seed)), flatten(images, data.white)
     point = jax.tree.map(
         lambda array: jnp.asarray(array, arguments.dtype), (params, X, one_hot(labels, data.classes))
     )
-    point64 = jax.tree.map(lambda array: jnp.asarray(array, jnp.float64), point)
-    _, manual = jax.jit(value_and_grad(net, loss))(*point)
-    autodiff = jax.jit(jax.grad(cost(net, loss)))(*point)
-    exact = jax.jit(jax.grad(cost(net, loss)))(*point64)
+    lines = [
+        f"device    {device.platform} ({device.device_kind})",
+        f"network   {'-'.join(map(str, n))}, {arguments.activation}, {arguments.loss}",
+        f"at        {len(images)} images of {data.name}, seed {arguments.seed}, {arguments.dtype}",
+    ]
+    if arguments.plant:
+        planted = plant(arguments, n)
+        if planted is None:
+            return 0
+        J, by_hand = planted.loss or J, planted.gradient
+        point = planted.moved(point)
+        lines.append(f"planted   {planted.said}")
+    names = [f"d{letter}[{l}]" for l in range(1, len(n)) for letter in "Wb"]
+    report = compare_gradients(J, by_hand, *point, names=names)
+    if arguments.json:
+        print(report.to_json())
+    else:
+        print("\n".join([*lines, "", str(report)]))
+    if arguments.html:
+        try:
+            report.to_html(arguments.html)
+        except OSError as error:
+            raise UserError(f"--html: cannot write {arguments.html}: {error.strerror}") from error
+        print(f"\nwrote {arguments.html}", file=sys.stderr)
+    return STATUS[report.correct]
 
-    tolerance = 1000 * jnp.finfo(arguments.dtype).eps
-    print(f"device    {device.platform} ({device.device_kind})")
-    print(f"network   {'-'.join(map(str, n))}, {arguments.activation}, {arguments.loss}")
-    print(f"at        {len(images)} images of {data.name}, seed {arguments.seed}, {arguments.dtype}")
-    print()
-    print("                      by hand − jax.grad                 error against float64")
-    print("          shape        absolute relative at               by hand  jax.grad")
-    wrong = []
-    for l, (by_hand, by_autodiff, truth) in enumerate(zip(manual, autodiff, exact, strict=True), start=1):
-        for letter, *arrays in zip("Wb", by_hand, by_autodiff, truth, strict=True):
-            m, a, t = (np.asarray(array, np.float64) for array in arrays)
-            scale = np.abs(t).max()
-            difference = np.abs(m - a)
-            worst = np.unravel_index(np.argmax(difference), m.shape)
-            at = str([int(i) for i in worst])
-            print(
-                f"d{letter}[{l}]     {m.shape!s:12} {difference.max():.1e}  {difference.max() / scale:.1e}  "
-                f"{at:16} {np.abs(m - t).max():.1e}  {np.abs(a - t).max():.1e}"
-            )
-            if not difference.max() <= tolerance * scale:
-                wrong.append(f"d{letter}[{l}]{at}: by hand {m[worst]:.9g}, jax.grad {a[worst]:.9g}")
-    print("\nrelative: to the largest entry of the parameter's gradient")
-    if wrong:
-        print("They differ:\n  " + "\n  ".join(wrong))
-        return 1
-    print(f"They agree, within {tolerance:.1e} of the largest entry.")
-    return 0
+
+class Planted(NamedTuple):
+    """A gradient with a mistake in it; loss: another than the network's own, where the mistake needs it."""
+
+    gradient: Callable
+    loss: Callable | None
+    moved: Callable[[Any], Any]  # the point, so that the mistake can show
+    said: str
+
+
+def plant(arguments: argparse.Namespace, n: tuple[int, ...]) -> Planted | None:
+    """The mistake asked for, in this network; None after listing those that it can have."""
+    import jax
+    import jax.numpy as jnp
+    import numpy as np
+
+    from jaxnn.gradcheck import mutants
+
+    hidden = "gelu-exact" if arguments.activation == "gelu" else arguments.activation
+    form = {
+        "binary_cross_entropy": "bce-logits",
+        "cross_entropy": "softmax-logits",
+        "squared_error": "squared-linear",
+    }[arguments.loss]
+    plain = mutants.Network(n, hidden, form)
+    penalised, masked = plain._replace(penalty=PENALTY), plain._replace(masked=True)
+    kinds = (plain, penalised, masked)
+    ids = {kind: {mutant.id for mutant in mutants.mutants(kind)} for kind in kinds}
+    every = sorted(set().union(*ids.values()))
+    if arguments.plant == "list":
+        print("\n".join(every))
+        return None
+    kind = next((kind for kind in kinds if arguments.plant in ids[kind]), None)
+    if kind is None:
+        deep = [mutants.Network((n[-1],) * 4, hidden, form, PENALTY, masked) for masked in (False, True)]
+        known = {m.id for network in deep for m in mutants.mutants(network)} | set(every)
+        advice = (
+            f"needs layers of equal size: try --hidden {n[-1]} {n[-1]}"
+            if arguments.plant in known
+            else f"--plant: got {arguments.plant!r}, expected one of {', '.join(every)}"
+        )
+        raise UserError(f"{arguments.plant} {advice}" if arguments.plant in known else advice)
+    try:
+        mutant = mutants.planted(kind, arguments.plant, arguments.layer)
+    except ValueError as error:
+        raise UserError(f"--layer: {arguments.plant} cannot be planted in layer {arguments.layer}") from error
+
+    def moved(point):
+        params, X, Y = point
+        if arguments.plant in mutants.NEEDS_SATURATION:
+            params = jax.tree.map(lambda p: p * SATURATION, params)
+        if not kind.masked:
+            return params, X, Y
+        rng = np.random.default_rng(arguments.seed)
+        kept = tuple(jnp.asarray((rng.random((len(X), m)) < 0.75) / 0.75, X.dtype) for m in n[1:-1])
+        return params, X, Y, kept
+
+    def gradient(params, *data):
+        pairs = mutant.gradient(tuple((W, b) for W, b in params), *data)
+        return [type(p)(*pair) for p, pair in zip(params, pairs, strict=True)]
+
+    said = ", ".join(part for part in (mutant.id, mutant.where) if part)
+    loss = None
+    if kind is not plain:
+        loss = mutants.loss_of(kind)
+        said += ", with dropout" if kind.masked else f", with L2 regularisation λ = {PENALTY}"
+    if arguments.plant in mutants.NEEDS_SATURATION:
+        said += f", at weights {SATURATION:g} times as large"
+    return Planted(gradient, loss, moved, said)
 
 
 if __name__ == "__main__":

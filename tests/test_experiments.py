@@ -219,7 +219,16 @@ def test_compare_gradients_agrees(dtype, capsys):
     args = ["--hidden", "5", "4", "--activation", "tanh", "--loss", "cross_entropy", "--dtype", dtype]
     assert compare_gradients.main(compare_gradients.parser().parse_args(args)) == 0
     printed = capsys.readouterr().out
-    assert re.findall(r"^d\w\[\d\]", printed, re.M) == ["dW[1]", "db[1]", "dW[2]", "db[2]", "dW[3]", "db[3]"]
+    assert re.findall(r"^  (d\w\[\d\])", printed, re.M) == [
+        "dW[1]",
+        "db[1]",
+        "dW[2]",
+        "db[2]",
+        "dW[3]",
+        "db[3]",
+    ]
+    assert "formula   right" in printed
+    assert f"numerics  good  (in {dtype}," in printed
     assert max(map(len, printed.splitlines())) <= 80
 
 
@@ -235,7 +244,25 @@ def test_compare_gradients_finds_a_wrong_entry(capsys, monkeypatch):
 
     monkeypatch.setattr(objective, "value_and_grad", wrong)
     assert compare_gradients.main(compare_gradients.parser().parse_args([])) == 1
-    assert "db[2][3, 0]: by hand" in capsys.readouterr().out
+    assert "\ndb[2][3, 0]: by hand" in capsys.readouterr().out
+
+
+def test_compare_gradients_finds_what_it_plants(capsys, tmp_path):
+    page = tmp_path / "report.html"
+    args = ["--plant", "missing-mean", "--examples", "31", "--json", "--html", str(page)]
+    assert compare_gradients.main(compare_gradients.parser().parse_args(args)) == 1
+    report = json.loads(capsys.readouterr().out)
+    assert report["correct"] is False
+    assert [leaf["path"] for leaf in report["leaves"]] == ["dW[1]", "db[1]", "dW[2]", "db[2]"]
+    assert page.read_text(encoding="utf-8").count("<svg") >= 4
+
+
+@pytest.mark.parametrize(
+    ("plant", "advice"), [("weights-not-transposed", "--hidden"), ("typo", "missing-mean")]
+)
+def test_a_mistake_that_cannot_be_planted_is_refused(plant, advice):
+    with pytest.raises(arguments.UserError, match=advice):
+        compare_gradients.main(compare_gradients.parser().parse_args(["--plant", plant]))
 
 
 def test_the_choices_are_those_of_the_library():

@@ -1,0 +1,131 @@
+"""Compare a hand-written gradient with autodiff, from the command line.
+
+    python -m jaxnn.gradcheck module:loss module:gradient module:arguments
+
+`module` is a module or the path of a Python file; `arguments` is a tuple of what both functions
+take, or a function that returns it. Exit status: 0 the formula is right, 1 it is wrong, 3 nothing
+could tell, 2 the call cannot be made.
+"""
+
+import argparse
+import importlib
+import importlib.util
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+STATUS = {True: 0, False: 1, None: 3}
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str):
+        """Say it in one line."""
+        print(f"error: {message}; see --help", file=sys.stderr)
+        raise SystemExit(2)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="python -m jaxnn.gradcheck",
+        description="Is a hand-written gradient right? Compare it with autodiff.",
+        epilog="Exit status: 0 right, 1 wrong, 3 cannot tell, 2 bad call.",
+    )
+    parser.add_argument("loss", metavar="module:loss", help="(*arguments) -> scalar, in jax.numpy")
+    parser.add_argument("gradient", metavar="module:gradient", help="the one written by hand")
+    parser.add_argument(
+        "arguments", metavar="module:arguments", help="a tuple, or a function that returns one"
+    )
+    parser.add_argument(
+        "--argnums",
+        default="0",
+        help="which arguments are differentiated, such as 0 or 0,2 (default: 0)",
+    )
+    parser.add_argument("--json", action="store_true", help="print the report as JSON")
+    parser.add_argument("--html", metavar="FILE", help="write the report as one page")
+    return parser
+
+
+def _found(place: str) -> Any:
+    """The object that "module:name" or "file.py:name" names, or SystemExit with a sentence."""
+    home, colon, name = place.rpartition(":")
+    if not colon or not home or not name:
+        raise _Bad(f"{place!r} names no object: write module:name, such as mynet:loss")
+    try:
+        module = _loaded(home)
+    except Exception as error:
+        text = [*str(error).splitlines(), ""][0]
+        raise _Bad(f"cannot import {home}: {type(error).__name__}: {text}") from error
+    try:
+        found = module
+        for part in name.split("."):
+            found = getattr(found, part)
+    except AttributeError:
+        names = [n for n in dir(module) if not n.startswith("_")]
+        raise _Bad(f"{home} has no {name}; it has {', '.join(names[:12]) or 'nothing'}") from None
+    return found
+
+
+class _Bad(Exception):
+    pass
+
+
+def _loaded(home: str):
+    if not home.endswith(".py"):
+        return importlib.import_module(home)
+    path = os.path.abspath(home)
+    name = os.path.splitext(os.path.basename(path))[0]
+    if name in sys.modules and getattr(sys.modules[name], "__file__", None) == path:
+        return sys.modules[name]
+    if not os.path.exists(path):
+        raise FileNotFoundError("no such file")
+    sys.path.insert(0, os.path.dirname(path))
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def _numbers(text: str) -> int | tuple[int, ...]:
+    try:
+        numbers = tuple(int(t) for t in text.split(",") if t.strip())
+    except ValueError:
+        raise _Bad(f"--argnums wants numbers such as 0 or 0,2, got {text!r}") from None
+    if not numbers:
+        raise _Bad(f"--argnums wants numbers such as 0 or 0,2, got {text!r}")
+    return numbers[0] if len(numbers) == 1 and "," not in text else numbers
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the comparison that the command line asks for; return the exit status."""
+    options = _parser().parse_args(argv)
+    if "" not in sys.path and os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    try:
+        argnums = _numbers(options.argnums)
+        loss, gradient, arguments = map(_found, (options.loss, options.gradient, options.arguments))
+        if callable(arguments):
+            arguments = arguments()
+        arguments = tuple(arguments) if isinstance(arguments, tuple | list) else (arguments,)
+
+        from jaxnn.gradcheck import BadCall, compare_gradients
+
+        try:
+            report = compare_gradients(loss, gradient, *arguments, argnums=argnums)
+        except BadCall as error:
+            raise _Bad(str(error)) from error
+        print(report.to_json() if options.json else report)
+        if options.html:
+            report.to_html(options.html)
+            print(f"wrote {options.html}", file=sys.stderr)
+    except (_Bad, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return STATUS[report.correct]
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,187 @@
+"""Which mistake is it? From nothing but the loss and the gradient."""
+
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxnn.gradcheck import mistakes, places
+from jaxnn.gradcheck.jaxprs import line_of
+from jaxnn.gradcheck.mistakes import EQUATIONS, Finding
+from jaxnn.gradcheck.scenes import Scene, scenes_for, without_penalty
+
+PATIENCE = 4.0  # seconds after which no further family of mistakes is begun
+
+
+class Cause(NamedTuple):
+    """A mistake that would explain the candidate."""
+
+    id: str
+    sentence: str
+    where: str
+    confidence: float
+    equation: str
+
+
+FAMILIES: tuple[Callable, ...] = (
+    mistakes.saturated,
+    mistakes.scaled,
+    mistakes.penalised,
+    mistakes.rearranged,
+    mistakes.weighted,
+    mistakes.swapped,
+    mistakes.bilinear,
+    mistakes.mistaken_error,
+    mistakes.elsewhere,
+    mistakes.mean_label_sum,
+    mistakes.updated,
+    mistakes.clipped_log,
+    places.scaled_edges,
+)
+
+
+def find_causes(
+    loss: Callable,
+    gradient: Callable,
+    args: tuple,
+    argnums: int | tuple[int, ...],
+    hand: Any,
+    reference: Any,
+    bound: Any,
+    strict: bool = False,
+) -> list[Cause]:
+    """What could be wrong with a gradient that is known to be wrong, the likeliest first.
+
+    `hand`, `reference`, `bound` are trees like args[argnums], at args. Each cause of confidence
+    0.9 and above reproduces `hand` there and the candidate at other points. Never empty. A family
+    of mistakes that a strange loss makes fail is passed over, unless `strict`.
+    """
+    with jax.enable_x64(True):
+        hand, reference, bound = (
+            [np.asarray(x, np.float64) for x in jax.tree.leaves(t)] for t in (hand, reference, bound)
+        )
+        scenes = scenes_for(loss, gradient, args, argnums, hand, reference, bound)
+        findings = _findings(scenes, strict)
+        if not findings and (rounded := low_precision(loss, gradient, scenes)):
+            findings = [rounded]
+        if not findings and len(scenes) > 1:
+            # a size written into the candidate's code: only points of the caller's own sizes tell
+            alike = scenes_for(loss, gradient, args, argnums, hand, reference, bound, alike=True)
+            findings = [f._replace(sure=False) for f in _named(_findings(alike, strict))]
+        if not findings:
+            findings = places.placed(scenes)
+    return _ranked(findings, len(scenes))
+
+
+def _named(findings: list[Finding]) -> list[Finding]:
+    return [f for f in findings if f.id != "unknown"]
+
+
+def _findings(scenes: list[Scene], strict: bool) -> list[Finding]:
+    found: list[Finding] = []
+    began = time.monotonic()
+    views = [scenes]
+    if scenes[0].structure.penalties:
+        views.append([without_penalty(s) for s in scenes])
+    for view in views:
+        for family in FAMILIES:
+            if time.monotonic() - began > PATIENCE:
+                break
+            try:
+                found += family(view)
+            except (ValueError, TypeError, IndexError, KeyError, np.linalg.LinAlgError):
+                if strict:
+                    raise
+    return found
+
+
+def _ranked(findings: list[Finding], points: int) -> list[Cause]:
+    """One cause an id; those that no point told apart share the confidence."""
+    best: dict[str, Finding] = {}
+    for f in sorted(findings, key=lambda f: f.rank):
+        best.setdefault(f.id, f)
+    if len(best) > 1:
+        best.pop("unknown", None)
+    chosen = sorted(best.values(), key=lambda f: f.rank)
+    surest = 0.98 if points > 1 else 0.9
+    causes = []
+    for n, f in enumerate(chosen):
+        if f.id == "unknown":
+            confidence = 0.6 if f.rank < 7 else 0.3
+        elif len(chosen) == 1:
+            confidence = surest if f.sure else 0.5
+        else:
+            confidence = round(0.89 / len(chosen) * (1.0 if n else 1.1), 2)
+        causes.append(Cause(f.id, f.sentence, f.where, confidence, EQUATIONS[f.id]))
+    return causes
+
+
+def low_precision(loss: Callable, gradient: Callable, scenes: list[Scene]) -> Finding | None:
+    """The candidate rounds to a narrower type somewhere inside, and that is all."""
+    scene = scenes[0]
+    narrow, line = _narrowest(gradient, scene.point.args)
+    own, _ = _narrowest(loss, scene.point.args)
+    if narrow is None or (own is not None and jnp.finfo(own).eps >= jnp.finfo(narrow).eps):
+        narrow, line = _representable(scene.hand), ""
+    if narrow is None:
+        return None
+    eps = float(jnp.finfo(narrow).eps)
+    for s in scenes:
+        for g, r in zip(s.hand, s.reference, strict=True):
+            top = np.abs(r).max(initial=0)
+            off = np.abs(g - r).max(initial=0)
+            if top > 0 and not off <= 40 * eps * top:
+                return None
+    name = jnp.dtype(narrow).name
+    names = scene.structure.names
+    wrong = sorted({k for s in scenes for k in s.wrong})
+    where = (
+        ", ".join(names[k] for k in wrong) + f" (the conversion to {name}" + (f" at {line})" if line else ")")
+    )
+    return Finding(
+        "low-precision",
+        f"The gradient is right up to the rounding of {name}, to which something inside is converted.",
+        where,
+        0.5,
+    )
+
+
+def _narrowest(function: Callable, args: tuple) -> tuple[Any, str]:
+    """The narrowest floating type a function's jaxpr converts to, and where."""
+    try:
+        closed = jax.make_jaxpr(function)(*args)
+    except Exception:
+        return None, ""
+    found: list[tuple[float, Any, str]] = []
+
+    def walk(jaxpr):
+        for e in getattr(jaxpr, "jaxpr", jaxpr).eqns:
+            for v in e.outvars:
+                dtype = getattr(v.aval, "dtype", None)
+                if dtype is not None and jnp.issubdtype(dtype, jnp.floating) and dtype != np.float64:
+                    found.append((float(jnp.finfo(dtype).eps), dtype, line_of(e)))
+            if e.primitive.name == "reduce_precision":
+                kinds = {7: jnp.bfloat16, 10: jnp.float16, 23: jnp.float32}
+                if (kind := kinds.get(e.params["mantissa_bits"])) is not None:
+                    found.append((float(jnp.finfo(kind).eps), jnp.dtype(kind), line_of(e)))
+            for p in e.params.values():
+                for inner in p if isinstance(p, (tuple, list)) else (p,):
+                    if hasattr(getattr(inner, "jaxpr", inner), "eqns"):
+                        walk(inner)
+
+    walk(closed)
+    return max(found, key=lambda f: f[0])[1:] if found else (None, "")
+
+
+def _representable(leaves: list[np.ndarray]) -> Any:
+    """The narrowest type in which all entries stand exactly, if narrower than float64."""
+    for kind in (jnp.bfloat16, jnp.float16, jnp.float32):
+        with np.errstate(all="ignore"):
+            if all(np.array_equal(x, x.astype(kind).astype(np.float64)) for x in leaves) and any(
+                x.any() for x in leaves
+            ):
+                return jnp.dtype(kind)
+    return None

@@ -1,0 +1,66 @@
+"""What is read of a jaxpr, in the same way for every version of JAX."""
+
+import os
+from typing import Any
+
+from jax.extend.core import Literal
+
+_HERE = os.path.dirname(os.path.abspath(__file__)) + os.sep
+
+
+def opened(jaxpr) -> tuple[Any, tuple]:
+    """(jaxpr, constants) of a jaxpr, closed or not."""
+    return getattr(jaxpr, "jaxpr", jaxpr), tuple(getattr(jaxpr, "consts", ()))
+
+
+def line_of(equation) -> str:
+    """Where the user wrote it: file:line, or "" when unknown."""
+    try:
+        from jax._src import source_info_util
+
+        frames = list(source_info_util.user_frames(equation.source_info.traceback))
+    except Exception:  # a private module: where it is missing, the line is unknown
+        return ""
+    for frame in frames:
+        if not frame.file_name.startswith(_HERE):
+            return f"{os.path.basename(frame.file_name)}:{frame.start_line}"
+    return ""
+
+
+def primitives(jaxpr) -> set[str]:
+    """The names of all primitives in a jaxpr and in those inside it."""
+    jaxpr, _ = opened(jaxpr)
+    names = set()
+    for equation in jaxpr.eqns:
+        names.add(equation.primitive.name)
+        for inner in within(equation):
+            names |= primitives(inner)
+    return names
+
+
+def within(equation) -> list:
+    """The jaxprs inside an equation."""
+    return [
+        p
+        for value in equation.params.values()
+        for p in (value if isinstance(value, tuple | list) else [value])
+        if hasattr(opened(p)[0], "eqns")
+    ]
+
+
+def depends(jaxpr, places: list[int], skipped: int = 0) -> bool:
+    """Whether any output, the first few left out, depends on the inputs at these places."""
+    jaxpr, _ = opened(jaxpr)
+    reached = {jaxpr.invars[k] for k in places}
+    for equation in jaxpr.eqns:
+        if any(not isinstance(v, Literal) and v in reached for v in equation.invars):
+            reached.update(equation.outvars)
+    return any(not isinstance(v, Literal) and v in reached for v in jaxpr.outvars[skipped:])
+
+
+def scan_counts(params: dict[str, Any]) -> tuple[int, int]:
+    """(number of constants, number of carried values) of a scan equation."""
+    if "num_consts" in params:
+        return params["num_consts"], params["num_carry"]
+    consts, carry, _ = params["ft_in"].unpack()
+    return len(list(consts)), len(list(carry))

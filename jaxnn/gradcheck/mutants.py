@@ -1,0 +1,590 @@
+"""A dense network with its backward pass written by hand, and every mistake of the catalogue to plant.
+
+The network is the lecture's: Z[l] = A[l-1] W[l]ᵀ + b[l]ᵀ, A[l] = g(Z[l]). Its backward pass is a
+table of steps; a mutant is that table with one step exchanged.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+
+class Function(NamedTuple):
+    """g: Z → A, and g′ as a function of Z and A."""
+
+    forward: Callable
+    slope: Callable
+
+
+def _gelu_slope(z, a):
+    c = math.sqrt(2 / math.pi)
+    t = jnp.tanh(c * (z + 0.044715 * z**3))
+    return 0.5 * (1 + t) + 0.5 * z * (1 - t * t) * c * (1 + 3 * 0.044715 * z**2)
+
+
+ACTIVATIONS: dict[str, Function] = {
+    "sigmoid": Function(jax.nn.sigmoid, lambda z, a: a * (1 - a)),
+    "tanh": Function(jnp.tanh, lambda z, a: 1 - a * a),
+    "relu": Function(lambda z: jnp.where(z > 0, z, 0), lambda z, a: (z > 0).astype(z.dtype)),
+    "softplus": Function(jax.nn.softplus, lambda z, a: jax.nn.sigmoid(z)),
+    "silu": Function(
+        lambda z: z * jax.nn.sigmoid(z),
+        lambda z, a: jax.nn.sigmoid(z) * (1 + z * jax.nn.sigmoid(-z)),
+    ),
+    "leaky_relu": Function(
+        lambda z: jnp.where(z > 0, z, 0.01 * z),
+        lambda z, a: jnp.where(z > 0, jnp.ones_like(z), 0.01),
+    ),
+    "gelu": Function(jax.nn.gelu, _gelu_slope),
+    "gelu-exact": Function(
+        lambda z: jax.nn.gelu(z, approximate=False),
+        lambda z, a: (
+            (1 + jax.lax.erf(z / math.sqrt(2))) / 2 + z * jnp.exp(-z * z / 2) / math.sqrt(2 * math.pi)
+        ),
+    ),
+    "identity": Function(lambda z: z, lambda z, a: jnp.ones_like(z)),
+}
+
+
+class Cost(NamedTuple):
+    """J of Z[L] and Y, dJ/dŶ · N, dZ[L] · N, and Ŷ of Z[L]; the mean over N is taken outside."""
+
+    each: Callable  # Z, Y → the cost of every example
+    error: Callable  # Z, Y → N dJ/dZ
+    output: Callable  # Z → Ŷ
+    output_error: Callable  # Z, Y → N dJ/dŶ
+
+
+def _softmax_each(z, y):
+    return jnp.sum(y * (jax.nn.logsumexp(z, axis=1, keepdims=True) - z), axis=1)
+
+
+COSTS: dict[str, Cost] = {
+    "bce-logits": Cost(
+        lambda z, y: jnp.sum(jnp.maximum(z, 0) - z * y + jnp.log1p(jnp.exp(-jnp.abs(z))), axis=1),
+        lambda z, y: (1 - y) * jax.nn.sigmoid(z) - y * jax.nn.sigmoid(-z),
+        jax.nn.sigmoid,
+        lambda z, y: (1 - y) / jax.nn.sigmoid(-z) - y / jax.nn.sigmoid(z),
+    ),
+    "bce-naive": Cost(
+        lambda z, y: (
+            -jnp.sum(y * jnp.log(jax.nn.sigmoid(z)) + (1 - y) * jnp.log(1 - jax.nn.sigmoid(z)), axis=1)
+        ),
+        lambda z, y: jax.nn.sigmoid(z) - y,
+        jax.nn.sigmoid,
+        lambda z, y: (1 - y) / (1 - jax.nn.sigmoid(z)) - y / jax.nn.sigmoid(z),
+    ),
+    "softmax-logits": Cost(
+        _softmax_each,
+        lambda z, y: jax.nn.softmax(z) - y,
+        jax.nn.softmax,
+        lambda z, y: -y / jax.nn.softmax(z),
+    ),
+    "softmax-naive": Cost(
+        lambda z, y: -jnp.sum(y * jnp.log(jax.nn.softmax(z)), axis=1),
+        lambda z, y: jax.nn.softmax(z) - y,
+        jax.nn.softmax,
+        lambda z, y: -y / jax.nn.softmax(z),
+    ),
+    "squared": Cost(
+        lambda z, y: 0.5 * jnp.sum((jax.nn.sigmoid(z) - y) ** 2, axis=1),
+        lambda z, y: (jax.nn.sigmoid(z) - y) * jax.nn.sigmoid(z) * (1 - jax.nn.sigmoid(z)),
+        jax.nn.sigmoid,
+        lambda z, y: jax.nn.sigmoid(z) - y,
+    ),
+    "squared-linear": Cost(
+        lambda z, y: 0.5 * jnp.sum((z - y) ** 2, axis=1),
+        lambda z, y: z - y,
+        lambda z: z,
+        lambda z, y: z - y,
+    ),
+}
+
+
+class Network(NamedTuple):
+    """Sizes n_0 … n_L, the hidden layers' g, the cost, λ, and whether hidden layers are masked."""
+
+    sizes: tuple[int, ...]
+    hidden: str = "tanh"
+    cost: str = "bce-logits"
+    penalty: float = 0.0
+    masked: bool = False
+
+
+class Trace(NamedTuple):
+    """All that a forward pass leaves behind. Z[0] is unused, A[0] = X."""
+
+    net: Network
+    params: Any
+    Z: list
+    A: list
+    Y: Any
+    masks: Any
+
+    @property
+    def N(self) -> int:
+        """The number of examples."""
+        return self.A[0].shape[0]
+
+
+def init(net: Network, seed: int = 0, scale: float = 1.0) -> tuple:
+    """((W[1], b[1]), …), W[l] (n_l, n_{l-1}), b[l] (n_l, 1), of float64 NumPy arrays."""
+    rng = np.random.default_rng(seed)
+    return tuple(
+        (rng.normal(size=(m, n)) * scale / np.sqrt(n), rng.normal(size=(m, 1)) * 0.3 * scale)
+        for n, m in zip(net.sizes, net.sizes[1:], strict=False)
+    )
+
+
+def data(net: Network, examples: int, seed: int = 0) -> tuple:
+    """X, Y (and the masks of the hidden layers, if net is masked), of float64 NumPy arrays."""
+    rng = np.random.default_rng(seed + 1)
+    X = rng.normal(size=(examples, net.sizes[0])) * 1.5
+    if net.cost.startswith("softmax"):
+        Y = np.eye(net.sizes[-1])[rng.integers(0, net.sizes[-1], examples)]
+    else:
+        Y = (rng.uniform(size=(examples, net.sizes[-1])) < 0.4).astype(np.float64)
+    if not net.masked:
+        return X, Y
+    return X, Y, tuple((rng.uniform(size=(examples, n)) < 0.7) / 0.7 for n in net.sizes[1:-1])
+
+
+def _forward(net: Network, params, X, Y, masks) -> Trace:
+    g = ACTIVATIONS[net.hidden].forward
+    Z, A = [None], [X]
+    for l, (W, b) in enumerate(params, 1):
+        Z.append(A[-1] @ W.T + b.T)
+        last = l == len(params)
+        A.append(COSTS[net.cost].output(Z[-1]) if last else g(Z[-1]))
+        if masks is not None and not last:
+            A[-1] = A[-1] * masks[l - 1]
+    return Trace(net, params, Z, A, Y, masks)
+
+
+def loss_of(net: Network) -> Callable:
+    """loss(params, X, Y[, masks]) = J."""
+
+    def loss(params, X, Y, masks=None):
+        t = _forward(net, params, X, Y, masks)
+        J = jnp.sum(COSTS[net.cost].each(t.Z[-1], Y)) / X.shape[0]
+        if net.penalty:
+            J = J + net.penalty / (2 * X.shape[0]) * sum(jnp.sum(W**2) for W, _ in params)
+        return J
+
+    return loss
+
+
+class Steps(NamedTuple):
+    """The steps of a backward pass; t is the Trace, l the layer, G the gradients made so far."""
+
+    inputs: Callable = lambda X: X
+    labels: Callable = lambda Y: Y
+    error: Callable = lambda t: COSTS[t.net.cost].error(t.Z[-1], t.Y) / t.N
+    operand: Callable = lambda t, l: t.A[l - 1]
+    matrix: Callable = lambda t, l, G: t.params[l - 1][0]
+    slope: Callable = lambda t, l: ACTIVATIONS[t.net.hidden].slope(
+        t.Z[l], ACTIVATIONS[t.net.hidden].forward(t.Z[l])
+    )
+    mask: Callable = lambda t, l: 1.0 if t.masks is None else t.masks[l - 1]
+    passed: Callable = lambda t, l, dA: dA
+    dW: Callable = lambda t, l, dZ, A: dZ.T @ A
+    db: Callable = lambda t, l, dZ: jnp.sum(dZ.T, axis=1, keepdims=True)
+    penalty: Callable = lambda t, l, W: t.net.penalty / t.N * W
+    bias_penalty: Callable = lambda t, l, b: 0.0 * b
+    finish: Callable = lambda t, G: G
+
+
+def gradient_of(net: Network, steps: Steps | None = None) -> Callable:
+    """gradient(params, X, Y[, masks]) by hand, right unless `steps` are not."""
+    s = steps or Steps()
+
+    def gradient(params, X, Y, masks=None):
+        t = _forward(net, params, s.inputs(X), s.labels(Y), masks)
+        G: dict[int, tuple] = {}
+        dZ = s.error(t)
+        for l in range(len(params), 0, -1):
+            W, b = params[l - 1]
+            G[l] = (
+                s.dW(t, l, dZ, s.operand(t, l)) + s.penalty(t, l, W),
+                s.db(t, l, dZ) + s.bias_penalty(t, l, b),
+            )
+            if l > 1:
+                dA = s.passed(t, l - 1, dZ @ s.matrix(t, l, G))
+                dZ = dA * s.mask(t, l - 1) * s.slope(t, l - 1)
+        return s.finish(t, tuple(G[l] for l in sorted(G)))
+
+    return gradient
+
+
+class Mutant(NamedTuple):
+    """A gradient with a mistake in it."""
+
+    id: str
+    where: str  # which layer or parameter
+    gradient: Callable
+
+
+def _scaled(alpha):
+    return lambda t, G: jax.tree.map(lambda g: g * alpha(t), G)
+
+
+def _only(l, new, old):
+    """The step `new` in layer l, `old` elsewhere."""
+    return lambda t, k, *rest: (new if k == l else old)(t, k, *rest)
+
+
+def _each(scale_w, scale_b):
+    return lambda t, G: tuple((scale_w(t) * dW, scale_b(t) * db) for dW, db in G)
+
+
+def _one(t):
+    return 1.0
+
+
+RIGHT = Steps()
+
+
+def _whole(net: Network) -> Iterator[tuple[str, str, Steps]]:
+    """Mistakes in no particular layer."""
+    n_L = net.sizes[-1]
+    yield "missing-mean", "", RIGHT._replace(error=lambda t: RIGHT.error(t) * t.N)
+    if n_L > 1:
+        yield "mean-over-outputs", "", RIGHT._replace(error=lambda t: RIGHT.error(t) / t.Y.shape[1])
+    yield "mean-twice", "", RIGHT._replace(error=lambda t: RIGHT.error(t) / t.N)
+    yield "n-minus-one", "", RIGHT._replace(error=lambda t: RIGHT.error(t) * t.N / (t.N - 1))
+    yield (
+        "mean-over-features",
+        "",
+        RIGHT._replace(error=lambda t: RIGHT.error(t) * t.N / t.A[0].shape[1]),
+    )
+    yield "factor-two", "", RIGHT._replace(error=lambda t: RIGHT.error(t) * 2)
+    yield "factor-two", "", RIGHT._replace(error=lambda t: RIGHT.error(t) / 2)
+    yield "bias-not-averaged", "", RIGHT._replace(finish=_each(_one, lambda t: t.N))
+    yield "learning-rate-folded-in", "", RIGHT._replace(finish=_scaled(lambda t: -0.05))
+    yield "clipped-norm", "", RIGHT._replace(finish=_clipped)
+    yield "sign", "", RIGHT._replace(error=lambda t: -RIGHT.error(t))
+    yield "bias-mean", "", RIGHT._replace(db=lambda t, l, dZ: jnp.mean(dZ, axis=0)[:, None])
+    yield "bias-missing", "", RIGHT._replace(db=lambda t, l, dZ: jnp.zeros((dZ.shape[1], 1)))
+    if n_L > 1:
+        yield (
+            "bias-summed-over-all",
+            "",
+            RIGHT._replace(db=lambda t, l, dZ: jnp.full((dZ.shape[1], 1), jnp.sum(dZ))),
+        )
+    yield "bias-one-example", "", RIGHT._replace(db=lambda t, l, dZ: dZ[:1].T)
+    yield "bias-one-example", "", RIGHT._replace(db=lambda t, l, dZ: dZ[-1:].T)
+    yield "labels-shifted", "", RIGHT._replace(labels=lambda Y: jnp.roll(Y, 1, axis=0))
+    if n_L > 1:
+        yield "classes-shifted", "", RIGHT._replace(labels=lambda Y: jnp.roll(Y, 1, axis=1))
+    else:
+        yield (
+            "broadcast-labels",
+            "",
+            RIGHT._replace(labels=lambda Y: jnp.broadcast_to(jnp.mean(Y, axis=0), Y.shape)),
+        )
+    if net.cost.startswith("bce"):
+        yield "negatives-ignored", "", RIGHT._replace(error=lambda t: RIGHT.error(t) * t.Y)
+    yield "truncated-inputs", "", RIGHT._replace(inputs=jnp.trunc)
+    yield "examples-ignored", "", RIGHT._replace(error=lambda t: RIGHT.error(t).at[-1].set(0))
+    yield "examples-ignored", "", RIGHT._replace(error=lambda t: RIGHT.error(t).at[: t.N // 2].set(0))
+    if not net.cost.startswith("squared"):
+        yield (
+            "extra-output-derivative",
+            "",
+            RIGHT._replace(error=lambda t: RIGHT.error(t) * t.A[-1] * (1 - t.A[-1])),
+        )
+    if net.cost != "squared-linear":
+        yield (
+            "missing-output-derivative",
+            "",
+            RIGHT._replace(error=lambda t: COSTS[t.net.cost].output_error(t.Z[-1], t.Y) / t.N),
+        )
+
+
+def _clipped(t, G):
+    norm = jnp.sqrt(sum(jnp.sum(g**2) for g in jax.tree.leaves(G)))
+    return jax.tree.map(lambda g: g / norm, G)
+
+
+def _hidden(net: Network, h: int) -> Iterator[tuple[str, str, Steps]]:
+    """Mistakes at dZ[h] of hidden layer h."""
+    where = f"layer {h}"
+    g = ACTIVATIONS[net.hidden]
+    L = len(net.sizes) - 1
+
+    def slope(new):
+        return RIGHT._replace(slope=_only(h, new, RIGHT.slope))
+
+    yield "layer-sign", where, RIGHT._replace(passed=_only(h, lambda t, l, dA: -dA, RIGHT.passed))
+    yield (
+        "not-propagated",
+        where,
+        RIGHT._replace(passed=_only(h, lambda t, l, dA: jnp.zeros_like(dA), RIGHT.passed)),
+    )
+    if net.hidden != "identity":
+        yield "missing-activation-derivative", where, slope(lambda t, l: jnp.ones_like(t.Z[l]))
+        yield "output-for-derivative", where, slope(lambda t, l: g.forward(t.Z[l]))
+        if net.hidden not in {"relu", "leaky_relu"}:
+            yield (
+                "derivative-at-output",
+                where,
+                slope(lambda t, l: g.slope(g.forward(t.Z[l]), g.forward(g.forward(t.Z[l])))),
+            )
+            yield "derivative-twice", where, slope(lambda t, l: RIGHT.slope(t, l) ** 2)
+        for other in ("sigmoid", "tanh", "relu"):
+            if other != net.hidden:
+                yield (
+                    "wrong-activation-derivative",
+                    where,
+                    slope(lambda t, l, o=ACTIVATIONS[other]: o.slope(t.Z[l], o.forward(t.Z[l]))),
+                )
+        if net.hidden in {"sigmoid", "tanh"}:
+            other = "sigmoid" if net.hidden == "tanh" else "tanh"
+            yield (
+                "wrong-activation-derivative",
+                where,
+                slope(lambda t, l, other=other: ACTIVATIONS[other].slope(t.Z[l], g.forward(t.Z[l]))),
+            )
+        for k in (h - 1, h + 1):
+            if 1 <= k < L and net.sizes[k] == net.sizes[h]:
+                yield (
+                    "derivative-at-wrong-layer",
+                    where,
+                    slope(lambda t, l, k=k: g.slope(t.Z[k], g.forward(t.Z[k]))),
+                )
+    if net.sizes[h + 1] == net.sizes[h]:
+        yield "weights-not-transposed", where, _matrix(h + 1, lambda t, l, G: t.params[l - 1][0].T)
+    for k in (h, h + 2):
+        if 1 <= k <= L and (net.sizes[k], net.sizes[k - 1]) == (net.sizes[h + 1], net.sizes[h]):
+            yield (
+                "wrong-layer-weights",
+                where,
+                _matrix(h + 1, lambda t, l, G, k=k: t.params[k - 1][0]),
+            )
+    yield "gradient-for-weights", where, _matrix(h + 1, lambda t, l, G: G[l][0])
+    yield "updated-weights", where, _matrix(h + 1, lambda t, l, G: t.params[l - 1][0] - 0.1 * G[l][0])
+    if net.masked:
+        yield "mask-forgotten", where, RIGHT._replace(mask=_only(h, lambda t, l: 1.0, RIGHT.mask))
+
+
+def _matrix(l, new):
+    return RIGHT._replace(matrix=_only(l, new, RIGHT.matrix))
+
+
+def _operands(net: Network, l: int) -> Iterator[tuple[str, str, Steps]]:
+    """Mistakes in dW[l] and db[l]."""
+    where = f"layer {l}"
+    n = net.sizes
+
+    def operand(new):
+        return RIGHT._replace(operand=_only(l, new, RIGHT.operand))
+
+    def dW(new):
+        return RIGHT._replace(dW=_only(l, lambda t, k, dZ, A: new(RIGHT.dW(t, k, dZ, A)), RIGHT.dW))
+
+    def db(new):
+        return RIGHT._replace(db=_only(l, lambda t, k, dZ: new(RIGHT.db(t, k, dZ)), RIGHT.db))
+
+    if n[l] == n[l - 1]:
+        yield "transposed", where, dW(lambda g: g.T)
+        yield "own-activation", where, operand(lambda t, k: t.A[k])
+    elif min(n[l], n[l - 1]) > 1:
+        yield "reshaped", where, dW(lambda g: g.T.reshape(g.shape))
+    if l > 1:
+        if net.hidden != "identity":
+            yield "pre-activation", where, operand(lambda t, k: t.Z[k - 1])
+        if l > 1 and n[0] == n[l - 1]:
+            yield "input-for-activation", where, operand(lambda t, k: t.A[0])
+    yield "entries-unwritten", where, dW(lambda g: g.at[-1].set(0))
+    yield "entries-unwritten", where, dW(lambda g: g.at[..., -1].set(0))
+    yield "entries-unwritten", where, dW(lambda g: g.at[0, 0].set(0))
+    yield "bias-missing", where, db(lambda g: jnp.zeros_like(g))
+    if n[l] > 1:
+        yield "bias-summed-over-all", where, db(lambda g: jnp.full_like(g, jnp.sum(g)))
+    yield "bias-mean", where, RIGHT._replace(db=_only(l, lambda t, k, dZ: RIGHT.db(t, k, dZ) / t.N, RIGHT.db))
+    yield (
+        "bias-not-averaged",
+        where,
+        RIGHT._replace(db=_only(l, lambda t, k, dZ: RIGHT.db(t, k, dZ) * t.N, RIGHT.db)),
+    )
+    yield (
+        "low-precision",
+        where,
+        RIGHT._replace(
+            dW=_only(
+                l,
+                lambda t, k, dZ, A: (dZ.astype(jnp.bfloat16).T @ A.astype(jnp.bfloat16)).astype(dZ.dtype),
+                RIGHT.dW,
+            )
+        ),
+    )
+
+
+def _penalties(net: Network) -> Iterator[tuple[str, str, Steps]]:
+    if not net.penalty:
+        return
+
+    def penalty(new):
+        return RIGHT._replace(penalty=lambda t, l, W: new(t, RIGHT.penalty(t, l, W)))
+
+    yield "regularisation-missing", "", penalty(lambda t, R: 0 * R)
+    yield "regularisation-doubled", "", penalty(lambda t, R: 2 * R)
+    yield "regularisation-unscaled", "", penalty(lambda t, R: t.N * R)
+    yield "l1-for-l2", "", RIGHT._replace(penalty=lambda t, l, W: t.net.penalty / t.N * jnp.sign(W))
+    yield "regularisation-on-bias", "", RIGHT._replace(bias_penalty=lambda t, l, b: t.net.penalty / t.N * b)
+
+
+def _all_hidden(net: Network) -> Iterator[tuple[str, str, Steps]]:
+    """The same mistake in every hidden layer, as a loop makes it."""
+    if len(net.sizes) < 4 or net.hidden == "identity":
+        return
+    g = ACTIVATIONS[net.hidden]
+    where = "every hidden layer"
+    yield "missing-activation-derivative", where, RIGHT._replace(slope=lambda t, l: jnp.ones_like(t.Z[l]))
+    yield "output-for-derivative", where, RIGHT._replace(slope=lambda t, l: g.forward(t.Z[l]))
+    yield "pre-activation", where, RIGHT._replace(operand=lambda t, l: t.Z[l - 1] if l > 1 else t.A[0])
+    yield "updated-weights", where, RIGHT._replace(matrix=lambda t, l, G: t.params[l - 1][0] - 0.1 * G[l][0])
+    if net.hidden not in {"relu", "leaky_relu"}:
+        yield "derivative-twice", where, RIGHT._replace(slope=lambda t, l: RIGHT.slope(t, l) ** 2)
+
+
+def _stateful(net: Network) -> Iterator[Mutant]:
+    right = gradient_of(net)
+
+    def accumulated():
+        kept: list = []
+
+        def gradient(*args):
+            kept.append(right(*args))
+            return jax.tree.map(lambda *gs: sum(gs), *kept)
+
+        return gradient
+
+    def stale():
+        before: list = []
+
+        def gradient(*args):
+            before.append(args)
+            return right(*before[max(len(before) - 2, 0)])
+
+        return gradient
+
+    def resampled():
+        rng = np.random.default_rng(0)
+
+        def gradient(params, X, Y, masks):
+            keep = 1 / max(float(np.max(m)) for m in masks)
+            new = tuple((rng.uniform(size=m.shape) < keep) / keep for m in masks)
+            steps = RIGHT._replace(mask=lambda t, l: new[l - 1])
+            return gradient_of(net, steps)(params, X, Y, masks)
+
+        return gradient
+
+    yield Mutant("accumulated", "", accumulated())
+    yield Mutant("stale", "", stale())
+    if net.masked and len(net.sizes) > 2:
+        yield Mutant("mask-resampled", "", resampled())
+
+
+def _numerical(net: Network) -> Iterator[tuple[str, str, Steps]]:
+    """Mistakes that show only where the output is saturated."""
+    if not net.cost.startswith("bce"):
+        return
+    yield (
+        "clipped-log",
+        "",
+        RIGHT._replace(error=lambda t: jnp.where((t.A[-1] > 1e-7) & (t.A[-1] < 1 - 1e-7), RIGHT.error(t), 0)),
+    )
+    yield (
+        "saturated-nan",
+        "",
+        RIGHT._replace(
+            error=lambda t: ((1 - t.Y) / (1 - t.A[-1]) - t.Y / t.A[-1]) * t.A[-1] * (1 - t.A[-1]) / t.N
+        ),
+    )
+
+
+def mutants(net: Network) -> Iterator[Mutant]:
+    """Every mistake of the catalogue that a network can have, at every place where it can be made."""
+    yield from _stateful(net)
+    families = [_whole(net), _penalties(net), _all_hidden(net), _numerical(net)]
+    layers = range(1, len(net.sizes))
+    families += [_hidden(net, h) for h in layers[:-1]] + [_operands(net, l) for l in layers]
+    for family in families:
+        for id, where, steps in family:
+            yield Mutant(id, where, gradient_of(net, steps))
+
+
+NEEDS_SATURATION = frozenset({"clipped-log", "saturated-nan"})
+STATEFUL = frozenset({"accumulated", "stale", "mask-resampled"})
+
+
+def planted(net: Network, id: str, layer: int | None = None) -> Mutant:
+    """The first mutant of that id (in that layer, if one is given).
+
+    Raises ValueError, with the ids that the network can have, if it cannot have this one.
+
+    >>> planted(Network((3, 4, 2)), "missing-activation-derivative").where
+    'layer 1'
+    """
+    every = list(mutants(net))
+    for mutant in every:
+        if mutant.id == id and (layer is None or mutant.where == f"layer {layer}"):
+            return mutant
+    ids = ", ".join(sorted({m.id for m in every}))
+    place = "" if layer is None else f" in layer {layer}"
+    raise ValueError(f"no mistake {id!r}{place} can be planted in {net.sizes}; it can have: {ids}")
+
+
+def formulations(net: Network) -> dict[str, Callable]:
+    """Right gradients of loss_of(net), each written in another way."""
+    g = ACTIVATIONS[net.hidden]
+
+    def output_error(t):
+        """Ŷ − Y, as on the slide."""
+        right = t.A[-1] - t.Y
+        return right / t.N if net.cost != "squared" else RIGHT.error(t)
+
+    def columns(params, X, Y, masks=None):
+        """The transposed notation: an example is a column."""
+        t = _forward(net, params, X, Y, masks)
+        G, dZ = [], RIGHT.error(t).T
+        for l in range(len(params), 0, -1):
+            W, _ = params[l - 1]
+            G.append((dZ @ t.A[l - 1] + RIGHT.penalty(t, l, W), dZ.sum(axis=1, keepdims=True)))
+            if l > 1:
+                mask = 1.0 if masks is None else masks[l - 2].T
+                dZ = (W.T @ dZ) * mask * RIGHT.slope(t, l - 1).T
+        return tuple(reversed(G))
+
+    def per_example(params, X, Y, masks=None):
+        """The mean of what each example alone gives."""
+        rows = gradient_of(net._replace(penalty=0.0, masked=masks is not None))
+        one = jax.vmap(lambda x, y, m: rows(params, x[None], y[None], m), in_axes=(0, 0, 0))(
+            X, Y, None if masks is None else tuple(m[:, None] for m in masks)
+        )
+        mean = jax.tree.map(lambda r: jnp.sum(r, axis=0) / X.shape[0], one)
+        return tuple(
+            (dW + net.penalty / X.shape[0] * W, db) for (dW, db), (W, _) in zip(mean, params, strict=True)
+        )
+
+    def by_vjp(params, X, Y, masks=None):
+        """g′ by differentiating g, sums by einsum."""
+        steps = RIGHT._replace(
+            slope=lambda t, l: jax.vjp(g.forward, t.Z[l])[1](jnp.ones_like(t.Z[l]))[0],
+            dW=lambda t, l, dZ, A: jnp.einsum("ni,nj->ij", dZ, A),
+            db=lambda t, l, dZ: jnp.einsum("ni->i", dZ)[:, None],
+        )
+        return gradient_of(net, steps)(params, X, Y, masks)
+
+    return {
+        "stable": gradient_of(net),
+        "slide": gradient_of(net, RIGHT._replace(error=output_error)),
+        "columns": columns,
+        "per example": per_example,
+        "by vjp": by_vjp,
+    }

@@ -1,0 +1,329 @@
+"""Where a mistake is that has no name: the first quantity of the backward pass that is wrong.
+
+With few examples, dW[l] = dZ[l]ᵀ A[l-1] gives the candidate's own dZ[l] back. So its steps can be
+recomputed one by one, each from what the candidate itself had, though it shows none of them.
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+from jax.extend.core import Literal
+
+from jaxnn.gradcheck.mistakes import (
+    Finding,
+    _as_product,
+    _extent,
+    _factor_words,
+    _joined,
+    _off,
+    _rows,
+    factor_names,
+    holds,
+    ratio,
+)
+from jaxnn.gradcheck.scenes import Scene, changed
+from jaxnn.gradcheck.structure import Layer
+from jaxnn.gradcheck.tape import edge
+
+LARGE = 200  # entries of a quantity up to which all its directions are tried
+
+
+class Fault(NamedTuple):
+    """A quantity that does not follow from the candidate's own earlier ones."""
+
+    quantity: str
+    layer: int
+    how: str
+
+
+def _near(x: np.ndarray, y: np.ndarray, slack: float = 1e-8) -> bool:
+    top = max(np.abs(x).max(initial=0), np.abs(y).max(initial=0))
+    return bool(np.allclose(x, y, rtol=0, atol=slack * top + 1e-300))
+
+
+def _recovered(scene: Scene, layer: Layer) -> np.ndarray | None:
+    """The dZ[l] of dW[l] = dZ[l]ᵀ A[l-1]; None where no dZ[l] gives the candidate's dW[l]."""
+    rows = _rows(scene, layer)
+    g = _as_product(scene, layer, scene.hand[layer.weight])
+    if rows is None or g is None:
+        return None
+    a, _ = rows
+    d, _, rank, _ = np.linalg.lstsq(a.T, g.T, rcond=1e-10)
+    return d if rank == len(a) and _near(d.T @ a, g) else None
+
+
+def compare(found: np.ndarray, right: np.ndarray, what: str) -> str:
+    """In words, how an array differs from the one it should be; rows are examples."""
+    if not np.isfinite(found).all():
+        return f"{what} is not finite"
+    if not found.any():
+        return f"{what} is zero"
+    off = ~(np.abs(found - right) <= 1e-8 * max(np.abs(right).max(initial=0), np.abs(found).max()))
+    with np.errstate(all="ignore"):
+        quotient = np.where(right != 0, found / right, np.nan)
+    known = quotient[np.isfinite(quotient)]
+    if known.size and np.allclose(known, known.flat[0], rtol=1e-7, atol=0):
+        return f"{what} is {known.flat[0]:.6g} times what it should be"
+    if not off.all() and off.ndim == 2:
+        if not found[off].any():
+            return f"{what} is zero in {_extent(off)}"
+        return f"{what} is wrong in {_extent(off)} only (rows are examples)"
+    if found.ndim == 2:
+        for axis, kind in ((0, "neuron"), (1, "example")):
+            middle = np.nanmedian(quotient, axis=axis, keepdims=True)
+            if np.allclose(np.where(np.isfinite(quotient), quotient, middle), middle, rtol=1e-7, atol=0):
+                return f"{what} is wrong by a factor for each {kind}"
+            order = _permutation(found, right, axis)
+            if order is not None:
+                names = "neurons" if axis else "examples"
+                return f"{what} has its {names} in another order ({', '.join(map(str, order[:8]))})"
+    values = np.unique(np.round(known, 9))
+    if len(values) == 2 and values[0] == 0:
+        return f"{what} is multiplied by a mask of 0 and {values[1]:.6g}"
+    gap = found - right
+    if np.allclose(gap, gap.flat[0], rtol=1e-7, atol=0):
+        return f"{gap.flat[0]:.6g} is added to {what}"
+    if (known > 0).all():
+        return (
+            f"{what} has the right signs, but is {known.min():.3g} to {known.max():.3g} times "
+            f"what it should be"
+        )
+    return f"{what} is wrong in every entry"
+
+
+def _permutation(found: np.ndarray, right: np.ndarray, axis: int) -> list[int] | None:
+    f, r = (found, right) if axis == 0 else (found.T, right.T)
+    order = [int(np.argmin(np.abs(r - row).max(axis=1))) for row in f]
+    return order if sorted(order) == list(range(len(r))) and _near(f, r[order]) else None
+
+
+def faults(scene: Scene) -> list[Fault] | None:
+    """The wrong quantities of a chain of dense layers, from the top down; None where it is none."""
+    layers = scene.structure.layers
+    if not layers or len({y.weight for y in layers}) < len(layers):
+        return None
+    if any(_rows(scene, y) is None for y in layers):
+        return None
+    out: list[Fault] = []
+    given: dict[int, np.ndarray] = {}
+    for layer in reversed(layers):
+        gradient, cotangents = scene.point.pull(changed(scene, given=given))
+        expected = np.asarray(cotangents[layer.product])
+        turned = expected.T if layer.input_side == 1 else expected
+        right_w = _near(np.asarray(gradient[layer.weight]), scene.hand[layer.weight])
+        right_b = layer.bias is None or _near(np.asarray(gradient[layer.bias]), scene.hand[layer.bias])
+        if right_w and right_b:
+            continue
+        n = layer.number
+        w_name = scene.structure.names[layer.weight]
+        own = _recovered(scene, layer)
+        if right_w:
+            b_name = scene.structure.names[layer.bias] if layer.bias is not None else ""
+            how = _leaf_words(scene.hand[layer.bias], np.asarray(gradient[layer.bias]), f"db[{n}]")
+            out.append(Fault(f"db[{n}] ({b_name})", n, how))
+        elif right_b and (layer.bias is not None):
+            how = _leaf_words(scene.hand[layer.weight], np.asarray(gradient[layer.weight]), f"dW[{n}]")
+            out.append(Fault(f"dW[{n}] ({w_name})", n, how))
+        elif own is not None:
+            out.append(Fault(f"dZ[{n}] (layer {n})", n, compare(own, turned, f"dZ[{n}]")))
+            total = own.sum(axis=0)
+            size = np.abs(own).sum()
+            if layer.bias is not None and not np.allclose(
+                total, scene.hand[layer.bias].ravel(), rtol=0, atol=1e-8 * size
+            ):
+                b_name = scene.structure.names[layer.bias]
+                how = compare(scene.hand[layer.bias].ravel(), total, f"db[{n}]")
+                out.append(Fault(f"db[{n}] ({b_name})", n, how))
+            if cotangents[layer.z].shape == expected.shape:
+                given = {**given, layer.z: own.T if layer.input_side == 1 else own}
+        else:
+            how = _leaf_words(scene.hand[layer.weight], np.asarray(gradient[layer.weight]), f"dW[{n}]")
+            out.append(
+                Fault(
+                    f"dZ[{n}] (layer {n})" if layer.bias is not None else f"dW[{n}] ({w_name})",
+                    n,
+                    how,
+                )
+            )
+    known = {k for y in layers for k in (y.weight, y.bias)}
+    for k in scene.wrong:
+        if k not in known:
+            name = scene.structure.names[k]
+            out.append(Fault(name, 0, _leaf_words(scene.hand[k], scene.reference[k], name)))
+    return out
+
+
+def _leaf_words(found: np.ndarray, right: np.ndarray, what: str) -> str:
+    words = compare(found, right, what)
+    return words.replace(" (rows are examples)", "").replace("example", "row").replace("neuron", "column")
+
+
+def scaled_edges(scenes: list[Scene]) -> Iterator[Finding]:
+    """One path of the graph is not differentiated, or with another factor; or one step's derivative.
+
+    The steps that one line of the code makes in a loop go together.
+    """
+    probe = min((s for s in scenes if s.wrong), key=_weight, default=None)
+    if probe is None or any(not np.isfinite(g).all() for g in probe.hand):
+        return
+    seen: list[list[np.ndarray]] = []
+    for (place, k), edges in _alike(probe).items():
+        without = probe.point.pull(changed(probe, gains=dict.fromkeys(edges, 0.0)))[0]
+        paths = [r - np.asarray(w) for r, w in zip(probe.reference, without, strict=True)]
+        if not any(p.any() for p in paths) or any(
+            all(_near(p, q) for p, q in zip(paths, others, strict=True)) for others in seen
+        ):
+            continue
+        seen.append(paths)
+        told = _describe(probe, place)
+        where = _cotangent_name(probe, probe.point.tape.nodes[place].inputs[k])
+        several = len(edges) > 1
+
+        def with_gain(scene, alpha, edges=edges):
+            return scene.point.pull(changed(scene, gains=dict.fromkeys(edges, alpha)))[0]
+
+        alpha = 0.0 if several else _gain(probe, paths, without)
+        if abs(alpha - 1) > 1e-9 and holds(scenes, lambda s, a=alpha, f=with_gain: f(s, a)):
+            how = "is not differentiated" if abs(alpha) < 1e-9 else f"counts {alpha:.6g} times"
+            yield Finding("unknown", f"The path through {told} {how}.", where, 3 + 1e-3 * place)
+        if not probe.point.tape.nodes[place].elementwise or _is_linear(probe, place, k):
+            continue
+        for power, words in ((0, "is missing"), (2, "is multiplied in twice")):
+
+            def with_power(scene, edges=edges, power=power):
+                old = scene.point.change.factors
+                new = {e: np.asarray(old[edge(*e)]) ** power for e in edges}
+                return scene.point.pull(changed(scene, factors=new))[0]
+
+            if holds(scenes, with_power):
+                yield Finding("unknown", f"The derivative of {told} {words}.", where, 2.5)
+
+
+def _gain(scene: Scene, paths: list[np.ndarray], without: list[np.ndarray]) -> float:
+    """α of g = without + α · path."""
+    size = sum(np.vdot(p, p) for p in paths)
+    pairs = zip(paths, scene.hand, without, strict=True)
+    alpha = sum(np.vdot(p, g - np.asarray(w)) for p, g, w in pairs) / size
+    return float(f"{alpha:.7g}")
+
+
+def _alike(scene: Scene) -> dict[tuple[int, int], list[tuple[int, int]]]:
+    """Every differentiated edge alone, and those together that one line makes in a loop."""
+    tape, groups = scene.point.tape, {}
+    for place, node in enumerate(tape.nodes):
+        for k, i in enumerate(node.inputs):
+            if isinstance(i, Literal) or edge(place, k) not in scene.point.change.gains:
+                continue
+            leaves = tuple(scene.structure.views.get(x) for x in node.inputs if not isinstance(x, Literal))
+            groups.setdefault((node.name, node.line, k, leaves), []).append((place, k))
+    loops = {edges[0]: edges for edges in groups.values() if len(edges) > 1 and edges[0][0] >= 0}
+    single = {e: [e] for edges in groups.values() for e in edges if len(edges) == 1}
+    return {**single, **loops}
+
+
+def _is_linear(scene: Scene, place: int, k: int) -> bool:
+    """Whether the step's derivative is the same number everywhere."""
+    slope = np.asarray(scene.point.change.factors[edge(place, k)])
+    return slope.size < 2 or bool(np.ptp(slope) <= 1e-12 * np.abs(slope).max())
+
+
+def _weight(scene: Scene) -> int:
+    return sum(x.size for x in scene.point.values.values())
+
+
+def _describe(scene: Scene, place: int) -> str:
+    node = scene.point.tape.nodes[place]
+    shape = scene.point.tape.shapes[node.outputs[0]].shape
+    return f"{node.name}{f' at {node.line}' if node.line else ''} (shape {'×'.join(map(str, shape)) or '()'})"
+
+
+def _cotangent_name(scene: Scene, value: int) -> str:
+    for y in scene.structure.layers:
+        for v, name in ((y.z, "dZ"), (y.a, "dA"), (y.product, "dZ")):
+            if v == value:
+                return f"{name}[{y.number}]"
+    if value in scene.structure.views:
+        return f"the gradient of {scene.structure.names[scene.structure.views[value]]}"
+    made = next((p for p, n in enumerate(scene.point.tape.nodes) if value in n.outputs), None)
+    return f"the cotangent of {_describe(scene, made) if made is not None else 'an input'}"
+
+
+def single_quantity(scene: Scene) -> str | None:
+    """The quantity of fewest directions whose cotangent, changed alone, explains all that is wrong."""
+    if any(not np.isfinite(g).all() for g in scene.hand):
+        return None
+    gap = np.concatenate([(g - r).ravel() for g, r in zip(scene.hand, scene.reference, strict=True)])
+    top = np.abs(gap).max(initial=0)
+    best: tuple[int, str] | None = None
+    parameters = set(scene.structure.views)
+    for value in sorted(scene.point.tape.active - parameters):
+        shape = scene.point.tape.shapes[value].shape
+        size = int(np.prod(shape))
+        if size > LARGE or size >= gap.size or (best and size > best[0] * 4):
+            continue
+        columns = []
+        for n in range(size):
+            unit = np.zeros(size)
+            unit[n] = 1.0
+            g, _ = scene.point.pull(changed(scene, added={value: unit.reshape(shape)}))
+            columns.append(
+                np.concatenate([(np.asarray(x) - r).ravel() for x, r in zip(g, scene.reference, strict=True)])
+            )
+        system = np.stack(columns, axis=1)
+        answer, _, rank, _ = np.linalg.lstsq(system, gap, rcond=1e-10)
+        if (
+            rank < gap.size
+            and np.abs(system @ answer - gap).max() <= 1e-7 * top
+            and (best is None or rank < best[0])
+        ):
+            best = (int(rank), _cotangent_name(scene, value))
+    return best[1] if best else None
+
+
+def _tells(scene: Scene) -> bool:
+    """Whether every dZ[l] can be had from dW[l]: few examples, wide layers."""
+    rows = [_rows(scene, y) for y in scene.structure.layers]
+    return all(r is not None and np.linalg.matrix_rank(r[0]) == len(r[0]) for r in rows)
+
+
+def placed(scenes: list[Scene]) -> list[Finding]:
+    """What can be said of a mistake without a name: never none, never with much confidence."""
+    able = sorted((s for s in scenes if s.wrong), key=lambda s: (not _tells(s), _weight(s)))
+    if not able:
+        return []
+    scene = able[0]
+    found = faults(scene) if all(np.isfinite(g).all() for g in scene.hand) else None
+    if found:
+        # the topmost is the cause of what is below, unless those steps are wrong themselves
+        rest = [f for f in found if f is not found[0]]
+        sentence = found[0].how
+        if rest:
+            sentence += "; and " + "; ".join(f.how for f in rest)
+        where = _joined([f.quantity for f in found])
+        one = len({f.quantity.split("[")[0] for f in found}) == 1
+        tail = " All other steps follow from it rightly." if not rest else ""
+        kind = sentence + "." + tail
+        return [Finding("unknown", kind, where, 8 if one else 9)]
+    names = scene.structure.names
+    quantity = single_quantity(scene) if len(scene.wrong) > 1 or len(names) == 1 else None
+    leaves = scene.wrong
+    told = "; ".join(
+        _factor_words(scene, k) or f"{_extent(_off(scene, k))} of {names[k]}" for k in leaves[:4]
+    )
+    where = _joined([names[k] for k in leaves])
+    right = [n for k, n in enumerate(names) if k not in leaves]
+    if quantity:
+        return [
+            Finding(
+                "unknown",
+                f"A mistake in {quantity} alone would explain all that is wrong: {told}.",
+                f"{quantity}, and so {where}",
+                8,
+            )
+        ]
+    only = f" The rest ({_joined(right[:4])}) is right." if right else ""
+    return [Finding("unknown", f"Wrong: {told}.{only}", where, 9)]
+
+
+__all__ = ["Fault", "compare", "factor_names", "faults", "placed", "ratio", "scaled_edges"]

@@ -1,0 +1,99 @@
+"""What a gradient must be besides right: the same at every call, jitted or not, batched or not."""
+
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from jaxnn.gradcheck.calls import BadCall, Call, called, own_copies
+
+
+class Probe(NamedTuple):
+    """A property, whether it holds (None: it could not be tried), and what was seen."""
+
+    name: str
+    passed: bool | None
+    sentence: str
+
+
+class Calls(NamedTuple):
+    """What the gradient itself returned, called q, p, p, q, p, as float64.
+
+    first, second, last: at p; elsewhere: at q, None where it could not be called there.
+    """
+
+    first: list[np.ndarray]
+    second: list[np.ndarray]
+    last: list[np.ndarray]
+    elsewhere: list[np.ndarray] | None
+    probes: list[Probe]
+    repeatable: bool
+
+
+def _wide(leaves: list) -> list[np.ndarray]:
+    return [np.asarray(x).astype(np.float64) for x in leaves]
+
+
+def same(a: list[np.ndarray], b: list[np.ndarray], eps: float) -> bool:
+    """Equal, but for a few roundings: some machines add in no fixed order."""
+    for x, y in zip(a, b, strict=True):
+        size = np.max(np.abs(x[np.isfinite(x)]), initial=0.0)
+        with np.errstate(invalid="ignore"):
+            near = np.abs(x - y) <= 64 * eps * size
+        if not np.all(near | (x == y) | (np.isnan(x) & np.isnan(y))):
+            return False
+    return True
+
+
+def called_repeatedly(call: Call, q_leaves: list, eps: float) -> Calls:
+    """Call the gradient at q, p, p, q, p and hold what it returned against itself.
+
+    Raises BadCall where the gradient raises at p.
+    """
+    q_args = call.rebuilt(q_leaves)
+    try:
+        elsewhere = _wide(called(call, q_args))
+    except BadCall:
+        elsewhere = None
+    p = call.args
+    copies = own_copies(p)
+    first = _wide(called(call, p))
+    second = _wide(called(call, p))
+    again = None
+    if elsewhere is not None:
+        again = _wide(called(call, q_args))
+    last = _wide(called(call, p))
+    probes = []
+    steady = same(first, second, eps)
+    probes.append(
+        Probe(
+            "determinism",
+            steady,
+            "two calls agree" if steady else "two calls with the same arguments disagree",
+        )
+    )
+    pure = same(second, last, eps)
+    if elsewhere is not None and again is not None:
+        pure = pure and same(elsewhere, again, eps)
+    probes.append(
+        Probe(
+            "purity",
+            pure if again is not None else None,
+            ("calls at p, q, p agree" if pure else "a call depends on the call before it")
+            if again is not None
+            else "the gradient could not be called at another point",
+        )
+    )
+    call.gradient(*copies)
+    written = _written(p, copies)
+    if written:
+        probes.append(Probe("arguments", False, "the gradient writes into its arguments"))
+    return Calls(first, second, last, elsewhere, probes, steady and pure)
+
+
+def _written(args: tuple, copies: tuple) -> bool:
+    pairs = zip(jax.tree.leaves(args), jax.tree.leaves(copies), strict=True)
+    return any(
+        isinstance(x, np.ndarray) and not np.array_equal(x, y, equal_nan=x.dtype.kind == "f")
+        for x, y in pairs
+    )

@@ -1,0 +1,187 @@
+"""Every mistake of the catalogue, planted in a backward pass written by hand, is named."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxnn.gradcheck.causes import find_causes
+from jaxnn.gradcheck.mistakes import EQUATIONS
+from jaxnn.gradcheck.mutants import (
+    NEEDS_SATURATION,
+    RIGHT,
+    STATEFUL,
+    Network,
+    data,
+    gradient_of,
+    init,
+    loss_of,
+    mutants,
+    planted,
+)
+from jaxnn.gradcheck.tape import by_numpy
+
+# pairwise different sizes, except where a mistake needs equal ones
+NETS = {
+    "one layer": (Network((7, 3)), 4),
+    "one neuron": (Network((4, 1), cost="bce-naive"), 5),
+    "two layers": (Network((5, 4, 3), "tanh", "bce-naive", penalty=0.3), 6),
+    "square": (Network((4, 4, 4, 3), "sigmoid", "softmax-logits"), 5),
+    "masked": (Network((6, 5, 4), "relu", "softmax-naive", penalty=0.1, masked=True), 7),
+    "four layers": (Network((3, 6, 6, 5, 2), "gelu", "squared"), 8),
+}
+
+
+@functools.cache
+def reference_of(loss, argnums=0):
+    """Autodiff, compiled once for each loss."""
+    return jax.jit(jax.grad(loss, argnums))
+
+
+@functools.cache
+def loss_at(net):
+    return loss_of(net)
+
+
+def evaluated(gradient, args):
+    try:
+        return by_numpy(gradient, *args)(*args)
+    except jax.errors.TracerArrayConversionError:
+        return gradient(*args)
+
+
+def diagnosed(loss, gradient, args, argnums=0):
+    with jax.enable_x64(True):
+        reference = reference_of(loss, argnums)(*args)
+        bound = jax.tree.map(lambda r: np.full(r.shape, 1e-12 * np.abs(r).max()), reference)
+        hand = evaluated(gradient, args)
+        return find_causes(loss, gradient, args, argnums, hand, reference, bound, True)
+
+
+def plantings():
+    """Of every id four mutants, from as many networks and places as have it."""
+    seen = {}
+    for name, (net, examples) in NETS.items():
+        for mutant in mutants(net):
+            if mutant.id not in STATEFUL | NEEDS_SATURATION:
+                seen.setdefault(mutant.id, []).append((name, mutant, net, examples))
+    for id, several in seen.items():
+        for n in sorted({round(k * (len(several) - 1) / 3) for k in range(4)}):
+            name, mutant, net, examples = several[n]
+            yield pytest.param(mutant, net, examples, id=f"{id}, {name}, {mutant.where or 'all'}")
+
+
+PLANTINGS = list(plantings())
+
+
+@pytest.mark.parametrize(("mutant", "net", "examples"), PLANTINGS)
+def test_a_catalogue_mistake_is_named(mutant, net, examples):
+    args = (init(net, 2), *data(net, examples, 2))
+    loss = loss_at(net)
+    with jax.enable_x64(True):
+        right, wrong = reference_of(loss)(*args), evaluated(mutant.gradient, args)
+    pairs = zip(jax.tree.leaves(right), jax.tree.leaves(wrong), strict=True)
+    if all(np.allclose(r, w, rtol=1e-9, atol=1e-14) for r, w in pairs):
+        pytest.skip("no effect here")
+    causes = diagnosed(loss, mutant.gradient, args)
+    assert mutant.id == causes[0].id
+    assert causes[0].equation == EQUATIONS[mutant.id]
+    if mutant.where.startswith("layer "):
+        l = int(mutant.where[-1])
+        names = (f"[{l}]", f"layer {l}", f"[{l - 1}][0]", f"[{l - 1}][1]", f"layer {l + 1}")
+        assert any(n in causes[0].where for n in names)
+
+
+def test_what_no_point_can_tell_apart_is_listed_with_less_confidence():
+    """The bias of a softmax: the sum over its classes is zero, and so is a bias never computed."""
+    net = Network((3, 4), cost="softmax-logits")
+    args = (init(net, 0), *data(net, 5, 0))
+    causes = diagnosed(loss_of(net), planted(net, "bias-summed-over-all").gradient, args)
+    assert {c.id for c in causes} == {"bias-summed-over-all", "bias-missing"}
+    assert all(c.confidence < 0.9 for c in causes)
+
+
+def test_two_batch_sizes_tell_two_from_n():
+    """At N = 2 a stray 2 and a forgotten mean are the same; at N = 3 they are not."""
+    net = Network((3, 4, 3))
+    args = (init(net, 0), *data(net, 2, 0))
+    for id in ("factor-two", "missing-mean"):
+        (cause,) = diagnosed(loss_of(net), planted(net, id).gradient, args)
+        assert cause.id == id
+        assert cause.confidence >= 0.9
+
+
+def test_a_saturated_output_shows_a_clipped_logarithm_and_a_nan():
+    net = Network((3, 2), cost="bce-logits")
+    (W, b), (X, _) = init(net, 0)[0], data(net, 4, 0)
+    X[1] *= 1e3
+    Z = X @ W.T + b.T
+    Y = (Z < 0).astype(float)
+    for id in NEEDS_SATURATION:
+        causes = diagnosed(loss_of(net), planted(net, id).gradient, (((W, b),), X, Y))
+        assert causes[0].id == id
+
+
+UNSEEN = {
+    "dZ[1]": RIGHT._replace(slope=lambda t, l: RIGHT.slope(t, l) * jnp.cos(t.Z[l])),
+    "dZ[2]": RIGHT._replace(error=lambda t: RIGHT.error(t) * jnp.exp(t.Z[-1])),
+    "dW[2]": RIGHT._replace(operand=lambda t, l: t.A[l - 1] + (0.3 * jnp.sin(t.A[l - 1]) if l == 2 else 0)),
+    "db[1]": RIGHT._replace(
+        db=lambda t, l, dZ: jnp.max(dZ, axis=0)[:, None] if l == 1 else jnp.sum(dZ, axis=0)[:, None]
+    ),
+    "dA[1]": RIGHT._replace(matrix=lambda t, l, G: jnp.abs(t.params[l - 1][0])),
+}
+
+
+@pytest.mark.parametrize("quantity", UNSEEN)
+def test_a_mistake_without_a_name_is_placed_and_not_given_one(quantity):
+    net = Network((5, 4, 3), "tanh", "bce-logits")
+    args = (init(net, 1), *data(net, 6, 1))
+    causes = diagnosed(loss_of(net), gradient_of(net, UNSEEN[quantity]), args)
+    assert [c.id for c in causes] == ["unknown"]
+    assert causes[0].where.startswith(quantity)
+    assert causes[0].confidence < 0.9
+
+
+def test_numpy_code_and_closed_over_data_are_diagnosed_too():
+    X, y = data(Network((3, 1)), 8, 0)
+
+    def loss(w):
+        return jnp.mean((X @ w - y[:, 0]) ** 2)
+
+    def gradient(w):
+        return np.asarray(X.T @ (X @ np.asarray(w) - y[:, 0])) * 2
+
+    (cause,) = diagnosed(loss, gradient, (np.array([0.5, -1.0, 2.0]),))
+    assert cause.id == "missing-mean"
+
+
+def test_a_loop_over_time_is_one_place():
+    rng = np.random.default_rng(0)
+    p = {"W": rng.normal(size=(4, 3)), "U": rng.normal(size=(4, 4)) / 2}
+
+    def loss(p, xs):
+        h = jnp.zeros(4)
+        for x in xs:
+            h = jnp.tanh(p["W"] @ x + p["U"] @ h)
+        return jnp.sum(h**2)
+
+    def gradient(p, xs):
+        hs = [jnp.zeros(4)]
+        for x in xs:
+            hs.append(jnp.tanh(p["W"] @ x + p["U"] @ hs[-1]))
+        dW, dU, dh = 0.0, 0.0, 2 * hs[-1]
+        for x, before, h in zip(xs[::-1], hs[-2::-1], hs[:0:-1], strict=True):
+            dz = dh * (1 - h * h)
+            dW, dU, dh = dW + jnp.outer(dz, x), dU + jnp.outer(dz, before), p["U"] @ dz
+        return {"W": dW, "U": dU}
+
+    causes = diagnosed(loss, gradient, (p, rng.normal(size=(3, 3))))
+    assert causes[0].id == "weights-not-transposed"
+
+
+def test_more_than_a_hundred_faults_are_planted():
+    assert len(PLANTINGS) >= 100
+    assert {p.values[0].id for p in PLANTINGS} | STATEFUL | NEEDS_SATURATION <= set(EQUATIONS)

@@ -1,0 +1,104 @@
+"""python -m jaxnn.gradcheck, from any folder."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+MODULE = """
+import jax.numpy as jnp
+
+def loss(w, x):
+    return jnp.mean((x @ w) ** 2)
+
+def right(w, x):
+    return 2 * x.T @ (x @ w) / x.shape[0]
+
+def wrong(w, x):
+    return 2 * x.T @ (x @ w)
+
+def untellable(w, x):
+    return 0 * w
+
+def flat(w, x):
+    return jnp.sum(0 * w * x.sum())
+
+def raising(w, x):
+    raise RuntimeError("not today")
+
+def arguments():
+    return jnp.ones(3), jnp.arange(15.0).reshape(5, 3)
+
+pair = (jnp.ones(3), jnp.arange(15.0).reshape(5, 3))
+"""
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "mine.py").write_text(MODULE)
+    return tmp_path
+
+
+def run(folder, *args):
+    return subprocess.run(
+        [sys.executable, "-m", "jaxnn.gradcheck", *args],
+        capture_output=True,
+        encoding="utf-8",
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "utf-8", "COLUMNS": "80"},
+    )
+
+
+def test_right_and_wrong_have_their_exit_status(folder):
+    good = run(folder, "mine:loss", "mine:right", "mine:arguments")
+    assert (good.returncode, good.stderr) == (0, "")
+    assert good.stdout.splitlines()[0] == "right is the gradient of loss"
+    bad = run(folder, "mine.py:loss", "mine.py:wrong", "mine.py:pair", "--json", "--html", "page.html")
+    assert bad.returncode == 1
+    assert json.loads(bad.stdout)["correct"] is False
+    assert (folder / "page.html").read_text(encoding="utf-8").startswith("<!doctype html>")
+
+
+@pytest.mark.parametrize(
+    ("args", "sentence"),
+    [
+        (("mine:loss", "mine:right"), "the following arguments are required"),
+        (("loss", "mine:right", "mine:pair"), "'loss' names no object"),
+        (("nowhere:loss", "mine:right", "mine:pair"), "cannot import nowhere: ModuleNotFoundError"),
+        (("nowhere.py:loss", "mine:right", "mine:pair"), "cannot import nowhere.py: FileNotFoundError"),
+        (("mine:lost", "mine:right", "mine:pair"), "mine has no lost; it has arguments, "),
+        (("mine:loss", "mine:raising", "mine:pair"), "raised RuntimeError: not today"),
+        (("mine:loss", "mine:right", "mine:pair", "--argnums", "w"), "--argnums wants numbers"),
+        (("mine:loss", "mine:right", "mine:pair", "--html", "no/such/page.html"), "No such file"),
+    ],
+)  # fmt: skip
+def test_a_bad_call_is_one_line_and_status_2(folder, args, sentence):
+    done = run(folder, *args)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: ")
+    assert sentence in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_help_answers_at_once(folder):
+    code = (
+        "import sys, runpy\n"
+        "sys.argv = ['gradcheck', '--help']\n"
+        "try:\n    runpy.run_module('jaxnn.gradcheck', run_name='__main__')\n"
+        "except SystemExit:\n    pass\n"
+        "assert not {'jax', 'numpy'} & set(sys.modules), 'imported too much'\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        encoding="utf-8",
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(ROOT), "COLUMNS": "80"},
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Exit status: 0 right, 1 wrong, 3 cannot tell, 2 bad call." in done.stdout
+    assert max(map(len, done.stdout.splitlines())) <= 80

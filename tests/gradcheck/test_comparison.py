@@ -1,0 +1,446 @@
+"""The two verdicts, on right and wrong gradients, at points that tell and points that do not."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxnn.gradcheck import BadCall, GradientMismatch, assert_gradients_match, compare_gradients
+
+N, OUT, IN = 7, 3, 4
+RNG = np.random.default_rng(0)
+W = jnp.asarray(RNG.normal(size=(OUT, IN)), jnp.float32)
+B = jnp.zeros((OUT, 1), jnp.float32)
+X = jnp.asarray(RNG.normal(size=(N, IN)), jnp.float32)
+Y = jnp.asarray(np.eye(OUT)[RNG.integers(0, OUT, N)], jnp.float32)
+P = {"W": W, "b": B}
+
+
+def loss(p, x, y):
+    """The lecture's: a sigmoid output, and binary cross-entropy of it as it stands on the slide."""
+    a = jax.nn.sigmoid(x @ p["W"].T + p["b"].T)
+    return -jnp.mean(jnp.sum(y * jnp.log(a) + (1 - y) * jnp.log(1 - a), axis=1))
+
+
+def right(p, x, y):
+    z = x @ p["W"].T + p["b"].T
+    dz = ((1 - y) * jax.nn.sigmoid(z) - y * jax.nn.sigmoid(-z)) / x.shape[0]
+    return {"W": dz.T @ x, "b": jnp.sum(dz.T, axis=1, keepdims=True)}
+
+
+def scaled(factor):
+    return lambda *args: jax.tree.map(lambda g: g * factor, right(*args))
+
+
+def in_numpy(p, x, y):
+    p, x, y = jax.tree.map(np.asarray, (p, x, y))
+    dz = (1 / (1 + np.exp(-(x @ p["W"].T + p["b"].T))) - y) / len(x)
+    return {"W": dz.T @ x, "b": dz.T.sum(axis=1, keepdims=True)}
+
+
+def said(report):
+    return dict(report.points)
+
+
+@pytest.mark.parametrize("form", [right, jax.jit(right), in_numpy], ids=["plain", "jit", "numpy"])
+def test_a_right_gradient_is_right(form):
+    report = compare_gradients(loss, form, P, X, Y)
+    assert report.correct is True
+    assert report.accurate is True
+    assert report.causes == []
+    assert [leaf.path for leaf in report.leaves] == ["p['W']", "p['b']"]
+    assert all(leaf.correct and leaf.wrong == 0 and leaf.ratio <= 1 for leaf in report.leaves)
+    assert all(p.passed for p in report.probes)
+
+
+@pytest.mark.parametrize("form", [right, in_numpy], ids=["jax", "numpy"])
+@pytest.mark.parametrize("effect", [1e-6, -1e-6, 1e-4])
+def test_a_millionth_too_much_is_wrong(form, effect):
+    wrong = lambda *args: jax.tree.map(lambda g: g * (1 + effect), form(*args))  # noqa: E731
+    report = compare_gradients(loss, wrong, P, X, Y)
+    assert report.correct is False
+    assert all(leaf.correct is False for leaf in report.leaves)
+
+
+def test_one_wrong_entry_is_found_and_named():
+    def one_entry(*args):
+        g = right(*args)
+        return g | {"W": g["W"].at[2, 1].multiply(1.001)}
+
+    report = compare_gradients(loss, one_entry, P, X, Y)
+    leaf, other = report.leaves
+    assert (report.correct, leaf.correct, other.correct) == (False, False, True)
+    assert (leaf.index, leaf.wrong, other.wrong) == ((2, 1), 1, 0)
+    truth = float(right(P, X, Y)["W"][2, 1])
+    assert leaf.autodiff == pytest.approx(truth, rel=1e-5)
+    assert leaf.hand == pytest.approx(1.001 * truth, rel=1e-5)
+    assert leaf.error == pytest.approx(abs(leaf.hand - leaf.autodiff))
+    assert 1e-3 / 2**-23 <= leaf.ulps <= 2 * 1e-3 / 2**-23
+    first = str(report).splitlines()[0]
+    assert first.startswith("p['W'][2, 1]: by hand ")
+    assert "autodiff" in first
+    assert "float32 ULPs apart" in first
+
+
+POINTS = {
+    "zero weights": (jax.tree.map(jnp.zeros_like, P), X, Y),
+    "zero data": (P, 0 * X, Y),
+    "saturated": (jax.tree.map(lambda p: 1e4 * p, P), X, Y),
+    "huge data": (P, 1e8 * X, Y),
+    "tiny": (jax.tree.map(lambda p: 1e-20 * p, P), 1e-20 * X, Y),
+    "all alike": (jax.tree.map(jnp.ones_like, P), jnp.ones_like(X), Y),
+}
+
+
+@pytest.mark.parametrize("name", POINTS)
+def test_hard_points_raise_no_false_alarm_and_hide_no_mistake(name):
+    args = POINTS[name]
+    assert compare_gradients(loss, right, *args).correct is True
+    assert compare_gradients(loss, in_numpy, *args).correct is not False
+    assert compare_gradients(loss, scaled(1 + 1e-5), *args).correct is False
+
+
+def test_a_point_that_cannot_tell_says_so():
+    report = compare_gradients(loss, right, P, 0 * X, Y)
+    assert "indistinguishable here" in said(report)["the given point"]
+    assert said(report)["a point with fresh weights and data of size 1"] == "right"
+
+
+def test_a_mistake_that_its_sizes_hide_is_no_verdict():
+    def no_mean(p, x, y):
+        return jax.tree.map(lambda g: g * x.shape[0], right(p, x, y))
+
+    report = compare_gradients(loss, no_mean, P, X[:1], Y[:1])
+    assert report.correct is None
+    assert "right at the sizes given, wrong at others: no point of these sizes can tell" in report.notes
+    assert compare_gradients(loss, right, P, X[:1], Y[:1]).correct is True
+    with pytest.raises(GradientMismatch, match="cannot tell"):
+        assert_gradients_match(loss, no_mean, P, X[:1], Y[:1])
+
+
+def test_a_scalar_that_is_zero_hides_nothing():
+    def penalised(w, strength):
+        return jnp.sum(w**3) + strength * jnp.sum(w**2)
+
+    def forgotten(w, strength):
+        return 3 * w**2
+
+    report = compare_gradients(penalised, forgotten, W[0], jnp.float32(0.0))
+    assert report.correct is False
+    assert said(report)["the given point"] == "right"
+
+
+KINKS = {
+    # f, f′ by hand with another convention at 0
+    "relu": (lambda x: jnp.sum(jnp.maximum(x, 0)), lambda x: jnp.where(x > 0, 1.0, 0.0)),
+    "relu, other side": (lambda x: jnp.sum(jax.nn.relu(x)), lambda x: jnp.where(x >= 0, 1.0, 0.0)),
+    "abs": (lambda x: jnp.sum(jnp.abs(x)), jnp.sign),
+    "largest": (jnp.max, lambda x: jnp.where(np.arange(5) == jnp.argmax(x), 1.0, 0.0)),
+}
+
+
+@pytest.mark.parametrize("name", KINKS)
+def test_a_kink_is_a_kink(name):
+    f, slope = KINKS[name]
+    report = compare_gradients(f, slope, jnp.array([0.0, -1.0, 2.0, 0.0, 2.0]))
+    assert report.correct is True
+    assert any("kink" in note for note in report.notes)
+    assert compare_gradients(f, lambda x: 1.001 * slope(x), jnp.zeros(5)).correct is False
+
+
+def test_better_than_autodiff_is_praised():
+    """Autodiff of the slide's loss is not even finite where the output is saturated."""
+    report = compare_gradients(loss, right, jax.tree.map(lambda p: 30 * p, P), 3 * X, Y)
+    assert (report.correct, report.accurate) == (True, True)
+    assert any("more accurate than autodiff" in note for note in report.notes)
+
+
+def test_a_right_formula_may_be_computed_badly():
+    stable = lambda z: jnp.sum(jnp.logaddexp(z, 0.0))  # noqa: E731
+    cancelling = lambda z: 1 - 1 / (1 + jnp.exp(z))  # noqa: E731
+    report = compare_gradients(stable, cancelling, jnp.array([-20.0, 1.0], jnp.float32))
+    assert (report.correct, report.accurate) == (True, False)
+    (leaf,) = report.leaves
+    assert leaf.index == (0,)
+    assert leaf.ulps > 1e6 > 2 > leaf.autodiff_ulps
+    assert "the formula is right, but in float32" in report.headline
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32", "float64"])
+def test_every_precision_has_its_own_ulps(dtype):
+    with jax.enable_x64(dtype == "float64"):
+        args = jax.tree.map(lambda v: v.astype(dtype), (P, X, Y))
+        report = compare_gradients(loss, right, *args)
+    assert (report.correct, report.accurate, report.dtype) == (True, True, dtype)
+
+
+def test_low_precision_inside_is_named():
+    def rounded(*args):
+        return jax.tree.map(lambda g: g.astype(jnp.bfloat16).astype(jnp.float32), right(*args))
+
+    report = compare_gradients(loss, rounded, P, X, Y)
+    assert (report.correct, report.accurate) == (False, False)
+    assert [c.id for c in report.causes] == ["low-precision"]
+    assert "test_comparison.py:" in report.causes[0].where
+
+
+def test_the_precision_of_the_caller_is_no_fault():
+    def pinned(p, x, y):
+        dz = right(p, x.astype(jnp.float32), y.astype(jnp.float32))
+        return jax.tree.map(lambda g: g.astype(jnp.float32), dz)
+
+    assert compare_gradients(loss, pinned, P, X, Y).correct is True
+
+
+def test_mixed_precision_on_both_sides_is_looked_past():
+    def mixed(w, x):
+        return jnp.sum((x.astype(jnp.bfloat16) @ w.astype(jnp.bfloat16)).astype(jnp.float32) ** 2)
+
+    def by_hand(w, x):
+        low = x.astype(jnp.bfloat16)
+        z = (low @ w.astype(jnp.bfloat16)).astype(jnp.float32)
+        return (low.T @ (2 * z).astype(jnp.bfloat16)).astype(jnp.float32)
+
+    report = compare_gradients(mixed, by_hand, W[0], X)
+    assert report.correct is True
+    assert any("bfloat16" in note for note in report.notes)
+
+
+def test_state_between_calls_is_found():
+    total = {}
+
+    def accumulating(*args):
+        for k, g in right(*args).items():
+            total[k] = total.get(k, 0) + g
+        return dict(total)
+
+    kept = []
+
+    def keeping(p, x, y):
+        kept.append((p, x, y))
+        return right(*kept[0])
+
+    previous = []
+
+    def lagging(*args):
+        previous.append(args)
+        return right(*previous[max(len(previous) - 2, 0)])
+
+    def drawing(*args):
+        return jax.tree.map(lambda g: jnp.where(np.random.random(g.shape) < 0.5, g, 0), right(*args))
+
+    found = [compare_gradients(loss, g, P, X, Y) for g in (accumulating, keeping, lagging, drawing)]
+    assert [r.correct for r in found] == [False] * 4
+    assert [r.causes[0].id for r in found] == ["accumulated", "stale", "stale", "mask-resampled"]
+    assert [r.probes[0].passed for r in found] == [False, True, False, False]
+
+
+def test_saved_values_are_judged_where_they_belong():
+    saved = right(P, X, Y)
+    report = compare_gradients(loss, lambda *args: saved, P, X, Y)
+    assert report.correct is True
+    assert any("does not depend on its arguments" in note for note in report.notes)
+    assert compare_gradients(loss, lambda *args: scaled(1.1)(P, X, Y), P, X, Y).correct is False
+
+
+def test_data_may_be_closed_over_in_other_forms():
+    transposed, third = X.T, jnp.float32(1 / 3)
+
+    def tripled(p):
+        return 3 * loss(p, X, Y)
+
+    def by_hand(p):
+        return jax.tree.map(lambda g: g / third, right(p, transposed.T, Y))
+
+    assert compare_gradients(tripled, by_hand, P).correct is True
+
+
+def test_random_draws_are_the_same_on_both_sides():
+    def noisy(w, key):
+        return jnp.sum((X @ w * jax.random.normal(key, (N,))) ** 2)
+
+    def by_hand(w, key):
+        return X.T @ (2 * (X @ w) * jax.random.normal(key, (N,)) ** 2)
+
+    key = jax.random.key(3)
+    assert compare_gradients(noisy, by_hand, W[0], key).correct is True
+    assert compare_gradients(noisy, lambda w, key: 1.001 * by_hand(w, key), W[0], key).correct is False
+
+
+def test_loops_too_long_to_read_are_only_called(monkeypatch):
+    monkeypatch.setattr("jaxnn.gradcheck.bounds.STEPS", 50)
+
+    def iterated(w):
+        return jnp.sum(jax.lax.scan(lambda c, _: (jnp.sin(c) + w, None), w, None, length=40)[0])
+
+    def by_hand(w):
+        def step(carry, _):
+            c, d = carry
+            return (jnp.sin(c) + w, jnp.cos(c) * d + 1), None
+
+        return jax.lax.scan(step, (w, jnp.ones_like(w)), None, length=40)[0][1]
+
+    assert compare_gradients(iterated, by_hand, W[0]).correct is True
+    assert compare_gradients(iterated, lambda w: 1.001 * by_hand(w), W[0]).correct is False
+
+
+def test_several_arguments_and_containers():
+    f = lambda a, s, b: jnp.sum(a[0] * b**2) + jnp.sum(a[1]) * s  # noqa: E731
+    by_hand = lambda a, s, b: ([b**2, jnp.full(2, s)], 2 * a[0] * b)  # noqa: E731
+    args = ((jnp.ones(3), jnp.ones(2)), 2.0, jnp.arange(1.0, 4.0))
+    report = compare_gradients(f, by_hand, *args, argnums=(0, 2))
+    assert report.correct is True
+    assert [leaf.path for leaf in report.leaves] == ["a[0]", "a[1]", "b"]
+    named = compare_gradients(f, by_hand, *args, argnums=(0, 2), names=("one", "two", "three"))
+    assert [leaf.path for leaf in named.leaves] == ["one", "two", "three"]
+
+
+def test_arguments_that_decide_what_is_computed():
+    f = lambda x, square: x**2 if square else x  # noqa: E731
+    assert compare_gradients(f, lambda x, square: 2 * x, 3.0, True).correct is True
+    assert compare_gradients(f, lambda x, square: 2 * x, 3.0, False).correct is False
+
+
+def test_the_cost_of_both_sides_is_shown():
+    cost = compare_gradients(loss, right, P, X, Y).cost
+    assert cost["hand"].equations > 5
+    assert cost["hand"].flops >= 2 * 2 * N * OUT * IN
+    assert cost["autodiff"].flops >= 2 * 2 * N * OUT * IN
+
+
+def test_a_slow_batch_rule_is_no_mistake_but_a_wrong_one_is_seen():
+    @jax.custom_batching.custom_vmap
+    def doubled(x):
+        return 2 * x
+
+    @doubled.def_vmap
+    def _(size, batched, x):
+        return 3 * x, True
+
+    report = compare_gradients(lambda x: jnp.sum(x**2), lambda x: doubled(x), W[0])
+    assert {p.name: p.passed for p in report.probes}["vmap"] is False
+    assert report.correct is True
+
+
+BAD = {
+    "gradient raised ZeroDivisionError": (loss, lambda *a: 1 / 0, (P, X, Y)),
+    r"p\['W'\] is int32": (loss, right, (jax.tree.map(lambda p: p.astype(int), P), X, Y)),
+    r"x\[3, 2\] is nan": (loss, right, (P, X.at[3, 2].set(jnp.nan), Y)),
+    r"p\['W'\]\[0, 0\] is inf": (loss, right, ({"W": W.at[0, 0].set(jnp.inf), "b": B}, X, Y)),
+    r"scalar, got shape \(7, 3\)": (lambda p, x, y: x @ p["W"].T, right, (P, X, Y)),
+    "one number, got tuple": (lambda *a: (loss(*a), 1), right, (P, X, Y)),
+    "without b": (loss, lambda *a: {"W": right(*a)["W"]}, (P, X, Y)),
+    "with c that is no parameter": (loss, lambda *a: right(*a) | {"c": 1.0}, (P, X, Y)),
+    "transposed": (loss, lambda *a: right(*a) | {"W": right(*a)["W"].T}, (P, X, Y)),
+    r"shape \(3,\) for p\['b'\]": (loss, lambda *a: right(*a) | {"b": jnp.ones(3)}, (P, X, Y)),
+    "a list of 3 with 12 arrays": (
+        loss,
+        lambda *a: jax.tree.map(lambda g: g.tolist(), right(*a)),
+        (P, X, Y),
+    ),
+    "returned None": (loss, lambda *a: None, (P, X, Y)),
+    "dtype int32 for": (
+        loss,
+        lambda *a: jax.tree.map(lambda g: g.astype(int), right(*a)),
+        (P, X, Y),
+    ),
+    "must be a function, got dict": (loss, right(P, X, Y), (P, X, Y)),
+    "cannot be traced by JAX": (lambda p, x, y: float(p["W"][0, 0]), right, (P, X, Y)),
+    "loss raised ValueError: no": (lambda *a: (_ for _ in ()).throw(ValueError("no")), right, (P,)),
+    "no arguments": (loss, right, ()),
+}
+
+
+@pytest.mark.parametrize("sentence", BAD)
+def test_a_bad_call_gets_one_clear_sentence(sentence):
+    f, gradient, args = BAD[sentence]
+    if "<lambda>" not in sentence:
+        if callable(gradient):
+            gradient.__name__ = "gradient"
+        f = f if f is loss else _named(f)
+    with pytest.raises(BadCall, match=sentence) as raised:
+        compare_gradients(f, gradient, *args)
+    assert "\n" not in str(raised.value)
+
+
+def _named(f):
+    f.__name__ = "loss"
+    return f
+
+
+@pytest.mark.parametrize("argnums", [7, (0, 9), ()])
+def test_argnums_that_number_nothing(argnums):
+    with pytest.raises(BadCall, match=r"argnums|no arrays"):
+        compare_gradients(loss, right, P, X, Y, argnums=argnums)
+
+
+def test_lists_for_tuples_and_prints_are_put_up_with(capsys):
+    def printing(p):
+        print("here I am")
+        return [2 * p[0], 3 * p[1] ** 2]
+
+    report = compare_gradients(lambda p: jnp.sum(p[0] ** 2) + p[1] ** 3, printing, (W, 2.0))
+    assert report.correct is True
+    assert any("printed" in note for note in report.notes)
+    assert capsys.readouterr().out == ""
+
+
+def test_arguments_are_not_written_into():
+    x = np.array([1.0, 2.0], np.float32)
+
+    def careless(v):
+        v *= 2
+        return v
+
+    report = compare_gradients(lambda v: jnp.sum(v**2), careless, x)
+    assert np.array_equal(x, [1.0, 2.0])
+    assert {p.name: p.passed for p in report.probes}["arguments"] is False
+
+
+def test_the_assertion_is_one_line():
+    assert_gradients_match(loss, right, P, X, Y)
+    with pytest.raises(GradientMismatch) as raised:
+        assert_gradients_match(loss, scaled(2.0), P, X, Y)
+    assert str(raised.value) == str(raised.value.report)
+    assert "factor" in str(raised.value).splitlines()[0] or "2" in str(raised.value).splitlines()[0]
+
+
+def test_the_text_fits_a_terminal():
+    lines = str(compare_gradients(loss, scaled(2.0), P, X, Y)).splitlines()
+    assert max(map(len, lines[1:])) <= 80
+
+
+def test_json_holds_everything_and_is_json():
+    lost = lambda *args: jax.tree.map(lambda g: g * jnp.nan, right(*args))  # noqa: E731
+    report = json.loads(compare_gradients(loss, lost, P, X, Y).to_json())
+    assert report["correct"] is False
+    assert report["leaves"][0]["hand"] == "nan"
+    assert set(report) >= {"headline", "accurate", "causes", "probes", "cost", "points", "notes"}
+
+
+def test_the_page_is_one_file_with_a_picture_for_each_parameter(tmp_path):
+    page = tmp_path / "report.html"
+    compare_gradients(loss, scaled(2.0), P, X, Y).to_html(page)
+    text = page.read_text(encoding="utf-8")
+    assert text.count('aria-label="error of') == 2
+    assert "http://www.w3.org/2000/svg" in text
+    assert not {"src=", "href=", "@import", "<script"} & set(text.split())
+    assert "wrong" in text
+
+
+def test_the_steps_handed_in_show_the_faulty_one():
+    def squared(w, x, y):
+        return jnp.sum((jnp.tanh(x @ w.T) - y) ** 2)
+
+    def steps(w, x, y):
+        a = jnp.tanh(x @ w.T)
+        da = 2 * (a - y)
+        return {"dA1": da, "dZ1": da * (1 - a)}  # 1 − a² was meant
+
+    def gradient(w, x, y):
+        return steps(w, x, y)["dZ1"].T @ x
+
+    report = compare_gradients(squared, gradient, W, X, Y, steps=steps)
+    assert [s.step for s in report.steps] == ["dZ1"]

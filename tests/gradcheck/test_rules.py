@@ -1,0 +1,107 @@
+"""Derivative rules against autodiff of the plain function."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxnn.gradcheck import BadCall, compare_vjp
+
+X = jnp.asarray(np.random.default_rng(0).normal(size=(4, 5)), jnp.float32)
+
+
+def probes_of(report):
+    return {p.name: p.passed for p in report.probes}
+
+
+LIBRARY = {
+    "relu": (jax.nn.relu, lambda x: jnp.where(x > 0, x, 0.0)),
+    "relu6": (jax.nn.relu6, lambda x: jnp.where(x > 0, jnp.where(x < 6, x, 6.0), 0.0)),
+    "softmax": (jax.nn.softmax, lambda x: jnp.exp(x) / jnp.sum(jnp.exp(x), -1, keepdims=True)),
+    "logsumexp": (jax.nn.logsumexp, lambda x: jnp.log(jnp.sum(jnp.exp(x)))),
+    "silu": (jax.nn.silu, lambda x: x / (1 + jnp.exp(-x))),
+    "logaddexp": (lambda x: jnp.logaddexp(x, 0.0), lambda x: jnp.log1p(jnp.exp(x))),
+}
+
+
+@pytest.mark.parametrize("name", LIBRARY)
+def test_the_rules_of_jax_are_right(name):
+    function, plain = LIBRARY[name]
+    report = compare_vjp(function, X, reference=plain)
+    assert (report.correct, report.accurate) == (True, True)
+    assert all(probes_of(report).values())
+    assert probes_of(report).keys() >= {"forward", "linearity", "zero", "types", "vmap", "jit"}
+
+
+def product(backward):
+    @jax.custom_vjp
+    def times(x, y):
+        return x * y
+
+    times.defvjp(lambda x, y: (x * y, (x, y)), lambda r, c: backward(*r, c))
+    return times
+
+
+def test_a_right_rule_and_its_plain_form_found_by_itself():
+    report = compare_vjp(product(lambda x, y, c: (c * y, c * x)), X, X + 1)
+    assert report.correct is True
+    assert [leaf.path for leaf in report.leaves] == ["x", "y"]
+
+
+def test_a_wrong_rule_is_placed():
+    report = compare_vjp(product(lambda x, y, c: (c * y, c * y)), X, X + 1)
+    assert report.correct is False
+    assert [leaf.correct for leaf in report.leaves] == [True, False]
+    assert probes_of(report)["linearity"] is True
+
+
+def test_a_rule_that_ignores_its_cotangent_is_named():
+    report = compare_vjp(product(lambda x, y, c: (y, x)), X, X + 1)
+    assert report.correct is False
+    assert report.causes[0].id == "cotangent-ignored"
+    assert "cotangent" in str(report).splitlines()[0]
+    assert (probes_of(report)["linearity"], probes_of(report)["zero"]) == (False, False)
+
+
+def test_a_clipped_cotangent_is_no_derivative():
+    @functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
+    def clipped(x, most):
+        return x
+
+    clipped.defvjp(lambda x, most: (x, None), lambda most, _, c: (jnp.clip(c, -most, most),))
+    report = compare_vjp(clipped, X, 1.0)
+    assert report.correct is False
+    assert probes_of(report)["linearity"] is False
+    assert [leaf.path for leaf in report.leaves] == ["x"]
+
+
+def test_another_forward_is_seen():
+    @jax.custom_vjp
+    def shifted(x):
+        return x**2
+
+    shifted.defvjp(lambda x: (x**2 + 1e-3, x), lambda x, c: (2 * x * c,))
+    report = compare_vjp(shifted, X, reference=lambda x: x**2 + 1e-3)
+    assert probes_of(report)["forward"] is False
+    assert report.correct is True
+
+
+def test_a_jvp_rule_counts_too():
+    @jax.custom_jvp
+    def softplus(x):
+        return jnp.log1p(jnp.exp(x))
+
+    softplus.defjvp(lambda p, t: (softplus(*p), t[0] * jax.nn.sigmoid(p[0])))
+    assert compare_vjp(softplus, X).correct is True
+
+
+def test_the_plain_form_must_be_known():
+    with pytest.raises(BadCall, match="pass it as reference"):
+        compare_vjp(jnp.sin, X)
+
+
+def test_only_floating_results_have_a_rule():
+    with pytest.raises(BadCall, match="nothing in floating point"):
+        compare_vjp(jnp.argmax, X, reference=jnp.argmax)
