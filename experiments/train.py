@@ -25,7 +25,7 @@ from experiments.arguments import (
 )
 
 OPTIMIZERS = {"sgd": 0.5, "adam": 0.001, "adamw": 0.001, "rmsprop": 0.001}  # and their default rates
-DEFAULTS = dict.fromkeys(DATASETS, (128, 30)) | {"digits": (8, 60)}  # batch size, epochs
+DEFAULTS = dict.fromkeys(DATASETS, (100, 30)) | {"digits": (8, 60)}  # batch size, epochs
 
 
 def parser() -> Parser:
@@ -40,7 +40,7 @@ def parser() -> Parser:
         help="default: " + ", ".join(f"{default} for {name}" for name, default in OPTIMIZERS.items()),
     )
     p.add_argument(
-        "--batch-size", type=whole(1), metavar="B", help="default: 8 for digits, 128 for the others"
+        "--batch-size", type=whole(1), metavar="B", help="default: 8 for digits, 100 for the others"
     )
     p.add_argument(
         "--epochs", type=whole(1, 1_000_000), metavar="E", help="default: 60 for digits, 30 for the others"
