@@ -164,11 +164,12 @@ def _rule(equation) -> Callable[..., Sequence]:
     f = PLAIN[name] if name in PLAIN else partial(SHAPED[name], params)
     dtype = equation.outvars[0].aval.dtype
 
-    def rule(*inputs):
-        out = np.asarray(f(*inputs))
-        return (out if out.dtype == dtype else out.astype(dtype),)
+    return partial(_by_numpy, f, dtype)
 
-    return rule
+
+def _by_numpy(f, dtype, *inputs):
+    out = np.asarray(f(*inputs))
+    return (out if out.dtype == dtype else out.astype(dtype),)
 
 
 def _by_jax(equation, *inputs) -> Sequence:
@@ -191,7 +192,7 @@ def planned(jaxpr, consts: Sequence) -> Callable[..., list]:
 
     def slot(atom) -> int:
         if isinstance(atom, Literal):
-            start.append(np.asarray(atom.val, atom.aval.dtype))
+            start.append(np.asarray(atom.val, getattr(atom.aval, "dtype", None)))
             return len(start) - 1
         if atom not in slots:
             slots[atom] = len(start)

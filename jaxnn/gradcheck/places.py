@@ -5,23 +5,15 @@ recomputed one by one, each from what the candidate itself had, though it shows 
 """
 
 from collections.abc import Iterator
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 from jax.extend.core import Literal
 
-from jaxnn.gradcheck.mistakes import (
-    Finding,
-    _as_product,
-    _extent,
-    _factor_words,
-    _joined,
-    _off,
-    _rows,
-    factor_names,
-    holds,
-    ratio,
-)
+from jaxnn.gradcheck.factors import factor_words
+from jaxnn.gradcheck.findings import Finding, extent, holds, joined, off_entries
+from jaxnn.gradcheck.quantities import as_product, dense_rows
 from jaxnn.gradcheck.scenes import Scene, changed
 from jaxnn.gradcheck.structure import Layer
 from jaxnn.gradcheck.tape import edge
@@ -44,8 +36,8 @@ def _near(x: np.ndarray, y: np.ndarray, slack: float = 1e-8) -> bool:
 
 def _recovered(scene: Scene, layer: Layer) -> np.ndarray | None:
     """The dZ[l] of dW[l] = dZ[l]ᵀ A[l-1]; None where no dZ[l] gives the candidate's dW[l]."""
-    rows = _rows(scene, layer)
-    g = _as_product(scene, layer, scene.hand[layer.weight])
+    rows = dense_rows(scene, layer)
+    g = as_product(scene, layer, scene.hand[layer.weight])
     if rows is None or g is None:
         return None
     a, _ = rows
@@ -67,8 +59,8 @@ def compare(found: np.ndarray, right: np.ndarray, what: str) -> str:
         return f"{what} is {known.flat[0]:.6g} times what it should be"
     if not off.all() and off.ndim == 2:
         if not found[off].any():
-            return f"{what} is zero in {_extent(off)}"
-        return f"{what} is wrong in {_extent(off)} only (rows are examples)"
+            return f"{what} is zero in {extent(off)}"
+        return f"{what} is wrong in {extent(off)} only (rows are examples)"
     if found.ndim == 2:
         for axis, kind in ((0, "neuron"), (1, "example")):
             middle = np.nanmedian(quotient, axis=axis, keepdims=True)
@@ -103,7 +95,7 @@ def faults(scene: Scene) -> list[Fault] | None:
     layers = scene.structure.layers
     if not layers or len({y.weight for y in layers}) < len(layers):
         return None
-    if any(_rows(scene, y) is None for y in layers):
+    if any(dense_rows(scene, y) is None for y in layers):
         return None
     out: list[Fault] = []
     given: dict[int, np.ndarray] = {}
@@ -118,11 +110,11 @@ def faults(scene: Scene) -> list[Fault] | None:
         n = layer.number
         w_name = scene.structure.names[layer.weight]
         own = _recovered(scene, layer)
-        if right_w:
-            b_name = scene.structure.names[layer.bias] if layer.bias is not None else ""
+        if right_w and layer.bias is not None:
+            b_name = scene.structure.names[layer.bias]
             how = _leaf_words(scene.hand[layer.bias], np.asarray(gradient[layer.bias]), f"db[{n}]")
             out.append(Fault(f"db[{n}] ({b_name})", n, how))
-        elif right_b and (layer.bias is not None):
+        elif right_b and layer.bias is not None:
             how = _leaf_words(scene.hand[layer.weight], np.asarray(gradient[layer.weight]), f"dW[{n}]")
             out.append(Fault(f"dW[{n}] ({w_name})", n, how))
         elif own is not None:
@@ -180,24 +172,25 @@ def scaled_edges(scenes: list[Scene]) -> Iterator[Finding]:
         where = _cotangent_name(probe, probe.point.tape.nodes[place].inputs[k])
         several = len(edges) > 1
 
-        def with_gain(scene, alpha, edges=edges):
-            return scene.point.pull(changed(scene, gains=dict.fromkeys(edges, alpha)))[0]
-
         alpha = 0.0 if several else _gain(probe, paths, without)
-        if abs(alpha - 1) > 1e-9 and holds(scenes, lambda s, a=alpha, f=with_gain: f(s, a)):
+        if abs(alpha - 1) > 1e-9 and holds(scenes, partial(_with_gain, edges, alpha)):
             how = "is not differentiated" if abs(alpha) < 1e-9 else f"counts {alpha:.6g} times"
             yield Finding("unknown", f"The path through {told} {how}.", where, 3 + 1e-3 * place)
         if not probe.point.tape.nodes[place].elementwise or _is_linear(probe, place, k):
             continue
         for power, words in ((0, "is missing"), (2, "is multiplied in twice")):
-
-            def with_power(scene, edges=edges, power=power):
-                old = scene.point.change.factors
-                new = {e: np.asarray(old[edge(*e)]) ** power for e in edges}
-                return scene.point.pull(changed(scene, factors=new))[0]
-
-            if holds(scenes, with_power):
+            if holds(scenes, partial(_with_power, edges, power)):
                 yield Finding("unknown", f"The derivative of {told} {words}.", where, 2.5)
+
+
+def _with_gain(edges: list, alpha: float, scene: Scene):
+    return scene.point.pull(changed(scene, gains=dict.fromkeys(edges, alpha)))[0]
+
+
+def _with_power(edges: list, power: int, scene: Scene):
+    old = scene.point.change.factors
+    new = {e: np.asarray(old[edge(*e)]) ** power for e in edges}
+    return scene.point.pull(changed(scene, factors=new))[0]
 
 
 def _gain(scene: Scene, paths: list[np.ndarray], without: list[np.ndarray]) -> float:
@@ -283,7 +276,7 @@ def single_quantity(scene: Scene) -> str | None:
 
 def _tells(scene: Scene) -> bool:
     """Whether every dZ[l] can be had from dW[l]: few examples, wide layers."""
-    rows = [_rows(scene, y) for y in scene.structure.layers]
+    rows = [dense_rows(scene, y) for y in scene.structure.layers]
     return all(r is not None and np.linalg.matrix_rank(r[0]) == len(r[0]) for r in rows)
 
 
@@ -300,7 +293,7 @@ def placed(scenes: list[Scene]) -> list[Finding]:
         sentence = found[0].how
         if rest:
             sentence += "; and " + "; ".join(f.how for f in rest)
-        where = _joined([f.quantity for f in found])
+        where = joined([f.quantity for f in found])
         one = len({f.quantity.split("[")[0] for f in found}) == 1
         tail = " All other steps follow from it rightly." if not rest else ""
         kind = sentence + "." + tail
@@ -309,9 +302,9 @@ def placed(scenes: list[Scene]) -> list[Finding]:
     quantity = single_quantity(scene) if len(scene.wrong) > 1 or len(names) == 1 else None
     leaves = scene.wrong
     told = "; ".join(
-        _factor_words(scene, k) or f"{_extent(_off(scene, k))} of {names[k]}" for k in leaves[:4]
+        factor_words(scene, k) or f"{extent(off_entries(scene, k))} of {names[k]}" for k in leaves[:4]
     )
-    where = _joined([names[k] for k in leaves])
+    where = joined([names[k] for k in leaves])
     right = [n for k, n in enumerate(names) if k not in leaves]
     if quantity:
         return [
@@ -322,8 +315,5 @@ def placed(scenes: list[Scene]) -> list[Finding]:
                 8,
             )
         ]
-    only = f" The rest ({_joined(right[:4])}) is right." if right else ""
+    only = f" The rest ({joined(right[:4])}) is right." if right else ""
     return [Finding("unknown", f"Wrong: {told}.{only}", where, 9)]
-
-
-__all__ = ["Fault", "compare", "factor_names", "faults", "placed", "ratio", "scaled_edges"]

@@ -107,13 +107,18 @@ def slope_at(scene: Scene, layer: Layer, z: np.ndarray) -> np.ndarray | None:
 
 
 def derivative(scene: Scene, layer: Layer) -> np.ndarray:
-    """g′(Z[l]) as autodiff has it."""
-    return np.asarray(scene.point.change.factors[edge(layer.activation, activation_side(scene, layer))])
+    """g′(Z[l]) as autodiff has it; ones where no activation function follows."""
+    where = activation_edge(scene, layer)
+    if where is None:
+        return np.ones_like(scene.point.values[layer.z])
+    return np.asarray(scene.point.change.factors[edge(*where)])
 
 
-def activation_side(scene: Scene, layer: Layer) -> int:
-    """Which input of the activation's step is Z."""
-    return scene.point.tape.nodes[layer.activation].inputs.index(layer.z)
+def activation_edge(scene: Scene, layer: Layer) -> tuple[int, int] | None:
+    """The edge by which Z goes into the step that is g."""
+    if layer.activation is None:
+        return None
+    return layer.activation, scene.point.tape.nodes[layer.activation].inputs.index(layer.z)
 
 
 def _derivatives(tape, shape_of) -> dict[int, Callable]:

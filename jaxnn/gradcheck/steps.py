@@ -23,10 +23,18 @@ class StepError(NamedTuple):
 
     step: str  # what is wrong: "dZ[1]", "[0][0]"
     of: str  # what it is made of: the nearest steps handed in
-    index: tuple[int, ...]  # the worst entry
+    entry: tuple[int, ...]  # the worst
     hand: float
     right: float
     error: float  # |hand − right| over the largest entry
+
+    @property
+    def sentence(self) -> str:
+        """The same in words."""
+        return (
+            f"{self.step} does not follow from {self.of}: at {self.entry} the candidate has "
+            f"{self.hand:.6g}; made of its own {self.of}, it is {self.right:.6g}"
+        )
 
 
 def check_steps(

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from jaxnn.gradcheck.causes import find_causes
-from jaxnn.gradcheck.mistakes import EQUATIONS
+from jaxnn.gradcheck.findings import EQUATIONS
 from jaxnn.gradcheck.mutants import (
     NEEDS_SATURATION,
     RIGHT,
@@ -116,7 +116,7 @@ def test_two_batch_sizes_tell_two_from_n():
 def test_a_saturated_output_shows_a_clipped_logarithm_and_a_nan():
     net = Network((3, 2), cost="bce-logits")
     (W, b), (X, _) = init(net, 0)[0], data(net, 4, 0)
-    X[1] *= 1e3
+    X[1] *= -1e3
     Z = X @ W.T + b.T
     Y = (Z < 0).astype(float)
     for id in NEEDS_SATURATION:

@@ -88,7 +88,7 @@ def test_a_quantity_tagged_in_the_loss_is_known_by_its_name():
     right = dh * np.cos(w * x) * x
     assert check_steps(loss, (w, x), 0, right, {"dwave": dh}) == []
     (error,) = check_steps(loss, (w, x), 0, right * np.array([1, 2]), {"dwave": dh})
-    assert error.index == (1,)
+    assert error.entry == (1,)
     assert error.step != "dwave"
     (error,) = check_steps(loss, (w, x), 0, 2 * right, {"dwave": 2 * dh})
     assert error.step == "dwave"

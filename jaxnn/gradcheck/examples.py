@@ -1,0 +1,146 @@
+"""Mistakes that leave some examples out, or count them too much."""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from jaxnn.gradcheck.findings import Finding, joined, same
+from jaxnn.gradcheck.quantities import as_product, dense_rows
+from jaxnn.gradcheck.scenes import Scene, changed, fits
+from jaxnn.gradcheck.structure import Layer
+
+
+def _solved_weights(scene: Scene, layer: Layer) -> np.ndarray | None:
+    """The w of dW[l] = Σᵢ wᵢ dzᵢ aᵢᵀ and db[l] = Σᵢ wᵢ dzᵢ, if the candidate determines it."""
+    rows = dense_rows(scene, layer)
+    g = as_product(scene, layer, scene.hand[layer.weight])
+    if rows is None or g is None or not np.isfinite(g).all():
+        return None
+    a, d = rows
+    if layer.bias is not None and scene.hand[layer.bias].size == d.shape[1]:
+        a = np.concatenate([a, np.ones((len(a), 1))], axis=1)
+        g = np.concatenate([g, scene.hand[layer.bias].reshape(-1, 1)], axis=1)
+    n = len(a)
+    rng = np.random.default_rng(0)
+    count = min(g.size, n + 24)
+    u, v = rng.normal(size=(g.shape[0], count)), rng.normal(size=(g.shape[1], count))
+    w, _, rank, _ = np.linalg.lstsq(((d @ u) * (a @ v)).T, ((g.T @ u) * v).sum(axis=0), rcond=1e-12)
+    return w if rank == n < count else None
+
+
+def _simple_weights(n: int) -> Iterator[np.ndarray]:
+    """The first or the last m examples alone, counted once, or so that the mean is over them."""
+    for m in range(n - 1, 0, -1):
+        for kept in (slice(0, m), slice(n - m, n)):
+            for weight in (1.0, n / m):
+                w = np.zeros(n)
+                w[kept] = weight
+                yield w
+
+
+def _which(w: np.ndarray) -> str:
+    gone = np.flatnonzero(np.abs(w) < 1e-6)
+    n = len(w)
+    if len(gone) == 1:
+        last = ", the last" if gone[0] == n - 1 else ", the first" if gone[0] == 0 else ""
+        return f"example {gone[0]}{last}, is"
+    if np.array_equal(gone, np.arange(gone[0], n)):
+        return f"examples {gone[0]} to {n - 1} (the last {len(gone)} of {n}) are"
+    if np.array_equal(gone, np.arange(0, gone[-1] + 1)):
+        return f"examples 0 to {gone[-1]} (the first {len(gone)} of {n}) are"
+    return f"examples {', '.join(map(str, gone[:8]))}{' …' if len(gone) > 8 else ''} are"
+
+
+def weighted(scenes: list[Scene]) -> Iterator[Finding]:
+    """Some examples count nothing, or too much."""
+    layout = scenes[0].structure
+    if not layout.layers:
+        return
+    yield from _one_example_bias(scenes)
+
+    def predicted(scene, w):
+        layer = scene.structure.layers[-1]
+        d = scene.point.cotangents[layer.z]
+        new = d * (w if layer.input_side == 1 else w[:, None])
+        return scene.point.pull(changed(scene, given={layer.z: new}))[0]
+
+    w = None
+    for scene in reversed(scenes):
+        layer = scene.structure.layers[-1]
+        d, product = scene.point.cotangents[layer.z], scene.point.cotangents[layer.product]
+        if not scene.wrong:
+            continue
+        if dense_rows(scene, layer) is None or d.shape != product.shape:
+            return
+        w = _solved_weights(scene, layer)
+        n = d.shape[1 if layer.input_side == 1 else 0]
+        if w is None:
+            guesses = _simple_weights(n) if n <= 64 else iter(())
+            w = next((w for w in guesses if fits(scene, predicted(scene, w))), None)
+        if w is None:
+            return
+        w = np.where(np.abs(w - np.round(w)) < 1e-6, np.round(w), w)
+        if not fits(scene, predicted(scene, w)):
+            return
+    if w is None:
+        return
+    kept = w[np.abs(w) > 1e-6]
+    gone = len(kept) < len(w)
+    where = f"dZ[{len(layout.layers)}], rows of examples"
+    if gone and np.allclose(kept, 1):
+        yield Finding("examples-ignored", f"{_which(w).capitalize()} left out of the gradient.", where, 0.4)
+    elif gone and len(kept) and np.allclose(kept, kept[0]):
+        share = " (the mean is over those left)" if same(kept[0] * len(kept), len(w)) else ""
+        yield Finding(
+            "examples-ignored",
+            f"{_which(w).capitalize()} left out of the gradient, the others count "
+            f"{kept[0]:.6g} times{share}.",
+            where,
+            0.5,
+        )
+    elif not np.allclose(w, w[0]):
+        odd = np.flatnonzero(np.abs(w - np.median(w)) > 1e-6)
+        told = ", ".join(f"{i}: {w[i]:.4g}" for i in odd[:6])
+        yield Finding(
+            "unknown",
+            f"Examples do not count alike: {told}{' …' if len(odd) > 6 else ''}.",
+            where,
+            1,
+        )
+
+
+def _one_example_bias(scenes) -> Iterator[Finding]:
+    layers = scenes[0].structure.layers
+    biases = {y.bias: y for y in layers if y.bias is not None}
+    wrong = {k for s in scenes for k in s.wrong}
+    if not wrong or not wrong <= set(biases):
+        return
+    told, kind = set(), []
+    for scene in scenes:
+        for k in scene.wrong:
+            rows = dense_rows(scene, biases[k])
+            if rows is None:
+                return
+            d, g = rows[1], scene.hand[k].ravel()
+            n, top = len(d), max(np.abs(g).max(initial=0), np.abs(rows[1]).max(initial=0))
+            near = lambda x, g=g, top=top: x.size == g.size and np.allclose(x, g, rtol=0, atol=1e-9 * top)  # noqa: E731
+            ones = [i for i in range(n) for c in (1.0, n) if near(c * d[i])]
+            running = np.cumsum(d, axis=0)
+            heads = [m for m in range(1, n) if near(running[m - 1])]
+            tails = [m for m in range(1, n) if near(running[-1] - running[m - 1])]
+            if ones:
+                kind.append("bias-one-example")
+                told.add(
+                    "the first" if ones[0] == 0 else "the last" if ones[0] == n - 1 else f"number {ones[0]}"
+                )
+            elif heads or tails:
+                kind.append("examples-ignored")
+                told.add(f"the first {heads[0]}" if heads else f"the last {n - tails[0]}")
+            else:
+                return
+    if not kind:
+        return
+    where = joined([scenes[0].structure.names[k] for k in sorted(wrong)])
+    id = "bias-one-example" if "bias-one-example" in kind else "examples-ignored"
+    what = "one example" if id == "bias-one-example" else "some examples"
+    yield Finding(id, f"The gradient of {where} is made of {what} only ({joined(sorted(told))}).", where, 0.4)

@@ -1,0 +1,323 @@
+"""Mistakes that leave every parameter's gradient a multiple of the right one."""
+
+from collections.abc import Callable, Iterator
+
+import jax
+import numpy as np
+
+from jaxnn.gradcheck.findings import Finding, common_value, joined, same
+from jaxnn.gradcheck.scenes import Scene, fits
+
+
+def ratio(g: np.ndarray, r: np.ndarray, scene: Scene, k: int) -> float | None:
+    """α of g = α r; NaN where both are zero; None where there is none."""
+    if not np.isfinite(g).all() or not np.isfinite(r).all():
+        return None
+    if not r.any():
+        return None if g.any() else np.nan
+    alpha = float(np.vdot(r, g) / np.vdot(r, r))
+    alpha = alpha if abs(alpha) > 1e-10 else 0.0
+    prediction = [*scene.reference]
+    prediction[k] = alpha * r
+    return alpha if fits(scene, prediction, [k]) else None
+
+
+def factor_words(scene: Scene, k: int) -> str | None:
+    """A leaf that is a multiple of the right one, in words."""
+    alpha = ratio(scene.hand[k], scene.reference[k], scene, k)
+    if alpha is None or np.isnan(alpha):
+        return None
+    name = scene.structure.names[k]
+    return f"{name} is zero" if alpha == 0 else f"{name} is {alpha:.6g} times what it should be"
+
+
+def factor_names(scenes: list[Scene], alphas: list[float]) -> list[tuple[str, str, float, bool]]:
+    """What a factor can mean that is alphas[s] at scenes[s]: (id, in words, rank, sure)."""
+    devices = jax.device_count()
+    here = scenes[0].sizes
+
+    def everywhere(f: Callable[[dict], float]) -> float | int | None:
+        """None, or how far-fetched it is: sizes may be written into the candidate's code."""
+        kept: tuple[dict, ...] = (
+            {},
+            here,
+            {k: n for k, n in here.items() if k != "N"},
+            {"N": here.get("N", 0)},
+        )
+        for k, fixed in enumerate(kept):
+            try:
+                if all(same(a, f({**s.sizes, **fixed})) for a, s in zip(alphas, scenes, strict=True)):
+                    return 0.02 * k
+            except (KeyError, ZeroDivisionError):
+                return None
+        return None
+
+    table: list[tuple[str, str, Callable[[dict], float]]] = [
+        ("sign", "has the opposite sign (Y − Ŷ for Ŷ − Y?)", lambda s: -1.0),
+        ("factor-two", "is twice what it should be: a stray 2", lambda s: 2.0),
+        ("factor-two", "is half of what it should be: a stray ½", lambda s: 0.5),
+        ("missing-mean", "is N times too large: the 1/N of the mean is missing", lambda s: s["N"]),
+        ("mean-twice", "is N times too small: 1/N is applied twice", lambda s: 1 / s["N"]),
+        ("n-minus-one", "is divided by N − 1 instead of N", lambda s: s["N"] / (s["N"] - 1)),
+        (
+            "mean-over-outputs",
+            "is divided by N·n_L instead of N: the mean goes over the outputs too",
+            lambda s: 1 / s["n_L"],
+        ),
+        (
+            "mean-over-features",
+            "is divided by n_x, the number of features, instead of N",
+            lambda s: s["N"] / s["n_x"],
+        ),
+        ("missing-mean", "is N·n_L times too large: no mean is taken", lambda s: s["N"] * s["n_L"]),
+        ("missing-mean", "is n_L times too large: no mean over the outputs", lambda s: s["n_L"]),
+        ("mean-over-features", "is divided by n_x once too often", lambda s: 1 / s["n_x"]),
+    ]
+    found, seen = [], set()
+    for rank, (id, words, f) in enumerate(table):
+        if id not in seen and (fetched := everywhere(f)) is not None:
+            seen.add(id)
+            found.append((id, words, 0.1 * rank + fetched, fetched == 0))
+    if any(sure for *_, sure in found):
+        found = [f for f in found if f[3]]
+    if devices > 1:
+        if all(same(a, 1 / devices) for a in alphas):
+            found.append(
+                (
+                    "missing-psum",
+                    f"is {devices} times too small, and there are {devices} devices: a psum is missing",
+                    0.3,
+                    True,
+                )
+            )
+        if all(same(a, devices) for a in alphas):
+            found.append(
+                (
+                    "extra-psum",
+                    f"is {devices} times too large, and there are {devices} devices: a psum too many",
+                    0.3,
+                    True,
+                )
+            )
+    return found
+
+
+def _leaf_roles(scene: Scene) -> tuple[set[int], set[int]]:
+    layers = scene.structure.layers
+    return {y.weight for y in layers}, {y.bias for y in layers if y.bias is not None}
+
+
+def _lower(scene: Scene, leaves: set[int], quiet: set[int]) -> int | None:
+    """k if `leaves` (with some of the `quiet` ones) are just the parameters of layers 1 … k."""
+    layers = scene.structure.layers
+    every = {y.weight for y in layers} | {y.bias for y in layers if y.bias is not None}
+    if not leaves <= every:
+        return None
+    for k in range(1, len(layers)):
+        mine = {y.weight for y in layers[:k]} | {y.bias for y in layers[:k] if y.bias is not None}
+        if leaves <= mine and mine <= leaves | quiet:
+            return k
+    return None
+
+
+def scaled(scenes: list[Scene]) -> Iterator[Finding]:
+    """Every parameter's gradient is the right one times a number."""
+    names = scenes[0].structure.names
+    table = [
+        [ratio(g, r, s, k) for k, (g, r) in enumerate(zip(s.hand, s.reference, strict=True))] for s in scenes
+    ]
+    table = [[a for a in row if a is not None] for row in table]
+    if any(len(row) < len(names) for row in table):
+        return
+    off = {k for row in table for k, a in enumerate(row) if not np.isnan(a) and not same(a, 1.0)}
+    quiet = {k for k in range(len(names)) if all(np.isnan(row[k]) for row in table)}
+    if not off:
+        return
+    one = [common_value([row[k] for k in off]) for row in table]
+    if all(a is not None for a in one):
+        alphas = [a for a in one if a is not None]
+        told = [(s, a) for s, a in zip(scenes, alphas, strict=True) if not np.isnan(a)]
+        yield from _one_factor([s for s, _ in told], [a for _, a in told], off, quiet)
+        return
+    yield from _many_factors(scenes, table, off)
+
+
+def _one_factor(scenes, alphas, off: set[int], quiet: set[int]) -> Iterator[Finding]:
+    names = scenes[0].structure.names
+    _, biases = _leaf_roles(scenes[0])
+    everywhere = off | quiet == set(range(len(names)))
+    where = "every parameter" if everywhere else joined([names[k] for k in sorted(off)])
+    zero = all(a == 0 for a in alphas)
+    constant = all(same(a, alphas[0]) for a in alphas)
+    meanings = factor_names(scenes, alphas)
+    only_biases = bool(biases) and off <= biases and not everywhere
+    if zero:
+        k = _lower(scenes[0], off, quiet)
+        if only_biases:
+            rest = any(s.hand[k].any() for s in scenes for k in off)
+            yield Finding(
+                "bias-missing",
+                f"The gradient of {where} is zero: it is never computed.",
+                where,
+                0.4 if rest else 0,
+            )
+        elif k is not None:
+            yield Finding(
+                "not-propagated",
+                f"Layers 1 to {k} get no gradient at all: nothing is passed down from layer {k + 1}.",
+                f"dA[{k}], and so {where}",
+                0,
+            )
+        elif everywhere:
+            yield Finding("not-propagated", "The gradient is zero everywhere.", where, 0)
+        else:
+            yield Finding(
+                "entries-unwritten",
+                f"The gradient of {where} is zero: it is never written.",
+                where,
+                1,
+            )
+        return
+    if only_biases:
+        for id, words, rank, sure in meanings:
+            swap = {"missing-mean": "bias-not-averaged", "mean-twice": "bias-mean"}
+            better = swap.get(id, id)
+            tail = {
+                "bias-not-averaged": "is N times too large: the weights are averaged, the bias is not",
+                "bias-mean": "is N times too small: it is a mean over the examples where a sum belongs",
+            }.get(better, words)
+            yield Finding(better, f"The gradient of {where} {tail}.", where, rank, sure)
+    elif everywhere:
+        for id, words, rank, sure in meanings:
+            yield Finding(id, f"The whole gradient {words}.", where, rank, sure)
+    else:
+        k = _lower(scenes[0], off, quiet)
+        layer = [y for y in scenes[0].structure.layers if off <= {y.weight, y.bias} and y.weight in off]
+        place = f"dZ[{k}], and so {where}" if k else f"layer {layer[0].number}: {where}" if layer else where
+        for id, words, rank, sure in meanings:
+            if id == "sign" and (k or layer or len(off) > 1):
+                down = f"from layer {k} down" if k else f"of {where}"
+                yield Finding("layer-sign", f"The sign is flipped {down}.", place, rank, sure)
+            else:
+                down = f"from layer {k} down" if k and k > 1 else f"of {where}"
+                yield Finding(id, f"The gradient {down} {words}.", place, rank, sure)
+    told = {m[0] for m in meanings}
+    if everywhere and not told - {"learning-rate-folded-in"}:
+        yield from _update(scenes, alphas, where, constant)
+    elif not meanings and constant:
+        yield Finding(
+            "unknown", f"The gradient of {where} is {alphas[0]:.6g} times what it should be.", where, 5
+        )
+    elif not meanings:
+        yield from _per_leaf_norm(scenes, off)
+        yield _nameless(scenes, alphas, f"The gradient of {where}", where)
+
+
+def _norm(leaves) -> float:
+    return float(np.sqrt(sum(np.vdot(x, x) for x in leaves)))
+
+
+def _update(scenes, alphas, where, constant) -> Iterator[Finding]:
+    """−α r, or r clipped to a norm."""
+    clipped = [s for s, a in zip(scenes, alphas, strict=True) if not same(a, 1)]
+    free = [s for s, a in zip(scenes, alphas, strict=True) if same(a, 1)]
+    norms = [_norm(s.hand) for s in clipped]
+    limit = norms[0]
+    is_norm = all(same(n, limit) for n in norms) and all(
+        _norm(s.reference) <= limit * (1 + 1e-8) for s in free
+    )
+    round_norm = same(limit, float(f"{limit:.2g}"))
+    if (
+        is_norm
+        and alphas[next(n for n, s in enumerate(scenes) if s is clipped[0])] > 0
+        and (len(clipped) > 1 or round_norm)
+    ):
+        yield Finding(
+            "clipped-norm",
+            f"The whole gradient is scaled to the norm {limit:.6g}: clipping is left on.",
+            where,
+            0.5,
+        )
+    if constant and alphas[0] < 0:
+        yield Finding(
+            "learning-rate-folded-in",
+            f"The candidate is {alphas[0]:.6g} times the gradient: the update −α dW with α = "
+            f"{-alphas[0]:.6g}.",
+            where,
+            0.6,
+        )
+    elif constant and not (is_norm and len(clipped) > 1):
+        yield Finding("unknown", f"The whole gradient is {alphas[0]:.6g} times what it should be.", where, 5)
+    elif not is_norm:
+        yield _nameless(scenes, alphas, "The whole gradient", where)
+
+
+def _nameless(scenes, alphas, what: str, where: str) -> Finding:
+    """A factor that is another at every point, and none of the catalogue."""
+    told = f"{alphas[0]:.6g} times what it should be here, {alphas[-1]:.6g} times elsewhere"
+    known = [words for words, f in OTHER_FACTORS if _matches(scenes, alphas, f)]
+    told += f" ({known[0]})" if known else ""
+    return Finding("unknown", f"{what} is {told}.", where, 5)
+
+
+OTHER_FACTORS: tuple[tuple[str, Callable[[dict], float]], ...] = (
+    ("√N: divided by √N instead of N", lambda s: s["N"] ** 0.5),
+    ("N + 1 instead of N", lambda s: s["N"] / (s["N"] + 1)),
+    ("1/√N once too often", lambda s: s["N"] ** -0.5),
+    ("divided by N² once too often", lambda s: s["N"] ** -2.0),
+    ("N²", lambda s: s["N"] ** 2.0),
+    ("−N: the sign, and the mean", lambda s: -s["N"]),
+    ("−1/N: the sign, and the mean twice", lambda s: -1 / s["N"]),
+    ("2N: a stray 2, and the mean", lambda s: 2.0 * s["N"]),
+    ("N/2: a stray ½, and the mean", lambda s: s["N"] / 2),
+    ("n_x times", lambda s: s["n_x"]),
+)
+
+
+def _matches(scenes, alphas, f) -> bool:
+    try:
+        return all(same(a, f(s.sizes)) for a, s in zip(alphas, scenes, strict=True))
+    except KeyError:
+        return False
+
+
+def _per_leaf_norm(scenes, off) -> Iterator[Finding]:
+    names = scenes[0].structure.names
+    limits = {round(_norm([s.hand[k]]), 9) for s in scenes for k in off}
+    if len(limits) == 1 and 0 not in limits and len(scenes) * len(off) > 1:
+        where = joined([names[k] for k in sorted(off)])
+        yield Finding("clipped-norm", f"Each of {where} is scaled to the norm {limits.pop():.6g}.", where, 1)
+
+
+def _many_factors(scenes, table, off) -> Iterator[Finding]:
+    """Another factor for each parameter."""
+    names = scenes[0].structure.names
+    layers = scenes[0].structure.layers
+    n = [s.sizes.get("N", 0) for s in scenes]
+    of_layer = {leaf: y.number for y in layers for leaf in (y.weight, y.bias) if leaf is not None}
+    where = joined([names[k] for k in sorted(off)])
+    if all(size > 1 for size in n) and off <= set(of_layer):
+        power = {
+            k: [
+                np.log(row[k]) / np.log(size) if row[k] > 0 else np.nan
+                for row, size in zip(table, n, strict=True)
+            ]
+            for k in of_layer
+        }
+        top = len(layers)
+        if all(_close(power[k], -(top - of_layer[k])) for k in of_layer) or all(
+            _close(power[k], -(top - of_layer[k] + 1)) for k in of_layer
+        ):
+            yield Finding("mean-twice", "1/N is applied again in every layer on the way down.", where, 0.5)
+    yield from _per_leaf_norm(scenes, off)
+    told = []
+    for k in sorted(off):
+        alphas = [(s, row[k]) for s, row in zip(scenes, table, strict=True) if not np.isnan(row[k])]
+        meanings = factor_names([s for s, _ in alphas], [a for _, a in alphas])
+        words = meanings[0][1] if meanings else f"is {alphas[0][1]:.6g} times what it should be"
+        told.append(f"{names[k]} {words}")
+    yield Finding("unknown", "Each parameter has its own factor: " + "; ".join(told) + ".", where, 6)
+
+
+def _close(values: list[float], target: float) -> bool:
+    return all(abs(v - target) < 1e-7 for v in values)

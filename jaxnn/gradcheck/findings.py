@@ -1,0 +1,154 @@
+"""What a finding is: a mistake whose predicted gradient is the candidate's, at every point looked at."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+from jaxnn.gradcheck.scenes import Scene, fits, telling
+
+EQUATIONS = {
+    "missing-mean": "J = −(1/N) Σᵢ Σₖ …, so dZ[L] = (Ŷ − Y)/N",
+    "mean-over-outputs": "J = −(1/N) Σᵢ Σₖ …: the mean is over the N examples, not over N·n_L entries",
+    "mean-twice": "dZ[L] = (Ŷ − Y)/N; below it dW[l] = dZ[l]ᵀ A[l-1] without another 1/N",
+    "n-minus-one": "J = −(1/N) Σᵢ …: N, not N − 1",
+    "mean-over-features": "J = −(1/N) Σᵢ …: N examples, not n_x features",
+    "factor-two": "dJ/dZ has the constant that J has, no other",
+    "bias-not-averaged": "db[l] = dZ[l]ᵀ 1 with the same dZ[l] = (…)/N as in dW[l]",
+    "learning-rate-folded-in": "the gradient is dW; the update is W := W − α dW",
+    "clipped-norm": "the gradient is dW; clipping dW · c/‖dW‖ belongs to the update",
+    "sign": "dZ[L] = (Ŷ − Y)/N",
+    "layer-sign": "dA[l-1] = dZ[l] W[l]; dZ[l] = dA[l] ⊙ g′(Z[l])",
+    "missing-activation-derivative": "dZ[l] = dA[l] ⊙ g′(Z[l])",
+    "derivative-at-output": "dZ[l] = dA[l] ⊙ g′(Z[l]): at Z[l], not at A[l]",
+    "output-for-derivative": "σ′(Z) = A ⊙ (1 − A), not A",
+    "wrong-activation-derivative": "dZ[l] = dA[l] ⊙ g′(Z[l]) with the g of this layer",
+    "derivative-at-wrong-layer": "dZ[l] = dA[l] ⊙ g′(Z[l]) at this layer's Z[l]",
+    "derivative-twice": "dZ[l] = dA[l] ⊙ g′(Z[l]), once",
+    "extra-output-derivative": "dZ[L] = (Ŷ − Y)/N: the σ′ of the output is in it already",
+    "missing-output-derivative": "dZ[L] = dJ/dŶ ⊙ σ′(Z[L])",
+    "not-propagated": "dA[l-1] = dZ[l] W[l]",
+    "transposed": "dW[l] = dZ[l]ᵀ A[l-1], of the shape (n_l, n_{l-1}) of W[l]",
+    "reshaped": "dW[l] = dZ[l]ᵀ A[l-1]: a transpose moves entries, a reshape only renames them",
+    "weights-not-transposed": "dA[l-1] = dZ[l] W[l]",
+    "own-activation": "dW[l] = dZ[l]ᵀ A[l-1], the activation of the layer before",
+    "pre-activation": "dW[l] = dZ[l]ᵀ A[l-1], not Z[l-1]",
+    "input-for-activation": "dW[l] = dZ[l]ᵀ A[l-1], not X",
+    "updated-weights": "dA[l-1] = dZ[l] W[l] with the W[l] of the forward pass",
+    "wrong-layer-weights": "dA[l-1] = dZ[l] W[l] with this layer's W[l]",
+    "gradient-for-weights": "dA[l-1] = dZ[l] W[l], not dZ[l] dW[l]",
+    "bias-mean": "db[l] = dZ[l]ᵀ 1: a sum over the examples (1/N is in dZ[l] already)",
+    "bias-missing": "db[l] = dZ[l]ᵀ 1",
+    "bias-summed-over-all": "db[l] = dZ[l]ᵀ 1: a sum for each neuron",
+    "bias-one-example": "db[l] = dZ[l]ᵀ 1: a sum over all N examples",
+    "regularisation-missing": "J = … + (λ/2N) Σ W², so dW = … + (λ/N) W",
+    "regularisation-doubled": "J = … + (λ/2N) Σ W², so dW = … + (λ/N) W, once",
+    "regularisation-unscaled": "J = … + (λ/2N) Σ W², so dW = … + (λ/N) W with the 1/N",
+    "regularisation-on-bias": "J = … + (λ/2N) Σ W²: no b in it, so db has no λ",
+    "l1-for-l2": "d(W²/2) = W, not sign(W)",
+    "labels-shifted": "dZ[L] = (Ŷ − Y)/N, row i of Ŷ with row i of Y",
+    "classes-shifted": "Y is one-hot: class k in column k",
+    "broadcast-labels": "dZ[L] = (Ŷ − Y)/N with Y of the shape (N, n_L) of Ŷ",
+    "negatives-ignored": "J = −(1/N) Σ [Y log Ŷ + (1 − Y) log(1 − Ŷ)]: two terms",
+    "truncated-inputs": "Z[1] = X W[1]ᵀ + b[1]ᵀ with the X that was given",
+    "examples-ignored": "dW[l] = dZ[l]ᵀ A[l-1]: a sum over all N examples",
+    "entries-unwritten": "dW[l] has an entry for every entry of W[l]",
+    "clipped-log": "dZ[L] = (Ŷ − Y)/N has no ε in it",
+    "saturated-nan": "dZ[L] = (Ŷ − Y)/N is finite where 1 − Ŷ = 0; dJ/dŶ is not",
+    "low-precision": "every step of the backward pass in the precision of its inputs",
+    "accumulated": "dW is of this call alone: nothing is kept between two calls",
+    "stale": "dW is taken at the W and X of this call",
+    "mask-forgotten": "A = M ⊙ g(Z), so dZ = dA ⊙ M ⊙ g′(Z)",
+    "mask-resampled": "A = M ⊙ g(Z), so dZ = dA ⊙ M ⊙ g′(Z) with the M of the forward pass",
+    "cotangent-ignored": "vjp(c) is linear in c: every term has the factor c",
+    "missing-psum": "dW = Σ over the devices of each one's dZᵀ A",
+    "extra-psum": "dW = Σ over the devices of each one's dZᵀ A, once",
+    "unknown": "dZ[l] = dA[l] ⊙ g′(Z[l]); dW[l] = dZ[l]ᵀ A[l-1]; db[l] = dZ[l]ᵀ 1; dA[l-1] = dZ[l] W[l]",
+}
+
+
+class Finding(NamedTuple):
+    """A mistake that reproduces the candidate. `rank`: the smaller, the simpler."""
+
+    id: str
+    sentence: str
+    where: str
+    rank: float
+    sure: bool = True  # False where it takes more than the mistake, such as a size in the code
+
+
+Predict = Callable[[Scene], list[np.ndarray] | None]
+
+
+def holds(scenes: list[Scene], predict: Predict) -> bool:
+    """Whether the prediction is the candidate's gradient at all scenes, and not the right one at one."""
+    tells = False
+    for scene in reversed(scenes):  # the caller's own is first, and the largest
+        guess = predict(scene)
+        if guess is None or not fits(scene, guess):
+            return False
+        tells = tells or telling(scene, guess)
+    return tells
+
+
+def same(a: float | int, b: float | int) -> bool:
+    """Whether two factors are one, up to rounding."""
+    return bool(abs(a - b) <= 1e-8 * max(abs(a), abs(b)))
+
+
+def joined(names: list[str]) -> str:
+    """Names in a sentence."""
+    return names[0] if len(names) == 1 else ", ".join(names[:-1]) + " and " + names[-1]
+
+
+def extent(mask: np.ndarray) -> str:
+    """In words, which entries of a leaf a mask holds."""
+    if mask.all():
+        return "every entry"
+    for axis, (one, many) in enumerate((("row", "rows"), ("column", "columns"))):
+        if mask.ndim > axis and mask.shape[axis] > 1:
+            rest = tuple(a for a in range(mask.ndim) if a != axis)
+            full = mask.all(axis=rest)
+            if np.array_equal(np.broadcast_to(np.expand_dims(full, rest), mask.shape), mask):
+                places = np.flatnonzero(full)
+                if len(places) == 1:
+                    last = " (the last)" if places[0] == mask.shape[axis] - 1 else ""
+                    return f"{one} {places[0]}{last}"
+                if np.array_equal(places, np.arange(places[0], places[-1] + 1)):
+                    return f"{many} {places[0]} to {places[-1]}"
+                return f"{many} {', '.join(map(str, places[:6]))}" + (" …" if len(places) > 6 else "")
+    places = np.argwhere(mask)
+    first = ", ".join(str(tuple(map(int, p))) for p in places[:3])
+    return f"entr{'y' if len(places) == 1 else 'ies'} {first}" + (" …" if len(places) > 3 else "")
+
+
+def off_entries(scene: Scene, k: int) -> np.ndarray:
+    """Which entries of a leaf are wrong."""
+    g, r = scene.hand[k], scene.reference[k]
+    with np.errstate(all="ignore"):
+        top = max(np.abs(r).max(initial=0), np.abs(g).max(initial=0))
+        return ~(np.abs(g - r) <= scene.bound[k] + 1e-10 * top)
+
+
+def place_of(scenes: list[Scene], scene: Scene) -> int:
+    """Which of the scenes it is."""
+    return next(n for n, s in enumerate(scenes) if s is scene)
+
+
+def parameter_values(scene: Scene) -> list[np.ndarray]:
+    """The parameters' own values."""
+    return [scene.point.values[p] for p in scene.point.tape.parameters if p in scene.point.tape.active]
+
+
+def common_value(values: list[float]) -> float | None:
+    """The one value of all that are not NaN; NaN if none is; None if they differ."""
+    known = [v for v in values if not np.isnan(v)]
+    if not known:
+        return np.nan
+    return known[0] if all(same(v, known[0]) or v == known[0] for v in known) else None
+
+
+def tidy(x: float) -> float:
+    """The number a fit was meant to find."""
+    near = float(f"{x:.7g}") if abs(x) > 1e-9 else 0.0
+    return near if abs(near - x) < 1e-7 * max(1, abs(x)) else x
