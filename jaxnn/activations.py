@@ -48,7 +48,7 @@ def logistic(Z: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
 
 
 def sech_squared(Z: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-    """sech²(Z) = 1/cosh²(Z) = 4e / (1 + e)², e = e^−2|Z|, within 2 ULP.
+    """sech²(Z) = 1/cosh²(Z) = 4e / (1 + e)², e = e^−2|Z|, within 2 ULP (op by op: 2.1).
 
     Near zero it is 1 − tanh²; further out it is 4e less a small correction. Far out 4e is computed
     as 4e⁻⁵·e^(5−2|Z|), because there e itself would be flushed to zero one step before 4e is.

@@ -72,7 +72,7 @@ def _mills_ratio(x):
 
 
 def cdf_plus_Z_pdf(Z: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-    """Φ(Z) + Z φ(Z), the derivative of Z Φ(Z), in float32 within 4 ULP of its larger term.
+    """Φ(Z) + Z φ(Z), the derivative of Z Φ(Z), in float32 within 4 ULP of its larger term (op by op: 4.2).
 
     Left of −0.67 it is φ(Z) (Z + M(−Z)) with Mills' ratio M: there erfc has lost digits, and Φ is
     flushed to zero before Z φ(Z) is.
