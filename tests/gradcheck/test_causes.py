@@ -61,14 +61,14 @@ def diagnosed(loss, gradient, args, argnums=0):
 
 
 def plantings():
-    """Of every id four mutants, from as many networks and places as have it."""
+    """Of every id three mutants, from as many networks and places as have it."""
     seen = {}
     for name, (net, examples) in NETS.items():
         for mutant in mutants(net):
             if mutant.id not in STATEFUL | NEEDS_SATURATION:
                 seen.setdefault(mutant.id, []).append((name, mutant, net, examples))
     for id, several in seen.items():
-        for n in sorted({round(k * (len(several) - 1) / 3) for k in range(4)}):
+        for n in sorted({round(k * (len(several) - 1) / 2) for k in range(3)}):
             name, mutant, net, examples = several[n]
             yield pytest.param(mutant, net, examples, id=f"{id}, {name}, {mutant.where or 'all'}")
 
