@@ -24,6 +24,10 @@ class UserError(Exception):
 class Parser(argparse.ArgumentParser):
     """Answers a bad argument with one line and exit status 2."""
 
+    def __init__(self, prog: str, description: str | None):
+        """A program of that name; arguments are not abbreviated."""
+        super().__init__(prog, f"{prog} [options]", description, allow_abbrev=False)
+
     def error(self, message: str) -> NoReturn:
         """Print the line and leave."""
         self.exit(2, f"error: {message}; --help lists what there is\n")
@@ -33,7 +37,8 @@ def run(main: Callable[[argparse.Namespace], int], parser: Parser) -> NoReturn:
     """Run a program: errors that its user can do something about end in one line and status 2."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # a terminal without Ŷ and × still gets the rest
+            # A terminal without Ŷ and × still gets the rest, and a pipe gets each line at once.
+            stream.reconfigure(errors="replace", line_buffering=True)
     arguments = parser.parse_args()
 
     from jaxnn.datasets import DatasetError
@@ -43,6 +48,20 @@ def run(main: Callable[[argparse.Namespace], int], parser: Parser) -> NoReturn:
         sys.exit(main(arguments))
     except (UserError, DatasetError, RunError) as error:
         print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except BrokenPipeError:  # whoever read the output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except (OSError, MemoryError) as error:
+        print(f"error: {error or 'out of memory'}", file=sys.stderr)
+        sys.exit(2)
+    except RuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        print(
+            f"error: out of memory ({str(error).splitlines()[0]}); a smaller network needs less",
+            file=sys.stderr,
+        )
         sys.exit(2)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
@@ -59,7 +78,7 @@ def whole(low: int, high: int | None = None) -> Callable[[str], int]:
         except ValueError:
             value = low - 1
         if value < low or (high is not None and value > high):
-            raise argparse.ArgumentTypeError(f"got {text!r}, expected {expected}")
+            raise argparse.ArgumentTypeError(f"got {text[:40]!r}, expected {expected}")
         return value
 
     return parse
@@ -71,8 +90,8 @@ def rate(text: str) -> float:
         value = float(text)
     except ValueError:
         value = math.nan
-    if not (math.isfinite(value) and value > 0):
-        raise argparse.ArgumentTypeError(f"got {text!r}, expected a finite number above 0")
+    if not 1e-37 < value < 1e38:  # so that it is one in float32 too
+        raise argparse.ArgumentTypeError(f"got {text[:40]!r}, expected a finite number above 0")
     return value
 
 
@@ -81,7 +100,7 @@ def add_network(parser: Parser) -> None:
     parser.add_argument("--dataset", choices=DATASETS, default="digits", help="default: %(default)s")
     parser.add_argument(
         "--hidden",
-        type=whole(1),
+        type=whole(1, 1_000_000),
         nargs="+",
         default=[17],
         metavar="n",
@@ -146,4 +165,16 @@ def use_device(name: str):
         platforms = ", ".join(sorted({device.platform for device in there}))
         raise UserError(f"--device: got {name}, expected one that is there: {platforms}") from error
     jax.config.update("jax_default_device", device)
+    keep_programs()
     return device
+
+
+def keep_programs() -> None:
+    """Keep what is compiled, for the next run to start at once, unless the user has said where or not."""
+    import jax
+
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        jax.config.update("jax_compilation_cache_dir", str(cache / "jaxnn" / "programs"))
+    if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)  # else only slow ones are kept

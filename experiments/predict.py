@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from experiments.arguments import Parser, add_surroundings, run, use_device
+from experiments.arguments import Parser, UserError, add_surroundings, run, use_device
 
 
 def parser() -> Parser:
@@ -16,7 +16,7 @@ def parser() -> Parser:
 
 def main(arguments: argparse.Namespace) -> int:
     """Report the test accuracy and the confusion matrix."""
-    use_device(arguments.device)
+    device = use_device(arguments.device)
 
     import jax
 
@@ -29,6 +29,12 @@ def main(arguments: argparse.Namespace) -> int:
     params = runs.load_params(arguments.run_dir, settings["n"])
     reported = runs.load_metrics(arguments.run_dir)[-1]["test_accuracy"]
     data = datasets.load(settings["dataset"], arguments.data_dir, arguments.source_dir)
+    n_x, classes = data.test.images[0].size, data.classes
+    if settings["n"][0] != n_x or settings["n"][-1] != classes:
+        raise UserError(
+            f"{arguments.run_dir}: got a network {settings['n']}, expected {n_x} inputs and "
+            f"{classes} outputs for {data.name}"
+        )
     net = mlp(*settings["n"], g=getattr(activations, settings["activation"]))
 
     @jax.jit
@@ -37,6 +43,7 @@ def main(arguments: argparse.Namespace) -> int:
         return accuracy(confusion), confusion
 
     measured, confusion = evaluate(params, *data.test)
+    print(f"device    {device.platform} ({device.device_kind})")
     print(f"run       {arguments.run_dir}: {data.name}, {'-'.join(map(str, settings['n']))}")
     print(f"accuracy  {100 * measured:.2f} % of {len(data.test.images)} test images")
     if float(measured) == reported:

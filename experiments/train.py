@@ -1,6 +1,6 @@
 """Train the lecture's network on images of handwriting, by gradients written by hand.
 
-With no arguments: 64-17-10, sigmoid, binary cross-entropy, plain gradient descent on `digits`; 97.7 % of
+With no arguments: 64-17-10, sigmoid, binary cross-entropy, plain gradient descent on `digits`; 97.5 % of
 the test images are recognised (seed 0).
 """
 
@@ -25,7 +25,7 @@ from experiments.arguments import (
 )
 
 OPTIMIZERS = {"sgd": 0.5, "adam": 0.001, "adamw": 0.001, "rmsprop": 0.001}  # and their default rates
-DEFAULTS = dict.fromkeys(DATASETS, (128, 30)) | {"digits": (8, 60)}  # batch size, epochs
+DEFAULTS = dict.fromkeys(DATASETS, (100, 30)) | {"digits": (8, 60)}  # batch size, epochs
 
 
 def parser() -> Parser:
@@ -40,9 +40,11 @@ def parser() -> Parser:
         help="default: " + ", ".join(f"{default} for {name}" for name, default in OPTIMIZERS.items()),
     )
     p.add_argument(
-        "--batch-size", type=whole(1), metavar="B", help="default: 8 for digits, 128 for the others"
+        "--batch-size", type=whole(1), metavar="B", help="default: 8 for digits, 100 for the others"
     )
-    p.add_argument("--epochs", type=whole(1), metavar="E", help="default: 60 for digits, 30 for the others")
+    p.add_argument(
+        "--epochs", type=whole(1, 1_000_000), metavar="E", help="default: 60 for digits, 30 for the others"
+    )
     p.add_argument(
         "--gradient",
         choices=("manual", "autodiff"),
@@ -71,6 +73,8 @@ def main(arguments: argparse.Namespace) -> int:
     from jaxnn.objective import cost, value_and_grad
     from jaxnn.training import epoch, start, step
 
+    if arguments.out:
+        runs.check_new(arguments.out)
     data = datasets.load(arguments.dataset, arguments.data_dir, arguments.source_dir)
     N, height, width = data.train.images.shape
     n = (height * width, *arguments.hidden, data.classes)
@@ -152,7 +156,11 @@ def main(arguments: argparse.Namespace) -> int:
 
     if arguments.out:
         runs.save_params(arguments.out, state.params)
-        title = f"{data.name}, {'-'.join(map(str, n))}, {arguments.loss}, {arguments.optimizer}"
+        title = (
+            f"{data.name}, {'-'.join(map(str, n))}, {arguments.activation}, {arguments.loss}\n"
+            f"{arguments.optimizer}, learning rate {settings['learning_rate']:g}, "
+            f"batches of {settings['batch_size']}, seed {arguments.seed}"
+        )
         drawings.learning_curves(metrics, title, arguments.out / "learning_curves.png")
         print(f"saved     in {arguments.out}")
     return 0

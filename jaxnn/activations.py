@@ -5,7 +5,8 @@ Forward: `A = g(Z)`. Backward: `dZ = dA ⊙ g′(Z)`. All are elementwise, of an
 The slopes are written so that they keep their digits where the slide's form loses them. For example the
 slide's σ′ = A(1 − A) is 0 in float32 from Z = 17 on, where the truth is 4e-8. In float32, for
 |Z| ≤ 50 and wherever the exact value is a normal number, g′ of sigmoid, tanh and softplus is within
-2 ULP of the truth, and g′ of silu and gelu is within 4 ULP of the larger of its two terms (on CPU).
+2 ULP of the truth, and g′ of silu and gelu is within 4 ULP of the larger of its two terms. That was
+measured on CPU, compiled; op by op, the worst few of millions of points reach 2.1 and 4.2.
 """
 
 import math
@@ -47,7 +48,7 @@ def logistic(Z: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
 
 
 def sech_squared(Z: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-    """sech²(Z) = 1/cosh²(Z) = 4e / (1 + e)², e = e^−2|Z|, within 2 ULP.
+    """sech²(Z) = 1/cosh²(Z) = 4e / (1 + e)², e = e^−2|Z|, within 2 ULP (op by op: 2.1).
 
     Near zero it is 1 − tanh²; further out it is 4e less a small correction. Far out 4e is computed
     as 4e⁻⁵·e^(5−2|Z|), because there e itself would be flushed to zero one step before 4e is.

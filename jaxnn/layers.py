@@ -133,5 +133,5 @@ def mlp(*n: int, g: Activation) -> Layer:
     >>> Z.shape
     (6, 10)
     """
-    hidden = [dense(n_prev, n_l, g) for n_prev, n_l in itertools.pairwise(n[:-1])]
-    return serial(*hidden, dense(n[-2], n[-1]))
+    *hidden, last = itertools.pairwise(n)
+    return serial(*(dense(n_prev, n_l, g) for n_prev, n_l in hidden), dense(*last))

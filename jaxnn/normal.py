@@ -1,4 +1,4 @@
-"""The standard normal distribution to the last digits, for gelu: Φ, φ and Φ(Z) + Z φ(Z)."""
+"""The standard normal distribution, for gelu: Φ, φ and Φ(Z) + Z φ(Z), to the last digits of float32."""
 
 import math
 
@@ -42,37 +42,37 @@ def cdf(Z: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     return jax.scipy.special.erfc(-math.sqrt(0.5) * Z) / 2
 
 
-def pdf(Z: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+def scaled_pdf(Z: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     """The standard normal density times 2¹²: 2¹² φ(Z), which is normal wherever Z φ(Z) is.
 
     The rounding of Z² alone would cost e^(−Z²/2) Z²/2 ULP. Z is split in H + (Z − H) with so few bits in
     H that H² is exact, and the constant factor stands in the exponent for the same reason.
 
     >>> import jax.numpy as jnp
-    >>> print(pdf(jnp.array(0.0)) / 2**12)
+    >>> print(scaled_pdf(jnp.array(0.0)) / 2**12)
     0.39894...
     """
     log = 12 * math.log(2) - math.log(2 * math.pi) / 2  # of 2¹² / √2π
     coarse = round(log * 1024) / 1024
+    Z = jnp.clip(Z, -50, 50)  # φ is 0 from there on
     H = jnp.round(64 * Z) / 64
-    e = jnp.exp(coarse - H * H / 2)
-    return e + e * jnp.expm1((log - coarse) - (Z - H) * (Z + H) / 2)
+    return jnp.exp(coarse - H * H / 2) * (1 + jnp.expm1((log - coarse) - (Z - H) * (Z + H) / 2))
 
 
 def _mills_ratio(x):
-    # M(x) = (1 − Φ(x)) / φ(x) for x ≥ 0.67
+    # M(x) = (1 − Φ(x)) / φ(x) = √(π/2) erfc(s) e^s², s = x/√2, for x ≥ 0.67
     P = Q = 0.0
-    s = math.sqrt(0.5) * x
-    for p, q in zip(_P, _Q, strict=True):
-        P, Q = P * s + p / _Q[-1], Q * s + q / _Q[-1]  # scaled, for float16 not to overflow
+    for k, (p, q) in enumerate(zip(_P, _Q, strict=True)):
+        scale = 2 ** ((k - 8) / 2) / _Q[-1]  # powers of x in place of s, and no overflow in float16
+        P, Q = P * x + math.sqrt(math.pi / 2) * p * scale, Q * x + q * scale
     M = 0.0
     for k in range(14, 0, -1):  # Laplace's continued fraction
         M = k / (x + M)
-    return jnp.where(x < 5.6, math.sqrt(math.pi / 2) * (P / Q), 1 / (x + M))
+    return jnp.where(x < 5.6, P / Q, 1 / (x + M))
 
 
 def cdf_plus_Z_pdf(Z: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-    """Φ(Z) + Z φ(Z), the derivative of Z Φ(Z), within 4 ULP of its larger term.
+    """Φ(Z) + Z φ(Z), the derivative of Z Φ(Z), in float32 within 4 ULP of its larger term (op by op: 4.2).
 
     Left of −0.67 it is φ(Z) (Z + M(−Z)) with Mills' ratio M: there erfc has lost digits, and Φ is
     flushed to zero before Z φ(Z) is.
@@ -81,6 +81,6 @@ def cdf_plus_Z_pdf(Z: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     >>> print(cdf_plus_Z_pdf(jnp.array([-13.0, 0.0, 1.0])))
     [-1.03373...e-36  5.00000...e-01  1.08331...e+00]
     """
-    phi = pdf(Z)
+    phi = scaled_pdf(Z)
     left = phi * (Z + _mills_ratio(jnp.maximum(-Z, 0.67)))
     return jnp.where(Z < -0.67, left / 2**12, cdf(Z) + Z * phi / 2**12)

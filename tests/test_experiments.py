@@ -90,7 +90,7 @@ def test_the_shapes_on_the_board(capsys):
 
 
 BAD = {
-    ("--hidden", "0"): "argument --hidden: got '0', expected a whole number of at least 1",
+    ("--hidden", "0"): "argument --hidden: got '0', expected a whole number in 1..1000000",
     ("--hidden", "17.5"): "argument --hidden: got '17.5', expected a whole number",
     ("--hidden",): "argument --hidden: expected at least one argument",
     ("--learning-rate", "-1"): "argument --learning-rate: got '-1', expected a finite number above 0",
@@ -107,7 +107,10 @@ BAD = {
     ("--device", "tpu"): "--device: got tpu, expected one that is there: cpu",
     ("--dataset", "mnist", "--data-dir", "/dev/null/x", "--source-dir", "/nowhere"): "/nowhere/mnist/",
     ("--unknown",): "unrecognized arguments: --unknown",
-    ("--out", str(ROOT / "pyproject.toml")): "exists and is not empty; expected a new folder",
+    ("--hidden", "9" * 100): "9999', expected a whole number in 1..1000000",
+    ("--out", str(ROOT / "pyproject.toml")): "cannot be used (Not a directory); expected a new folder",
+    ("--out", str(ROOT / "tests")): "exists and is not empty; expected a new folder",
+    ("--epo", "1"): "unrecognized arguments: --epo",
     ("--out", str(ROOT / "pyproject.toml" / "x")): "cannot be written",
 }
 
@@ -142,14 +145,19 @@ DAMAGE = {
     "a list": (lambda folder: (folder / "settings.json").write_text("[]"), "not the settings of a run"),
     "dataset": (lambda folder: edit(folder, dataset="../../x"), "dataset: got '../../x'"),
     "sizes": (lambda folder: edit(folder, n=[64, -3, 10]), "n: got [64, -3, 10]"),
-    "other sizes": (lambda folder: edit(folder, n=[64, 18, 10]), "expected {'W[1]': (18, 64)"),
+    "other sizes": (
+        lambda folder: edit(folder, n=[64, 18, 10]),
+        "W[1]: got shape (17, 64), expected (18, 64)",
+    ),
     "activation": (lambda folder: edit(folder, activation="Activation"), "activation: got 'Activation'"),
     "parameters": (
         lambda folder: (folder / "params.safetensors").write_bytes(b"\xff" * 100),
         "cannot be read",
     ),
     "metrics": (lambda folder: (folder / "metrics.jsonl").write_text("x\n"), "cannot be read"),
-    "no metrics": (lambda folder: (folder / "metrics.jsonl").write_text(""), "no epoch"),
+    "no metrics": (lambda folder: (folder / "metrics.jsonl").write_text(""), "one at least"),
+    "other metrics": (lambda folder: (folder / "metrics.jsonl").write_text("{}\n"), "its test_accuracy"),
+    "a number": (lambda folder: (folder / "metrics.jsonl").write_text("1\n"), "its test_accuracy"),
 }
 
 
@@ -169,6 +177,35 @@ def test_a_damaged_run_is_refused_in_one_line(damage, a_run, tmp_path):
     with pytest.raises(runs.RunError, match=re.escape(message)) as error:
         predict.main(predict.parser().parse_args([str(tmp_path)]))
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+@pytest.mark.parametrize("name", ["settings.json", "metrics.jsonl", "params.safetensors"])
+def test_a_named_pipe_in_a_run_is_refused(name, a_run, tmp_path):
+    from jaxnn import runs
+
+    for path in a_run[0].iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    (tmp_path / name).unlink()
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(runs.RunError, match="no such file"):
+        predict.main(predict.parser().parse_args([str(tmp_path)]))
+
+
+def test_a_run_that_did_not_finish_can_be_begun_again(tmp_path):
+    stopped = run(
+        "train", "--epochs", "2", "--learning-rate", "1e30", "--activation", "relu", "--out", str(tmp_path)
+    )
+    assert stopped.returncode == 2
+    again = run("train", "--epochs", "2", "--out", str(tmp_path))
+    assert again.returncode == 0, again.stderr
+    assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 2
+
+
+def test_a_reader_that_leaves_early_ends_the_run_quietly():
+    command = f"{sys.executable} -m experiments.train --epochs 2 | head -1"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, encoding="utf-8", cwd=ROOT)
+    assert done.stderr == ""
 
 
 def test_predict_of_nothing_ends_in_one_line(tmp_path):
@@ -252,6 +289,7 @@ assert not {{"jax", "numpy", "matplotlib", "tensorflow_datasets"}} & set(sys.mod
     )
     assert done.returncode == 0, done.stderr
     assert "--device" in done.stdout
+    assert max(map(len, done.stdout.splitlines())) <= 80
 
 
 def test_importing_jaxnn_imports_no_jax_and_touches_no_device():

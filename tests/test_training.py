@@ -3,6 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from jaxtyping import TypeCheckError
 
 from jaxnn import activations, datasets
 from jaxnn.activations import sigmoid
@@ -81,6 +82,16 @@ def test_an_epoch_leaves_out_what_does_not_fill_a_batch():
     steps, J = count(0, jax.random.key(0), jnp.ones(N))
     assert steps == 10
     assert J == 1
+
+
+def test_a_batch_larger_than_the_data_is_refused():
+    with pytest.raises(ValueError, match="data: got 12 rows, expected at least the batch_size of 13"):
+        epoch(GRADIENTS["manual"], batch_size=13)(None, jax.random.key(0), *problem())
+
+
+def test_shape_annotations_are_executed():
+    with pytest.raises(TypeCheckError):
+        one_hot(jnp.zeros((3, 2), int), 4)
 
 
 def test_gradients_of_examples_average_to_that_of_the_batch(x64):

@@ -11,7 +11,6 @@ import io
 import os
 import queue
 import shutil
-import tempfile
 import threading
 import urllib.request
 import zlib
@@ -29,19 +28,19 @@ FILES = {
     "test_images": ("t10k-images-idx3-ubyte.gz", (10000, 28, 28)),
     "test_labels": ("t10k-labels-idx1-ubyte.gz", (10000,)),
 }
-PATIENCE = 4.0  # seconds without an answer until the network counts as missing
+PATIENCE = 2.0  # seconds without an answer until the network counts as missing
 
 
 def load(name: str, data_dir: str | Path | None, source_dir: str | Path | None) -> Dataset:
     """The data set from the cache in `data_dir`, after preparing it there if need be."""
     data_dir = Path(data_dir) if data_dir else _cache_dir()
     folder = data_dir / name
-    if not folder.exists():
+    if not os.path.exists(folder):
         source_dir = source_dir or os.environ.get("JAXNN_SOURCE_DIR")
         arrays = prepare(name, Path(source_dir) / name if source_dir else None, data_dir)
         _save(arrays, folder)
     try:
-        arrays = {key: np.load(folder / f"{key}.npy", allow_pickle=False) for key in FILES}
+        arrays = {key: _load(folder / f"{key}.npy") for key in FILES}
         dataset = Dataset(
             name,
             Examples(arrays["train_images"], arrays["train_labels"]),
@@ -50,7 +49,9 @@ def load(name: str, data_dir: str | Path | None, source_dir: str | Path | None) 
             white=255,
         )
         return validate(dataset, train=60000, test=10000, height=28, width=28)
-    except (OSError, EOFError, ValueError) as error:
+    except PermissionError as error:
+        raise DatasetError(f"{folder}: cannot be read ({error.strerror})") from error
+    except DatasetError as error:
         raise DatasetError(
             f"{folder}: damaged ({error}); delete this folder, and it is prepared again"
         ) from error
@@ -102,7 +103,7 @@ def _cache_dir() -> Path:
 
 
 def _read(path: Path, size: int) -> bytes:
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise DatasetError(f"{path}: no such file; expected the original one, of {size:,} bytes")
     try:
         with path.open("rb") as file:
@@ -144,10 +145,20 @@ def _download(url: str, size: int, name: str, data_dir: Path) -> bytes:
     return bytes(content)
 
 
+def _load(path: Path) -> np.ndarray:
+    if not os.path.isfile(path):
+        raise DatasetError(f"no file {path.name}")
+    try:
+        with path.open("rb") as file:
+            return np.lib.format.read_array(file, allow_pickle=False)
+    except (EOFError, ValueError, MemoryError) as error:
+        raise DatasetError(f"{path.name} is not the array that was saved") from error
+
+
 def _save(arrays: dict[str, np.ndarray], folder: Path) -> None:
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+        temporary = folder.with_name(f".{folder.name}-{os.getpid()}")
+        temporary.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise DatasetError(f"{folder}: cannot be written ({error.strerror})") from error
     try:

@@ -1,6 +1,7 @@
 """Every mistake of the catalogue, planted in a backward pass written by hand, is named."""
 
 import functools
+import os
 
 import jax
 import jax.numpy as jnp
@@ -76,6 +77,9 @@ def plantings():
 PLANTINGS = list(plantings())
 
 
+@pytest.mark.skipif(
+    "JAXNN_LONG_TESTS" not in os.environ, reason="takes many minutes; runs where JAXNN_LONG_TESTS is set"
+)
 @pytest.mark.parametrize(("mutant", "net", "examples"), PLANTINGS)
 def test_a_catalogue_mistake_is_named(mutant, net, examples):
     args = (init(net, 2), *data(net, examples, 2))

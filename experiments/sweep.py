@@ -1,0 +1,298 @@
+"""Train many networks at once: every seed with every learning rate, initial scale and width.
+
+All of them see the same batches and are trained by one program, split over the devices there are. --out
+keeps a line of JSON for each network, a picture, and the best one as an ordinary run for experiments.predict.
+"""
+
+import argparse
+import json
+import math
+import os
+import sys
+import time
+from pathlib import Path
+from statistics import median
+from typing import NamedTuple
+
+from experiments.arguments import (
+    Parser,
+    UserError,
+    add_network,
+    add_surroundings,
+    rate,
+    run,
+    use_device,
+    whole,
+)
+from experiments.train import DEFAULTS, OPTIMIZERS, describe
+
+SHOWN = 10  # rows of the table
+
+
+class Settings(NamedTuple):
+    """What distinguishes a network from the others."""
+
+    seed: int
+    learning_rate: float
+    scale: float
+    hidden: tuple[int, ...]
+
+
+def parser() -> Parser:
+    """The arguments of this program."""
+    p = Parser(prog="python -m experiments.sweep", description=__doc__)
+    add_network(p)
+    p.add_argument(
+        "--seeds", type=whole(1), default=4, metavar="S", help="how many, from --seed on; default: 4"
+    )
+    p.add_argument(
+        "--learning-rates", type=rate, nargs="+", default=[0.1, 0.2, 0.5, 1.0], metavar="α",
+        help="default: 0.1 0.2 0.5 1",
+    )  # fmt: skip
+    p.add_argument(
+        "--scales", type=rate, nargs="+", default=[1.0], metavar="s",
+        help="multiples of the usual initial weights; default: 1",
+    )  # fmt: skip
+    p.add_argument(
+        "--widths", type=whole(1), nargs="+", metavar="n",
+        help="neurons in every hidden layer, one network for each; default: as --hidden says",
+    )  # fmt: skip
+    p.add_argument("--optimizer", choices=OPTIMIZERS, default="sgd", help="as in optax; default: %(default)s")
+    p.add_argument("--batch-size", type=whole(1), metavar="B", help="default: 32 for digits, 128 for others")
+    p.add_argument("--epochs", type=whole(1), metavar="E", help="default: 60 for digits, 30 for the others")
+    p.add_argument(
+        "--memory",
+        type=rate,
+        metavar="GB",
+        help="to use on each device; default: nine tenths of what is free",
+    )
+    add_surroundings(p)
+    p.add_argument("--out", type=Path, metavar="DIR", help="a new folder for results, picture and best run")
+    return p
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """Train the family, and report."""
+    device = use_device(arguments.device)
+
+    import jax
+    import numpy as np
+    import optax
+
+    from jaxnn import activations, datasets, drawings, losses, runs
+    from jaxnn.encoding import flatten, one_hot
+    from jaxnn.evaluation import predict
+    from jaxnn.families import member, narrow, put, split_over, stack, together, widen
+    from jaxnn.layers import mlp
+    from jaxnn.objective import cost, value_and_grad
+    from jaxnn.training import State, epoch, scaled, start, step
+
+    data = datasets.load(arguments.dataset, arguments.data_dir, arguments.source_dir)
+    N, height, width = data.train.images.shape
+    batch_size, epochs = DEFAULTS[arguments.dataset]
+    epochs = arguments.epochs or epochs
+    batch_size = arguments.batch_size or max(batch_size, 32)
+    if batch_size > N:
+        raise UserError(f"--batch-size: got {batch_size}, expected at most the {N} training images")
+    if arguments.seed + arguments.seeds > 2**32:
+        raise UserError(f"--seeds: got seeds up to {arguments.seed + arguments.seeds - 1}, expected 0..2³²−1")
+    depth = len(arguments.hidden)
+    hidden = [(n,) * depth for n in arguments.widths] if arguments.widths else [tuple(arguments.hidden)]
+    seeds = range(arguments.seed, arguments.seed + arguments.seeds)
+    family = [
+        Settings(seed, learning_rate, scale, n)
+        for seed in seeds
+        for learning_rate in arguments.learning_rates
+        for scale in arguments.scales
+        for n in hidden
+    ]
+    if len(set(family)) < len(family):
+        raise UserError("--learning-rates, --scales, --widths: got a value twice, expected each once")
+
+    n = (height * width, *map(max, *hidden, (0,) * depth), data.classes)  # of the arrays; the widest
+    g, loss = getattr(activations, arguments.activation), getattr(losses, arguments.loss)
+    net = mlp(*n, g=g)
+    optimizer = getattr(optax, arguments.optimizer)(1.0)
+
+    def sizes(settings):
+        return (height * width, *settings.hidden, data.classes)
+
+    def state_of(settings) -> State:
+        init_key, _ = jax.random.split(jax.random.key(settings.seed))
+        params = mlp(*sizes(settings), g=g).init(init_key)
+        params = [layer._replace(W=settings.scale * layer.W) for layer in params]
+        if len(hidden) == 1:
+            factors = jax.tree.map(lambda p: np.asarray(settings.learning_rate, p.dtype), params)
+        else:
+            factors = jax.tree.map(lambda p: jax.numpy.full_like(p, settings.learning_rate), params)
+        return start(widen(params, n), scaled(optimizer, factors if len(hidden) == 1 else widen(factors, n)))
+
+    def gradient_on_images(params, images, labels):
+        X, Y = flatten(images, data.white), one_hot(labels, data.classes)
+        return value_and_grad(net, loss)(params, X, Y)
+
+    one_epoch = epoch(step(gradient_on_images, scaled(optimizer, None)), batch_size)
+
+    def epoch_and_test(state, key, train, test):
+        state, J = one_epoch(state, key, *train)
+        X, Y = flatten(test.images, data.white), one_hot(test.labels, data.classes)
+        accuracy = jax.numpy.mean(predict(net, state.params, X) == test.labels)
+        return state, (J, cost(net, loss)(state.params, X, Y), accuracy)
+
+    devices = jax.devices(device.platform)
+    mesh = split_over(devices)
+    program = jax.jit(together(epoch_and_test, mesh), donate_argnums=0)
+    _, shuffle_key = jax.random.split(jax.random.key(arguments.seed))
+
+    def compiled(K):
+        """The program for K networks, and the bytes that it takes on each device."""
+        state = jax.eval_shape(lambda: stack([state_of(family[0])] * K))
+        found = program.lower(state, shuffle_key, data.train, data.test).compile()
+        sizes = found.memory_analysis()
+        assert sizes  # every platform of jaxlib has it
+        taken = sizes.argument_size_in_bytes + sizes.output_size_in_bytes + sizes.temp_size_in_bytes
+        return found, taken - sizes.alias_size_in_bytes
+
+    clock = time.perf_counter()
+    available = arguments.memory * 1e9 if arguments.memory else free_memory(device) * 0.9
+    rounds = 1
+    while True:
+        K = -(-len(family) // rounds)
+        K += -K % len(devices)
+        train_family, taken = compiled(K)
+        if taken <= available:
+            break
+        if len(devices) == K:
+            raise UserError(
+                f"--memory: got {available / 1e9:.3g} GB on each device, expected at least {taken / 1e9:.3g} "
+                "for one network"
+            )
+        rounds = min(max(math.ceil(rounds * taken / available), rounds + 1), len(family))
+    print(f"device    {len(devices)} × {device.platform} ({device.device_kind})")
+    print(f"data      {data.name}: {N} training and {len(data.test.images)} test images")
+    print(
+        f"family    {len(family)} networks: {len(seeds)} seeds × {len(arguments.learning_rates)} learning "
+        f"rates × {len(arguments.scales)} scales × {len(hidden)} "
+        f"{'size' if len(hidden) == 1 else 'sizes'} of {arguments.activation}, {arguments.loss}"
+    )
+    print(
+        f"memory    {taken / 1e9:.3g} GB on each device for {K} at once, of {available / 1e9:.3g}: "
+        f"{rounds} {'round' if rounds == 1 else 'rounds'}"
+    )
+    print(f"compiled  in {time.perf_counter() - clock:.2f} s")
+    if arguments.out:
+        runs.create(arguments.out, describe(vars(arguments) | {"batch_size": batch_size}, n, device))
+
+    metrics: list[list[dict]] = [[] for _ in family]
+    best_of_rounds = []
+    table = Table()
+    clock = time.perf_counter()
+    for first in range(0, len(family), K):
+        here = range(first, min(first + K, len(family)))
+        filled = [*here, *[here[-1]] * (K - len(here))]  # the last one once more, where places are left
+        state = stack([state_of(family[k]) for k in filled])
+        state, *shared = put(mesh, state, data.train, data.test)
+        for number in range(1, epochs + 1):
+            _, key = put(mesh, (), jax.random.fold_in(shuffle_key, number))
+            state, measured = train_family(state, key, *shared)
+            for k, J, test_J, accuracy in zip(here, *map(np.asarray, measured), strict=False):
+                metrics[k].append(
+                    {
+                        "epoch": number,
+                        "loss": float(J),
+                        "test_loss": float(test_J),
+                        "test_accuracy": float(accuracy),
+                    }
+                )
+            table.show(f"epoch {number:3}/{epochs}", family, metrics, here)
+        k = max(here, key=lambda k: metrics[k][-1]["test_accuracy"])
+        best_of_rounds.append((k, narrow(member(state.params, k - first), sizes(family[k]))))
+    seconds = time.perf_counter() - clock
+    print(
+        f"trained   in {seconds:.2f} s: {len(family) * epochs / seconds:.1f} epochs of one network a second"
+    )
+    best, best_params = max(best_of_rounds, key=lambda found: metrics[found[0]][-1]["test_accuracy"])
+    accuracy = metrics[best][-1]["test_accuracy"]
+    print(f"best      {100 * accuracy:.2f} % of {len(data.test.images)} test images: {name_of(family[best])}")
+
+    if arguments.out:
+        rows = [settings._asdict() | final(curve) for settings, curve in zip(family, metrics, strict=True)]
+        with (arguments.out / "networks.jsonl").open("w", encoding="utf-8") as file:
+            file.writelines(json.dumps(row) + "\n" for row in rows)
+        title = f"{data.name}, {arguments.loss}, {arguments.optimizer}, {len(family)} networks"
+        drawings.sweep(rows, title, arguments.out / "sweep.png")
+        settings = vars(arguments) | family[best]._asdict()
+        settings |= {"batch_size": batch_size, "epochs": epochs, "shuffle_seed": arguments.seed}
+        runs.create(arguments.out / "best", describe(settings, sizes(family[best]), device))
+        for line in metrics[best]:
+            runs.append_metrics(arguments.out / "best", line)
+        runs.save_params(arguments.out / "best", best_params)
+        drawings.learning_curves(
+            metrics[best], name_of(family[best]), arguments.out / "best" / "learning_curves.png"
+        )
+        print(f"saved     in {arguments.out}, the best one in {arguments.out / 'best'}")
+    return 0
+
+
+def free_memory(device) -> float:
+    """Bytes that are free on a device; on a CPU what the system has, divided among its devices."""
+    import jax
+
+    statistics = device.memory_stats()
+    if statistics and "bytes_limit" in statistics:
+        return statistics["bytes_limit"] - statistics["bytes_in_use"]
+    try:
+        lines = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
+        free = 1024.0 * int(lines["MemAvailable"].split()[0])
+    except (OSError, KeyError, ValueError):
+        free = float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    return free / len(jax.devices(device.platform))
+
+
+def final(curve: list[dict]) -> dict:
+    """What the file holds of a network's curve; null where it is not a number."""
+
+    def number(value):
+        return value if math.isfinite(value) else None
+
+    keys = ("loss", "test_loss", "test_accuracy")
+    curves = {key: [number(metrics[key]) for metrics in curve] for key in keys}
+    return {f"final_{key}": values[-1] for key, values in curves.items()} | {"curves": curves}
+
+
+def name_of(settings: Settings) -> str:
+    """A network in one line."""
+    return (
+        f"seed {settings.seed}, learning rate {settings.learning_rate:g}, scale {settings.scale:g}, "
+        f"hidden {' '.join(map(str, settings.hidden))}"
+    )
+
+
+class Table:
+    """The best networks so far: one that is rewritten on a terminal, a line an epoch elsewhere."""
+
+    def __init__(self):
+        """Nothing is shown yet."""
+        self.lines = 0
+
+    def show(self, title: str, family: list[Settings], metrics: list[list[dict]], here: range) -> None:
+        """Show where the networks of this round stand."""
+        ranked = sorted(here, key=lambda k: -metrics[k][-1]["test_accuracy"])
+        accuracies = [metrics[k][-1]["test_accuracy"] for k in here]
+        lines = [
+            f"{title}   networks {here[0] + 1}..{here[-1] + 1}   test accuracy: best "
+            f"{100 * max(accuracies):.2f} %, median {100 * median(accuracies):.2f} %"
+        ]
+        if sys.stdout.isatty():
+            lines += [
+                f"  {100 * metrics[k][-1]['test_accuracy']:6.2f} %   loss {metrics[k][-1]['loss']:.4f}   "
+                + name_of(family[k])
+                for k in ranked[:SHOWN]
+            ]
+            sys.stdout.write(f"\x1b[{self.lines}F\x1b[J" if self.lines else "")
+            self.lines = len(lines)
+        print("\n".join(lines), flush=True)
+
+
+if __name__ == "__main__":
+    run(main, parser())
