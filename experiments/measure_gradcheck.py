@@ -21,7 +21,7 @@ from experiments.arguments import Parser, run, whole
 
 def parser() -> Parser:
     """The arguments of this program."""
-    p = Parser(prog="python -m experiments.measure_gradcheck", description=__doc__.split("\n")[0])
+    p = Parser(prog="python -m experiments.measure_gradcheck", description=__doc__)
     p.add_argument("--right", type=whole(0), default=10_000, metavar="N", help="default: %(default)s")
     p.add_argument("--wrong", type=whole(0), default=3_000, metavar="N", help="default: %(default)s")
     p.add_argument("--seed", type=whole(0), default=0, help="default: %(default)s")
@@ -263,7 +263,8 @@ def main(options: argparse.Namespace) -> int:
     print("\n".join(rates_of_wrong(wrong)))
     ids = Counter(t.case.id for t in wrong)
     print(
-        f"{len(ids)} mistakes of the catalogue, {len(wrong)} plantings; the rarest {min(ids.values(), default=0)} times"
+        f"{len(ids)} mistakes of the catalogue, {len(wrong)} plantings; "
+        f"the rarest {min(ids.values(), default=0)} times"
     )
     seconds = [t.seconds for t in right + wrong]
     if seconds:
