@@ -15,7 +15,7 @@ import numpy as np
 from jax.extend.core import Literal
 
 from jaxnn.gradcheck.arithmetic import planned
-from jaxnn.gradcheck.jaxprs import line_of, opened, scan_counts
+from jaxnn.gradcheck.jaxprs import line_of, opened, scan_counts, spot_of
 
 INLINED = {"jit", "pjit", "closed_call", "core_call", "remat", "remat2", "checkpoint"}
 CUSTOM = {"custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr"}
@@ -46,6 +46,7 @@ class Node(NamedTuple):
     elementwise: bool
     params: dict[str, Any]
     line: str
+    spot: tuple = ()  # where in the code, with its callers
 
 
 class Tape(NamedTuple):
@@ -185,6 +186,7 @@ def flatten(loss: Callable, args: tuple, through: frozenset[str] = frozenset()) 
                         _is_elementwise(e) and len(out) == 1,
                         e.params,
                         line_of(e),
+                        spot_of(e),
                     )
                 )
             env.update(zip(e.outvars, out, strict=True))
@@ -267,7 +269,7 @@ def _composed(nodes: Sequence[Node], start: int, end: int) -> Node:
         return (env[end],)
 
     name = "+".join(n.name for n in nodes)
-    return Node(name, apply, tuple(outside), (end,), True, {}, nodes[-1].line)
+    return Node(name, apply, tuple(outside), (end,), True, {}, nodes[-1].line, nodes[-1].spot)
 
 
 def _since(tape: Tape, start: int, value: int) -> bool:
