@@ -171,14 +171,15 @@ def wrong_cases(count: int, seed: int, done: set[str]) -> Iterator[tuple[str, Ca
     every = []
     for net, n in networks():
         loss, right = loss_of(net), gradient_of(net)
-        every += [(net, n, loss, right, m) for m in mutants(net)]
+        every += [(net, n, loss, right, place) for place, _ in enumerate(mutants(net))]
     order = np.random.default_rng([seed, 1])
     turns = [order.permutation(len(every)) for _ in range(count // len(every) + 1)]
     for k in range(count):
         key = f"wrong {seed} {k}"
         if key in done:
             continue
-        net, n, loss, right, mutant = every[turns[k // len(every)][k % len(every)]]
+        net, n, loss, right, place = every[turns[k // len(every)][k % len(every)]]
+        mutant = list(mutants(net))[place]  # a fresh one: some keep state between calls
         kind, dtype = KINDS[k % len(KINDS)], DTYPES[k // len(KINDS) % len(DTYPES)]
         kind = "saturated" if mutant.id in NEEDS_SATURATION else kind
         args = point_of(net, n, kind, np.random.default_rng([seed, 2, k]))

@@ -228,7 +228,7 @@ def _alike(scene: Scene) -> dict[tuple[int, int], list[tuple[int, int]]]:
     tape, groups = scene.point.tape, {}
     for place, node in enumerate(tape.nodes):
         for k, i in enumerate(node.inputs):
-            if isinstance(i, Literal) or edge(place, k) not in scene.point.change.gains:
+            if isinstance(i, Literal) or edge(place, k) not in scene.point.programs.edges:
                 continue
             leaves = tuple(scene.structure.views.get(x) for x in node.inputs if not isinstance(x, Literal))
             groups.setdefault((node.name, node.line, node.spot, k, leaves), []).append((place, k))
