@@ -69,6 +69,38 @@ def scaled(optimizer: optax.GradientTransformation, factors) -> optax.GradientTr
 
 
 FETCHED = 4096  # examples that are brought together at once: few enough to stay in the cache
+WORK = 4e8  # parameters times examples that one program goes through at most: a tenth of a second on a CPU
+
+
+def steps_from(step: Callable, batch_size: int, steps: int) -> Callable:
+    """So many steps of an epoch, from any of them on: `descend(state, key, first, *data) -> (state, J)`.
+
+    `data` are arrays with N rows each, shuffled by the key; step k takes the rows at the positions from
+    k · batch_size on. J (steps,) holds each step's cost. So an epoch can be left and entered at any step.
+
+    >>> import jax, jax.numpy as jnp
+    >>> last = steps_from(lambda total, x: (total + x.sum(), x.mean()), batch_size=2, steps=1)
+    >>> last(jnp.array(0.0), jax.random.key(0), 1, jnp.array([8.0, 8.0, 8.0, 8.0]))
+    (Array(16., dtype=float32...), Array([8.], dtype=float32))
+    """
+
+    def descend(state, key, first, *data):
+        positions = first * batch_size + jnp.arange(steps * batch_size)
+        order = shuffled(key, positions, len(data[0])).reshape(steps, batch_size)
+
+        def descend_along(state, order):
+            batches = tuple(rows(array, order) for array in data)
+            return jax.lax.scan(lambda state, batch: step(state, *batch), state, batches)
+
+        together = steps_together(steps, batch_size)
+        whole = steps - steps % together
+        state, J = jax.lax.scan(descend_along, state, order[:whole].reshape(-1, together, batch_size))
+        if whole == steps:
+            return state, J.ravel()
+        state, J_rest = descend_along(state, order[whole:])
+        return state, jnp.concatenate([J.ravel(), J_rest])
+
+    return descend
 
 
 def epoch(step: Callable, batch_size: int) -> Callable:
@@ -92,19 +124,8 @@ def epoch(step: Callable, batch_size: int) -> Callable:
         steps = N // batch_size
         if steps == 0:
             raise ValueError(f"data: got {N} rows, expected at least the batch_size of {batch_size}")
-        order = shuffled(key, jnp.arange(steps * batch_size), N).reshape(steps, batch_size)
-
-        def descend_along(state, order):
-            batches = tuple(rows(array, order) for array in data)
-            return jax.lax.scan(lambda state, batch: step(state, *batch), state, batches)
-
-        together = steps_together(steps, batch_size)
-        whole = steps - steps % together
-        state, J = jax.lax.scan(descend_along, state, order[:whole].reshape(-1, together, batch_size))
-        if whole == steps:
-            return state, jnp.mean(J)
-        state, J_rest = descend_along(state, order[whole:])
-        return state, jnp.mean(jnp.concatenate([J.ravel(), J_rest]))
+        state, J = steps_from(step, batch_size, steps)(state, key, 0, *data)
+        return state, jnp.mean(J)
 
     return pass_over
 
@@ -115,7 +136,21 @@ def steps_together(steps: int, batch_size: int) -> int:
     >>> steps_together(1875, 32), steps_together(937, 64), steps_together(3, 10_000)
     (125, 64, 1)
     """
-    most = min(max(FETCHED // batch_size, 1), steps)
+    return divisor(steps, FETCHED // batch_size)
+
+
+def steps_at_once(steps: int, batch_size: int, parameters: int) -> int:
+    """How many of an epoch's steps go into one program: between two of them a run can be interrupted.
+
+    >>> steps_at_once(179, 8, 1285), steps_at_once(600, 100, 13525), steps_at_once(937, 64, 669_706)
+    (179, 200, 9)
+    """
+    return divisor(steps, int(WORK / batch_size / parameters))
+
+
+def divisor(steps: int, most: int) -> int:
+    """The largest number up to `most` that divides the steps, or `most` if none down to half of it does."""
+    most = min(max(most, 1), steps)
     return next((n for n in range(most, most // 2, -1) if steps % n == 0), most)
 
 

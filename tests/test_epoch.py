@@ -61,6 +61,25 @@ def test_an_epoch_is_its_steps_one_after_the_other(batch_size, fetched, monkeypa
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), state, alone)
 
 
+@pytest.mark.parametrize(("batch_size", "steps"), [(1, 13), (7, 5), (7, 14), (50, 1)])
+def test_an_epoch_can_be_left_and_entered_anywhere(batch_size, steps):
+    data = jnp.zeros((N, 2, 3)), jnp.arange(N)
+    whole, key = N // batch_size, jax.random.key(1)
+    state = (jnp.full((whole, batch_size), -1), 0)
+    expected, _ = training.epoch(record, batch_size)(state, key, *data)
+    chunk = jax.jit(training.steps_from(record, batch_size, steps))
+    costs = []
+    for first in range(0, whole - whole % steps, steps):
+        state, J = chunk(state, key, first, *data)
+        costs.extend(J)
+    if whole % steps:
+        rest = training.steps_from(record, batch_size, whole % steps)
+        state, J = rest(state, key, whole - whole % steps, *data)
+        costs.extend(J)
+    assert np.array_equal(state[0], expected[0])
+    assert costs == list(range(whole))
+
+
 def test_the_rows_are_those_of_indexing():
     array = jnp.arange(5 * 2 * 3, dtype=jnp.uint8).reshape(5, 2, 3)
     i = jnp.array([[4, 0], [2, 2], [1, 3]])
