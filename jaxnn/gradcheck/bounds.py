@@ -83,6 +83,12 @@ def _rounded(value, ulps: int | float, live=None):
     return out
 
 
+def _extends(x, y) -> bool:
+    """Whether x broadcasts to the shape of y."""
+    small, large = np.shape(x)[::-1], np.shape(y)[::-1]
+    return len(small) <= len(large) and all(m in (1, n) for m, n in zip(small, large, strict=False))
+
+
 def _settled(value, error, *inputs: Bounded) -> Bounded:
     """Clean the bound: not a number means unbounded; an infinity handed on is exact."""
     active = any(x.active for x in inputs)
@@ -94,10 +100,7 @@ def _settled(value, error, *inputs: Bounded) -> Bounded:
         for x in inputs:
             if _is_float(x.value):
                 known = np.isinf(x.value) & (_e(x) == 0)
-                fits = known.ndim <= given.ndim and all(
-                    m in (1, n) for m, n in zip(known.shape[::-1], given.shape[::-1], strict=False)
-                )
-                given |= known if fits else known.any()
+                given |= known if _extends(known, given) else known.any()
         error = np.where(np.isinf(value), np.where(given, 0.0, np.inf), error)
         error = np.where(np.isnan(value), np.inf, error)
     if np.isnan(error).any():
@@ -164,7 +167,7 @@ def _integral(value, *inputs: Bounded) -> Bounded:
         return Bounded(value, None, active)
     doubtful = np.zeros(np.shape(value), bool)
     for d in doubt:
-        doubtful = doubtful | (d > 0)
+        doubtful = doubtful | ((d > 0) if _extends(d, doubtful) else np.any(d > 0))
     return Bounded(value, np.where(doubtful, 1.0 if value.dtype == bool else np.inf, 0.0), active)
 
 

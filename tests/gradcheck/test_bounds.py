@@ -292,6 +292,12 @@ def test_infinities_of_a_mask_are_exact():
     assert np.all(out.error <= 1e-14)
 
 
+def test_a_product_of_integers_that_may_be_others_is_in_doubt():
+    """As the sign of a determinant is, made of its pivots' places."""
+    (out,), _ = bounded(lambda x: jnp.prod(jnp.argsort(x + 0.1) + 1) * 1.0, np.array([0.3, 0.3, 0.2]))
+    assert out.error == np.inf
+
+
 def test_a_pole_within_reach_is_unbounded():
     (out,), _ = bounded(lambda x: 1 / (((x + 1e8) - 1e8) - x), np.array([1e-3]))
     assert out.error[0] == np.inf
