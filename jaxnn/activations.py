@@ -6,7 +6,7 @@ The slopes are written so that they keep their digits where the slide's form los
 slide's σ′ = A(1 − A) is 0 in float32 from Z = 17 on, where the truth is 4e-8. In float32, for
 |Z| ≤ 50 and wherever the exact value is a normal number, g′ of sigmoid, tanh and softplus is within
 2 ULP of the truth, and g′ of silu and gelu is within 4 ULP of the larger of its two terms. That was
-measured on CPU, compiled; op by op, the worst few of millions of points reach 2.1 and 4.2.
+measured on CPU, compiled; op by op, σ′ and tanh′ reach 2.06 ULP at the worst few of millions of points.
 """
 
 import math

@@ -59,20 +59,25 @@ def scaled_pdf(Z: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     return jnp.exp(coarse - H * H / 2) * (1 + jnp.expm1((log - coarse) - (Z - H) * (Z + H) / 2))
 
 
-def _mills_ratio(x):
-    # M(x) = (1 − Φ(x)) / φ(x) = √(π/2) erfc(s) e^s², s = x/√2, for x ≥ 0.67
-    P = Q = 0.0
+def _Z_plus_mills_ratio(Z):
+    # Z + M(x), M(x) = (1 − Φ(x)) / φ(x) = √(π/2) erfc(s) e^s², s = x/√2, for x = −Z ≥ 0.67
+    x = jnp.maximum(-Z, 0.67)
+    P = Q = R = 0.0
+    M_0 = math.sqrt(math.pi / 2) * _P[-1] / _Q[-1]
+    coarse = round(M_0 * 1024) / 1024
     for k, (p, q) in enumerate(zip(_P, _Q, strict=True)):
         scale = 2 ** ((k - 8) / 2) / _Q[-1]  # powers of x in place of s, and no overflow in float16
-        P, Q = P * x + math.sqrt(math.pi / 2) * p * scale, Q * x + q * scale
+        p, q = math.sqrt(math.pi / 2) * p * scale, q * scale
+        P, Q, R = P * x + p, Q * x + q, R * x + (M_0 * q - p)
+    near = (Z + coarse) + ((M_0 - coarse) - R / Q)  # M = P/Q = M(0) − R/Q: Z + M cancels near −0.75
     M = 0.0
     for k in range(14, 0, -1):  # Laplace's continued fraction
         M = k / (x + M)
-    return jnp.where(x < 5.6, P / Q, 1 / (x + M))
+    return jnp.where(x < 1.2, near, Z + jnp.where(x < 5.6, P / Q, 1 / (x + M)))
 
 
 def cdf_plus_Z_pdf(Z: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-    """Φ(Z) + Z φ(Z), the derivative of Z Φ(Z), in float32 within 4 ULP of its larger term (op by op: 4.2).
+    """Φ(Z) + Z φ(Z), the derivative of Z Φ(Z), in float32 within 4 ULP of its larger term.
 
     Left of −0.67 it is φ(Z) (Z + M(−Z)) with Mills' ratio M: there erfc has lost digits, and Φ is
     flushed to zero before Z φ(Z) is.
@@ -82,5 +87,5 @@ def cdf_plus_Z_pdf(Z: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     [-1.03373...e-36  5.00000...e-01  1.08331...e+00]
     """
     phi = scaled_pdf(Z)
-    left = phi * (Z + _mills_ratio(jnp.maximum(-Z, 0.67)))
+    left = phi * _Z_plus_mills_ratio(Z)
     return jnp.where(Z < -0.67, left / 2**12, cdf(Z) + Z * phi / 2**12)

@@ -70,10 +70,10 @@ def exact_and_scale(name):
     return exact, [max(map(abs, TERMS[name](v))) for v in z] if name in TERMS else None
 
 
-# The bounds hold compiled. Op by op, single points of millions go over them; the worst are among the points.
+# Op by op, sech² is over 2 ULP at single points of millions; the worst are among the points.
 @pytest.mark.parametrize(
     ("name", "compiled", "op_by_op"),
-    [("sigmoid", 2, 2.1), ("tanh", 2, 2.1), ("softplus", 2, 2), ("silu", 4, 4), ("gelu", 4, 4.2)],
+    [("sigmoid", 2, 2.1), ("tanh", 2, 2.1), ("softplus", 2, 2), ("silu", 4, 4), ("gelu", 4, 4)],
 )
 def test_the_slope_keeps_its_digits(name, compiled, op_by_op):
     g = ACTIVATIONS[name]

@@ -283,6 +283,7 @@ def test_compare_gradients_finds_what_it_plants(capsys, tmp_path):
     assert compare_gradients.main(compare_gradients.parser().parse_args(args)) == 1
     report = json.loads(capsys.readouterr().out)
     assert report["correct"] is False
+    assert report["causes"][0]["id"] == "missing-mean"
     assert [leaf["path"] for leaf in report["leaves"]] == ["dW[1]", "db[1]", "dW[2]", "db[2]"]
     assert page.read_text(encoding="utf-8").count("<svg") >= 4
 

@@ -147,12 +147,12 @@ INNER = {
 }
 
 
-def _rule(equation) -> Callable[..., Sequence]:
-    """inputs → outputs of one equation."""
+def _rule(equation) -> tuple[Callable, Any]:
+    """(f, dtype): f is inputs → the output, of that dtype; or → all outputs, if dtype is None."""
     name, params = equation.primitive.name, equation.params
     inner = params.get("jaxpr", params.get("call_jaxpr", params.get("fun_jaxpr")))
     if name in INNER and inner is not None:
-        return planned(*opened(inner))
+        return planned(*opened(inner)), None
     kinds = [v.aval.dtype for v in equation.invars]
     strange = (
         (name == "div" and not np.issubdtype(kinds[0], np.floating))
@@ -160,16 +160,9 @@ def _rule(equation) -> Callable[..., Sequence]:
         or (name == "reshape" and params.get("dimensions") is not None)
     )
     if strange or name not in PLAIN.keys() | SHAPED.keys():
-        return partial(_by_jax, equation)
+        return partial(_by_jax, equation), None
     f = PLAIN[name] if name in PLAIN else partial(SHAPED[name], params)
-    dtype = equation.outvars[0].aval.dtype
-
-    return partial(_by_numpy, f, dtype)
-
-
-def _by_numpy(f, dtype, *inputs):
-    out = np.asarray(f(*inputs))
-    return (out if out.dtype == dtype else out.astype(dtype),)
+    return f, equation.outvars[0].aval.dtype
 
 
 def _by_jax(equation, *inputs) -> Sequence:
@@ -208,7 +201,7 @@ def planned(jaxpr, consts: Sequence) -> Callable[..., list]:
         if wanted & set(e.outvars) or e.effects:
             live.append(e)
             wanted |= {v for v in e.invars if not isinstance(v, Literal)}
-    steps = [(_rule(e), [slot(v) for v in e.invars], [slot(v) for v in e.outvars]) for e in reversed(live)]
+    steps = [(*_rule(e), [slot(v) for v in e.invars], [slot(v) for v in e.outvars]) for e in reversed(live)]
     outs = [slot(v) for v in jaxpr.outvars]
 
     def run(*args):
@@ -216,9 +209,14 @@ def planned(jaxpr, consts: Sequence) -> Callable[..., list]:
         for k, x in zip(ins, args, strict=True):
             env[k] = x
         with np.errstate(all="ignore"):
-            for rule, reads, writes in steps:
-                for k, x in zip(writes, rule(*[env[r] for r in reads]), strict=True):
-                    env[k] = x
+            for f, dtype, reads, writes in steps:
+                out = f(*[env[r] for r in reads])
+                if dtype is None:
+                    for k, x in zip(writes, out, strict=True):
+                        env[k] = x
+                else:
+                    out = np.asarray(out)
+                    env[writes[0]] = out if out.dtype == dtype else out.astype(dtype)
         return [env[k] for k in outs]
 
     return run

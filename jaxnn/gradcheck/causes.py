@@ -11,7 +11,7 @@ import numpy as np
 from jaxnn.gradcheck import entries, examples, exchanges, factors, inputs, outputs, penalties, places
 from jaxnn.gradcheck.findings import EQUATIONS, Finding
 from jaxnn.gradcheck.jaxprs import line_of
-from jaxnn.gradcheck.scenes import Scene, scenes_for, without_penalty
+from jaxnn.gradcheck.scenes import Scene, Views, scenes_for, views_of, without_penalty
 
 PATIENCE = 4.0  # seconds after which no further family of mistakes is begun
 
@@ -52,24 +52,27 @@ def find_causes(
     reference: Any,
     bound: Any,
     strict: bool = False,
+    views: Views | None = None,
 ) -> list[Cause]:
     """What could be wrong with a gradient that is known to be wrong, the likeliest first.
 
     `hand`, `reference`, `bound` are trees like args[argnums], at args. Each cause of confidence
     0.9 and above reproduces `hand` there and the candidate at other points. Never empty. A family
-    of mistakes that a strange loss makes fail is passed over, unless `strict`.
+    of mistakes that a strange loss makes fail is passed over, unless `strict`. `views`: what is known
+    of this loss at these args already (`views_of`), where many candidates are held against it.
     """
     with jax.enable_x64(True):
         hand, reference, bound = (
             [np.asarray(x, np.float64) for x in jax.tree.leaves(t)] for t in (hand, reference, bound)
         )
-        scenes = scenes_for(loss, gradient, args, argnums, hand, reference, bound)
+        views = views or views_of(loss, args, argnums)
+        scenes = scenes_for(views, gradient, hand, reference, bound)
         findings = _findings(scenes, strict)
         if not findings and (rounded := low_precision(loss, gradient, scenes)):
             findings = [rounded]
         if not findings and len(scenes) > 1:
             # a size written into the candidate's code: only points of the caller's own sizes tell
-            alike = scenes_for(loss, gradient, args, argnums, hand, reference, bound, alike=True)
+            alike = scenes_for(views, gradient, hand, reference, bound, alike=True)
             findings = [f._replace(sure=False) for f in _named(_findings(alike, strict))]
         if not findings:
             findings = places.placed(scenes) or [_faint(scenes[0])]

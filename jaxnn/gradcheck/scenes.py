@@ -189,75 +189,100 @@ def _as_list(tree) -> list[np.ndarray]:
     return [np.asarray(x, np.float64) for x in jax.tree.leaves(tree)]
 
 
-class Watch(NamedTuple):
-    """A loss and a candidate, ready to be looked at anywhere."""
+class View(NamedTuple):
+    """A loss at a point, whoever differentiates it."""
+
+    point: Point
+    structure: Structure
+    sizes: dict[str, int]
+    derivatives: dict[int, Callable]
+
+
+class Views(NamedTuple):
+    """A loss and the points it is looked at from; seen: those there have been, by how they were made."""
 
     loss: Callable
-    gradient: Callable
     args: tuple
     argnums: Any
     axes: Axes
+    tape: Tape
+    seen: dict[tuple, View | None]
 
 
-def scene_at(
-    watch: Watch, tape: Tape, args: tuple, hand=None, reference=None, bound=None, kin: Scene | None = None
-) -> Scene | None:
-    """The scene at args; None where the candidate raises or returns another structure there."""
-    if hand is None and (hand := _called(watch.gradient, args)) is None:
-        return None
+def views_of(loss: Callable, args: tuple, argnums: int | tuple[int, ...] = 0) -> Views:
+    """What the scenes of all candidates for one gradient share."""
+    return Views(loss, args, argnums, axes_of(loss, args, argnums), trace(loss, args, argnums), {})
+
+
+def _view(views: Views, tape: Tape, args: tuple, kin: View | None = None) -> View:
     here = point(tape, args, kin.point.programs if kin else None)
-    if reference is None:
-        reference = [np.asarray(x, np.float64) for x in here.gradient]
-    if [h.shape for h in hand] != [r.shape for r in reference]:
+    layout = kin.structure if kin else structure(tape, args, views.argnums)
+    sizes = _sizes(tape, layout, views.axes, jax.tree.leaves(args))
+    return View(here, layout, sizes, kin.derivatives if kin else _derivatives(tape, layout))
+
+
+def _given(views: Views) -> View:
+    if () not in views.seen:
+        views.seen[()] = _view(views, views.tape, views.args)
+    view = views.seen[()]
+    assert view is not None
+    return view
+
+
+def _like(views: Views, tier: dict, kin: View | None = None) -> View | None:
+    """The view from generic arguments where the loss is defined and finite, if there are such."""
+    key = tuple(sorted(tier.items()))
+    if key not in views.seen:
+        views.seen[key] = _found(views, tier, kin)
+    return views.seen[key]
+
+
+def _found(views: Views, tier: dict, kin: View | None) -> View | None:
+    for nearby in (False, True):
+        there = generic(views.loss, views.args, views.argnums, views.axes, nearby=nearby, **tier)
+        if there is None:
+            continue
+        tape = kin.point.tape if kin else trace(views.loss, there, views.argnums)
+        if [n.name for n in tape.nodes] != [n.name for n in views.tape.nodes]:
+            return None
+        view = _view(views, tape, there, kin)
+        if np.isfinite(view.point.values[tape.output]) and all(
+            np.isfinite(r).all() for r in view.point.gradient
+        ):
+            return view
+    return None
+
+
+def _scene(view: View, gradient: Callable) -> Scene | None:
+    """The candidate there; None where it raises or returns another structure."""
+    hand = _called(gradient, view.point.args)
+    reference = [np.asarray(x, np.float64) for x in view.point.gradient]
+    if hand is None or [h.shape for h in hand] != [r.shape for r in reference]:
         return None
-    layout = kin.structure if kin else structure(tape, args, watch.argnums)
     return Scene(
-        here,
-        layout,
-        hand,
-        reference,
-        [np.zeros(())] * len(hand) if bound is None else bound,
-        _sizes(tape, layout, watch.axes, jax.tree.leaves(args)),
-        kin.derivatives if kin else _derivatives(tape, layout),
+        view.point, view.structure, hand, reference, [np.zeros(())] * len(hand), view.sizes, view.derivatives
     )
 
 
-def scenes_for(loss, gradient, args, argnums, hand, reference, bound, alike=False) -> list[Scene]:
+def scenes_for(views: Views, gradient, hand, reference, bound, alike=False) -> list[Scene]:
     """The caller's scene first, then one or two at generic points, of other sizes where that works.
 
-    With `alike`, generic points of the caller's own sizes only.
+    hand, reference, bound: the leaves at the caller's point. With `alike`, generic points of the
+    caller's own sizes only.
     """
-    watch = Watch(loss, gradient, args, argnums, axes_of(loss, args, argnums))
-    tape = trace(loss, args, argnums)
-    first = scene_at(watch, tape, args, hand, reference, bound)
-    if first is None:
+    here = _given(views)
+    if [h.shape for h in hand] != [r.shape for r in reference]:
         raise ValueError("the gradient has another structure than the parameters")
+    first = Scene(here.point, here.structure, hand, reference, bound, here.sizes, here.derivatives)
     few = 4 if first.sizes.get("N") == 3 else 3
     tiers = [{"examples": few}, {"examples": few, "squares": True}]
-    tiers += [{"examples": few, "only_examples": True}] * bool(watch.axes.examples)
+    tiers += [{"examples": few, "only_examples": True}] * bool(views.axes.examples)
     for tier in ([] if alike else tiers) + [{"examples": None}]:
-        one = _scene_like(watch, tape, {"seed": 11, **tier})
-        if one is None:
+        near = _like(views, {"seed": 11, **tier})
+        one = _scene(near, gradient) if near else None
+        if near is None or one is None:
             continue
-        two = _scene_like(watch, tape, {"seed": 12, **tier}, one)
+        other = _like(views, {"seed": 12, **tier}, near)
+        two = _scene(other, gradient) if other else None
         return [first, one, *([two] if two else [])]
     return [first]
-
-
-def _scene_like(watch: Watch, tape: Tape, tier: dict, kin: Scene | None = None) -> Scene | None:
-    """A scene at generic arguments where loss and candidate are defined and the loss is finite."""
-    for nearby in (False, True):
-        there = generic(watch.loss, watch.args, watch.argnums, watch.axes, nearby=nearby, **tier)
-        if there is None:
-            continue
-        other = kin.point.tape if kin else trace(watch.loss, there, watch.argnums)
-        if [n.name for n in other.nodes] != [n.name for n in tape.nodes]:
-            return None
-        scene = scene_at(watch, other, there, kin=kin)
-        if scene is None:
-            return None
-        if np.isfinite(scene.point.values[other.output]) and all(
-            np.isfinite(r).all() for r in scene.reference
-        ):
-            return scene
-    return None

@@ -6,6 +6,7 @@ backward pass, and a mistake is an input.
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -92,14 +93,19 @@ def _is_elementwise(equation) -> bool:
     return name in ELEMENTWISE
 
 
-def _bound(equation) -> Callable[..., tuple]:
+def _applied(equation, *inputs) -> tuple:
     primitive = equation.primitive
+    out = primitive.bind(*inputs, **primitive.get_bind_params(equation.params))
+    return tuple(out) if primitive.multiple_results else (out,)
 
-    def apply(*inputs):
-        out = primitive.bind(*inputs, **primitive.get_bind_params(equation.params))
-        return tuple(out) if primitive.multiple_results else (out,)
 
-    return apply
+def _alone(node: Node, read: Sequence, places: Sequence[int], kept: Sequence[int], *xs) -> list:
+    """Some outputs of a step, as a function of some of its inputs."""
+    full = list(read)
+    for k, x in zip(places, xs, strict=True):
+        full[k] = x
+    out = node.apply(*full)
+    return [out[n] for n in kept]
 
 
 def flatten(loss: Callable, args: tuple, through: frozenset[str] = frozenset()) -> tuple:
@@ -172,7 +178,7 @@ def flatten(loss: Callable, args: tuple, through: frozenset[str] = frozenset()) 
                 nodes.append(
                     Node(
                         name,
-                        _bound(e),
+                        partial(_applied, e),
                         tuple(into),
                         tuple(out),
                         _is_elementwise(e) and len(out) == 1,
@@ -373,11 +379,8 @@ def programs(tape: Tape, args: tuple) -> Programs:
             for k, i in edges:
                 gains[edge(place, k)] = jnp.ones((), jnp.float64)
                 if node.elementwise:
-
-                    def alone(x, node=node, read=read, k=k):
-                        return node.apply(*read[:k], x, *read[k + 1 :])[0]
-
-                    _, factors[edge(place, k)] = jax.jvp(alone, (env[i],), (jnp.ones_like(env[i]),))
+                    alone = partial(_alone, node, read, [k], [0])
+                    _, (factors[edge(place, k)],) = jax.jvp(alone, (env[i],), (jnp.ones_like(env[i]),))
             if not node.elementwise:
                 for k, i in enumerate(node.inputs):
                     if not isinstance(i, Literal):
@@ -421,14 +424,8 @@ def programs(tape: Tape, args: tuple) -> Programs:
                     i.val if isinstance(i, Literal) else change.operands[edge(place, k)]
                     for k, i in enumerate(node.inputs)
                 ]
-
-                def alone(*xs, node=node, read=read, edges=edges, live=live):
-                    full = list(read)
-                    for (k, _), x in zip(edges, xs, strict=True):
-                        full[k] = x
-                    out = dict(zip(node.outputs, node.apply(*full), strict=True))
-                    return [out[o] for o in live]
-
+                kept = [n for n, o in enumerate(node.outputs) if o in tape.active]
+                alone = partial(_alone, node, read, [k for k, _ in edges], kept)
                 _, back = jax.vjp(alone, *[read[k] for k, _ in edges])
                 got = dict(zip([k for k, _ in edges], back([above[o] for o in live]), strict=True))
             for k, i in edges:

@@ -115,6 +115,7 @@ def test_a_mistake_that_its_sizes_hide_is_no_verdict():
     report = compare_gradients(loss, no_mean, P, X[:1], Y[:1])
     assert report.correct is None
     assert "right at the sizes given, wrong at others: no point of these sizes can tell" in report.notes
+    assert report.causes[0].id == "missing-mean"
     assert compare_gradients(loss, right, P, X[:1], Y[:1]).correct is True
     with pytest.raises(GradientMismatch, match="cannot tell"):
         assert_gradients_match(loss, no_mean, P, X[:1], Y[:1])

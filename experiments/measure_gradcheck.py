@@ -1,0 +1,339 @@
+"""How often jaxnn.gradcheck is right about gradients that are known to be right or wrong.
+
+    python -m experiments.measure_gradcheck                    # 10,000 right gradients, 3,000 wrong ones
+    python -m experiments.measure_gradcheck --right 500 --wrong 100
+    python -m experiments.measure_gradcheck --results measured.jsonl --minutes 4     # again and again
+
+The right ones are written in five formulations, at generic points and at the hard ones (saturated,
+zero, cancelling, one example, wide sums, tiny and huge scales). The wrong ones are the mistakes of
+the catalogue, planted in networks of 1 to 4 layers. Both in float32, bfloat16 and float64. Rates are
+printed with their 95 % interval (Clopper and Pearson). With --results, what is known of a case is
+kept in that file, a line each, and the next call goes on from there.
+"""
+
+import argparse
+import json
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from experiments.arguments import Parser, UserError, run, whole
+
+DTYPES = ("float32", "bfloat16", "float64")
+BLOCK = 28  # right gradients of one kind, one after the other: they share their compiled programs
+
+
+def parser() -> Parser:
+    """The arguments of this program."""
+    p = Parser(prog="python -m experiments.measure_gradcheck", description=__doc__)
+    p.add_argument("--right", type=whole(0), default=10_000, metavar="N", help="default: %(default)s")
+    p.add_argument("--wrong", type=whole(0), default=3_000, metavar="N", help="default: %(default)s")
+    p.add_argument("--seed", type=whole(0), default=0, help="default: %(default)s")
+    p.add_argument("--results", type=Path, metavar="FILE", help="go on from what this file holds")
+    p.add_argument("--minutes", type=whole(1), metavar="N", help="stop after so long")
+    p.add_argument("--misses", action="store_true", help="print every gradient it is wrong about")
+    return p
+
+
+class Case(NamedTuple):
+    """A gradient at a point, and what is known of it."""
+
+    what: str
+    loss: Callable
+    gradient: Callable
+    args: tuple
+    dtype: str
+    id: str | None  # of the mistake; None if it is right
+    effect: float  # of the mistake on the gradient, relative to its largest entry
+    hard: bool
+
+
+class Tally(NamedTuple):
+    """What was said of one case: that part of it which the rates are made of."""
+
+    key: str
+    what: str
+    id: str | None
+    effect: float
+    hard: bool
+    correct: bool | None
+    ids: list[str]
+    confidence: float
+    tightness: float | None  # the largest error over its bound
+    seconds: float
+
+
+def interval(k: int, n: int, level: float = 0.95) -> tuple[float, float]:
+    """Clopper and Pearson's interval for a rate of which k of n were seen."""
+    from scipy.stats import beta
+
+    tail = (1 - level) / 2
+    low = beta.ppf(tail, k, n - k + 1) if k else 0.0
+    high = beta.ppf(1 - tail, k + 1, n - k) if k < n else 1.0
+    return float(low), float(high)
+
+
+def rate(words: str, k: int, n: int) -> str:
+    """One line: what, how many of how many, the rate and its interval."""
+    if not n:
+        return f"{words:<58} none"
+    low, high = interval(k, n)
+    return f"{words:<58} {k:>6} of {n:<6} {k / n:9.3%}   [{low:.3%}, {high:.3%}]"
+
+
+def networks():
+    """(network, N) of 1 to 4 layers, pairwise different sizes but where a mistake needs equal ones."""
+    from jaxnn.gradcheck.mutants import Network
+
+    return (
+        (Network((7, 3)), 2),
+        (Network((4, 1), cost="bce-naive"), 64),
+        (Network((6, 1), cost="squared"), 4),
+        (Network((5, 4, 3), "tanh", "bce-naive", penalty=0.3), 6),
+        (Network((6, 7, 3), "relu", "softmax-logits"), 32),
+        (Network((4, 4, 4, 3), "sigmoid", "softmax-logits"), 7),
+        (Network((5, 6, 4, 3), "softplus", "bce-logits", penalty=0.1), 256),
+        (Network((6, 5, 4), "relu", "softmax-naive", penalty=0.1, masked=True), 8),
+        (Network((3, 6, 6, 5, 2), "gelu", "squared"), 9),
+        (Network((5, 5, 5, 5, 3), "silu", "bce-logits", masked=True), 11),
+    )
+
+
+def wide_networks():
+    """(network, N) with long sums in them."""
+    from jaxnn.gradcheck.mutants import Network
+
+    return (
+        (Network((500, 3), "tanh", "bce-logits"), 3),
+        (Network((3, 200, 2), "sigmoid", "squared"), 4),
+    )
+
+
+KINDS = ("generic", "saturated", "generic", "zero", "generic", "cancelling", "generic", "tiny", "generic")
+KINDS += ("huge", "generic", "one example")
+
+
+def point_of(net, examples: int, kind: str, rng) -> tuple:
+    """(params, X, Y[, masks]) of a kind."""
+    import numpy as np
+
+    from jaxnn.gradcheck.mutants import data, init
+
+    seed = int(rng.integers(2**31))
+    params, (X, Y, *masks) = init(net, seed), data(net, examples, seed)
+    if kind == "saturated":
+        params = tuple((30 * W, b) for W, b in params)
+    elif kind == "zero":
+        params = tuple((0 * W, 0 * b) for W, b in params)
+    elif kind == "cancelling":
+        half = examples // 2
+        X = np.concatenate([X[: examples - half], X[:half]])
+        other = np.roll(Y, 1, axis=1) if net.cost.startswith("softmax") else 1 - Y
+        Y = np.concatenate([Y[: examples - half], other[:half]])
+    elif kind in ("tiny", "huge"):
+        X = X * (1e-6 if kind == "tiny" else 1e4)
+    elif kind == "one example":
+        X, Y, masks = X[:1], Y[:1], [tuple(m[:1] for m in ms) for ms in masks]
+    return (params, X, Y, *masks)
+
+
+def right_cases(count: int, seed: int, done: set[str]) -> Iterator[tuple[str, Case]]:
+    """Right gradients, each in one of five formulations; those that are done are left out."""
+    import numpy as np
+
+    from jaxnn.gradcheck.mutants import formulations, loss_of
+
+    every = [
+        (net, n, loss_of(net), name, gradient, dtype)
+        for net, n in (*networks(), *wide_networks())
+        for name, gradient in formulations(net).items()
+        for dtype in DTYPES
+    ]
+    for k in range(count):
+        key = f"right {seed} {k}"
+        if key not in done:
+            net, n, loss, name, gradient, dtype = every[k // BLOCK % len(every)]
+            kind = KINDS[k % len(KINDS)]
+            args = point_of(net, n, kind, np.random.default_rng([seed, 0, k]))
+            what = f"{net.sizes} {net.cost} {name}, {kind}, {dtype}"
+            yield key, Case(what, loss, gradient, args, dtype, None, 0.0, kind != "generic")
+
+
+def wrong_cases(count: int, seed: int, done: set[str]) -> Iterator[tuple[str, Case]]:
+    """Planted mistakes, and how much they change the gradient where they are looked at."""
+    import numpy as np
+
+    from jaxnn.gradcheck.mutants import NEEDS_SATURATION, STATEFUL, gradient_of, loss_of, mutants
+
+    every = []
+    for net, n in networks():
+        loss, right = loss_of(net), gradient_of(net)
+        every += [(net, n, loss, right, m) for m in mutants(net)]
+    order = np.random.default_rng([seed, 1])
+    turns = [order.permutation(len(every)) for _ in range(count // len(every) + 1)]
+    for k in range(count):
+        key = f"wrong {seed} {k}"
+        if key in done:
+            continue
+        net, n, loss, right, mutant = every[turns[k // len(every)][k % len(every)]]
+        kind, dtype = KINDS[k % len(KINDS)], DTYPES[k // len(KINDS) % len(DTYPES)]
+        kind = "saturated" if mutant.id in NEEDS_SATURATION else kind
+        args = point_of(net, n, kind, np.random.default_rng([seed, 2, k]))
+        size = 1.0 if mutant.id in STATEFUL else _effect(mutant.gradient, right, args)
+        what = f"{net.sizes} {net.cost} {mutant.id} {mutant.where}, {kind}, {dtype}"
+        yield key, Case(what, loss, mutant.gradient, args, dtype, mutant.id, size, kind != "generic")
+
+
+def _effect(wrong: Callable, right: Callable, args: tuple) -> float:
+    """The largest difference, relative to the largest entry of its parameter."""
+    import jax
+    import numpy as np
+
+    with jax.enable_x64(True):
+        pairs = [
+            (np.asarray(g), np.asarray(r))
+            for g, r in zip(jax.tree.leaves(wrong(*args)), jax.tree.leaves(right(*args)), strict=True)
+        ]
+    if not all(np.isfinite(r).all() for _, r in pairs):
+        return 0.0
+    if not all(np.isfinite(g).all() for g, _ in pairs):
+        return np.inf
+    with np.errstate(all="ignore"):
+        gaps = [np.abs(g - r).max() / max(np.abs(r).max(), np.abs(g).max()) for g, r in pairs]
+    return float(np.nanmax(gaps))
+
+
+def as_dtype(args: tuple, dtype: str) -> tuple:
+    """The arguments with their floating arrays in another dtype."""
+    import jax
+    import jax.numpy as jnp
+
+    return jax.tree.map(lambda x: jnp.asarray(x, dtype), args)
+
+
+def judge(key: str, case: Case) -> Tally:
+    """What compare_gradients says of a case."""
+    import jax
+    import numpy as np
+
+    from jaxnn.gradcheck import compare_gradients
+
+    began = time.perf_counter()
+    with jax.enable_x64(case.dtype == "float64"):
+        report = compare_gradients(case.loss, case.gradient, *as_dtype(case.args, case.dtype))
+    seconds = time.perf_counter() - began
+    ids = [c.id for c in report.causes]
+    sure = report.causes[0].confidence if ids else 0.0
+    tightness = max((leaf.ratio for leaf in report.leaves if np.isfinite(leaf.ratio)), default=None)
+    return Tally(
+        key, case.what, case.id, case.effect, case.hard, report.correct, ids, sure, tightness, seconds
+    )
+
+
+def rates_of_right(tallies: list[Tally]) -> list[str]:
+    """The lines about right gradients."""
+    import numpy as np
+
+    alarms = sum(t.correct is False for t in tallies)
+    unsure = sum(t.correct is None for t in tallies)
+    ratios = np.array([t.tightness for t in tallies if t.correct and t.tightness])
+    lines = [
+        rate("right gradients: false alarms", alarms, len(tallies)),
+        rate("right gradients: said to be indistinguishable", unsure, len(tallies)),
+    ]
+    if ratios.size:
+        median = 1 / np.median(ratios)
+        lines.append(
+            f"largest error over its bound: {ratios.max():.3g}; "
+            f"the median bound is {median:.3g} times the error"
+        )
+    return lines
+
+
+def rates_of_wrong(tallies: list[Tally]) -> list[str]:
+    """The lines about wrong gradients."""
+    without = [t for t in tallies if not t.effect > 1e-6]
+    wrong = [t for t in tallies if t.effect > 1e-6]
+    easy = [t for t in wrong if not t.hard]
+    hard = [t for t in wrong if t.hard]
+    found = [t for t in wrong if t.correct is False]
+    generic = [t for t in found if not t.hard]
+    sure = [t for t in found if t.confidence >= 0.9]
+    ids = Counter(t.id for t in wrong)
+    return [
+        rate("wrong gradients: detected, generic points", len(generic), len(easy)),
+        rate("wrong gradients: detected, hard points", len(found) - len(generic), len(hard)),
+        rate("  the rest: said to be indistinguishable", sum(t.correct is None for t in wrong), len(wrong)),
+        rate("  taken for right", sum(t.correct is True for t in wrong), len(wrong)),
+        rate("cause: the first named is right, generic points",
+             sum(t.id in t.ids[:1] for t in generic), len(generic)),
+        rate("cause: the first named is right", sum(t.id in t.ids[:1] for t in found), len(found)),
+        rate("cause: among the first three", sum(t.id in t.ids[:3] for t in found), len(found)),
+        rate("cause: confident and wrong", sum(t.id != t.ids[0] for t in sure), len(found)),
+        f"{len(ids)} mistakes of the catalogue, {len(wrong)} plantings, the rarest "
+        f"{min(ids.values(), default=0)} times; {len(without)} more had no effect where they were looked at",
+    ]  # fmt: skip
+
+
+def kept(path: Path | None) -> list[Tally]:
+    """The tallies in a file of results. Raises UserError where it holds something else."""
+    if path is None or not path.exists():
+        return []
+    try:
+        return [Tally(**json.loads(line)) for line in path.read_text().splitlines()]
+    except (ValueError, TypeError) as error:
+        raise UserError(f"{path} holds no results of this program ({error})") from error
+
+
+def measure(
+    cases: Iterator[tuple[str, Case]], count: int, until: float, options: argparse.Namespace
+) -> list[Tally]:
+    """What is said of every case, until the time is up; a count of how far it is on a terminal."""
+    from tqdm import tqdm
+
+    out = []
+    for key, case in tqdm(cases, total=count, disable=not sys.stderr.isatty()):
+        tally = judge(key, case)
+        out.append(tally)
+        if options.results is not None:
+            with options.results.open("a") as file:
+                file.write(json.dumps(tally._asdict()) + "\n")
+        bad = tally.correct is not True if case.id is None else case.id not in tally.ids[:1]
+        if options.misses and bad and not (case.id and case.effect <= 1e-6):
+            print(f"{key}: {case.what}: correct={tally.correct} {tally.ids}", flush=True)
+        if time.monotonic() > until:
+            break
+    return out
+
+
+def main(options: argparse.Namespace) -> int:
+    """Measure and print. 0 if no right gradient was condemned and no wrong one taken for right."""
+    import numpy as np
+
+    until = time.monotonic() + 60 * options.minutes if options.minutes else float("inf")
+    known = kept(options.results)
+    done = {t.key for t in known}
+    tables: list[tuple[str, int, Any, Callable]] = [
+        ("right", options.right, right_cases, rates_of_right),
+        ("wrong", options.wrong, wrong_cases, rates_of_wrong),
+    ]
+    print(f"jaxnn.gradcheck, seed {options.seed}; rates with their 95 % interval (Clopper-Pearson)")
+    for kind, count, cases, lines in tables:
+        old = [t for t in known if t.key.startswith(kind)]
+        if len(old) < count and time.monotonic() < until:
+            old += measure(cases(count, options.seed, done), count - len(old), until, options)
+        print("\n".join(lines(old)), flush=True)
+        known = [t for t in known if not t.key.startswith(kind)] + old
+    if known:
+        seconds = [t.seconds for t in known]
+        print(f"seconds a call: median {np.median(seconds):.2g}, largest {max(seconds):.2g}")
+    condemned = any(t.id is None and t.correct is False for t in known)
+    passed = any(t.id is not None and t.effect > 1e-6 and t.correct is True for t in known)
+    return 1 if condemned or passed else 0
+
+
+if __name__ == "__main__":
+    run(main, parser())
