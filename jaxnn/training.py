@@ -113,6 +113,18 @@ def steps_from(step: Callable, batch_size: int, steps: int) -> Callable:
     return descend
 
 
+def batch(key, k: int, batch_size: int, *data) -> tuple:
+    """The batch of an epoch's step k, counted from 0, as `steps_from` takes it from the data.
+
+    >>> import jax, jax.numpy as jnp
+    >>> (x,) = batch(jax.random.key(0), 0, 4, jnp.arange(4))
+    >>> sorted(x.tolist())
+    [0, 1, 2, 3]
+    """
+    order = shuffled(key, k * batch_size + jnp.arange(batch_size), len(data[0]))
+    return tuple(rows(array, order) for array in data)
+
+
 def epoch(step: Callable, batch_size: int) -> Callable:
     """One pass over the data in shuffled batches: `epoch(state, key, *data) -> (state, J)`.
 
