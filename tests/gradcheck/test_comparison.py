@@ -209,6 +209,20 @@ def test_mixed_precision_on_both_sides_is_looked_past():
     assert any("bfloat16" in note for note in report.notes)
 
 
+def test_state_is_found_even_where_all_calls_agree():
+    kept = []
+
+    def gradient(w):
+        out = 2 * w + (0 * kept[0] if kept else 0)
+        if isinstance(w, jax.core.Tracer):
+            kept.append(out)
+        return out
+
+    report = compare_gradients(lambda w: jnp.sum(w**2), gradient, jnp.ones(3))
+    assert report.correct is False
+    assert [c.id for c in report.causes] == ["stale", "accumulated"]
+
+
 def test_state_between_calls_is_found():
     total = {}
 
