@@ -210,15 +210,14 @@ def test_mixed_precision_on_both_sides_is_looked_past():
 
 
 def test_state_is_found_even_where_all_calls_agree():
-    kept = []
+    """In bfloat16 two points near each other have gradients that pass for equal."""
+    before = []
 
     def gradient(w):
-        out = 2 * w + (0 * kept[0] if kept else 0)
-        if isinstance(w, jax.core.Tracer):
-            kept.append(out)
-        return out
+        before.append(w)
+        return 2 * before[max(len(before) - 2, 0)]
 
-    report = compare_gradients(lambda w: jnp.sum(w**2), gradient, jnp.ones(3))
+    report = compare_gradients(lambda w: jnp.sum(w**2), gradient, jnp.ones(3, jnp.bfloat16))
     assert report.correct is False
     assert [c.id for c in report.causes] == ["stale", "accumulated"]
 
