@@ -1,1 +1,9 @@
-"""The programs that people run: `python -m experiments.NAME`."""
+"""Programs: `python -m experiments.NAME`; each knows `--help`."""
+
+import signal
+import sys
+
+if (
+    sys.argv[0] == "-m"
+):  # a program is about to start: until it minds signals, Ctrl-C ends it without a traceback
+    signal.signal(signal.SIGINT, signal.SIG_DFL)

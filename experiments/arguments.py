@@ -12,6 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
+from experiments.interruption import leave, leave_unchanged, on_signal
+
 ACTIVATIONS = ("sigmoid", "tanh", "relu", "leaky_relu", "softplus", "silu", "gelu", "identity")
 LOSSES = ("binary_cross_entropy", "cross_entropy", "squared_error")
 DATASETS = ("digits", "mnist", "fashion_mnist", "kmnist")
@@ -21,12 +23,29 @@ class UserError(Exception):
     """What went wrong, in one line for the person who can change it."""
 
 
+class Interrupted(Exception):
+    """The run was left between two steps: one line, and the status to end with."""
+
+    def __init__(self, line: str, status: int):
+        """What to say, and to leave with."""
+        super().__init__(line)
+        self.status = status
+
+
 class Parser(argparse.ArgumentParser):
     """Answers a bad argument with one line and exit status 2."""
 
     def __init__(self, prog: str, description: str | None):
         """A program of that name; arguments are not abbreviated."""
         super().__init__(prog, f"{prog} [options]", description, allow_abbrev=False)
+
+    def parse_args(self, args=None, namespace=None):  # pyright: ignore[reportIncompatibleMethodOverride]
+        """The arguments; `given` holds the names of those that are not left at their defaults."""
+        arguments = super().parse_args(args, namespace)
+        unset = argparse.Namespace(**dict.fromkeys(vars(arguments)))
+        found = super().parse_args(args, unset)
+        arguments.given = {name for name, value in vars(found).items() if value is not None}
+        return arguments
 
     def error(self, message: str) -> NoReturn:
         """Print the line and leave."""
@@ -39,7 +58,10 @@ def run(main: Callable[[argparse.Namespace], int], parser: Parser) -> NoReturn:
         if isinstance(stream, io.TextIOWrapper):
             # A terminal without Ŷ and × still gets the rest, and a pipe gets each line at once.
             stream.reconfigure(errors="replace", line_buffering=True)
+    on_signal(leave)
     arguments = parser.parse_args()
+    if getattr(arguments, "out", None) and hasattr(arguments, "save_every"):
+        on_signal(leave_unchanged)
 
     from jaxnn.datasets import DatasetError
     from jaxnn.runs import RunError
@@ -49,6 +71,9 @@ def run(main: Callable[[argparse.Namespace], int], parser: Parser) -> NoReturn:
     except (UserError, DatasetError, RunError) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+    except Interrupted as interrupted:
+        print(interrupted, file=sys.stderr)
+        sys.exit(interrupted.status)
     except BrokenPipeError:  # whoever read the output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
@@ -63,9 +88,6 @@ def run(main: Callable[[argparse.Namespace], int], parser: Parser) -> NoReturn:
             file=sys.stderr,
         )
         sys.exit(2)
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        sys.exit(130)
 
 
 def whole(low: int, high: int | None = None) -> Callable[[str], int]:
@@ -92,6 +114,17 @@ def rate(text: str) -> float:
         value = math.nan
     if not 1e-37 < value < 1e38:  # so that it is one in float32 too
         raise argparse.ArgumentTypeError(f"got {text[:40]!r}, expected a finite number above 0")
+    return value
+
+
+def seconds(text: str) -> float:
+    """The type of a time of at least 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value < 1e9:
+        raise argparse.ArgumentTypeError(f"got {text[:40]!r}, expected seconds of at least 0")
     return value
 
 

@@ -10,6 +10,7 @@ def parser() -> Parser:
     """The arguments of this program."""
     p = Parser(prog="python -m experiments.predict", description=__doc__)
     p.add_argument("run_dir", type=Path, metavar="RUN_DIR", help="the folder that --out named")
+    p.add_argument("--best", action="store_true", help="of its best epoch; default: of its last")
     add_surroundings(p)
     return p
 
@@ -26,8 +27,10 @@ def main(arguments: argparse.Namespace) -> int:
     from jaxnn.layers import mlp
 
     settings = runs.load_settings(arguments.run_dir)
-    params = runs.load_params(arguments.run_dir, settings["n"])
-    reported = runs.load_metrics(arguments.run_dir)[-1]["test_accuracy"]
+    name = "best.safetensors" if arguments.best else "params.safetensors"
+    params = runs.load_params(arguments.run_dir / name, settings["n"])
+    curve = [metrics["test_accuracy"] for metrics in runs.load_metrics(arguments.run_dir)]
+    reported = max(curve) if arguments.best else curve[-1]
     data = datasets.load(settings["dataset"], arguments.data_dir, arguments.source_dir)
     n_x, classes = data.test.images[0].size, data.classes
     if settings["n"][0] != n_x or settings["n"][-1] != classes:

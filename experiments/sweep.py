@@ -226,7 +226,7 @@ def main(arguments: argparse.Namespace) -> int:
         runs.create(arguments.out / "best", describe(settings, sizes(family[best]), device))
         for line in metrics[best]:
             runs.append_metrics(arguments.out / "best", line)
-        runs.save_params(arguments.out / "best", best_params)
+        runs.save_params(arguments.out / "best" / "params.safetensors", best_params)
         drawings.learning_curves(
             metrics[best], name_of(family[best]), arguments.out / "best" / "learning_curves.png"
         )

@@ -7,9 +7,11 @@ the test images are recognised (seed 0).
 import argparse
 import math
 import platform
+import re
 import time
 from importlib.metadata import version
 from pathlib import Path
+from typing import NamedTuple
 
 import jaxnn
 from experiments.arguments import (
@@ -22,6 +24,15 @@ from experiments.arguments import (
     run,
     use_device,
     whole,
+)
+from experiments.continuation import (
+    UNCOUNTED,
+    Diverged,
+    Pauses,
+    add_checkpoints,
+    agree_on_surroundings,
+    environment,
+    reopened,
 )
 
 OPTIMIZERS = {"sgd": 0.5, "adam": 0.001, "adamw": 0.001, "rmsprop": 0.001}  # and their default rates
@@ -52,10 +63,17 @@ def parser() -> Parser:
         help="written by hand, or by jax.grad; default: %(default)s",
     )
     add_surroundings(p)
-    p.add_argument(
-        "--out", type=Path, metavar="DIR", help="a new folder for settings, metrics and parameters"
-    )
+    add_checkpoints(p, "settings, metrics and parameters")
     return p
+
+
+class Done(NamedTuple):
+    """How far a run has come."""
+
+    metrics: list[dict]  # of each epoch that is done
+    step: int  # of the next epoch, from which it goes on
+    costs: list  # of the steps before, an array from each program
+    best: int  # the epoch with the best test accuracy, the first of them
 
 
 def main(arguments: argparse.Namespace) -> int:
@@ -63,31 +81,28 @@ def main(arguments: argparse.Namespace) -> int:
     device = use_device(arguments.device)
 
     import jax
+    import numpy as np
     import optax
     from tqdm import tqdm
 
-    from jaxnn import activations, datasets, drawings, losses, runs
+    from jaxnn import activations, checkpoints, datasets, divergence, drawings, losses, runs
     from jaxnn.encoding import flatten, one_hot
     from jaxnn.evaluation import accuracy, confusion_matrix, predict
     from jaxnn.layers import mlp
     from jaxnn.objective import cost, value_and_grad
-    from jaxnn.training import epoch, start, step
+    from jaxnn.training import batch, start, step, steps_at_once, steps_from
 
-    if arguments.out:
-        runs.check_new(arguments.out)
+    arguments, lock, checkpoint = reopened(arguments, "params.safetensors")
     data = datasets.load(arguments.dataset, arguments.data_dir, arguments.source_dir)
     N, height, width = data.train.images.shape
     n = (height * width, *arguments.hidden, data.classes)
-    batch_size, epochs = DEFAULTS[arguments.dataset]
-    settings = vars(arguments) | {
-        "learning_rate": arguments.learning_rate or OPTIMIZERS[arguments.optimizer],
-        "batch_size": arguments.batch_size or batch_size,
-        "epochs": arguments.epochs or epochs,
-    }
-    if settings["batch_size"] > N:
-        raise UserError(
-            f"--batch-size: got {settings['batch_size']}, expected at most the {N} training images"
-        )
+    default_batch_size, default_epochs = DEFAULTS[arguments.dataset]
+    learning_rate = arguments.learning_rate or OPTIMIZERS[arguments.optimizer]
+    batch_size, epochs = arguments.batch_size or default_batch_size, arguments.epochs or default_epochs
+    if batch_size > N:
+        raise UserError(f"--batch-size: got {batch_size}, expected at most the {N} training images")
+    settings = vars(arguments) | {"learning_rate": learning_rate, "batch_size": batch_size, "epochs": epochs}
+    settings = describe(settings, n, device)
 
     loss = getattr(losses, arguments.loss)
     net = mlp(*n, g=getattr(activations, arguments.activation))
@@ -95,7 +110,7 @@ def main(arguments: argparse.Namespace) -> int:
         gradient = value_and_grad(net, loss)
     else:
         gradient = jax.value_and_grad(cost(net, loss))
-    optimizer = getattr(optax, arguments.optimizer)(settings["learning_rate"])
+    optimizer = getattr(optax, arguments.optimizer)(learning_rate)
 
     def encode(images, labels):
         return flatten(images, data.white), one_hot(labels, data.classes)
@@ -103,13 +118,22 @@ def main(arguments: argparse.Namespace) -> int:
     def gradient_on_images(params, images, labels):
         return gradient(params, *encode(images, labels))
 
-    def evaluate(params, images, labels):
+    def evaluate(state, images, labels):
         X, Y = encode(images, labels)
-        confusion = confusion_matrix(labels, predict(net, params, X), data.classes)
-        return cost(net, loss)(params, X, Y), accuracy(confusion)
+        confusion = confusion_matrix(labels, predict(net, state.params, X), data.classes)
+        return cost(net, loss)(state.params, X, Y), accuracy(confusion), divergence.finite(state)
 
     init_key, shuffle_key = jax.random.split(jax.random.key(arguments.seed))
     state = start(net.init(init_key), optimizer)
+    best, done = state.params, Done([], 0, [], 0)
+    if checkpoint:
+        agree_on_surroundings(arguments, checkpoint.progress["settings"], settings)
+        state, best = jax.device_put(checkpoints.restore(checkpoint, (state, best)))
+        done = Done(*(checkpoint.progress[name] for name in Done._fields))
+        if epochs < len(done.metrics) + (done.step > 0):
+            raise UserError(
+                f"--epochs: got {epochs}, expected more than the {len(done.metrics)} that are done"
+            )
     train, test = jax.device_put((data.train, data.test))
 
     print(f"jaxnn {jaxnn.__version__}, jax {jax.__version__}, Python {platform.python_version()}")
@@ -117,53 +141,108 @@ def main(arguments: argparse.Namespace) -> int:
     X, Y = jax.eval_shape(encode, *train)
     print_shapes(data, net, loss, state.params, X, Y, arguments.activation)
     print(
-        f"training  {arguments.loss} by {arguments.optimizer}, learning rate {settings['learning_rate']:g},\n"
-        f"          batches of {settings['batch_size']}, {settings['epochs']} epochs, "
+        f"training  {arguments.loss} by {arguments.optimizer}, learning rate {learning_rate:g},\n"
+        f"          batches of {batch_size}, {epochs} epochs, "
         f"seed {arguments.seed}, {arguments.gradient} gradient"
     )
+    for name, value in settings["environment"].items():
+        print(f"set       {name}={value}")
     if arguments.out:
-        runs.create(arguments.out, describe(settings, n, device))
+        lock = lock or runs.hold(arguments.out)
+        runs.create(arguments.out, settings, done.metrics)
+    pause = Pauses(arguments, lock, settings, checkpoint)
 
     clock = time.perf_counter()
-    one_epoch = epoch(step(gradient_on_images, optimizer), settings["batch_size"])
-    one_epoch = jax.jit(one_epoch, donate_argnums=0).lower(state, shuffle_key, *train).compile()
-    evaluate = jax.jit(evaluate).lower(state.params, *test).compile()
+    steps = N // batch_size
+    at_once = steps_at_once(steps, batch_size, sum(p.size for p in jax.tree.leaves(state.params)))
+    descend = step(gradient_on_images, optimizer)
+    programs = {
+        size: jax.jit(steps_from(descend, batch_size, size))
+        .lower(state, shuffle_key, np.int32(0), *train)
+        .compile()
+        for size in {min(at_once, steps - first) for first in range(0, steps, at_once)}
+    }
+    evaluate = jax.jit(evaluate).lower(state, *test).compile()
     print(f"compiled  in {time.perf_counter() - clock:.2f} s")
 
-    metrics = []
+    def pieces(state, key, first):
+        """The rest of an epoch, a program at a time: the step after it, the state, and the costs."""
+        while first < steps:
+            size = min(at_once, steps - first)
+            state, J = programs[size](state, key, np.int32(first), *train)
+            first += size
+            yield first, state, J
+
+    if checkpoint:
+        print(f"goes on   after {len(done.metrics)} epochs and {done.step} steps ({checkpoint.folder})")
     clock = time.perf_counter()
-    for number in tqdm(range(1, settings["epochs"] + 1), unit="epoch", leave=False, disable=None):
-        state, J = one_epoch(state, jax.random.fold_in(shuffle_key, number), *train)
-        test_J, test_accuracy = evaluate(state.params, *test)
-        if not math.isfinite(J):
-            raise UserError(f"epoch {number}: the loss is {J}; a smaller --learning-rate usually helps")
-        metrics.append(
-            {
+    with pause:
+        for number in tqdm(range(len(done.metrics) + 1, epochs + 1), unit="epoch", leave=False, disable=None):
+            key = jax.random.fold_in(shuffle_key, number)
+            begin, first = state, done.step
+            try:
+                for k, state, J in pieces(begin, key, first):
+                    done = done._replace(step=k, costs=[*done.costs, J])
+                    jax.block_until_ready(done.costs[-2:-1])  # two programs at a time are under way
+                    pause((state, best), done, f"epoch {number}, step {k}")
+                test_J, test_accuracy, finite = evaluate(state, *test)
+                J = float(np.mean(np.concatenate([np.asarray(J, float) for J in done.costs])))
+                if not (finite and math.isfinite(J) and math.isfinite(test_J)):
+                    raise Diverged
+            except Diverged:
+                found = divergence.origin(
+                    begin,
+                    first,
+                    pieces(begin, key, first),
+                    lambda k, key=key: encode(*batch(key, k, batch_size, *train)),
+                    divergence.computed(net, gradient, optimizer),
+                )
+                raise UserError(diverged(number, found, learning_rate, arguments.out)) from None
+            metrics = {
                 "epoch": number,
-                "loss": float(J),
+                "loss": J,
                 "test_loss": float(test_J),
                 "test_accuracy": float(test_accuracy),
             }
-        )
-        tqdm.write(
-            f"epoch {number:3}/{settings['epochs']}   loss {J:.4f}   "
-            f"test loss {test_J:.4f}   test accuracy {100 * test_accuracy:.2f} %"
-        )
-        if arguments.out:
-            runs.append_metrics(arguments.out, metrics[-1])
-    print(f"trained   in {time.perf_counter() - clock:.2f} s")
-    print(f"accuracy  {100 * metrics[-1]['test_accuracy']:.2f} % of {len(test.images)} test images")
+            if not done.best or test_accuracy > done.metrics[done.best - 1]["test_accuracy"]:
+                best, done = state.params, done._replace(best=number)
+            done = Done([*done.metrics, metrics], 0, [], done.best)
+            tqdm.write(
+                f"epoch {number:3}/{epochs}   loss {J:.4f}   "
+                f"test loss {test_J:.4f}   test accuracy {100 * test_accuracy:.2f} %"
+            )
+            if arguments.out:
+                runs.append_metrics(arguments.out, metrics)
+        pause.save((state, best), done)
+        print(f"trained   in {time.perf_counter() - clock:.2f} s")
+        print(f"accuracy  {100 * done.metrics[-1]['test_accuracy']:.2f} % of {len(test.images)} test images")
 
-    if arguments.out:
-        runs.save_params(arguments.out, state.params)
-        title = (
-            f"{data.name}, {'-'.join(map(str, n))}, {arguments.activation}, {arguments.loss}\n"
-            f"{arguments.optimizer}, learning rate {settings['learning_rate']:g}, "
-            f"batches of {settings['batch_size']}, seed {arguments.seed}"
-        )
-        drawings.learning_curves(metrics, title, arguments.out / "learning_curves.png")
-        print(f"saved     in {arguments.out}")
+        if arguments.out:
+            pause.leave_at_once()
+            title = (
+                f"{data.name}, {'-'.join(map(str, n))}, {arguments.activation}, {arguments.loss}\n"
+                f"{arguments.optimizer}, learning rate {learning_rate:g}, "
+                f"batches of {batch_size}, seed {arguments.seed}"
+            )
+            drawings.learning_curves(done.metrics, title, arguments.out / "learning_curves.png")
+            runs.save_params(arguments.out / "best.safetensors", best)
+            runs.save_params(arguments.out / "params.safetensors", state.params)  # the run is finished
+            print(f"saved     in {arguments.out}")
     return 0
+
+
+def diverged(number: int, found: tuple[int, str] | None, learning_rate: float, out: Path | None) -> str:
+    """What to say of a run whose numbers are no longer finite, and to do about it."""
+    place = "the test loss" if found is None else f"step {found[0] + 1}: {found[1]}"
+    if found and (layer := re.search(r"\[(\d+)\]", found[1])):
+        place += f", of layer {layer[1]},"
+    line = f"epoch {number}, {place} is the first that is not finite; a smaller --learning-rate usually helps"
+    if out and (out / "checkpoints").exists():
+        line += (
+            f", from the last good checkpoint on with: --out {out} --learning-rate {learning_rate / 10:g} "
+            "--override learning_rate"
+        )
+    return line
 
 
 def print_shapes(data, net, loss, params, X, Y, g: str) -> None:
@@ -193,11 +272,12 @@ def describe(settings: dict, n: tuple[int, ...], device) -> dict:
     """What settings.json holds."""
     packages = ("jax", "jaxlib", "optax", "numpy")
     return {
-        **{name: value for name, value in settings.items() if name not in ("out", "data_dir", "source_dir")},
-        "n": n,
+        **{name: value for name, value in settings.items() if name not in UNCOUNTED},
+        "n": list(n),
         "device": f"{device.platform} ({device.device_kind})",
         "versions": {"jaxnn": jaxnn.__version__, "python": platform.python_version()}
         | {name: version(name) for name in packages},
+        "environment": environment(),
     }
 
 

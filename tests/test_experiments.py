@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 
 from experiments import arguments, compare_gradients, predict, train
-from jaxnn import datasets, objective
+from jaxnn import datasets, objective, runs
 from tests.test_activations import ACTIVATIONS
 from tests.test_losses import LOSSES
 
@@ -47,10 +48,13 @@ def test_the_default_reaches_97_percent(a_run):
     assert max(map(len, printed.splitlines())) <= 80
 
 
-def test_a_run_leaves_its_four_files(a_run):
+def test_a_run_leaves_its_files(a_run):
     folder, _ = a_run
     assert sorted(path.name for path in folder.iterdir()) == [
+        "best.safetensors",
+        "checkpoints",
         "learning_curves.png",
+        "lock",
         "metrics.jsonl",
         "params.safetensors",
         "settings.json",
@@ -134,20 +138,21 @@ def test_a_platform_that_is_not_installed_is_named():
 def test_a_loss_that_is_not_finite_ends_the_run():
     done = run("train", "--activation", "gelu", "--hidden", "64", "32", "--learning-rate", "1e30")
     assert done.returncode == 2
-    assert re.fullmatch(
-        r"error: epoch \d+: the loss is (nan|inf); a smaller --learning-rate[^\n]*\n", done.stderr
+    place = (
+        r"epoch 1, step \d+: (Z|A|J|d?[Wb])[^\n]* is the first that is not finite; a smaller --learning-rate"
     )
+    assert re.fullmatch(rf"error: {place}[^\n]*\n", done.stderr), done.stderr
 
 
 DAMAGE = {
-    "no folder": (lambda folder: [path.unlink() for path in folder.iterdir()], "no such file"),
+    "no folder": (lambda folder: (folder / "settings.json").unlink(), "no such file"),
     "settings": (lambda folder: (folder / "settings.json").write_text("{"), "not the settings of a run"),
     "a list": (lambda folder: (folder / "settings.json").write_text("[]"), "not the settings of a run"),
     "dataset": (lambda folder: edit(folder, dataset="../../x"), "dataset: got '../../x'"),
     "sizes": (lambda folder: edit(folder, n=[64, -3, 10]), "n: got [64, -3, 10]"),
     "other sizes": (
         lambda folder: edit(folder, n=[64, 18, 10]),
-        "W[1]: got shape (17, 64), expected (18, 64)",
+        "'W[1]': got shape (17, 64), expected (18, 64)",
     ),
     "activation": (lambda folder: edit(folder, activation="Activation"), "activation: got 'Activation'"),
     "parameters": (
@@ -168,10 +173,7 @@ def edit(folder: Path, **changes):
 
 @pytest.mark.parametrize("damage", DAMAGE)
 def test_a_damaged_run_is_refused_in_one_line(damage, a_run, tmp_path):
-    from jaxnn import runs
-
-    for path in a_run[0].iterdir():
-        (tmp_path / path.name).write_bytes(path.read_bytes())
+    shutil.copytree(a_run[0], tmp_path, dirs_exist_ok=True)
     do, message = DAMAGE[damage]
     do(tmp_path)
     with pytest.raises(runs.RunError, match=re.escape(message)) as error:
@@ -182,10 +184,7 @@ def test_a_damaged_run_is_refused_in_one_line(damage, a_run, tmp_path):
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
 @pytest.mark.parametrize("name", ["settings.json", "metrics.jsonl", "params.safetensors"])
 def test_a_named_pipe_in_a_run_is_refused(name, a_run, tmp_path):
-    from jaxnn import runs
-
-    for path in a_run[0].iterdir():
-        (tmp_path / path.name).write_bytes(path.read_bytes())
+    shutil.copytree(a_run[0], tmp_path, dirs_exist_ok=True)
     (tmp_path / name).unlink()
     os.mkfifo(tmp_path / name)
     with pytest.raises(runs.RunError, match="no such file"):
@@ -200,6 +199,37 @@ def test_a_run_that_did_not_finish_can_be_begun_again(tmp_path):
     again = run("train", "--epochs", "2", "--out", str(tmp_path))
     assert again.returncode == 0, again.stderr
     assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 2
+
+
+def test_a_finished_run_is_not_begun_again(a_run):
+    before = (a_run[0] / "metrics.jsonl").read_bytes()
+    with pytest.raises(runs.RunError, match="holds a finished run; expected a new folder"):
+        train.main(train.parser().parse_args(["--out", str(a_run[0])]))
+    assert (a_run[0] / "metrics.jsonl").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("name", "at", "message"),
+    [
+        ("params", -1, "another sha256"),
+        ("params", 12, "cannot be read|got"),
+        ("best", -1000, "another sha256"),
+    ],
+)
+def test_a_flipped_bit_in_saved_parameters_is_noticed(name, at, message, a_run, tmp_path):
+    content = bytearray((a_run[0] / f"{name}.safetensors").read_bytes())
+    content[at] ^= 1
+    (tmp_path / "flipped").write_bytes(content)
+    with pytest.raises(runs.RunError, match=message):
+        runs.load_params(tmp_path / "flipped", (64, 17, 10))
+
+
+def test_the_best_epoch_is_kept(a_run, capsys):
+    metrics = runs.load_metrics(a_run[0])
+    done = predict.main(predict.parser().parse_args([str(a_run[0]), "--best"]))
+    assert done == 0
+    assert "as training reported" in capsys.readouterr().out
+    assert max(m["test_accuracy"] for m in metrics) > metrics[-1]["test_accuracy"]
 
 
 def test_a_reader_that_leaves_early_ends_the_run_quietly():

@@ -1,0 +1,188 @@
+"""Runs that go on after an interruption: what the programs that train share."""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+from experiments.arguments import Interrupted, Parser, UserError, seconds
+from experiments.interruption import SAVED, Interruption, leave_unchanged, on_signal
+
+NUMERICAL = (
+    "JAX_ENABLE_X64",
+    "JAX_DEFAULT_MATMUL_PRECISION",
+    "JAX_DEFAULT_PRNG_IMPL",
+    "JAX_THREEFRY_PARTITIONABLE",
+    "XLA_FLAGS",
+    "NVIDIA_TF32_OVERRIDE",
+)  # what of the environment changes the numbers of a run
+
+
+OVERRIDABLE = ("learning_rate", "epochs", "device", "versions", "environment")
+UNCOUNTED = ("out", "data_dir", "source_dir", "save_every", "resume", "override", "given", "memory")
+
+
+def add_checkpoints(parser: Parser, what: str) -> None:
+    """Add --out, --save-every, --resume and --override."""
+    parser.add_argument(
+        "--out",
+        type=Path,
+        metavar="DIR",
+        help=f"a new folder for {what}, or that of a run that was interrupted and now goes on",
+    )
+    parser.add_argument(
+        "--save-every",
+        type=seconds,
+        default=10.0,
+        metavar="SECONDS",
+        help="how often what --out needs to go on is saved; default: %(default)g",
+    )
+    parser.add_argument(
+        "--resume",
+        action="store_true",
+        help="refuse to begin: only go on with what --out holds; without it, both are done",
+    )
+    parser.add_argument(
+        "--override",
+        nargs="+",
+        choices=OVERRIDABLE,
+        default=[],
+        metavar="NAME",
+        help=f"go on, though these are not those of the run in --out: {', '.join(OVERRIDABLE)}",
+    )
+
+
+def as_in_the_run(arguments: argparse.Namespace, settings: dict) -> argparse.Namespace:
+    """The arguments, those that are not given taken from the settings of the run that goes on.
+
+    Raises UserError, which lists them, where given ones differ and are not overridden.
+    """
+    named = {name for name in vars(arguments) if name not in (*UNCOUNTED, "device")}
+    agree(
+        arguments,
+        {name: settings.get(name) for name in named & arguments.given},
+        {name: getattr(arguments, name) for name in named & arguments.given},
+    )
+    taken = {name: settings[name] for name in named - arguments.given if name in settings}
+    return argparse.Namespace(**vars(arguments) | taken)
+
+
+def agree(arguments: argparse.Namespace, run: dict, here: dict) -> None:
+    """Raise UserError, which lists them, unless all that differs from the run's is overridden."""
+    differing = {name: value for name, value in sorted(run.items()) if value != here[name]}
+    differing = {name: value for name, value in differing.items() if name not in arguments.override}
+    if not differing:
+        return
+    raise UserError(
+        f"--out: the run in {arguments.out} has other settings: "
+        + "; ".join(f"{name} {value} (got {here[name]})" for name, value in differing.items())
+        + "; expected the same or a new folder"
+        + (f", or --override {' '.join(differing)}" if set(differing) <= set(OVERRIDABLE) else "")
+    )
+
+
+def agree_on_surroundings(arguments: argparse.Namespace, run: dict, here: dict) -> None:
+    """Raise UserError unless the run's device, versions and environment are those here, or overridden."""
+    names = ("device", "versions", "environment")
+    agree(arguments, {name: run.get(name) for name in names}, {name: here[name] for name in names})
+
+
+def environment() -> dict[str, str]:
+    """What of the environment changes the numbers of a run."""
+    return {name: os.environ[name] for name in NUMERICAL if name in os.environ}
+
+
+def warn(line: str) -> None:
+    """Say something that the run goes on after."""
+    print(f"warning: {line}", file=sys.stderr)
+
+
+def reopened(arguments: argparse.Namespace, result: str):
+    """The arguments, the lock and the newest checkpoint of a run that goes on in --out.
+
+    The last two are None where a run begins. A finished one has the file `result`.
+    """
+    from jaxnn import checkpoints, runs
+
+    if not arguments.out:
+        if arguments.resume:
+            raise UserError("--resume: got no --out, expected the folder of an interrupted run with it")
+        return arguments, None, None
+    runs.check_new(arguments.out, result)
+    lock, checkpoint = None, None
+    if (arguments.out / "checkpoints").exists():
+        lock = runs.hold(arguments.out)
+        checkpoint = checkpoints.newest(arguments.out / "checkpoints", warn)
+    if checkpoint:
+        return as_in_the_run(arguments, checkpoint.progress["settings"]), lock, checkpoint
+    if arguments.resume:
+        raise UserError(f"--resume: got {arguments.out}, expected the folder of an interrupted run")
+    return arguments, lock, None
+
+
+class Diverged(Exception):
+    """A number of the run is no longer finite."""
+
+
+class Pauses:
+    """The moments between two programs, in which a run is saved and can be left.
+
+    `with Pauses(...) as pause:`, then `pause(tree, done, where)` after each program. Raises Interrupted after
+    a signal, and Diverged where what is to be saved is not finite.
+    """
+
+    def __init__(self, arguments: argparse.Namespace, lock, settings: dict, checkpoint, finite: bool = True):
+        """Of a run with these arguments and settings, that goes on from a checkpoint or begins (None)."""
+        self.out, self.lock, self.settings = arguments.out, lock, settings
+        self.interruption = Interruption()
+        self.saver = None
+        if self.out:
+            from jaxnn.checkpoints import Saver
+
+            self.saver = Saver(self.out / "checkpoints", arguments.save_every, checkpoint, finite)
+
+    def __enter__(self):
+        """Note signals from now on."""
+        self.interruption.__enter__()
+        return self
+
+    def __exit__(self, *error):
+        """Let go of the folder."""
+        if self.saver:
+            self.saver.close()
+        if self.lock:
+            self.lock.close()
+        self.interruption.__exit__(*error)
+
+    def __call__(self, tree, done: NamedTuple, where: str) -> None:
+        """Save if it is time, and leave, after saving, if a signal has come."""
+        came = self.interruption.signal
+        if came and self.out:
+            self.save(tree, done)
+            line = f"interrupted at {where}, and saved; the same command, or --out {self.out} alone, goes on"
+            raise Interrupted(line, SAVED)
+        if came:
+            raise Interrupted(f"interrupted at {where}; with --out DIR a run can go on", 128 + came)
+        if self.saver and self.saver.due():
+            self.saver.save(tree, self.progress(done))
+        if self.saver and self.saver.diverged:
+            raise Diverged
+
+    def save(self, tree, done: NamedTuple) -> None:
+        """Save now, and return when it is on the disk."""
+        if self.saver:
+            self.saver.save(tree, self.progress(done))
+            self.saver.wait()
+            if self.saver.diverged:
+                raise Diverged
+
+    def leave_at_once(self) -> None:
+        """Leave at a signal from now on: what the run needs to go on is on the disk."""
+        if self.interruption.signal:
+            leave_unchanged(self.interruption.signal)
+        on_signal(leave_unchanged)
+
+    def progress(self, done: NamedTuple) -> dict:
+        """What a checkpoint holds beside the arrays."""
+        return {"settings": self.settings} | done._asdict()

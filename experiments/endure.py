@@ -1,0 +1,454 @@
+"""Interrupt and damage runs, many times, and see that nothing is lost.
+
+With no arguments: everything, which takes half an hour. Each option does its part alone; with 0 it is
+left out.
+"""
+
+import argparse
+import gzip
+import math
+import random
+import re
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import tracemalloc
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+
+from experiments.arguments import Parser, UserError, add_surroundings, run, use_device, whole
+from experiments.interruption import SAVED
+
+SETTINGS = {  # two runs with an optimizer that has a state, one of them entered in the middle of epochs too
+    "digits": ["--optimizer", "adam", "--epochs", "200"],
+    "mnist": ["--dataset", "mnist", "--optimizer", "adam", "--epochs", "10"],
+}
+EVERY = 0.2  # seconds between saves
+PARTS = {"kills": 200, "terminations": 50, "damages": 1000, "files": 20_000, "saves": 100}
+
+
+def parser() -> Parser:
+    """The arguments of this program."""
+    p = Parser(prog="python -m experiments.endure", description=__doc__)
+    for name, most, what in (
+        ("kills", 100_000, "kill -9 at random moments of training digits and MNIST"),
+        ("terminations", 100_000, "SIGTERM at random moments of the same"),
+        ("damages", 1_000_000, "damaged checkpoints"),
+        ("files", 10_000_000, "files of random content, of each kind that is read"),
+        ("saves", 100_000, "saves, for their cost"),
+    ):
+        p.add_argument(f"--{name}", type=whole(0, most), metavar="N", help=f"{what}; default: {PARTS[name]}")
+    p.add_argument("--runs", nargs="+", choices=SETTINGS, default=[*SETTINGS], help="default: both")
+    p.add_argument("--seed", type=whole(0), default=0, help="of the moments and damages; default: 0")
+    add_surroundings(p)
+    return p
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """Interrupt and damage, and report; status 1 if anything was lost."""
+    use_device("cpu")
+    chosen = {name: getattr(arguments, name) for name in PARTS}
+    if all(number is None for number in chosen.values()):
+        chosen = PARTS
+    rng = random.Random(arguments.seed)
+    passed = []
+    for name, part in (
+        ("kills", kills),
+        ("terminations", terminations),
+        ("damages", damages),
+        ("files", files),
+        ("saves", saves),
+    ):
+        if chosen[name]:
+            with tempfile.TemporaryDirectory(prefix="endure-") as folder:
+                passed.append(part(chosen[name], rng, Path(folder), arguments))
+    return 0 if all(passed) else 1
+
+
+class Run:
+    """A training in a process of its own."""
+
+    def __init__(self, settings: list[str], out: Path, *more: str):
+        """Start it, or go on with it."""
+        self.out, self.log = out, out.with_suffix(".log")
+        command = [sys.executable, "-m", "experiments.train", *settings, "--save-every", str(EVERY)]
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen(
+                [*command, "--out", str(out), *more], stdout=log, stderr=subprocess.STDOUT
+            )
+        self.training_since = math.inf
+
+    def wait_for(self, seen: Callable[[], bool]) -> bool:
+        """Whether that was seen before the process ended."""
+        while self.process.poll() is None:
+            if seen():
+                return True
+            time.sleep(0.002)
+        return False
+
+    def printed(self, text: str) -> Callable[[], bool]:
+        """Whether it has printed this."""
+        return lambda: text in self.log.read_text("utf-8", errors="replace")
+
+    def saving(self) -> bool:
+        """Whether a checkpoint is being written."""
+        return any((self.out / "checkpoints").glob(".part-*"))
+
+
+def moment(a_run: Run, phase: str, rng: random.Random) -> bool:
+    """Wait for a random moment of that phase; False if the run ended before."""
+    pause = {"start": 2.5, "compile": 0.6, "training": 1.5, "saving": 0.04}[phase] * rng.random()
+    if phase == "compile" and not a_run.wait_for(a_run.printed("training  ")):
+        return False
+    if phase in ("training", "saving") and not a_run.wait_for(a_run.printed("compiled  ")):
+        return False
+    if phase in ("training", "saving"):
+        a_run.training_since = time.time()
+    if phase == "saving" and not a_run.wait_for(a_run.saving):
+        return False
+    end = time.perf_counter() + pause
+    return a_run.wait_for(lambda: time.perf_counter() >= end)
+
+
+def outcome(out: Path) -> dict[str, bytes]:
+    """All that a finished run has computed: parameters, optimizer state and the metrics of every epoch."""
+    from jaxnn import checkpoints
+
+    found = {
+        name: (out / name).read_bytes()
+        for name in ("params.safetensors", "best.safetensors", "metrics.jsonl")
+    }
+    checkpoint = checkpoints.newest(out / "checkpoints", print)
+    assert checkpoint
+    arrays = checkpoints.arrays(checkpoint)
+    return found | {name: array.tobytes() for name, array in arrays.items()}
+
+
+def uninterrupted(arguments: argparse.Namespace, folder: Path) -> dict[str, dict[str, bytes]]:
+    """What the runs end with that nothing happens to."""
+    found = {}
+    for name in arguments.runs:
+        whole_run = Run(settings_of(name, arguments), folder / name)
+        if whole_run.process.wait():
+            raise UserError(f"{name}: {whole_run.log.read_text('utf-8').strip()}")
+        found[name] = outcome(folder / name)
+    return found
+
+
+def settings_of(name: str, arguments: argparse.Namespace) -> list[str]:
+    """The arguments of a run, with where its data are."""
+    settings = list(SETTINGS[name])
+    for option in ("data_dir", "source_dir"):
+        if getattr(arguments, option):
+            settings += [f"--{option.replace('_', '-')}", str(getattr(arguments, option))]
+    return settings
+
+
+def kills(number: int, rng: random.Random, folder: Path, arguments: argparse.Namespace) -> bool:
+    """kill -9, about six times a run, and then to its end: is it that of the run that was left alone?"""
+    expected = uninterrupted(arguments, folder)
+    phases, killed, restarts, ends, identical, lost = Counter(), 0, 0, 0, 0, [0.0]
+    wrong = []
+    while killed < number:
+        name = arguments.runs[ends % len(arguments.runs)]
+        out = folder / f"{ends}-{name}"
+        for _ in range(min(number - killed, rng.randint(4, 8))):
+            phase = rng.choice(("start", "compile", "training", "saving"))
+            victim = Run(settings_of(name, arguments), out)
+            hit = moment(victim, phase, rng)
+            victim.process.kill()
+            at = time.time()
+            status = victim.process.wait()
+            if not hit and status != -signal.SIGKILL:
+                if status:
+                    wrong.append(victim.log.read_text("utf-8"))
+                break  # it was finished before
+            killed += 1
+            phases[phase] += 1
+            saved = [path.stat().st_mtime for path in out.glob("checkpoints/[0-9]*/SHA256SUMS")]
+            if hit:
+                lost.append(at - max(victim.training_since, *saved, 0))
+        last = Run(settings_of(name, arguments), out)
+        restarts += 1
+        text_status = last.process.wait()
+        text = last.log.read_text("utf-8")
+        ends += 1
+        if text_status and "finished run" not in text:
+            wrong.append(text)
+            continue
+        if outcome(out) == expected[name]:
+            identical += 1
+        else:
+            wrong.append(f"{out}: another end")
+        shutil.rmtree(out)
+    moments = ", ".join(f"{count} in {phase}" for phase, count in sorted(phases.items()))
+    print(f"kill -9            {killed} ({moments})")
+    print(f"  runs to the end  {ends}, bit-identical: {identical}")
+    print(f"  most work lost   {max(lost):.2f} s, with a save every {EVERY:g} s")
+    for line in wrong:
+        print(f"  wrong: {line.strip()}")
+    return not wrong and identical == ends
+
+
+def terminations(number: int, rng: random.Random, folder: Path, arguments: argparse.Namespace) -> bool:
+    """SIGTERM and Ctrl-C while training: saved, status 76, soon, and no step lost?"""
+    from jaxnn import checkpoints
+
+    expected = uninterrupted(arguments, folder)
+    stopped, saved, ends, identical, times = 0, 0, 0, 0, []
+    wrong = []
+    while stopped < number:
+        name = arguments.runs[ends % len(arguments.runs)]
+        out = folder / f"{ends}-{name}"
+        for _ in range(min(number - stopped, 6)):
+            victim = Run(settings_of(name, arguments), out)
+            if not moment(victim, rng.choice(("training", "saving")), rng):
+                break
+            clock = time.perf_counter()
+            victim.process.send_signal(rng.choice((signal.SIGTERM, signal.SIGINT)))
+            status = victim.process.wait()
+            stopped += 1
+            times.append(time.perf_counter() - clock)
+            text = victim.log.read_text("utf-8")
+            said = re.search(r"interrupted at epoch (\d+), step (\d+), and saved", text)
+            checkpoint = checkpoints.newest(out / "checkpoints", wrong.append)
+            done = checkpoint and checkpoint.progress
+            where = done and (str(len(done["metrics"]) + 1), str(done["step"]))
+            drawing = "accuracy  " in text and "interrupted; " in text
+            if status == SAVED and (drawing or (said and said.groups() == where)):
+                saved += 1
+            else:
+                wrong.append(f"status {status}: {text}")
+        last = Run(settings_of(name, arguments), out)
+        if last.process.wait() and not last.printed("finished run")():
+            wrong.append(last.log.read_text("utf-8"))
+        ends += 1
+        identical += outcome(out) == expected[name]
+    print(f"SIGTERM, Ctrl-C    {stopped}, saved at the step it said with status {SAVED}: {saved}")
+    print(f"  until it left    {median(times):.2f} s in the middle, {max(times):.2f} s at most")
+    print(f"  runs to the end  {ends}, bit-identical: {identical}")
+    for line in wrong:
+        print(f"  wrong: {line.strip()}")
+    return saved == stopped and identical == ends and max(times) <= 5
+
+
+def damage(folder: Path, rng: random.Random) -> str:
+    """Damage a checkpoint in a random way, and say how."""
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    path = rng.choice(paths)
+    content = bytearray(path.read_bytes())
+    before = bytes(content)
+    kind = rng.choice(
+        (
+            "flipped bit",
+            "truncated",
+            "zeroed block",
+            "deleted file",
+            "empty file",
+            "empty folder",
+            "more bytes",
+        )
+    )
+    i = rng.randrange(len(content))
+    if kind == "flipped bit":
+        content[i] ^= 1 << rng.randrange(8)
+    elif kind == "truncated":
+        del content[i:]
+    elif kind == "zeroed block":
+        size = rng.choice((1, 512, 4096))
+        content[i : i + size] = bytes(len(content[i : i + size]))
+    elif kind == "more bytes":
+        content += rng.randbytes(rng.randint(1, 100))
+    elif kind == "empty file":
+        content.clear()
+    path.write_bytes(content)
+    if kind == "deleted file":
+        path.unlink()
+    elif kind == "empty folder":
+        shutil.rmtree(folder)
+        folder.mkdir()
+    elif content == before:  # zeros on zeros
+        return damage(folder, rng)
+    return kind
+
+
+def damages(number: int, rng: random.Random, folder: Path, arguments: argparse.Namespace) -> bool:
+    """Damage the newest checkpoints: is it noticed, and the newest good one loaded?"""
+    import numpy as np
+
+    from jaxnn import checkpoints
+
+    content = np.random.default_rng(arguments.seed)
+    trees = {k: {"W": content.normal(size=(17, 64)), "step": np.int32(k)} for k in (1, 2, 3)}
+    for k, tree in trees.items():
+        checkpoints.write(folder / "good", k, tree, {"k": k})
+    kinds, noticed, loaded, wrong = Counter(), 0, 0, []
+    for _ in range(number):
+        copy = folder / "copy"
+        shutil.copytree(folder / "good", copy)
+        many = rng.choice((1, 1, 2))
+        how = [damage(copy / f"{k:06}", rng) for k in range(3, 3 - many, -1)]
+        kinds.update(how[:1])
+        lines = []
+        found = checkpoints.newest(copy, lines.append)
+        noticed += len(lines) == many
+        good = 3 - many
+        arrays = checkpoints.restore(found, trees[good]) if found else {}
+        if found and found.progress == {"k": good} and (arrays["W"] == trees[good]["W"]).all():
+            loaded += 1
+        else:
+            wrong.append(f"{how}: {lines}")
+        shutil.rmtree(copy)
+    print(f"damages            {number} ({', '.join(f'{n} {kind}' for kind, n in sorted(kinds.items()))})")
+    print(f"  noticed          {noticed}; the newest good one loaded: {loaded}")
+    for line in wrong:
+        print(f"  wrong: {line}")
+    return noticed == loaded == number
+
+
+def fuzzed(content: bytes, rng: random.Random) -> bytes:
+    """The content with a few random changes."""
+    found = bytearray(content)
+    for _ in range(rng.choice((1, 1, 2, 5, 20))):
+        i = rng.randrange(len(found) + 1)
+        kind = rng.randrange(6)
+        if kind == 0 and i < len(found):
+            found[i] ^= 1 << rng.randrange(8)
+        elif kind == 1:
+            found[i : i + 1] = rng.randbytes(1)
+        elif kind == 2:
+            found[i:i] = rng.choice(
+                (b"[" * 5000, b"9" * 5000, b"\xff" * 8, b"\x00" * 8, b"NaN", b'"', b"{", b"-")
+            )
+        elif kind == 3:
+            del found[i : i + rng.choice((1, 4, 100))]
+        elif kind == 4:
+            found[i : i + 8] = rng.choice((2**63 - 1, 2**32, 2**27, 0)).to_bytes(
+                8, rng.choice(("big", "little"))
+            )
+        else:
+            found[i:i] = found[: rng.choice((4, 64))]
+    return bytes(found)
+
+
+def readers(folder: Path) -> dict[str, tuple[bytes, Callable[[bytes], object]]]:
+    """For each kind of file: a good one, and what reads one of that content."""
+    import jax.numpy as jnp
+    import numpy as np
+
+    from jaxnn import checkpoints, runs
+    from jaxnn.datasets import mnist
+    from jaxnn.layers import Dense
+
+    a_run, shape = folder / "run", (50, 28, 28)
+    layer = Dense(jnp.ones((17, 64)), jnp.zeros((17, 1)))
+    settings = {"dataset": "digits", "n": [64, 17], "activation": "sigmoid"}
+    runs.create(a_run, settings, [{"epoch": 1, "test_accuracy": 0.5}] * 3)
+    runs.save_params(a_run / "params.safetensors", [layer])
+    checkpoint = checkpoints.write(folder / "checkpoints", 1, layer, {"step": 3})
+    idx = bytes((0, 0, 8, 3)) + np.array(shape, ">i4").tobytes() + random.Random(0).randbytes(50 * 784)
+
+    def from_file(path: Path, read: Callable[[], object]) -> tuple[bytes, Callable[[bytes], object]]:
+        def write_and_read(content: bytes):
+            path.write_bytes(content)
+            return read()
+
+        return path.read_bytes(), write_and_read
+
+    def from_checkpoint(name: str):
+        def read():
+            found = checkpoints.newest(folder / "checkpoints", lambda line: None)
+            return found and checkpoints.restore(found, layer)
+
+        return from_file(checkpoint / name, read)
+
+    return {
+        "IDX": (idx, lambda content: mnist.parse("file", gzip.compress(content, 1), shape)),
+        "gzip": (gzip.compress(idx), lambda content: mnist.parse("file", content, shape)),
+        "settings.json": from_file(a_run / "settings.json", lambda: runs.load_settings(a_run)),
+        "metrics.jsonl": from_file(a_run / "metrics.jsonl", lambda: runs.load_metrics(a_run)),
+        "safetensors": from_file(
+            a_run / "params.safetensors",
+            lambda: runs.load_params(a_run / "params.safetensors", (64, 17)),
+        ),
+        "checkpoint, arrays": from_checkpoint("arrays/manifest.ocdbt"),
+        "checkpoint, seal": from_checkpoint("SHA256SUMS"),
+        "checkpoint, progress": from_checkpoint("progress.json"),
+    }
+
+
+def files(number: int, rng: random.Random, folder: Path, arguments: argparse.Namespace) -> bool:
+    """Read files of random content: one line of error or a good value, and little memory?"""
+    from jaxnn.datasets import DatasetError
+    from jaxnn.runs import RunError
+
+    read_by = readers(folder)
+    for good, read in read_by.values():
+        read(good)
+    outcomes, wrong = {kind: Counter() for kind in read_by}, []
+    resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    most = 0
+    for k in range(number):
+        kind = [*read_by][k % len(read_by)]
+        good, read = read_by[kind]
+        content = fuzzed(good, rng)
+        tracemalloc.start()
+        try:
+            read(content)
+            outcomes[kind]["read"] += 1
+        except (DatasetError, RunError) as error:
+            outcomes[kind]["refused"] += 1
+            if "\n" in str(error):
+                wrong.append(f"{kind}: more than a line: {error!r}")
+        except Exception as error:
+            wrong.append(f"{kind}: {error!r}")
+        most = max(most, tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+        read_by[kind][1](good) if kind.startswith("checkpoint") else None
+    grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - resident) * 1024
+    print(f"files              {number}, uncaught exceptions: {len(wrong)}")
+    for kind, counts in outcomes.items():
+        print(f"  {kind:22} {counts['refused']} refused, {counts['read']} read")
+    print(f"  memory           {most / 2**20:.1f} MB for one of them at most, {grown / 2**20:.1f} MB in all")
+    for line in wrong[:20]:
+        print(f"  wrong: {line}")
+    return not wrong and max(most, grown) < 64 * 2**20
+
+
+def saves(number: int, rng: random.Random, folder: Path, arguments: argparse.Namespace) -> bool:
+    """How long a save of 101,770 parameters and Adam's state holds training up, and takes in all."""
+    import jax
+    import optax
+
+    from jaxnn.activations import sigmoid
+    from jaxnn.checkpoints import Saver
+    from jaxnn.layers import mlp
+    from jaxnn.training import start
+
+    params = mlp(784, 128, 10, g=sigmoid).init(jax.random.key(0))
+    state = jax.block_until_ready(start(params, optax.adam(0.001)))
+    saver = Saver(folder, every=0.0)
+    saver.wait()
+    blocked, taken = [], []
+    for k in range(number):
+        clock = time.perf_counter()
+        saver.save((state, params), {"step": k})
+        blocked.append(time.perf_counter() - clock)
+        saver.wait()
+        taken.append(time.perf_counter() - clock)
+    saver.close()
+    print(f"saves              {number} of 101,770 parameters and Adam")
+    print(f"  blocked          {1e3 * median(blocked):.2f} ms, {1e3 * max(blocked):.2f} ms at most")
+    print(f"  on the disk      after {1e3 * median(taken):.0f} ms; {1e3 * max(taken):.0f} ms at most")
+    print(f"  of training      {100 * median(taken) / 10:.2f} % if all of it were, with a save every 10 s")
+    return median(blocked) <= 0.015 and median(taken) / 10 <= 0.03
+
+
+if __name__ == "__main__":
+    run(main, parser())

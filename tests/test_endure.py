@@ -1,0 +1,196 @@
+"""Interruption and damage, in the short form; the long one is `python -m experiments.endure`."""
+
+import argparse
+import random
+import shutil
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from experiments import arguments, endure, train
+from experiments.continuation import Pauses
+from jaxnn import checkpoints, divergence, runs, seals
+from jaxnn.activations import sigmoid
+from jaxnn.layers import Dense, mlp
+from jaxnn.losses import binary_cross_entropy
+from jaxnn.objective import value_and_grad
+from jaxnn.training import start
+
+DIGITS = argparse.Namespace(runs=["digits"], data_dir=None, source_dir=None, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("part", "number"),
+    [
+        (endure.kills, 2),
+        (endure.terminations, 2),
+        (endure.damages, 40),
+        (endure.files, 800),
+        (endure.saves, 5),
+    ],
+    ids=lambda value: getattr(value, "__name__", value),
+)
+def test_nothing_is_lost(part, number, tmp_path, capsys):
+    assert part(number, random.Random(1), tmp_path, DIGITS), capsys.readouterr().out
+    assert str(number) in capsys.readouterr().out.splitlines()[0]
+
+
+SMALL = ["--hidden", "5", "--epochs", "3"]
+
+
+def trained(folder, *args):
+    return train.main(train.parser().parse_args([*SMALL, "--out", str(folder), *args]))
+
+
+@pytest.fixture(scope="module")
+def interrupted(tmp_path_factory):
+    """A run of digits that was interrupted in its second epoch."""
+    folder = tmp_path_factory.mktemp("runs") / "interrupted"
+
+    def call(self, tree, done, where):
+        if len(done.metrics) == 1:
+            self.save(tree, done)
+            raise arguments.Interrupted(where, 76)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Pauses, "__call__", call)
+        with pytest.raises(arguments.Interrupted, match="epoch 2"):
+            trained(folder)
+    return folder
+
+
+@pytest.fixture
+def copy(interrupted, tmp_path):
+    return shutil.copytree(interrupted, tmp_path / "copy")
+
+
+def test_a_run_goes_on_with_its_own_settings(copy, tmp_path):
+    assert train.main(train.parser().parse_args(["--out", str(copy), "--resume"])) == 0
+    trained(tmp_path / "whole")
+    assert endure.outcome(copy) == endure.outcome(tmp_path / "whole")
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["--learning-rate", "0.1"], r"learning_rate 0.5 \(got 0.1\).* or --override learning_rate"),
+        (
+            ["--seed", "1", "--hidden", "6"],
+            r"hidden \[5\] \(got \[6\]\); seed 0 \(got 1\); expected",
+        ),
+        (["--dataset", "mnist", "--override", "epochs"], r"dataset digits \(got mnist\)"),
+        (
+            ["--epochs", "1", "--override", "epochs"],
+            "got 1, expected more than the 1 that are done",
+        ),
+    ],
+)
+def test_other_settings_are_listed_and_refused(args, message, copy):
+    before = {path: path.read_bytes() for path in copy.rglob("*") if path.is_file()}
+    with pytest.raises(arguments.UserError, match=message):
+        trained(copy, *args)
+    assert {path: path.read_bytes() for path in copy.rglob("*") if path.is_file()} == before
+
+
+def test_other_settings_are_taken_where_they_are_named(copy):
+    assert (
+        trained(copy, "--epochs", "4", "--learning-rate", "0.1", "--override", "learning_rate", "epochs") == 0
+    )
+    assert len(runs.load_metrics(copy)) == 4
+    assert runs.load_settings(copy)["learning_rate"] == 0.1
+
+
+def test_another_device_or_version_is_refused(copy, monkeypatch):
+    monkeypatch.setenv("JAX_DEFAULT_MATMUL_PRECISION", "highest")
+    with pytest.raises(arguments.UserError, match=r"environment \{\} \(got .*--override environment"):
+        trained(copy)
+
+
+def test_resume_begins_nothing(tmp_path):
+    with pytest.raises(arguments.UserError, match="expected the folder of an interrupted run"):
+        trained(tmp_path / "new", "--resume")
+    assert not (tmp_path / "new").exists()
+
+
+def test_two_runs_in_one_folder(copy):
+    held = runs.hold(copy)
+    with pytest.raises(runs.RunError, match="is in use by another run"):
+        trained(copy)
+    held.close()
+    assert trained(copy) == 0
+
+
+def test_a_checkpoint_of_another_network_is_refused(copy):
+    newest = checkpoints.newest(copy / "checkpoints", print)
+    other = {"state": Dense(jnp.zeros((6, 64)), jnp.zeros((6, 1)))}
+    with pytest.raises(runs.RunError, match="got no such array, expected float32"):
+        checkpoints.restore(newest, other)
+
+
+@pytest.mark.parametrize("W", [np.zeros((3, 2), np.float32), np.zeros((2, 3), np.float64)])
+def test_a_checkpoint_of_another_shape_or_dtype_is_refused(W, tmp_path):
+    checkpoints.write(tmp_path, 1, {"W": W}, {})
+    newest = checkpoints.newest(tmp_path, print)
+    with pytest.raises(runs.RunError, match=r"W: got float\d+ .*, expected float32 \(2, 3\)"):
+        checkpoints.restore(newest, {"W": np.zeros((2, 3), np.float32)})
+
+
+def test_where_nothing_is_whole_nothing_begins(copy):
+    for path in copy.glob("checkpoints/*/progress.json"):
+        path.write_text("{}")
+    with pytest.raises(runs.RunError, match="no checkpoint in it is whole; delete it"):
+        trained(copy)
+
+
+def test_a_link_out_of_the_folder_is_not_followed(copy, tmp_path):
+    (copy / "checkpoints").rename(tmp_path / "elsewhere")
+    (copy / "checkpoints").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(runs.RunError, match="is a link; expected"):
+        trained(copy)
+
+
+def test_leftovers_are_cleared_and_few_are_kept(tmp_path):
+    (tmp_path / ".part-000001" / "arrays").mkdir(parents=True)
+    saver = checkpoints.Saver(tmp_path, every=0.0)
+    for k in range(5):
+        saver.save({"W": np.ones(k + 1)}, {"k": k})
+    saver.close()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["000003", "000004", "000005"]
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_what_is_not_finite_is_not_saved(bad, tmp_path):
+    saver = checkpoints.Saver(tmp_path, every=0.0)
+    saver.save({"W": np.ones(3)}, {})
+    saver.save({"W": np.array([1, bad, 1])}, {})
+    saver.close()
+    assert saver.diverged
+    assert [path.name for path in tmp_path.iterdir()] == ["000001"]
+
+
+def test_a_full_disk_leaves_the_last_good_checkpoint(tmp_path, monkeypatch):
+    def full(folder):
+        (folder / seals.SEAL).write_text("half")
+        raise OSError(28, "No space left on device")
+
+    checkpoints.write(tmp_path, 1, {"W": np.ones(3)}, {})
+    monkeypatch.setattr(seals, "seal", full)
+    with pytest.raises(runs.RunError, match=r"cannot be written \(No space left on device\)"):
+        checkpoints.write(tmp_path, 2, {"W": np.ones(3)}, {})
+    assert [path.name for path in tmp_path.iterdir()] == ["000001"]
+    assert checkpoints.newest(tmp_path, print)
+
+
+@pytest.mark.parametrize("layer", [1, 2, 3])
+def test_the_layer_where_a_divergence_begins_is_named(layer):
+    net, optimizer = mlp(3, 4, 5, 2, g=sigmoid), optax.sgd(0.1, momentum=0.9)
+    gradient = value_and_grad(net, binary_cross_entropy)
+    state = start(net.init(jax.random.key(0)), optimizer)
+    state.params[layer - 1] = state.params[layer - 1]._replace(b=state.params[layer - 1].b.at[0].set(jnp.nan))
+    show = divergence.computed(net, gradient, optimizer)
+    after, J = state, jnp.array([1.0, jnp.nan])
+    found = divergence.origin(state, 6, [(8, after, J)], lambda k: (jnp.ones((2, 3)), jnp.ones((2, 2))), show)
+    assert found == (6, f"Z[{layer}]")
