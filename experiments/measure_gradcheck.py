@@ -183,6 +183,7 @@ def wrong_cases(count: int, seed: int, done: set[str]) -> Iterator[tuple[str, Ca
         kind, dtype = KINDS[k % len(KINDS)], DTYPES[k // len(KINDS) % len(DTYPES)]
         kind = "saturated" if mutant.id in NEEDS_SATURATION else kind
         args = point_of(net, n, kind, np.random.default_rng([seed, 2, k]))
+        args = args if dtype == "float64" else as_dtype(args, dtype)
         size = 1.0 if mutant.id in STATEFUL else _effect(mutant.gradient, right, args)
         if mutant.id == "low-precision" and dtype == "bfloat16":
             size = 0.0  # it is the caller's own precision
@@ -196,6 +197,7 @@ def _effect(wrong: Callable, right: Callable, args: tuple) -> float:
     import numpy as np
 
     with jax.enable_x64(True):
+        args = as_dtype(args, "float64")
         pairs = [
             (np.asarray(g), np.asarray(r))
             for g, r in zip(jax.tree.leaves(wrong(*args)), jax.tree.leaves(right(*args)), strict=True)

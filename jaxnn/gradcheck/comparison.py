@@ -14,6 +14,7 @@ from jaxnn.gradcheck.bounds import CORNERS, UNIT, Note, TooLong
 from jaxnn.gradcheck.calls import BadCall, Call, called, checked, function_name, own_copies, quiet
 from jaxnn.gradcheck.causes import Cause, find_causes
 from jaxnn.gradcheck.cost import Program, compiled
+from jaxnn.gradcheck.findings import EQUATIONS
 from jaxnn.gradcheck.jaxprs import primitives
 from jaxnn.gradcheck.numerics import Numerics, in_ulps, numerics
 from jaxnn.gradcheck.probes import Calls, Probe, called_repeatedly
@@ -297,9 +298,17 @@ def reported(call: Call, steps, printed) -> Report:
     calls = called_repeatedly(call, elsewhere, eps)
     sides = _sides(call, leaves, calls.repeatable)
     notes = list(sides.notes)
+    tried: list[Point] = []
     if calls.repeatable:
-        tried = _tried(call, leaves, sides)
-    else:
+        try:
+            tried = _tried(call, leaves, sides)
+        except BadCall as error:
+            if not isinstance(error.__cause__, jax.errors.UnexpectedTracerError):
+                raise
+            kept = Probe("purity", False, "it computes with values that an earlier call left behind")
+            probes = [kept if p.name == "purity" else p for p in calls.probes]
+            calls = calls._replace(probes=probes, repeatable=False, keeps=True)
+    if not calls.repeatable:
         tried = [_unsteady(call, leaves, sides.reference(leaves), calls, eps)]
     decisive = next((p for p in tried if p.is_wrong), None)
     told = [any(p.told[n] for p in tried) for n in range(len(call.places))]
@@ -474,7 +483,7 @@ def _causes(
     call: Call, sides: Sides, shown: Point, tried: list[Point], calls: Calls, eps: float
 ) -> tuple[list[Cause], list[str]]:
     if not calls.repeatable:
-        return [_unsteady_cause(shown, calls, eps)], []
+        return _unsteady_causes(shown, calls, eps), []
     if any(_coarse(note, call.dtype) for note in shown.hand.notes) and shown.call is call:
         meant = _held("", call, shown.leaves, shown.reference, sides.as_meant(shown.leaves))
         if not meant.is_wrong:
@@ -531,6 +540,13 @@ def _low_precision(shown: Point, dtype) -> Cause:
         1.0,
         "the conversion stands in the code: keep the precision of the parameters",
     )
+
+
+def _unsteady_causes(shown: Point, calls: Calls, eps: float) -> list[Cause]:
+    if not calls.keeps:
+        return [_unsteady_cause(shown, calls, eps)]
+    sentence = "it computes with values that an earlier call left behind, though here its calls agree"
+    return [Cause(id, sentence, "all parameters", 0.45, EQUATIONS[id]) for id in ("stale", "accumulated")]
 
 
 def _unsteady_cause(shown: Point, calls: Calls, eps: float) -> Cause:
@@ -699,7 +715,7 @@ def _headline(report: Report, shown: Point) -> str:
     cause = f"; likeliest cause: {report.causes[0].sentence}" if report.causes else ""
     wrong = [leaf for leaf in report.leaves if leaf.wrong]
     if report.correct is False and not wrong:
-        return f"{hand} is wrong: two calls with the same arguments disagree{cause}"
+        return f"{hand} is wrong: its calls depend on one another{cause}"
     if wrong:
         worst = max(wrong, key=_severity)
         where = "" if shown.name == "the given point" else f" at {shown.name}"

@@ -28,6 +28,7 @@ class Calls(NamedTuple):
     elsewhere: list[np.ndarray] | None
     probes: list[Probe]
     repeatable: bool
+    keeps: bool = False  # it uses what an earlier call left, though these calls agree
 
 
 def _wide(leaves: list) -> list[np.ndarray]:

@@ -209,6 +209,19 @@ def test_mixed_precision_on_both_sides_is_looked_past():
     assert any("bfloat16" in note for note in report.notes)
 
 
+def test_state_is_found_even_where_all_calls_agree():
+    """In bfloat16 two points near each other have gradients that pass for equal."""
+    before = []
+
+    def gradient(w):
+        before.append(w)
+        return 2 * before[max(len(before) - 2, 0)]
+
+    report = compare_gradients(lambda w: jnp.sum(w**2), gradient, jnp.ones(3, jnp.bfloat16))
+    assert report.correct is False
+    assert [c.id for c in report.causes] == ["stale", "accumulated"]
+
+
 def test_state_between_calls_is_found():
     total = {}
 
