@@ -77,6 +77,9 @@ def run(main: Callable[[argparse.Namespace], int], parser: Parser) -> NoReturn:
     except BrokenPipeError:  # whoever read the output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    except FloatingPointError as error:
+        print(f"error: JAX_DEBUG_NANS: {str(error).splitlines()[0]}", file=sys.stderr)
+        sys.exit(2)
     except (OSError, MemoryError) as error:
         print(f"error: {error or 'out of memory'}", file=sys.stderr)
         sys.exit(2)
@@ -183,7 +186,13 @@ def use_device(name: str):
     """The jax device of that name; all that follows runs on it."""
     # Left alone, JAX takes 75 % of a GPU's memory at once, far more than these networks need.
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
-    import jax
+    try:
+        import jax
+    except ValueError as error:  # it reads its environment
+        raise UserError(" ".join(str(error).split())) from error
+    if jax.config.read("jax_disable_jit"):
+        asked = os.environ.get("JAX_DISABLE_JIT")
+        raise UserError(f"JAX_DISABLE_JIT: got {asked!r}, expected nothing: whole programs are compiled here")
 
     try:
         there = jax.devices()
