@@ -7,6 +7,7 @@ import argparse
 import io
 import math
 import os
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -67,7 +68,9 @@ def run(main: Callable[[argparse.Namespace], int], parser: Parser) -> NoReturn:
     from jaxnn.runs import RunError
 
     try:
-        sys.exit(main(arguments))
+        status = main(arguments)
+        on_signal(signal.SIG_IGN)  # all is done
+        sys.exit(status)
     except (UserError, DatasetError, RunError) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
@@ -190,7 +193,7 @@ def use_device(name: str):
         import jax
     except ValueError as error:  # it reads its environment
         raise UserError(" ".join(str(error).split())) from error
-    if jax.config.read("jax_disable_jit"):
+    if jax.config.jax_disable_jit:  # pyright: ignore[reportAttributeAccessIssue]
         asked = os.environ.get("JAX_DISABLE_JIT")
         raise UserError(f"JAX_DISABLE_JIT: got {asked!r}, expected nothing: whole programs are compiled here")
 
