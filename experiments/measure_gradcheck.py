@@ -171,18 +171,21 @@ def wrong_cases(count: int, seed: int, done: set[str]) -> Iterator[tuple[str, Ca
     every = []
     for net, n in networks():
         loss, right = loss_of(net), gradient_of(net)
-        every += [(net, n, loss, right, m) for m in mutants(net)]
+        every += [(net, n, loss, right, place) for place, _ in enumerate(mutants(net))]
     order = np.random.default_rng([seed, 1])
     turns = [order.permutation(len(every)) for _ in range(count // len(every) + 1)]
     for k in range(count):
         key = f"wrong {seed} {k}"
         if key in done:
             continue
-        net, n, loss, right, mutant = every[turns[k // len(every)][k % len(every)]]
+        net, n, loss, right, place = every[turns[k // len(every)][k % len(every)]]
+        mutant = list(mutants(net))[place]  # a fresh one: some keep state between calls
         kind, dtype = KINDS[k % len(KINDS)], DTYPES[k // len(KINDS) % len(DTYPES)]
         kind = "saturated" if mutant.id in NEEDS_SATURATION else kind
         args = point_of(net, n, kind, np.random.default_rng([seed, 2, k]))
         size = 1.0 if mutant.id in STATEFUL else _effect(mutant.gradient, right, args)
+        if mutant.id == "low-precision" and dtype == "bfloat16":
+            size = 0.0  # it is the caller's own precision
         what = f"{net.sizes} {net.cost} {mutant.id} {mutant.where}, {kind}, {dtype}"
         yield key, Case(what, loss, mutant.gradient, args, dtype, mutant.id, size, kind != "generic")
 

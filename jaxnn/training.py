@@ -84,20 +84,30 @@ def steps_from(step: Callable, batch_size: int, steps: int) -> Callable:
     (Array(16., dtype=float32...), Array([8.], dtype=float32))
     """
 
+    together = steps_together(steps, batch_size)
+    rest = steps % together
+
     def descend(state, key, first, *data):
         positions = first * batch_size + jnp.arange(steps * batch_size)
         order = shuffled(key, positions, len(data[0])).reshape(steps, batch_size)
 
-        def descend_along(state, order):
-            batches = tuple(rows(array, order) for array in data)
+        def fetched(order):
+            return tuple(rows(array, order) for array in data)
+
+        def descend_along(state, batches):
             return jax.lax.scan(lambda state, batch: step(state, *batch), state, batches)
 
-        together = steps_together(steps, batch_size)
-        whole = steps - steps % together
-        state, J = jax.lax.scan(descend_along, state, order[:whole].reshape(-1, together, batch_size))
-        if whole == steps:
+        def descend_and_fetch(carry, following):  # neither waits for the other: they run side by side
+            state, batches = carry
+            state, J = descend_along(state, batches)
+            return (state, fetched(following)), J
+
+        blocks = order[: steps - rest].reshape(-1, together, batch_size)
+        following = jnp.roll(blocks, -1, axis=0)  # nothing uses what the last one fetches
+        (state, _), J = jax.lax.scan(descend_and_fetch, (state, fetched(blocks[0])), following)
+        if rest == 0:
             return state, J.ravel()
-        state, J_rest = descend_along(state, order[whole:])
+        state, J_rest = descend_along(state, fetched(order[steps - rest :]))
         return state, jnp.concatenate([J.ravel(), J_rest])
 
     return descend

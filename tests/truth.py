@@ -52,16 +52,8 @@ def points() -> np.ndarray:
             3 * rng.normal(size=1000),
             near,
             -near,
-            [
-                0.0,
-                -13.327953,
-                -12.92,
-                -0.75590646,
-                1.8140855,
-                0.9070427,
-                -0.7866606,
-                -1.1830553,
-            ],  # where earlier forms were worst
+            # where earlier forms were worst
+            [0.0, -13.327953, -12.92, -0.75590646, 1.8140855, 0.9070427, -0.7866606, -1.1830553],
         ]
     )
     return z.astype(np.float32)

@@ -56,6 +56,7 @@ class Reading(NamedTuple):
     obeyed: float  # roundings coarser than this machine epsilon are carried out; inf: none
     plans: dict[int, tuple]
     draws: dict[int, tuple]
+    expanded: dict[int, tuple]
     steps: list[int]
 
 
@@ -82,6 +83,12 @@ def _rounded(value, ulps: int | float, live=None):
     return out
 
 
+def _extends(x, y) -> bool:
+    """Whether x broadcasts to the shape of y."""
+    small, large = np.shape(x)[::-1], np.shape(y)[::-1]
+    return len(small) <= len(large) and all(m in (1, n) for m, n in zip(small, large, strict=False))
+
+
 def _settled(value, error, *inputs: Bounded) -> Bounded:
     """Clean the bound: not a number means unbounded; an infinity handed on is exact."""
     active = any(x.active for x in inputs)
@@ -93,10 +100,7 @@ def _settled(value, error, *inputs: Bounded) -> Bounded:
         for x in inputs:
             if _is_float(x.value):
                 known = np.isinf(x.value) & (_e(x) == 0)
-                fits = known.ndim <= given.ndim and all(
-                    m in (1, n) for m, n in zip(known.shape[::-1], given.shape[::-1], strict=False)
-                )
-                given |= known if fits else known.any()
+                given |= known if _extends(known, given) else known.any()
         error = np.where(np.isinf(value), np.where(given, 0.0, np.inf), error)
         error = np.where(np.isnan(value), np.inf, error)
     if np.isnan(error).any():
@@ -163,7 +167,7 @@ def _integral(value, *inputs: Bounded) -> Bounded:
         return Bounded(value, None, active)
     doubtful = np.zeros(np.shape(value), bool)
     for d in doubt:
-        doubtful = doubtful | (d > 0)
+        doubtful = doubtful | ((d > 0) if _extends(d, doubtful) else np.any(d > 0))
     return Bounded(value, np.where(doubtful, 1.0 if value.dtype == bool else np.inf, 0.0), active)
 
 
@@ -206,12 +210,14 @@ SMOOTH: dict[str, tuple[Callable, Callable, float]] = {
     "expm1": (np.expm1, lambda x, e: np.exp(x + e), 4),
     "log": (np.log, lambda x, e: _pole(x - e), 4),
     "log1p": (np.log1p, lambda x, e: _pole(1 + x - e), 4),
+    "log2": (np.log2, lambda x, e: _pole(x - e) / math.log(2), 4),
     "logistic": (_logistic, _bell, 8),
     "tanh": (np.tanh, lambda x, e: 4 * _bell(2 * x, 2 * e), 4),
     "sqrt": (np.sqrt, _root_slope, 1),
     "rsqrt": (lambda x: 1 / np.sqrt(x), lambda x, e: 0.5 * _pole(x - e) ** 1.5, 3),
     "cbrt": (np.cbrt, lambda x, e: _pole(_nearest(x, e)) ** (2 / 3) / 3, 4),
     "square": (np.square, lambda x, e: 2 * (np.abs(x) + e), 1),
+    "one_minus_square": (lambda x: (1 - x) * (1 + x), lambda x, e: 2 * (np.abs(x) + e), 4),
     "sin": (np.sin, lambda x, e: np.minimum(1.0, np.abs(np.cos(x)) + e), 4),
     "cos": (np.cos, lambda x, e: np.minimum(1.0, np.abs(np.sin(x)) + e), 4),
     "tan": (np.tan, lambda x, e: _pole(np.abs(np.cos(x)) - e) ** 2, 8),
@@ -275,6 +281,14 @@ def _pow(params, x, y):
     at_zero = (size <= e) & (exponent > 0)  # xʸ from 0 to (|x| + e)ʸ
     error = np.where(at_zero, (size + e) ** exponent, error)
     return _settled(value, error + _rounded(value, 8, size != 0), x, y)
+
+
+def _polynomial(params, x, *coefficients):
+    """c₀ + c₁ x + c₂ x² + …, by Horner."""
+    total = coefficients[-1]
+    for c in coefficients[-2::-1]:
+        total = _add(1)({}, _mul({}, total, x), c)
+    return total
 
 
 def _atan2(params, y, x):
@@ -833,6 +847,37 @@ def _inlined(equation, inputs, reading) -> list[Bounded]:
         ]  # random numbers are data: the very same on both sides
         return [Bounded(v, None, False) for v in _apply(equation, given)]
     jaxpr, consts = opened(next(p[k] for k in ("jaxpr", "call_jaxpr", "fun_jaxpr") if k in p))
+    held = [_constant(c) for c in consts]
+    name = getattr(getattr(jaxpr, "debug_info", None), "func_name", "")
+    if name == "exp_neg_sq" and (known := _bell_curve(jaxpr, held, inputs, reading)):
+        return known
+    return _run(jaxpr, held, inputs, reading)
+
+
+def _bell_curve(jaxpr, held, inputs, reading) -> list[Bounded] | None:
+    """e^(−x²) of a program that splits x by its bits, which no bound follows; None if it is not that."""
+    (x,) = inputs
+    (out,) = _run(jaxpr, held, [x._replace(error=None)], reading)
+    right = np.exp(-np.square(x.value))
+    slack = (16 + 4 * np.square(x.value)) * UNIT * right + 1e-300
+    if not np.all(np.abs(out.value - right) <= slack):
+        return None
+    steepest = np.minimum(0.86, 2 * (np.abs(x.value) + _e(x)) * np.exp(-(_nearest(x.value, _e(x)) ** 2)))
+    error = _rounded(out.value, 16) + _times(steepest, np.asarray(_e(x)))
+    return [_settled(out.value, error, x)]
+
+
+def _expanded(equation, inputs, reading) -> list[Bounded]:
+    """A call that JAX itself writes out in simpler primitives."""
+    call = equation.params["_prim"]
+    if id(call) not in reading.expanded:
+
+        def flat(*leaves):
+            return jax.tree.leaves(call.expand(*jax.tree.unflatten(call.in_tree, leaves)))
+
+        closed = jax.make_jaxpr(flat)(*(v.aval for v in equation.invars))
+        reading.expanded[id(call)] = (closed, call)
+    jaxpr, consts = opened(reading.expanded[id(call)][0])
     return _run(jaxpr, [_constant(c) for c in consts], inputs, reading)
 
 
@@ -934,7 +979,7 @@ INLINED = {
     *("jit", "pjit", "closed_call", "core_call", "remat", "remat2", "checkpoint", "call"),
     *("custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr", "custom_lin"),
 }
-CONTROL = {"scan": _scan, "while": _while, "cond": _cond}
+CONTROL = {"scan": _scan, "while": _while, "cond": _cond, "call_hi_primitive": _expanded}
 SAME = {
     *("copy", "copy_p", "name", "optimization_barrier", "device_put", "sharding_constraint"),
     *("layout_constraint", "stop_gradient", "pvary", "reduce_precision", "mesh_cast", "reshard"),
@@ -961,6 +1006,7 @@ EVERY: dict[str, Callable] = {
     "div": _div,
     "integer_pow": _integer_pow,
     "pow": _pow,
+    "polynomial": _polynomial,
     "atan2": _atan2,
     "rem": _rem,
     "max": _extreme(np.maximum, 1),
@@ -1160,7 +1206,7 @@ def interpret(
     epsilon above `obeyed` are carried out, all others are looked past.
     Raises TooLong when the loops run for too many steps. Call it with x64 enabled.
     """
-    reading = Reading({}, obeyed, {}, {}, [0])
+    reading = Reading({}, obeyed, {}, {}, {}, [0])
     given = []
     for value, live in zip(args, active, strict=True):
         if isinstance(value, Bounded):

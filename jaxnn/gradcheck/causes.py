@@ -13,7 +13,7 @@ from jaxnn.gradcheck.findings import EQUATIONS, Finding
 from jaxnn.gradcheck.jaxprs import line_of
 from jaxnn.gradcheck.scenes import Scene, Views, scenes_for, views_of, without_penalty
 
-PATIENCE = 4.0  # seconds after which no further family of mistakes is begun
+PATIENCE = 3.0  # seconds after which no further family of mistakes is begun
 
 
 class Cause(NamedTuple):
@@ -67,13 +67,14 @@ def find_causes(
         )
         views = views or views_of(loss, args, argnums)
         scenes = scenes_for(views, gradient, hand, reference, bound)
-        findings = _findings(scenes, strict)
+        until = time.monotonic() + PATIENCE
+        findings = _findings(scenes, until, strict)
         if not findings and (rounded := low_precision(loss, gradient, scenes)):
             findings = [rounded]
         if not findings and len(scenes) > 1:
             # a size written into the candidate's code: only points of the caller's own sizes tell
             alike = scenes_for(views, gradient, hand, reference, bound, alike=True)
-            findings = [f._replace(sure=False) for f in _named(_findings(alike, strict))]
+            findings = [f._replace(sure=False) for f in _named(_findings(alike, until, strict))]
         if not findings:
             findings = places.placed(scenes) or [_faint(scenes[0])]
     return _ranked(findings, len(scenes))
@@ -96,15 +97,14 @@ def _named(findings: list[Finding]) -> list[Finding]:
     return [f for f in findings if f.id != "unknown"]
 
 
-def _findings(scenes: list[Scene], strict: bool) -> list[Finding]:
+def _findings(scenes: list[Scene], until: float, strict: bool) -> list[Finding]:
     found: list[Finding] = []
-    began = time.monotonic()
     views = [scenes]
     if scenes[0].structure.penalties:
         views.append([without_penalty(s) for s in scenes])
     for view in views:
         for family in FAMILIES:
-            if time.monotonic() - began > PATIENCE:
+            if time.monotonic() > until:
                 break
             try:
                 found += family(view)

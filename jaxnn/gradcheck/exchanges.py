@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxnn.gradcheck.findings import Finding, holds
+from jaxnn.gradcheck.findings import Finding, holds, joined
 from jaxnn.gradcheck.quantities import a_of, layer_at, oriented, sigmoid, z_of
 from jaxnn.gradcheck.scenes import Scene, activation_edge, changed, derivative, slope_at
 from jaxnn.gradcheck.structure import Layer
@@ -420,7 +420,8 @@ def _told(scene: Scene, swap: Swap, group: tuple[int, ...]) -> Finding:
     n = group[-1]
     words = {"l": n, "p": n - 1, "n": n + 1}
     sentence = swap.sentence.format(**words).replace("A[0]", "X")
-    every = f" (and likewise in layers {', '.join(map(str, group[:-1]))})" if len(group) > 1 else ""
+    layers = "layer" if len(group) == 2 else "layers"
+    every = f" (and likewise in {layers} {joined([str(g) for g in group[:-1]])})" if len(group) > 1 else ""
     layer = scene.structure.layers[n - 1]
     quantity = (
         f"dW[{n}]"

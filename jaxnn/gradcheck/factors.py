@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 import jax
 import numpy as np
 
-from jaxnn.gradcheck.findings import Finding, common_value, joined, same
+from jaxnn.gradcheck.findings import Finding, common_value, joined, same, spoken
 from jaxnn.gradcheck.scenes import Scene, fits
 
 
@@ -28,7 +28,7 @@ def factor_words(scene: Scene, k: int) -> str | None:
     if alpha is None or np.isnan(alpha):
         return None
     name = scene.structure.names[k]
-    return f"{name} is zero" if alpha == 0 else f"{name} is {alpha:.6g} times what it should be"
+    return f"{name} is zero" if alpha == 0 else f"{name} is {spoken(alpha)} times what it should be"
 
 
 def factor_names(scenes: list[Scene], alphas: list[float]) -> list[tuple[str, str, float, bool]]:
@@ -206,7 +206,7 @@ def _one_factor(scenes, alphas, off: set[int], quiet: set[int]) -> Iterator[Find
         yield from _update(scenes, alphas, where, constant)
     elif not meanings and constant:
         yield Finding(
-            "unknown", f"The gradient of {where} is {alphas[0]:.6g} times what it should be.", where, 5
+            "unknown", f"The gradient of {where} is {spoken(alphas[0])} times what it should be.", where, 5
         )
     elif not meanings:
         yield from _per_leaf_norm(scenes, off)
@@ -241,20 +241,22 @@ def _update(scenes, alphas, where, constant) -> Iterator[Finding]:
     if constant and alphas[0] < 0:
         yield Finding(
             "learning-rate-folded-in",
-            f"The candidate is {alphas[0]:.6g} times the gradient: the update −α dW with α = "
+            f"The candidate is {spoken(alphas[0])} times the gradient: the update −α dW with α = "
             f"{-alphas[0]:.6g}.",
             where,
             0.6,
         )
     elif constant and not (is_norm and len(clipped) > 1):
-        yield Finding("unknown", f"The whole gradient is {alphas[0]:.6g} times what it should be.", where, 5)
+        yield Finding(
+            "unknown", f"The whole gradient is {spoken(alphas[0])} times what it should be.", where, 5
+        )
     elif not is_norm:
         yield _nameless(scenes, alphas, "The whole gradient", where)
 
 
 def _nameless(scenes, alphas, what: str, where: str) -> Finding:
     """A factor that is another at every point, and none of the catalogue."""
-    told = f"{alphas[0]:.6g} times what it should be here, {alphas[-1]:.6g} times elsewhere"
+    told = f"{spoken(alphas[0])} times what it should be here, {spoken(alphas[-1])} times elsewhere"
     known = [words for words, f in OTHER_FACTORS if _matches(scenes, alphas, f)]
     told += f" ({known[0]})" if known else ""
     return Finding("unknown", f"{what} is {told}.", where, 5)
@@ -314,7 +316,7 @@ def _many_factors(scenes, table, off) -> Iterator[Finding]:
     for k in sorted(off):
         alphas = [(s, row[k]) for s, row in zip(scenes, table, strict=True) if not np.isnan(row[k])]
         meanings = factor_names([s for s, _ in alphas], [a for _, a in alphas])
-        words = meanings[0][1] if meanings else f"is {alphas[0][1]:.6g} times what it should be"
+        words = meanings[0][1] if meanings else f"is {spoken(alphas[0][1])} times what it should be"
         told.append(f"{names[k]} {words}")
     yield Finding("unknown", "Each parameter has its own factor: " + "; ".join(told) + ".", where, 6)
 

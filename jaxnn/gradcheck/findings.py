@@ -96,6 +96,21 @@ def same(a: float | int, b: float | int) -> bool:
     return bool(abs(a - b) <= 1e-8 * max(abs(a), abs(b)))
 
 
+def spoken(x: float) -> str:
+    """A factor as one would say it.
+
+    >>> spoken(1 / 24), spoken(3**-0.5), spoken(0.123456789)
+    ('1/24', '1/√3', '0.123457')
+    """
+    sign, size = ("−" if x < 0 else ""), abs(x)
+    for root, power in (("", 1), ("√", 2)):
+        for top, value in ((True, size**power), (False, size**-power if size else 0.0)):
+            whole = round(value)
+            if 1 < whole <= 10_000 and abs(value - whole) < 1e-7 * whole:
+                return sign + (f"{root}{whole}" if top else f"1/{root}{whole}")
+    return f"{x:.6g}"
+
+
 def joined(names: list[str]) -> str:
     """Names in a sentence."""
     return names[0] if len(names) == 1 else ", ".join(names[:-1]) + " and " + names[-1]

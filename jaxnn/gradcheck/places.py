@@ -4,6 +4,7 @@ With few examples, dW[l] = dZ[l]ᵀ A[l-1] gives the candidate's own dZ[l] back.
 recomputed one by one, each from what the candidate itself had, though it shows none of them.
 """
 
+import time
 from collections.abc import Iterator
 from functools import partial
 from typing import NamedTuple
@@ -12,12 +13,14 @@ import numpy as np
 from jax.extend.core import Literal
 
 from jaxnn.gradcheck.factors import factor_words
-from jaxnn.gradcheck.findings import Finding, extent, holds, joined, off_entries
+from jaxnn.gradcheck.findings import Finding, extent, holds, joined, off_entries, spoken
 from jaxnn.gradcheck.quantities import as_product, dense_rows
 from jaxnn.gradcheck.scenes import Scene, changed
 from jaxnn.gradcheck.structure import Layer
 from jaxnn.gradcheck.tape import edge
 
+PAIRED = 40  # paths up to which two at a time are tried
+SECONDS = 1.0  # for the search of one quantity that explains all
 LARGE = 200  # entries of a quantity up to which all its directions are tried
 
 
@@ -56,7 +59,7 @@ def compare(found: np.ndarray, right: np.ndarray, what: str) -> str:
         quotient = np.where(right != 0, found / right, np.nan)
     known = quotient[np.isfinite(quotient)]
     if known.size and np.allclose(known, known.flat[0], rtol=1e-7, atol=0):
-        return f"{what} is {known.flat[0]:.6g} times what it should be"
+        return f"{what} is {spoken(known.flat[0])} times what it should be"
     if not off.all() and off.ndim == 2:
         if not found[off].any():
             return f"{what} is zero in {extent(off)}"
@@ -160,6 +163,7 @@ def scaled_edges(scenes: list[Scene]) -> Iterator[Finding]:
     if probe is None or any(not np.isfinite(g).all() for g in probe.hand):
         return
     seen: list[list[np.ndarray]] = []
+    lone, ends = False, []
     for (place, k), edges in _alike(probe).items():
         without = probe.point.pull(changed(probe, gains=dict.fromkeys(edges, 0.0)))[0]
         paths = [r - np.asarray(w) for r, w in zip(probe.reference, without, strict=True)]
@@ -168,19 +172,37 @@ def scaled_edges(scenes: list[Scene]) -> Iterator[Finding]:
         ):
             continue
         seen.append(paths)
+        ends.append(edges)
         told = _describe(probe, place)
         where = _cotangent_name(probe, probe.point.tape.nodes[place].inputs[k])
         several = len(edges) > 1
 
-        alpha = 0.0 if several else _gain(probe, paths, without)
-        if abs(alpha - 1) > 1e-9 and holds(scenes, partial(_with_gain, edges, alpha)):
-            how = "is not differentiated" if abs(alpha) < 1e-9 else f"counts {alpha:.6g} times"
-            yield Finding("unknown", f"The path through {told} {how}.", where, 3 + 1e-3 * place)
+        for alpha in (0.0, -1.0, 2.0) if several else (_gain(probe, paths, without),):
+            if abs(alpha - 1) > 1e-9 and holds(scenes, partial(_with_gain, edges, alpha)):
+                how = "is not differentiated" if abs(alpha) < 1e-9 else f"counts {spoken(alpha)} times"
+                yield Finding("unknown", f"The path through {told} {how}.", where, 3 + 1e-3 * place)
+                lone = True
         if not probe.point.tape.nodes[place].elementwise or _is_linear(probe, place, k):
             continue
         for power, words in ((0, "is missing"), (2, "is multiplied in twice")):
             if holds(scenes, partial(_with_power, edges, power)):
                 yield Finding("unknown", f"The derivative of {told} {words}.", where, 2.5)
+                lone = True
+    if not lone and len(ends) <= PAIRED:
+        yield from _both_ignored(scenes, probe, ends)
+
+
+def _both_ignored(scenes: list[Scene], probe: Scene, ends: list[list]) -> Iterator[Finding]:
+    """Two paths of the graph that are not differentiated, as where a mean and a variance are constants."""
+    for n, one in enumerate(ends):
+        for other in ends[n + 1 :]:
+            if holds(scenes, partial(_with_gain, [*one, *other], 0.0)):
+                told = [_describe(probe, edges[0][0]) for edges in (one, other)]
+                values = [probe.point.tape.nodes[p].inputs[k] for (p, k), *_ in (one, other)]
+                where = joined(sorted({_cotangent_name(probe, v) for v in values}))
+                sentence = f"Neither the path through {told[0]} nor that through {told[1]} is differentiated."
+                yield Finding("unknown", sentence, where, 4)
+                return
 
 
 def _with_gain(edges: list, alpha: float, scene: Scene):
@@ -206,10 +228,10 @@ def _alike(scene: Scene) -> dict[tuple[int, int], list[tuple[int, int]]]:
     tape, groups = scene.point.tape, {}
     for place, node in enumerate(tape.nodes):
         for k, i in enumerate(node.inputs):
-            if isinstance(i, Literal) or edge(place, k) not in scene.point.change.gains:
+            if isinstance(i, Literal) or edge(place, k) not in scene.point.programs.edges:
                 continue
             leaves = tuple(scene.structure.views.get(x) for x in node.inputs if not isinstance(x, Literal))
-            groups.setdefault((node.name, node.line, k, leaves), []).append((place, k))
+            groups.setdefault((node.name, node.line, node.spot, k, leaves), []).append((place, k))
     loops = {edges[0]: edges for edges in groups.values() if len(edges) > 1 and edges[0][0] >= 0}
     single = {e: [e] for edges in groups.values() for e in edges if len(edges) == 1}
     return {**single, **loops}
@@ -250,7 +272,11 @@ def single_quantity(scene: Scene) -> str | None:
     top = np.abs(gap).max(initial=0)
     best: tuple[int, str] | None = None
     parameters = set(scene.structure.views)
-    for value in sorted(scene.point.tape.active - parameters):
+    began = time.monotonic()
+    known = {v for y in scene.structure.layers for v in (y.z, y.a)}
+    for value in sorted(scene.point.tape.active - parameters, key=lambda v: (v not in known, -v)):
+        if time.monotonic() - began > SECONDS:
+            break
         shape = scene.point.tape.shapes[value].shape
         size = int(np.prod(shape))
         if size > LARGE or size >= gap.size or (best and size > best[0] * 4):

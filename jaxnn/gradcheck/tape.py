@@ -1,8 +1,8 @@
 """A loss as a tape: every step of it, every value, and a backward pass whose parts can be exchanged.
 
 A mistake in a backward pass is a step done with something else: another operand, another local
-derivative, a factor too many, nothing at all. So here all of these are *inputs* of one compiled
-backward pass, and a mistake is an input.
+derivative, a factor too many, nothing at all. So here all of these are *inputs* of one backward
+pass, and a mistake is an input.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,7 +15,7 @@ import numpy as np
 from jax.extend.core import Literal
 
 from jaxnn.gradcheck.arithmetic import planned
-from jaxnn.gradcheck.jaxprs import line_of, opened, scan_counts
+from jaxnn.gradcheck.jaxprs import line_of, opened, scan_counts, spot_of
 
 INLINED = {"jit", "pjit", "closed_call", "core_call", "remat", "remat2", "checkpoint"}
 CUSTOM = {"custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr"}
@@ -28,7 +28,8 @@ ELEMENTWISE = {
     *("abs", "acos", "acosh", "add", "add_any", "asin", "asinh", "atan", "atan2", "atanh", "cbrt"),
     *("ceil", "clamp", "convert_element_type", "copy", "copy_p", "cos", "cosh", "digamma", "div"),
     *("erf", "erf_inv", "erfc", "exp", "exp2", "expm1", "floor", "integer_pow", "is_finite"),
-    *("lgamma", "log", "log1p", "logistic", "max", "min", "mul", "name", "neg", "nextafter"),
+    *("lgamma", "log", "log1p", "log2", "logistic", "max", "min", "mul", "name", "neg", "nextafter"),
+    *("one_minus_square", "polynomial"),
     *("pow", "reduce_precision", "rem", "round", "rsqrt", "select_n", "sign", "sin", "sinh"),
     *("sqrt", "square", "sub", "tan", "tanh", "eq", "ne", "lt", "le", "gt", "ge", "and", "or"),
     *("not", "xor", "stop_gradient"),
@@ -45,6 +46,7 @@ class Node(NamedTuple):
     elementwise: bool
     params: dict[str, Any]
     line: str
+    spot: tuple = ()  # where in the code, with its callers
 
 
 class Tape(NamedTuple):
@@ -62,7 +64,8 @@ class Tape(NamedTuple):
 class Change(NamedTuple):
     """What a backward pass is done with. The defaults of a Point make it the right one.
 
-    The cotangent of value v, once summed, becomes free[v] · it + given[v].
+    The cotangent of value v, once summed, becomes free[v] · it + given[v]. What stands in none of
+    gains, given and free is as it was.
     """
 
     factors: dict[str, Any]  # "node,input" → local derivative of an elementwise step
@@ -184,6 +187,7 @@ def flatten(loss: Callable, args: tuple, through: frozenset[str] = frozenset()) 
                         _is_elementwise(e) and len(out) == 1,
                         e.params,
                         line_of(e),
+                        spot_of(e),
                     )
                 )
             env.update(zip(e.outvars, out, strict=True))
@@ -266,7 +270,7 @@ def _composed(nodes: Sequence[Node], start: int, end: int) -> Node:
         return (env[end],)
 
     name = "+".join(n.name for n in nodes)
-    return Node(name, apply, tuple(outside), (end,), True, {}, nodes[-1].line)
+    return Node(name, apply, tuple(outside), (end,), True, {}, nodes[-1].line, nodes[-1].spot)
 
 
 def _since(tape: Tape, start: int, value: int) -> bool:
@@ -327,16 +331,11 @@ def point(tape: Tape, args: tuple, traced: "Programs | None" = None) -> Point:
     traced = traced or programs(tape, args)
     held = {str(n): np.asarray(c) for n, c in tape.constants.items()}
     leaves = [np.asarray(x) for x in jax.tree.leaves(args)]
-    values, factors, operands, gains, given, free = traced.prepare(leaves, held)
-    right = Change(factors, operands, gains, given, free)
-
-    def pulled(change: Change):
-        gradient, cotangents = traced.pull(change)
-        return gradient, {int(v): c for v, c in cotangents.items()}
-
-    gradient, cotangents = pulled(right)
+    values, factors, operands = traced.prepare(leaves, held)
+    right = Change(factors, operands, {}, {}, {})
+    gradient, cotangents = traced.pull(right)
     values = {int(v): x for v, x in values.items()}
-    return Point(tape, args, values, right, gradient, cotangents, pulled, traced)
+    return Point(tape, args, values, right, gradient, cotangents, traced.pull, traced)
 
 
 class Programs(NamedTuple):
@@ -344,6 +343,7 @@ class Programs(NamedTuple):
 
     prepare: Callable
     pull: Callable
+    edges: frozenset[str]  # all that something is differentiated through
 
 
 def by_numpy(function: Callable, *args) -> Callable:
@@ -357,9 +357,6 @@ def by_numpy(function: Callable, *args) -> Callable:
 def programs(tape: Tape, args: tuple) -> Programs:
     """The programs of a tape for arguments of the shapes of args."""
 
-    def differentiable(node):
-        return [(k, i) for k, i in enumerate(node.inputs) if not isinstance(i, Literal) and i in tape.active]
-
     def forward(leaves, held):
         env = {int(n): jnp.asarray(c) for n, c in held.items()}
         env.update(zip(tape.inputs, [jnp.asarray(x) for x in leaves], strict=True))
@@ -370,14 +367,13 @@ def programs(tape: Tape, args: tuple) -> Programs:
 
     def prepare(leaves, held):
         env = forward(leaves, held)
-        factors, operands, gains = {}, {}, {}
+        factors, operands = {}, {}
         for place, node in enumerate(tape.nodes):
-            edges = differentiable(node)
+            edges = _differentiable(tape, node)
             if not edges or not set(node.outputs) & tape.active:
                 continue
             read = [i.val if isinstance(i, Literal) else env[i] for i in node.inputs]
             for k, i in edges:
-                gains[edge(place, k)] = jnp.ones((), jnp.float64)
                 if node.elementwise:
                     alone = partial(_alone, node, read, [k], [0])
                     _, (factors[edge(place, k)],) = jax.jvp(alone, (env[i],), (jnp.ones_like(env[i]),))
@@ -385,56 +381,89 @@ def programs(tape: Tape, args: tuple) -> Programs:
                 for k, i in enumerate(node.inputs):
                     if not isinstance(i, Literal):
                         operands[edge(place, k)] = env[i]
-        given = {str(v): jnp.zeros(tape.shapes[v].shape, tape.shapes[v].dtype) for v in tape.active}
-        free = {str(v): jnp.ones((), tape.shapes[v].dtype) for v in tape.active}
-        return {str(v): x for v, x in env.items()}, factors, operands, gains, given, free
-
-    def unbroadcast(x, shape):
-        extra = x.ndim - len(shape)
-        axes = tuple(a for a in range(x.ndim) if a < extra or shape[a - extra] != x.shape[a])
-        return jnp.sum(x, axis=axes).reshape(shape) if axes else x
-
-    def pull(change: Change):
-        summed: dict[int, Any] = {}
-        seen: dict[str, Any] = {}
-        if tape.output in tape.active:
-            out = tape.shapes[tape.output]
-            summed[tape.output] = jnp.ones(out.shape, out.dtype)
-
-        def settle(v):
-            shape = tape.shapes[v]
-            total = summed.get(v, jnp.zeros(shape.shape, shape.dtype))
-            seen[str(v)] = total
-            return change.free[str(v)] * total + change.given[str(v)]
-
-        for place, node in reversed(list(enumerate(tape.nodes))):
-            edges = differentiable(node)
-            live = [o for o in node.outputs if o in tape.active]
-            if not edges or not live:
-                continue
-            above = {o: settle(o) for o in live}
-            if node.elementwise:
-                (ct,) = above.values()
-                got = {
-                    k: unbroadcast(ct * change.factors[edge(place, k)], tape.shapes[i].shape)
-                    for k, i in edges
-                }
-            else:
-                read = [
-                    i.val if isinstance(i, Literal) else change.operands[edge(place, k)]
-                    for k, i in enumerate(node.inputs)
-                ]
-                kept = [n for n, o in enumerate(node.outputs) if o in tape.active]
-                alone = partial(_alone, node, read, [k for k, _ in edges], kept)
-                _, back = jax.vjp(alone, *[read[k] for k, _ in edges])
-                got = dict(zip([k for k, _ in edges], back([above[o] for o in live]), strict=True))
-            for k, i in edges:
-                part = (got[k] * change.gains[edge(place, k)]).astype(tape.shapes[i].dtype)
-                summed[i] = summed[i] + part if i in summed else part
-        gradient = [settle(p) for p in tape.parameters if p in tape.active]
-        return gradient, seen
+        return {str(v): x for v, x in env.items()}, factors, operands
 
     held = {str(n): np.asarray(c) for n, c in tape.constants.items()}
     leaves = [np.asarray(x) for x in jax.tree.leaves(args)]
-    defaults = jax.eval_shape(prepare, leaves, held)
-    return Programs(by_numpy(prepare, leaves, held), by_numpy(pull, Change(*defaults[1:])))
+    steps = [_backward(tape, place, node) for place, node in enumerate(tape.nodes)]
+    plan = [step for step in reversed(steps) if step is not None]
+    edges = frozenset(key for step in plan for key, *_ in step.edges)
+    return Programs(by_numpy(prepare, leaves, held), partial(_pull, tape, plan), edges)
+
+
+class Backward(NamedTuple):
+    """A step of the backward pass; an edge is (its name, the value it leads to, shape, dtype)."""
+
+    outputs: list[int]
+    edges: list[tuple[str, int, tuple[int, ...], Any]]
+    reads: list[str]  # the operands, by the names of their edges
+    back: Callable | None  # (operands, cotangents above) → cotangents; None for an elementwise step
+
+
+def _backward(tape: Tape, place: int, node: Node) -> Backward | None:
+    edges = _differentiable(tape, node)
+    live = [o for o in node.outputs if o in tape.active]
+    if not edges or not live:
+        return None
+    named = [(edge(place, k), i, tape.shapes[i].shape, tape.shapes[i].dtype) for k, i in edges]
+    reads = [edge(place, k) for k, i in enumerate(node.inputs) if not isinstance(i, Literal)]
+    return Backward(live, named, reads, None if node.elementwise else _back(tape, node))
+
+
+def _differentiable(tape: Tape, node: Node) -> list[tuple[int, int]]:
+    """(k, value) of every input of a step through which something is differentiated."""
+    return [(k, i) for k, i in enumerate(node.inputs) if not isinstance(i, Literal) and i in tape.active]
+
+
+def _back(tape: Tape, node: Node) -> Callable:
+    places = [k for k, _ in _differentiable(tape, node)]
+    kept = [n for n, o in enumerate(node.outputs) if o in tape.active]
+
+    def back(operands, above):
+        given = iter(operands)
+        read = [i.val if isinstance(i, Literal) else next(given) for i in node.inputs]
+        return jax.vjp(partial(_alone, node, read, places, kept), *[read[k] for k in places])[1](above)
+
+    operands = [tape.shapes[i] for i in node.inputs if not isinstance(i, Literal)]
+    return by_numpy(back, operands, [tape.shapes[node.outputs[n]] for n in kept])
+
+
+def _unbroadcast(x: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    if x.shape == shape:
+        return x
+    extra = x.ndim - len(shape)
+    axes = tuple(a for a in range(x.ndim) if a < extra or shape[a - extra] != x.shape[a])
+    return np.sum(x, axis=axes).reshape(shape) if axes else x
+
+
+def _pull(tape: Tape, plan: list[Backward], change: Change) -> tuple[list, dict[int, Any]]:
+    """The backward pass, with all that is exchanged: the gradient, and the cotangent of every value."""
+    factors, operands, gains, given, free = change
+    summed: dict[int, Any] = {}
+    seen: dict[int, Any] = {}
+    if tape.output in tape.active:
+        out = tape.shapes[tape.output]
+        summed[tape.output] = np.ones(out.shape, out.dtype)
+
+    def settle(v: int):
+        total = summed.get(v)
+        if total is None:
+            total = np.zeros(tape.shapes[v].shape, tape.shapes[v].dtype)
+        seen[v] = total
+        if free and str(v) in free:
+            total = free[str(v)] * total
+        return total + given[str(v)] if given and str(v) in given else total
+
+    with np.errstate(all="ignore"):
+        for step in plan:
+            above = [settle(o) for o in step.outputs]
+            got = None if step.back is None else step.back([operands[r] for r in step.reads], above)
+            for n, (key, i, shape, dtype) in enumerate(step.edges):
+                part = _unbroadcast(above[0] * factors[key], shape) if got is None else got[n]
+                if gains and key in gains:
+                    part = part * gains[key]
+                if part.dtype != dtype:
+                    part = part.astype(dtype)
+                summed[i] = summed[i] + part if i in summed else part
+        gradient = [settle(p) for p in tape.parameters if p in tape.active]
+    return gradient, seen
