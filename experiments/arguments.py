@@ -7,6 +7,7 @@ import argparse
 import io
 import math
 import os
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -67,7 +68,9 @@ def run(main: Callable[[argparse.Namespace], int], parser: Parser) -> NoReturn:
     from jaxnn.runs import RunError
 
     try:
-        sys.exit(main(arguments))
+        status = main(arguments)
+        on_signal(signal.SIG_IGN)  # all is done
+        sys.exit(status)
     except (UserError, DatasetError, RunError) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
@@ -77,6 +80,9 @@ def run(main: Callable[[argparse.Namespace], int], parser: Parser) -> NoReturn:
     except BrokenPipeError:  # whoever read the output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    except FloatingPointError as error:
+        print(f"error: JAX_DEBUG_NANS: {str(error).splitlines()[0]}", file=sys.stderr)
+        sys.exit(2)
     except (OSError, MemoryError) as error:
         print(f"error: {error or 'out of memory'}", file=sys.stderr)
         sys.exit(2)
@@ -183,7 +189,13 @@ def use_device(name: str):
     """The jax device of that name; all that follows runs on it."""
     # Left alone, JAX takes 75 % of a GPU's memory at once, far more than these networks need.
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
-    import jax
+    try:
+        import jax
+    except ValueError as error:  # it reads its environment
+        raise UserError(" ".join(str(error).split())) from error
+    if jax.config.jax_disable_jit:  # pyright: ignore[reportAttributeAccessIssue]
+        asked = os.environ.get("JAX_DISABLE_JIT")
+        raise UserError(f"JAX_DISABLE_JIT: got {asked!r}, expected nothing: whole programs are compiled here")
 
     try:
         there = jax.devices()

@@ -24,6 +24,7 @@ from experiments.arguments import (
     use_device,
     whole,
 )
+from experiments.continuation import Pauses, add_checkpoints, agree_on_surroundings, reopened
 from experiments.train import DEFAULTS, OPTIMIZERS, describe
 
 SHOWN = 10  # rows of the table
@@ -67,8 +68,20 @@ def parser() -> Parser:
         help="to use on each device; default: nine tenths of what is free",
     )
     add_surroundings(p)
-    p.add_argument("--out", type=Path, metavar="DIR", help="a new folder for results, picture and best run")
+    add_checkpoints(p, "results, picture and best run")
     return p
+
+
+class Done(NamedTuple):
+    """How far a sweep has come."""
+
+    metrics: list[list[dict]]  # of each network, of each epoch that is done
+    at_once: int  # networks in a round
+    first: int  # of this round
+    epochs: int  # of this round that are done
+    step: int  # of the next one, from which it goes on
+    costs: list  # of the steps before, an array from each program
+    best: int  # of the networks of the rounds before; -1 if there is none
 
 
 def main(arguments: argparse.Namespace) -> int:
@@ -79,14 +92,19 @@ def main(arguments: argparse.Namespace) -> int:
     import numpy as np
     import optax
 
-    from jaxnn import activations, datasets, drawings, losses, runs
+    from jaxnn import activations, checkpoints, datasets, drawings, losses, runs
     from jaxnn.encoding import flatten, one_hot
     from jaxnn.evaluation import predict
     from jaxnn.families import member, narrow, put, split_over, stack, together, widen
     from jaxnn.layers import mlp
     from jaxnn.objective import cost, value_and_grad
-    from jaxnn.training import State, epoch, scaled, start, step
+    from jaxnn.training import State, scaled, start, step, steps_at_once, steps_from
 
+    arguments, lock, checkpoint = reopened(arguments, "networks.jsonl")
+    if "epochs" in arguments.override or "learning_rate" in arguments.override:
+        raise UserError(
+            "--override: got what distinguishes the networks, expected device, versions, environment"
+        )
     data = datasets.load(arguments.dataset, arguments.data_dir, arguments.source_dir)
     N, height, width = data.train.images.shape
     batch_size, epochs = DEFAULTS[arguments.dataset]
@@ -131,27 +149,40 @@ def main(arguments: argparse.Namespace) -> int:
         X, Y = flatten(images, data.white), one_hot(labels, data.classes)
         return value_and_grad(net, loss)(params, X, Y)
 
-    one_epoch = epoch(step(gradient_on_images, scaled(optimizer, None)), batch_size)
+    descend = step(gradient_on_images, scaled(optimizer, None))
 
-    def epoch_and_test(state, key, train, test):
-        state, J = one_epoch(state, key, *train)
-        X, Y = flatten(test.images, data.white), one_hot(test.labels, data.classes)
-        accuracy = jax.numpy.mean(predict(net, state.params, X) == test.labels)
-        return state, (J, cost(net, loss)(state.params, X, Y), accuracy)
+    def test(state, images, labels):
+        X, Y = flatten(images, data.white), one_hot(labels, data.classes)
+        return cost(net, loss)(state.params, X, Y), jax.numpy.mean(predict(net, state.params, X) == labels)
 
     devices = jax.devices(device.platform)
     mesh = split_over(devices)
-    program = jax.jit(together(epoch_and_test, mesh), donate_argnums=0)
     _, shuffle_key = jax.random.split(jax.random.key(arguments.seed))
+    steps = N // batch_size
+    settings = describe(vars(arguments) | {"batch_size": batch_size, "epochs": epochs}, n, device)
+    settings["device"] = f"{len(devices)} × {settings['device']}"
+    if checkpoint:
+        agree_on_surroundings(arguments, checkpoint.progress["settings"], settings)
 
     def compiled(K):
-        """The program for K networks, and the bytes that it takes on each device."""
+        """The programs for K networks: of so many steps each, and the test; and the bytes they take."""
         state = jax.eval_shape(lambda: stack([state_of(family[0])] * K))
-        found = program.lower(state, shuffle_key, data.train, data.test).compile()
-        sizes = found.memory_analysis()
-        assert sizes  # every platform of jaxlib has it
-        taken = sizes.argument_size_in_bytes + sizes.output_size_in_bytes + sizes.temp_size_in_bytes
-        return found, taken - sizes.alias_size_in_bytes
+        parameters = sum(math.prod(p.shape) for p in jax.tree.leaves(state.params))
+        at_once = steps_at_once(steps, batch_size, parameters)
+        programs = {
+            size: jax.jit(together(steps_from(descend, batch_size, size), mesh))
+            .lower(state, shuffle_key, np.int32(0), *data.train)
+            .compile()
+            for size in {min(at_once, steps - first) for first in range(0, steps, at_once)}
+        }
+        tested = jax.jit(together(test, mesh)).lower(state, *data.test).compile()
+        taken = []
+        for program, elsewhere in (*((p, data.test) for p in programs.values()), (tested, data.train)):
+            sizes = program.memory_analysis()
+            assert sizes  # every platform of jaxlib has it
+            needed = sizes.argument_size_in_bytes + sizes.output_size_in_bytes + sizes.temp_size_in_bytes
+            taken.append(needed + sum(array.nbytes for array in elsewhere))
+        return at_once, programs, tested, max(taken)
 
     clock = time.perf_counter()
     available = arguments.memory * 1e9 if arguments.memory else free_memory(device) * 0.9
@@ -159,13 +190,16 @@ def main(arguments: argparse.Namespace) -> int:
     while True:
         K = -(-len(family) // rounds)
         K += -K % len(devices)
-        train_family, taken = compiled(K)
+        if checkpoint:
+            K = checkpoint.progress["at_once"]
+            rounds = -(-len(family) // K)
+        at_once, programs, tested, taken = compiled(K)
         if taken <= available:
             break
-        if len(devices) == K:
+        if len(devices) == K or checkpoint:
             raise UserError(
                 f"--memory: got {available / 1e9:.3g} GB on each device, expected at least {taken / 1e9:.3g} "
-                "for one network"
+                f"for {'one network' if len(devices) == K else f'{K}, with which this sweep began'}"
             )
         rounds = min(max(math.ceil(rounds * taken / available), rounds + 1), len(family))
     print(f"device    {len(devices)} × {device.platform} ({device.device_kind})")
@@ -180,56 +214,89 @@ def main(arguments: argparse.Namespace) -> int:
         f"{rounds} {'round' if rounds == 1 else 'rounds'}"
     )
     print(f"compiled  in {time.perf_counter() - clock:.2f} s")
-    if arguments.out:
-        runs.create(arguments.out, describe(vars(arguments) | {"batch_size": batch_size}, n, device))
 
-    metrics: list[list[dict]] = [[] for _ in family]
-    best_of_rounds = []
-    table = Table()
-    clock = time.perf_counter()
-    for first in range(0, len(family), K):
+    def round_from(first):
         here = range(first, min(first + K, len(family)))
         filled = [*here, *[here[-1]] * (K - len(here))]  # the last one once more, where places are left
-        state = stack([state_of(family[k]) for k in filled])
-        state, *shared = put(mesh, state, data.train, data.test)
-        for number in range(1, epochs + 1):
-            _, key = put(mesh, (), jax.random.fold_in(shuffle_key, number))
-            state, measured = train_family(state, key, *shared)
-            for k, J, test_J, accuracy in zip(here, *map(np.asarray, measured), strict=False):
-                metrics[k].append(
-                    {
-                        "epoch": number,
-                        "loss": float(J),
-                        "test_loss": float(test_J),
-                        "test_accuracy": float(accuracy),
-                    }
-                )
-            table.show(f"epoch {number:3}/{epochs}", family, metrics, here)
-        k = max(here, key=lambda k: metrics[k][-1]["test_accuracy"])
-        best_of_rounds.append((k, narrow(member(state.params, k - first), sizes(family[k]))))
+        return here, stack([state_of(family[k]) for k in filled])
+
+    done = Done([[] for _ in family], K, 0, 0, 0, [], -1)
+    _, state = round_from(0)
+    best = jax.tree.map(np.zeros_like, member(state.params, 0))
+    if checkpoint:
+        done = Done(*(checkpoint.progress[name] for name in Done._fields))
+        state, best = checkpoints.restore(checkpoint, (state, best))
+        print(f"goes on   in the round from network {done.first + 1} on, after {done.epochs} epochs")
+    if arguments.out:
+        lock = lock or runs.hold(arguments.out)
+        runs.create(arguments.out, settings)
+    pause = Pauses(arguments, lock, settings, checkpoint, finite=False)
+    table = Table()
+    trained, clock = 0, time.perf_counter()
+    with pause:
+        while done.first < len(family):
+            here, begin = round_from(done.first)
+            state, *shared = put(mesh, state if done.epochs or done.step else begin, data.train, data.test)
+            train, test_data = shared
+            for number in range(done.epochs + 1, epochs + 1):
+                _, key = put(mesh, (), jax.random.fold_in(shuffle_key, number))
+                for first in range(done.step, steps, at_once):
+                    size = min(at_once, steps - first)
+                    _, here_first = put(mesh, (), np.int32(first))
+                    state, J = programs[size](state, key, here_first, *train)
+                    done = done._replace(step=first + size, costs=[*done.costs, J])
+                    jax.block_until_ready(done.costs[-2:-1])  # two programs at a time are under way
+                    pause((state, best), done, f"epoch {number}, step {first + size}")
+                costs = np.concatenate([np.asarray(J, float) for J in done.costs], axis=1)
+                metrics = [list(curve) for curve in done.metrics]
+                for k, J, test_J, accuracy in zip(
+                    here, costs.mean(axis=1), *map(np.asarray, tested(state, *test_data)), strict=False
+                ):
+                    metrics[k].append(
+                        {
+                            "epoch": number,
+                            "loss": float(J),
+                            "test_loss": float(test_J),
+                            "test_accuracy": float(accuracy),
+                        }
+                    )
+                done = done._replace(metrics=metrics, epochs=number, step=0, costs=[])
+                trained += len(here)
+                table.show(f"epoch {number:3}/{epochs}", family, metrics, here)
+            finite = [k for k in here if math.isfinite(done.metrics[k][-1]["test_loss"])]
+            candidates = finite + [done.best] * (done.best >= 0)
+            if candidates:
+                k = max(candidates, key=lambda k: done.metrics[k][-1]["test_accuracy"])
+                if k in here:
+                    best = jax.tree.map(np.asarray, member(state.params, k - done.first))
+                    done = done._replace(best=k)
+            done = done._replace(first=done.first + K, epochs=0)
+        pause.save((state, best), done)
     seconds = time.perf_counter() - clock
-    print(
-        f"trained   in {seconds:.2f} s: {len(family) * epochs / seconds:.1f} epochs of one network a second"
-    )
-    best, best_params = max(best_of_rounds, key=lambda found: metrics[found[0]][-1]["test_accuracy"])
-    accuracy = metrics[best][-1]["test_accuracy"]
-    print(f"best      {100 * accuracy:.2f} % of {len(data.test.images)} test images: {name_of(family[best])}")
+    print(f"trained   in {seconds:.2f} s: {trained / seconds:.1f} epochs of one network a second")
+    accuracies = [curve[-1]["test_accuracy"] for curve in done.metrics]
+    if done.best < 0:
+        print("best      none: of no network is the test loss finite; smaller --learning-rates usually help")
+    else:
+        percent = 100 * accuracies[done.best]
+        print(
+            f"best      {percent:.2f} % of {len(data.test.images)} test images: {name_of(family[done.best])}"
+        )
 
     if arguments.out:
-        rows = [settings._asdict() | final(curve) for settings, curve in zip(family, metrics, strict=True)]
-        with (arguments.out / "networks.jsonl").open("w", encoding="utf-8") as file:
-            file.writelines(json.dumps(row) + "\n" for row in rows)
+        rows = [
+            settings._asdict() | final(curve) for settings, curve in zip(family, done.metrics, strict=True)
+        ]
         title = f"{data.name}, {arguments.loss}, {arguments.optimizer}, {len(family)} networks"
         drawings.sweep(rows, title, arguments.out / "sweep.png")
-        settings = vars(arguments) | family[best]._asdict()
-        settings |= {"batch_size": batch_size, "epochs": epochs, "shuffle_seed": arguments.seed}
-        runs.create(arguments.out / "best", describe(settings, sizes(family[best]), device))
-        for line in metrics[best]:
-            runs.append_metrics(arguments.out / "best", line)
-        runs.save_params(arguments.out / "best" / "params.safetensors", best_params)
-        drawings.learning_curves(
-            metrics[best], name_of(family[best]), arguments.out / "best" / "learning_curves.png"
-        )
+        if done.best >= 0:
+            chosen, curve = family[done.best], done.metrics[done.best]
+            found = vars(arguments) | chosen._asdict() | {"batch_size": batch_size, "epochs": epochs}
+            found = describe(found | {"shuffle_seed": arguments.seed}, sizes(chosen), device)
+            runs.create(arguments.out / "best", found, curve)
+            drawings.learning_curves(curve, name_of(chosen), arguments.out / "best" / "learning_curves.png")
+            runs.save_params(arguments.out / "best" / "params.safetensors", narrow(best, sizes(chosen)))
+        runs.replace(arguments.out / "networks.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
         print(f"saved     in {arguments.out}, the best one in {arguments.out / 'best'}")
     return 0
 

@@ -16,6 +16,10 @@ from jaxtyping import Array, Float
 from jaxnn.activations import Activation, identity
 
 
+class ShapeError(ValueError):
+    """Arrays that do not fit a layer: which layer, and both shapes."""
+
+
 class Layer(NamedTuple):
     """A layer, or a whole network, as three pure functions.
 
@@ -67,6 +71,7 @@ def dense(n_prev: int, n: int, g: Activation = identity) -> Layer:
 
     def forward(params: Dense, A_prev: Float[Array, "N n_prev"]) -> tuple[Float[Array, "N n"], Residuals]:
         W, b = params
+        _check(W, b, A_prev)
         Z = A_prev @ W.T + b.T  # Z[l] = A[l-1] W[l]ᵀ + b[l]ᵀ
         A = g.forward(Z)  # A[l] = g(Z[l])
         return A, Residuals(A_prev, Z, A)
@@ -85,6 +90,15 @@ def dense(n_prev: int, n: int, g: Activation = identity) -> Layer:
     return Layer(init, forward, backward)
 
 
+def _check(W, b, A_prev) -> None:
+    if W.ndim != 2 or b.shape != (W.shape[0], 1):
+        raise ShapeError(f"W is {W.shape}, b is {b.shape}, expected (n, n_prev) and (n, 1)")
+    if A_prev.ndim != 2:
+        raise ShapeError(f"W is {W.shape}, its input is {A_prev.shape}, expected (N, {W.shape[1]})")
+    if A_prev.shape[1] != W.shape[1]:
+        raise ShapeError(f"W is {W.shape}, its input has {A_prev.shape[1]} columns, expected {W.shape[1]}")
+
+
 def serial(*layers: Layer) -> Layer:
     """Layers one after the other: a network, which is itself a layer. Its params are a list.
 
@@ -101,9 +115,14 @@ def serial(*layers: Layer) -> Layer:
         return [layer.init(k) for layer, k in zip(layers, keys, strict=True)]
 
     def forward(params, A):
+        if len(params) != len(layers):
+            raise ShapeError(f"params: got those of {len(params)} layers, expected {len(layers)}")
         residuals = []
         for layer, p in zip(layers, params, strict=True):
-            A, r = layer.forward(p, A)
+            try:
+                A, r = layer.forward(p, A)
+            except ShapeError as error:
+                raise ShapeError(f"layer {len(residuals) + 1}: {error}") from None
             residuals.append(r)
         return A, residuals
 
@@ -121,7 +140,7 @@ def mlp(*n: int, g: Activation) -> Layer:
     """The lecture's fully connected network n[0]-n[1]-...-n[L], up to Z[L]: `mlp(784, 17, 10, g=sigmoid)`.
 
     Layers 1 to L−1 have the activation g. The last one is left at Z[L]: the output activation belongs to
-    the loss.
+    the loss. Raises ValueError unless n are two or more whole numbers of at least 1.
 
     >>> import jax, jax.numpy as jnp
     >>> from jaxnn.activations import sigmoid
@@ -133,5 +152,7 @@ def mlp(*n: int, g: Activation) -> Layer:
     >>> Z.shape
     (6, 10)
     """
+    if len(n) < 2 or not all(isinstance(n_l, int) and n_l >= 1 for n_l in n):
+        raise ValueError(f"mlp: got sizes {n}, expected those of the input and each layer, 1 or more")
     *hidden, last = itertools.pairwise(n)
     return serial(*(dense(n_prev, n_l, g) for n_prev, n_l in hidden), dense(*last))

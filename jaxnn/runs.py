@@ -114,6 +114,14 @@ def _line(metrics: dict) -> str:
     return json.dumps(metrics, allow_nan=False) + "\n"
 
 
+def replace(path: Path, text: str) -> None:
+    """Write a file, whole or not at all. Raises RunError if it cannot be written."""
+    try:
+        seals.replace(path, text.encode())
+    except OSError as error:
+        raise RunError(f"{path}: cannot be written ({error.strerror})") from error
+
+
 def append_metrics(folder: Path, metrics: dict) -> None:
     """Add one epoch's metrics. Raises RunError if they cannot be written."""
     path = folder / "metrics.jsonl"

@@ -94,9 +94,25 @@ def test_a_folder_in_the_place_of_a_file_is_refused(tmp_path):
 
 def test_other_content_is_refused(tmp_path):
     write_source(tmp_path / "kmnist")
+    with pytest.raises(DatasetError, match=r"got [\d,]+ bytes, expected the original one, of") as error:
+        datasets.load("kmnist", tmp_path / "data", tmp_path)
+    size = int(str(error.value).split()[-2].replace(",", ""))
+    (tmp_path / "kmnist" / "train-images-idx3-ubyte.gz").write_bytes(bytes(size))
     with pytest.raises(DatasetError, match=r"got sha256 .*, expected 51467d22d8"):
         datasets.load("kmnist", tmp_path / "data", tmp_path)
     assert not (tmp_path / "data").exists()
+
+
+def test_the_folder_itself_in_the_place_of_the_one_above_is_named(tmp_path):
+    write_source(tmp_path / "mnist")
+    with pytest.raises(DatasetError, match="--source-dir: expected the folder above it"):
+        datasets.load("mnist", tmp_path / "data", tmp_path / "mnist")
+
+
+def test_a_file_in_the_place_of_the_data_folder_is_refused(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DatasetError, match=r"--data-dir: got .*, which is a file; expected a folder"):
+        datasets.load("mnist", tmp_path / "file", tmp_path)
 
 
 def idx(shape, values, type_code=8):
@@ -200,7 +216,9 @@ def test_mnist_is_prepared_once_and_downloads_are_verified_like_files(tmp_path, 
     assert (first.train.images == second.train.images).all()
 
     path = tmp_path / "mnist" / "test_labels.npy"
-    path.write_bytes(path.read_bytes()[:-10])
+    content = bytearray(path.read_bytes())
+    content[-8] ^= 1  # of another class, and still one
+    path.write_bytes(content)
     with pytest.raises(DatasetError, match="delete this folder"):
         datasets.load("mnist", tmp_path)
 
@@ -209,4 +227,4 @@ def test_mnist_is_prepared_once_and_downloads_are_verified_like_files(tmp_path, 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(DatasetError, match="cannot be written"):
-        datasets.load("mnist", tmp_path / "file", SOURCE)
+        datasets.load("mnist", tmp_path / "file" / "data", SOURCE)

@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 
 from experiments import sweep
+from experiments.arguments import Interrupted
+from experiments.continuation import Pauses
 from tests.test_experiments import run
 
 FEW = (
@@ -66,7 +68,7 @@ def test_the_best_one_is_an_ordinary_run(a_sweep):
 def test_rounds_and_devices_change_nothing(a_sweep, tmp_path, devices):
     folder, _ = a_sweep
     done = run(
-        "sweep", *FEW, "--memory", "0.0006" if devices == 1 else "0.0004", "--out", str(tmp_path / "again"),
+        "sweep", *FEW, "--memory", "0.0006" if devices == 1 else "0.0003", "--out", str(tmp_path / "again"),
         XLA_FLAGS=f"--xla_force_host_platform_device_count={devices}",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -76,6 +78,28 @@ def test_rounds_and_devices_change_nothing(a_sweep, tmp_path, devices):
     for row, again in zip(rows_of(folder), rows_of(tmp_path / "again"), strict=True):
         assert row["hidden"] == again["hidden"]
         np.testing.assert_allclose(row["curves"]["loss"], again["curves"]["loss"], rtol=1e-4)
+
+
+def test_a_sweep_goes_on_where_it_was_interrupted(a_sweep, tmp_path, monkeypatch):
+    arguments = sweep.parser().parse_args([*FEW, "--memory", "0.0006", "--out", str(tmp_path)])
+    call, pauses = Pauses.__call__, []
+
+    def interrupt(self, tree, done, where):
+        pauses.append(where)
+        if len(pauses) in (2, 5):  # in the middle of a round, and in the first step of another
+            self.interruption.signal = 15
+        call(self, tree, done, where)
+
+    monkeypatch.setattr(Pauses, "__call__", interrupt)
+    for _ in range(2):
+        with pytest.raises(Interrupted, match=r"and saved; the same command.* goes on"):
+            sweep.main(arguments)
+    assert sweep.main(arguments) == 0
+    for row, again in zip(rows_of(a_sweep[0]), rows_of(tmp_path), strict=True):
+        np.testing.assert_allclose(row["curves"]["loss"], again["curves"]["loss"], rtol=1e-4)
+    whole = sweep.parser().parse_args([*FEW, "--memory", "0.0006", "--out", str(tmp_path.parent / "whole")])
+    assert sweep.main(whole) == 0
+    assert rows_of(tmp_path.parent / "whole") == rows_of(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from jaxnn import seals
 from jaxnn.datasets.dataset import Dataset, DatasetError, Examples, validate
 
 NAMES = ("mnist", "fashion_mnist", "kmnist")
@@ -35,11 +36,15 @@ def load(name: str, data_dir: str | Path | None, source_dir: str | Path | None) 
     """The data set from the cache in `data_dir`, after preparing it there if need be."""
     data_dir = Path(data_dir) if data_dir else _cache_dir()
     folder = data_dir / name
-    if not os.path.exists(folder):
+    if os.path.exists(data_dir) and not os.path.isdir(data_dir):
+        raise DatasetError(f"--data-dir: got {data_dir}, which is a file; expected a folder")
+    if not os.path.exists(folder / seals.SEAL):
         source_dir = source_dir or os.environ.get("JAXNN_SOURCE_DIR")
         arrays = prepare(name, Path(source_dir) / name if source_dir else None, data_dir)
         _save(arrays, folder)
     try:
+        if wrong := seals.broken(folder):
+            raise DatasetError(wrong)
         arrays = {key: _load(folder / f"{key}.npy") for key in FILES}
         dataset = Dataset(
             name,
@@ -103,10 +108,19 @@ def _cache_dir() -> Path:
 
 
 def _read(path: Path, size: int) -> bytes:
+    expected = f"expected the original one, of {size:,} bytes"
+    beside = path.parent.parent / path.name
+    if not os.path.lexists(path) and os.path.isfile(beside):
+        raise DatasetError(f"{path}: no such file, but {beside}; --source-dir: expected the folder above it")
+    if os.path.lexists(path) and not os.path.isfile(path):
+        raise DatasetError(f"{path}: no such file: it is a folder, a broken link or a device; {expected}")
     if not os.path.isfile(path):
-        raise DatasetError(f"{path}: no such file; expected the original one, of {size:,} bytes")
+        raise DatasetError(f"{path}: no such file; {expected}")
     try:
         with path.open("rb") as file:
+            found = os.fstat(file.fileno()).st_size
+            if found != size:
+                raise DatasetError(f"{path}: got {found:,} bytes, {expected}")
             return file.read(size + 1)
     except OSError as error:
         raise DatasetError(f"{path}: cannot be read ({error.strerror})") from error
@@ -158,15 +172,20 @@ def _load(path: Path) -> np.ndarray:
 def _save(arrays: dict[str, np.ndarray], folder: Path) -> None:
     try:
         temporary = folder.with_name(f".{folder.name}-{os.getpid()}")
+        before = temporary.with_name(f"{temporary.name}-before")
         temporary.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise DatasetError(f"{folder}: cannot be written ({error.strerror})") from error
     try:
         for key, array in arrays.items():
             np.save(temporary / f"{key}.npy", array)
+        seals.seal(temporary)
+        if os.path.isdir(folder) and not os.path.exists(folder / seals.SEAL):
+            folder.rename(before)  # prepared when there were no seals
         temporary.rename(folder)
     except OSError as error:
         if not folder.exists():  # else another process was first
             raise DatasetError(f"{folder}: cannot be written ({error.strerror})") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(before, ignore_errors=True)
