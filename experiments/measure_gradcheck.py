@@ -207,8 +207,9 @@ def _effect(wrong: Callable, right: Callable, args: tuple) -> float:
     if not all(np.isfinite(g).all() for g, _ in pairs):
         return np.inf
     with np.errstate(all="ignore"):
-        gaps = [np.abs(g - r).max() / max(np.abs(r).max(), np.abs(g).max()) for g, r in pairs]
-    return float(np.nanmax(gaps))
+        tops = [max(np.abs(r).max(), np.abs(g).max()) for g, r in pairs]
+        gaps = [np.abs(g - r).max() / top for (g, r), top in zip(pairs, tops, strict=True) if top > 0]
+    return float(max(gaps, default=0.0))
 
 
 def as_dtype(args: tuple, dtype: str) -> tuple:
