@@ -207,7 +207,7 @@ def main(arguments: argparse.Namespace) -> int:
     print(
         f"family    {len(family)} networks: {len(seeds)} seeds × {len(arguments.learning_rates)} learning "
         f"rates × {len(arguments.scales)} scales × {len(hidden)} "
-        f"{'size' if len(hidden) == 1 else 'sizes'} of {arguments.activation}, {arguments.loss}"
+        f"{'size' if len(hidden) == 1 else 'sizes'}\n          of {arguments.activation}, {arguments.loss}"
     )
     print(
         f"memory    {taken / 1e9:.3g} GB on each device for {K} at once, of {available / 1e9:.3g}: "

@@ -83,7 +83,6 @@ def steps_from(step: Callable, batch_size: int, steps: int) -> Callable:
     >>> last(jnp.array(0.0), jax.random.key(0), 1, jnp.array([8.0, 8.0, 8.0, 8.0]))
     (Array(16., dtype=float32...), Array([8.], dtype=float32))
     """
-
     together = steps_together(steps, batch_size)
     rest = steps % together
 
