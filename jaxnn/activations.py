@@ -37,14 +37,33 @@ class Activation(NamedTuple):
 def logistic(Z: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     """The logistic function σ(Z) = 1 / (1 + e⁻ᶻ), within 2 ULP on both sides.
 
-    Below zero, e/(1 + e) is written as e − e·e/(1 + e): the small correction rounds less.
-
     >>> import jax.numpy as jnp
     >>> print(logistic(jnp.array([-50.0, 0.0])))
     [1.92874...e-22 5.0000000e-01]
     """
+    return both_logistic(Z)[0]
+
+
+def both_logistic(Z: Float[Array, "*shape"]) -> tuple[Float[Array, "*shape"], Float[Array, "*shape"]]:
+    """σ(Z) and σ(−Z) = 1 − σ(Z), by one exponential.
+
+    The smaller one, e/(1 + e), is written as e − e·e/(1 + e): the small correction rounds less.
+    """
     e = jnp.exp(jnp.where(Z < 0, Z, -Z))  # e^−|Z|, never overflows
-    return jnp.where(Z < 0, e - e * (e / (1 + e)), 1 / (1 + e))
+    smaller, larger = e - e * (e / (1 + e)), 1 / (1 + e)
+    return jnp.where(Z < 0, smaller, larger), jnp.where(Z < 0, larger, smaller)
+
+
+def log_1_plus_exp(Z: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    """log(1 + eᶻ) = max(Z, 0) + log(1 + e^−|Z|), which never overflows.
+
+    Both terms bend at 0, and autodiff sees the slope of the same side in both.
+
+    >>> import jax.numpy as jnp
+    >>> print(log_1_plus_exp(jnp.array([-50.0, 0.0, 200.0])))
+    [1.92874...e-22 6.93147...e-01 2.00000...e+02]
+    """
+    return jnp.where(Z < 0, 0, Z) + jnp.log1p(jnp.exp(jnp.where(Z < 0, Z, -Z)))
 
 
 def sech_squared(Z: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
@@ -93,7 +112,7 @@ def _leaky_relu_backward(dA, Z, A):
 
 
 def _softplus(Z):
-    return jnp.logaddexp(Z, 0)  # A = log(1 + eᶻ)
+    return log_1_plus_exp(Z)  # A = log(1 + eᶻ)
 
 
 def _softplus_backward(dA, Z, A):

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jaxnn.activations import Activation, identity, logistic, sigmoid
+from jaxnn.activations import Activation, both_logistic, identity, log_1_plus_exp, sigmoid
 
 
 class Loss(NamedTuple):
@@ -41,12 +41,13 @@ class Loss(NamedTuple):
 
 def _binary_cross_entropy(Z: Float[Array, "N n"], Y: Float[Array, "N n"]) -> Float[Array, ""]:
     # J = −1/N Σ [Y log Ŷ + (1 − Y) log(1 − Ŷ)], where −log Ŷ = log(1 + e⁻ᶻ), −log(1 − Ŷ) = log(1 + eᶻ)
-    return jnp.sum(Y * jnp.logaddexp(-Z, 0) + (1 - Y) * jnp.logaddexp(Z, 0)) / len(Z)
+    return jnp.sum(Y * log_1_plus_exp(-Z) + (1 - Y) * log_1_plus_exp(Z)) / len(Z)
 
 
 def _binary_cross_entropy_backward(Z, Y):
     # dZ = 1/N (Ŷ − Y), written as (1 − Y) σ(Z) − Y σ(−Z): Ŷ − Y cancels where Ŷ ≈ Y
-    return ((1 - Y) * logistic(Z) - Y * logistic(-Z)) / len(Z)
+    Y_hat, rest = both_logistic(Z)
+    return ((1 - Y) * Y_hat - Y * rest) / len(Z)
 
 
 def _softmax(Z):
