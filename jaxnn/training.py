@@ -69,6 +69,7 @@ def scaled(optimizer: optax.GradientTransformation, factors) -> optax.GradientTr
 
 
 FETCHED = 4096  # examples that are brought together at once: few enough to stay in the cache
+LARGE = 1024  # a batch of so many keeps all cores busy by itself: it is fetched when it is due
 WORK = 4e8  # parameters times examples that one program goes through at most: a tenth of a second on a CPU
 
 
@@ -92,6 +93,9 @@ def steps_from(step: Callable, batch_size: int, steps: int) -> Callable:
 
         def fetched(order):
             return tuple(rows(array, order) for array in data)
+
+        if batch_size >= LARGE:
+            return jax.lax.scan(lambda state, due: step(state, *fetched(due)), state, order)
 
         def descend_along(state, batches):
             return jax.lax.scan(lambda state, batch: step(state, *batch), state, batches)
