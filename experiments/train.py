@@ -31,8 +31,10 @@ from experiments.continuation import (
     Pauses,
     add_checkpoints,
     agree_on_surroundings,
+    begun,
     environment,
     reopened,
+    so_far,
 )
 
 OPTIMIZERS = {"sgd": 0.5, "adam": 0.001, "adamw": 0.001, "rmsprop": 0.001}  # and their default rates
@@ -85,14 +87,14 @@ def main(arguments: argparse.Namespace) -> int:
     import optax
     from tqdm import tqdm
 
-    from jaxnn import activations, checkpoints, datasets, divergence, drawings, losses, runs
+    from jaxnn import activations, checkpoints, datasets, divergence, drawings, losses, runs, seals
     from jaxnn.encoding import flatten, one_hot
     from jaxnn.evaluation import accuracy, confusion_matrix, predict
     from jaxnn.layers import mlp
     from jaxnn.objective import cost, value_and_grad
     from jaxnn.training import batch, start, step, steps_at_once, steps_from
 
-    arguments, lock, checkpoint = reopened(arguments, "params.safetensors")
+    arguments, lock, checkpoint = reopened(arguments, parser(), "params.safetensors")
     data = datasets.load(arguments.dataset, arguments.data_dir, arguments.source_dir)
     N, height, width = data.train.images.shape
     n = (height * width, *arguments.hidden, data.classes)
@@ -129,7 +131,7 @@ def main(arguments: argparse.Namespace) -> int:
     if checkpoint:
         agree_on_surroundings(arguments, checkpoint.progress["settings"], settings)
         state, best = jax.device_put(checkpoints.restore(checkpoint, (state, best)))
-        done = Done(*(checkpoint.progress[name] for name in Done._fields))
+        done = so_far(checkpoint, Done)
         if epochs < len(done.metrics) + (done.step > 0):
             raise UserError(
                 f"--epochs: got {epochs}, expected more than the {len(done.metrics)} that are done"
@@ -148,7 +150,7 @@ def main(arguments: argparse.Namespace) -> int:
     for name, value in settings["environment"].items():
         print(f"set       {name}={value}")
     if arguments.out:
-        lock = lock or runs.hold(arguments.out)
+        lock = lock or begun(arguments.out)
         runs.create(arguments.out, settings, done.metrics)
     pause = Pauses(arguments, lock, settings, checkpoint)
 
@@ -226,7 +228,9 @@ def main(arguments: argparse.Namespace) -> int:
             )
             drawings.learning_curves(done.metrics, title, arguments.out / "learning_curves.png")
             runs.save_params(arguments.out / "best.safetensors", best)
-            runs.save_params(arguments.out / "params.safetensors", state.params)  # the run is finished
+            seals.sync(arguments.out / "metrics.jsonl")
+            pause.finish()
+            runs.save_params(arguments.out / "params.safetensors", state.params)
             print(f"saved     in {arguments.out}")
     return 0
 

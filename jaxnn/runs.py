@@ -56,9 +56,20 @@ def check_new(folder: Path, result: str = "params.safetensors") -> None:
 class Hold:
     """A folder that is held, until it is closed, forgotten, or its process ends."""
 
-    def __init__(self, file: int):
-        """By this open file."""
-        self.file = file
+    def __init__(self, folder: Path, file: int):
+        """By this open file, the lock in the folder."""
+        self.folder, self.file = folder, file
+
+    def check(self) -> None:
+        """Raise RunError if the folder is gone, or another one is in its place."""
+        try:
+            if os.path.samestat(os.fstat(self.file), os.stat(self.folder / "lock")):
+                return
+        except OSError:
+            pass
+        raise RunError(
+            f"--out: {self.folder} was removed or replaced while a run was in it; nothing is saved"
+        )
 
     def close(self) -> None:
         """Let go."""
@@ -76,8 +87,8 @@ def hold(folder: Path) -> Hold:
     lets go.
     """
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        held = Hold(os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o644))
+        seals.make(folder)
+        held = Hold(folder, os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o644))
     except OSError as error:
         raise RunError(f"--out: {folder} cannot be written ({error.strerror})") from error
     try:
@@ -94,6 +105,7 @@ def hold(folder: Path) -> Hold:
         if not isinstance(error, BlockingIOError | PermissionError):
             raise RunError(f"--out: {folder} cannot be locked ({error.strerror})") from error
         raise RunError(f"--out: {folder} is in use by another run; expected one at a time") from error
+    held.check()
     return held
 
 
@@ -103,7 +115,7 @@ def create(folder: Path, settings: dict, metrics: Sequence[dict] = ()) -> None:
     Makes the folder, if need be. Raises RunError if that cannot be done.
     """
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        seals.make(folder)
         seals.replace(folder / "metrics.jsonl", "".join(map(_line, metrics)).encode())
         seals.replace(folder / "settings.json", (json.dumps(settings, indent=2) + "\n").encode())
     except OSError as error:

@@ -19,7 +19,8 @@ def replace(path: Path, content: bytes) -> None:
     """
     temporary = path.with_name(f".{path.name}.part")
     try:
-        with temporary.open("wb") as file:
+        temporary.unlink(missing_ok=True)
+        with temporary.open("xb") as file:  # a new file: no link is followed
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
@@ -29,6 +30,18 @@ def replace(path: Path, content: bytes) -> None:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
         raise
+
+
+def make(folder: Path) -> None:
+    """Make a folder, and those above it, if need be, and wait until their names are on the disk.
+
+    Raises OSError.
+    """
+    if not folder.is_dir():
+        make(folder.parent)
+        folder.mkdir(exist_ok=True)
+        with contextlib.suppress(PermissionError):  # a folder above that can be written and not read
+            sync(folder.parent)
 
 
 def sync(path: Path) -> None:
