@@ -68,7 +68,7 @@ def seal(folder: Path) -> None:
     >>> broken(folder)
     'a: other content than when it was sealed'
     """
-    (folder / SEAL).write_bytes(_text(folder))
+    (folder / SEAL).write_bytes(text(folder))
     for parent, _, files in os.walk(folder):
         for name in (*files, ""):
             sync(Path(parent, name))
@@ -81,22 +81,23 @@ def broken(folder: Path) -> str | None:
             return "not a folder"
         if not stat.S_ISREG((folder / SEAL).lstat().st_mode):
             return f"{SEAL}: not a file"
-        text = _text(folder)
+        expected = text(folder)
         with (folder / SEAL).open("rb") as file:
-            sealed = file.read(len(text) + 1)  # no more than it can be
+            sealed = file.read(len(expected) + 1)  # no more than it can be
     except FileNotFoundError:
         return f"{SEAL}: no such file"
     except OSError as error:
         return f"{error.strerror}"
-    if sealed == text:
+    if sealed == expected:
         return None
-    changed = [line for line in text.splitlines() if line not in sealed.splitlines()]
+    changed = [line for line in expected.splitlines() if line not in sealed.splitlines()]
     if not changed:
         return "not the files that were sealed"
     return f"{changed[0][66:].decode(errors='replace')}: other content than when it was sealed"
 
 
-def _text(folder: Path) -> bytes:
+def text(folder: Path) -> bytes:
+    """The seal of a folder, for what is in it now."""
     return os.fsencode("".join(_lines(folder)))
 
 
