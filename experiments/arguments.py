@@ -4,6 +4,7 @@ Nothing here imports jax before the arguments are known to be good.
 """
 
 import argparse
+import errno
 import io
 import math
 import os
@@ -146,6 +147,14 @@ def seconds(text: str) -> float:
     return value
 
 
+def new_file(text: str) -> Path:
+    """The type of a file that is written at the end."""
+    path = Path(text)
+    if not os.path.isdir(path.absolute().parent) or os.path.isdir(path):
+        raise argparse.ArgumentTypeError(f"got {text!r}, expected a file in a folder that is there")
+    return path
+
+
 def add_network(parser: Parser) -> None:
     """Add --dataset, --hidden, --activation, --loss and --seed."""
     parser.add_argument("--dataset", choices=DATASETS, default="digits", help="default: %(default)s")
@@ -248,8 +257,10 @@ def keep_programs() -> None:
     import jax
 
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-        cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "jaxnn" / "programs"
+        cache = Path(os.path.expanduser(os.environ.get("XDG_CACHE_HOME") or "~/.cache"), "jaxnn", "programs")
         try:
+            if cache.parts[0] == "~":
+                raise FileNotFoundError(errno.ENOENT, "HOME is not set")
             cache.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             print(

@@ -219,8 +219,7 @@ def terminations(number: int, rng: random.Random, folder: Path, arguments: argpa
             said = re.search(r"interrupted at epoch (\d+), step (\d+), and saved", text)
             checkpoint = checkpoints.newest(out / "checkpoints", wrong.append)
             done = checkpoint and checkpoint.progress
-            epochs = done and done.get("epochs", len(done["metrics"]))
-            where = done and (str(epochs + 1), str(done["step"]))
+            where = done and (str(done.get("epochs", len(done["metrics"])) + 1), str(done["step"]))
             drawing = "trained  " in text and "interrupted; " in text
             if status == SAVED and (drawing or (said and said.groups() == where)):
                 saved += 1
@@ -273,7 +272,7 @@ def disks(number: int, rng: random.Random, folder: Path, arguments: argparse.Nam
             if status == 0:
                 continue  # there was room for all of it
             done, full = done + 1, full + fills
-            why = "No space left on device" if fills else "Read-only file system"
+            why = "No space left on device" if fills else "cannot be written"
             if status != 2 or len(re.findall("^error: .*", text, re.M)) != 1 or why not in text:
                 wrong.append(f"status {status}, {why}: {text}")
             wrong += [
@@ -443,7 +442,7 @@ def readers(folder: Path) -> dict[str, tuple[bytes, Callable[[bytes], object]]]:
     def goes_on():
         (begun / seals.SEAL).write_bytes(seals.text(begun))
         _, lock, found = reopened(again, train.parser(), "params.safetensors")
-        lock.close()
+        del lock  # let go
         return so_far(found, train.Done)
 
     return {
@@ -468,9 +467,10 @@ def resident() -> tuple[int, int]:
     try:
         lines = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
         Path("/proc/self/clear_refs").write_text("5")  # VmHWM begins again
-        return tuple(1024 * int(lines[name].split()[0]) for name in ("VmRSS", "VmHWM"))
+        return 1024 * int(lines["VmRSS"].split()[0]), 1024 * int(lines["VmHWM"].split()[0])
     except OSError:  # not Linux: the most there ever was
-        return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,) * 2
+        most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        return most, most
 
 
 def files(number: int, rng: random.Random, folder: Path, arguments: argparse.Namespace) -> bool:

@@ -214,7 +214,6 @@ def main(arguments: argparse.Namespace) -> int:
         f"memory    {taken / 1e9:.3g} GB on each device for {K} at once, of {available / 1e9:.3g}: "
         f"{rounds} {'round' if rounds == 1 else 'rounds'}"
     )
-    print(f"compiled  in {time.perf_counter() - clock:.2f} s")
 
     def round_from(first):
         here = range(first, min(first + K, len(family)))
@@ -232,8 +231,10 @@ def main(arguments: argparse.Namespace) -> int:
         runs.create(arguments.out, settings)
     pause = Pauses(arguments, lock, settings, checkpoint, finite=False)
     table = Table()
-    trained, clock = 0, time.perf_counter()
-    with pause:
+    trained = 0
+    with pause:  # signals wait from now on
+        print(f"compiled  in {time.perf_counter() - clock:.2f} s")
+        clock = time.perf_counter()
         while done.first < len(family):
             here, begin = round_from(done.first)
             state, *shared = put(mesh, state if done.epochs or done.step else begin, data.train, data.test)

@@ -130,8 +130,8 @@ def main(arguments: argparse.Namespace) -> int:
     best, done = state.params, Done([], 0, [], 0)
     if checkpoint:
         agree_on_surroundings(arguments, checkpoint.progress["settings"], settings)
-        state, best = jax.device_put(checkpoints.restore(checkpoint, (state, best)))
         done = so_far(checkpoint, Done)
+        state, best = jax.device_put(checkpoints.restore(checkpoint, (state, best)))
         if epochs < len(done.metrics) + (done.step > 0):
             raise UserError(
                 f"--epochs: got {epochs}, expected more than the {len(done.metrics)} that are done"
@@ -165,7 +165,7 @@ def main(arguments: argparse.Namespace) -> int:
         for size in {min(at_once, steps - first) for first in range(0, steps, at_once)}
     }
     evaluate = jax.jit(evaluate).lower(state, *test).compile()
-    print(f"compiled  in {time.perf_counter() - clock:.2f} s")
+    compiled = time.perf_counter() - clock
 
     def pieces(state, key, first):
         """The rest of an epoch, a program at a time: the step after it, the state, and the costs."""
@@ -175,10 +175,11 @@ def main(arguments: argparse.Namespace) -> int:
             first += size
             yield first, state, J
 
-    if checkpoint:
-        print(f"goes on   after {len(done.metrics)} epochs and {done.step} steps ({checkpoint.folder})")
-    clock = time.perf_counter()
-    with pause:
+    with pause:  # signals wait from now on
+        print(f"compiled  in {compiled:.2f} s")
+        if checkpoint:
+            print(f"goes on   after {len(done.metrics)} epochs and {done.step} steps ({checkpoint.folder})")
+        clock = time.perf_counter()
         for number in tqdm(range(len(done.metrics) + 1, epochs + 1), unit="epoch", leave=False, disable=None):
             key = jax.random.fold_in(shuffle_key, number)
             begin, first = state, done.step

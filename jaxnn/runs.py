@@ -40,7 +40,10 @@ def check_new(folder: Path, result: str = "params.safetensors") -> None:
     A finished one has the file `result`.
     """
     try:
-        found = {path.name for path in folder.iterdir()} if os.path.lexists(folder) else set()
+        found = {path.name for path in folder.iterdir()} if _exists(folder) else set()
+        above = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+        if not os.access(above, os.W_OK):
+            raise RunError(f"--out: {folder} cannot be written (no right to, or read-only: {above})")
     except OSError as error:
         raise RunError(f"--out: {folder} cannot be used ({error.strerror}); expected a new folder") from error
     for name in found:
@@ -51,6 +54,14 @@ def check_new(folder: Path, result: str = "params.safetensors") -> None:
     ours = all(name in UNFINISHED or name.endswith(".part") for name in found)
     if not ours or ("checkpoints" in found and "settings.json" not in found):
         raise RunError(f"--out: {folder} exists and is not empty; expected a new folder")
+
+
+def _exists(path: Path) -> bool:
+    try:
+        path.lstat()
+    except FileNotFoundError:
+        return False
+    return True
 
 
 class Hold:
