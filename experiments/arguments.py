@@ -58,11 +58,9 @@ class Parser(argparse.ArgumentParser):
 
 def run(main: Callable[[argparse.Namespace], int], parser: Parser) -> NoReturn:
     """Run a program: errors that its user can do something about end in one line and status 2."""
-    for file in range(3):
-        try:
-            os.fstat(file)
-        except OSError:  # it is closed: the next file that is opened would take its place
-            os.open(os.devnull, os.O_RDWR)
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:  # it is closed: the next file that is opened would take its place
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             # A terminal without Ŷ and × still gets the rest, and a pipe gets each line at once.
@@ -96,8 +94,11 @@ def run(main: Callable[[argparse.Namespace], int], parser: Parser) -> NoReturn:
     except FloatingPointError as error:
         print(f"error: JAX_DEBUG_NANS: {str(error).splitlines()[0]}", file=sys.stderr)
         sys.exit(2)
-    except (OSError, MemoryError) as error:
-        print(f"error: {error or 'out of memory'}", file=sys.stderr)
+    except OSError as error:
+        print(f"error: {error.filename or 'standard output'}: {error.strerror or error}", file=sys.stderr)
+        sys.exit(2)
+    except MemoryError as error:
+        print(f"error: out of memory ({error})", file=sys.stderr)
         sys.exit(2)
     except RuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):

@@ -364,7 +364,7 @@ class Table:
             f"{title}   networks {here[0] + 1}..{here[-1] + 1}   test accuracy: best "
             f"{100 * max(accuracies):.2f} %, median {100 * median(accuracies):.2f} %"
         ]
-        if sys.stdout and sys.stdout.isatty():
+        if sys.stdout.isatty():
             lines += [
                 f"  {100 * metrics[k][-1]['test_accuracy']:6.2f} %   loss {metrics[k][-1]['loss']:.4f}   "
                 + name_of(family[k])

@@ -196,6 +196,18 @@ def test_a_reader_that_leaves_early_ends_the_run_quietly():
     assert done.stderr == ""
 
 
+def test_closed_and_full_outputs_end_without_a_traceback(tmp_path):
+    program = f"{sys.executable} -m experiments.train --epochs 1 --out {tmp_path / 'run'}"
+    for command, status, error in (
+        (f"{program} > /dev/full", 2, "error: standard output: No space left on device\n"),
+        (f"{program} <&- >&- 2>&-", 0, ""),
+    ):
+        done = subprocess.run(["bash", "-c", command], capture_output=True, encoding="utf-8", cwd=ROOT)
+        assert (done.returncode, done.stderr) == (status, error)
+    assert (tmp_path / "run" / "lock").read_bytes() == b""
+    assert (tmp_path / "run" / "params.safetensors").exists()
+
+
 def test_predict_of_nothing_ends_in_one_line(tmp_path):
     done = run("predict", str(tmp_path))
     assert done.returncode == 2
