@@ -36,6 +36,7 @@ SWEEP = argparse.Namespace(**vars(DIGITS) | {"runs": ["sweep"]})
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # orbax, of forged arrays
 def test_nothing_is_lost(part, number, of, tmp_path, capsys):
     assert part(number, random.Random(1), tmp_path, of), capsys.readouterr().out
     assert str(number) in capsys.readouterr().out.splitlines()[0]
