@@ -4,10 +4,13 @@ Nothing here imports jax before the arguments are known to be good.
 """
 
 import argparse
+import errno
 import io
 import math
 import os
+import re
 import signal
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -55,6 +58,9 @@ class Parser(argparse.ArgumentParser):
 
 def run(main: Callable[[argparse.Namespace], int], parser: Parser) -> NoReturn:
     """Run a program: errors that its user can do something about end in one line and status 2."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:  # it is closed: the next file that is opened would take its place
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             # A terminal without Ŷ and × still gets the rest, and a pipe gets each line at once.
@@ -63,6 +69,11 @@ def run(main: Callable[[argparse.Namespace], int], parser: Parser) -> NoReturn:
     arguments = parser.parse_args()
     if getattr(arguments, "out", None) and hasattr(arguments, "save_every"):
         on_signal(leave_unchanged)
+    try:
+        check_environment()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
 
     from jaxnn.datasets import DatasetError
     from jaxnn.runs import RunError
@@ -78,13 +89,16 @@ def run(main: Callable[[argparse.Namespace], int], parser: Parser) -> NoReturn:
         print(interrupted, file=sys.stderr)
         sys.exit(interrupted.status)
     except BrokenPipeError:  # whoever read the output has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         sys.exit(1)
     except FloatingPointError as error:
         print(f"error: JAX_DEBUG_NANS: {str(error).splitlines()[0]}", file=sys.stderr)
         sys.exit(2)
-    except (OSError, MemoryError) as error:
-        print(f"error: {error or 'out of memory'}", file=sys.stderr)
+    except OSError as error:
+        print(f"error: {error.filename or 'standard output'}: {error.strerror or error}", file=sys.stderr)
+        sys.exit(2)
+    except MemoryError as error:
+        print(f"error: out of memory ({error})", file=sys.stderr)
         sys.exit(2)
     except RuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
@@ -132,6 +146,14 @@ def seconds(text: str) -> float:
     if not 0 <= value < 1e9:
         raise argparse.ArgumentTypeError(f"got {text[:40]!r}, expected seconds of at least 0")
     return value
+
+
+def new_file(text: str) -> Path:
+    """The type of a file that is written at the end."""
+    path = Path(text)
+    if not os.path.isdir(path.absolute().parent) or os.path.isdir(path):
+        raise argparse.ArgumentTypeError(f"got {text!r}, expected a file in a folder that is there")
+    return path
 
 
 def add_network(parser: Parser) -> None:
@@ -185,14 +207,31 @@ def add_surroundings(parser: Parser) -> None:
     )
 
 
+def check_environment() -> None:
+    """Raise UserError where JAX and XLA do not take what the environment says to them."""
+    flags = os.environ.get("XLA_FLAGS")
+    if flags:  # XLA ends its process where it knows one of them not
+        code = "from jaxlib import xla_client; xla_client.make_cpu_client()"
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8")
+        if done.returncode:
+            why = re.search(r"^[EF]\d{4} [^]]*\] (.*)", done.stderr, re.M)
+            why = f" ({why[1][:200]})" if why else ""
+            raise UserError(f"XLA_FLAGS: got {flags[:80]!r}, expected flags of this XLA{why}")
+    try:
+        import jax  # noqa: F401
+    except ValueError as error:  # it reads its environment
+        raise UserError(" ".join(str(error).split())) from error
+    cache = os.environ.get("JAX_COMPILATION_CACHE_DIR")
+    if cache and os.path.exists(cache) and not os.path.isdir(cache):
+        raise UserError(f"JAX_COMPILATION_CACHE_DIR: got {cache}, which is a file; expected a folder")
+
+
 def use_device(name: str):
     """The jax device of that name; all that follows runs on it."""
     # Left alone, JAX takes 75 % of a GPU's memory at once, far more than these networks need.
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
-    try:
-        import jax
-    except ValueError as error:  # it reads its environment
-        raise UserError(" ".join(str(error).split())) from error
+    import jax
+
     if jax.config.jax_disable_jit:  # pyright: ignore[reportAttributeAccessIssue]
         asked = os.environ.get("JAX_DISABLE_JIT")
         raise UserError(f"JAX_DISABLE_JIT: got {asked!r}, expected nothing: whole programs are compiled here")
@@ -219,7 +258,17 @@ def keep_programs() -> None:
     import jax
 
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-        jax.config.update("jax_compilation_cache_dir", str(cache / "jaxnn" / "programs"))
+        cache = Path(os.path.expanduser(os.environ.get("XDG_CACHE_HOME") or "~/.cache"), "jaxnn", "programs")
+        try:
+            if cache.parts[0] == "~":
+                raise FileNotFoundError(errno.ENOENT, "HOME is not set")
+            cache.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            print(
+                f"warning: {cache}: cannot be written ({error.strerror}); programs are not kept",
+                file=sys.stderr,
+            )
+        else:
+            jax.config.update("jax_compilation_cache_dir", str(cache))
     if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)  # else only slow ones are kept

@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from experiments.arguments import Parser, UserError, run, whole
+from experiments.arguments import Parser, UserError, new_file, run, whole
 from experiments.contenders import CONTENDERS, EXAMPLES, FAMILY, LARGE, REFERENCES, Work
 
 SMALL, LARGER = (784, 17, 10), (784, 512, 512, 10)
@@ -72,16 +72,13 @@ def parser() -> Parser:
     p.add_argument("--device", choices=("auto", "cpu"), default="auto", help="default: a GPU if there is one")
     p.add_argument("--data-dir", type=Path, metavar="DIR", help="as for experiments.train")
     p.add_argument("--source-dir", type=Path, metavar="DIR", help="as for experiments.train")
-    p.add_argument("--json", type=Path, metavar="FILE", help="write everything that was measured")
-    p.add_argument("--picture", type=Path, metavar="FILE", help="draw the epochs as bars, a PNG file")
+    p.add_argument("--json", type=new_file, metavar="FILE", help="write everything that was measured")
+    p.add_argument("--picture", type=new_file, metavar="FILE", help="draw the epochs as bars, a PNG file")
     return p
 
 
 def main(arguments: argparse.Namespace) -> int:
     """Measure, and report."""
-    for path in (arguments.json, arguments.picture):
-        if path and not path.absolute().parent.is_dir():
-            raise UserError(f"{path}: there is no folder {path.absolute().parent}")
     with tempfile.TemporaryDirectory(prefix="jaxnn-benchmark-") as folder:
         mnist = prepare(Path(folder), arguments)
         environment = surroundings(arguments)

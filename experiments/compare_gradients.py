@@ -6,10 +6,18 @@ Exit status 0 if it is right, 1 if it is wrong, 3 if nothing can tell.
 import argparse
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, NamedTuple
 
-from experiments.arguments import Parser, UserError, add_network, add_surroundings, run, use_device, whole
+from experiments.arguments import (
+    Parser,
+    UserError,
+    add_network,
+    add_surroundings,
+    new_file,
+    run,
+    use_device,
+    whole,
+)
 
 STATUS = {True: 0, False: 1, None: 3}
 PENALTY = 0.1  # λ, where a mistake in the regularisation is planted
@@ -29,7 +37,7 @@ def parser() -> Parser:
     )
     p.add_argument("--layer", type=whole(1), metavar="l", help="the layer to plant it in; default: the first")
     p.add_argument("--json", action="store_true", help="print the report as JSON, and nothing else")
-    p.add_argument("--html", type=Path, metavar="FILE", help="write the report as one page, too")
+    p.add_argument("--html", type=new_file, metavar="FILE", help="write the report as one page, too")
     add_surroundings(p)
     return p
 

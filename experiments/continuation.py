@@ -4,7 +4,7 @@ import argparse
 import os
 import sys
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, get_origin, get_type_hints
 
 from experiments.arguments import Interrupted, Parser, UserError, seconds
 from experiments.interruption import SAVED, Interruption, leave_unchanged, on_signal
@@ -53,10 +53,13 @@ def add_checkpoints(parser: Parser, what: str) -> None:
     )
 
 
-def as_in_the_run(arguments: argparse.Namespace, settings: dict) -> argparse.Namespace:
+def as_in_the_run(
+    arguments: argparse.Namespace, parser: Parser, settings: dict, where: Path
+) -> argparse.Namespace:
     """The arguments, those that are not given taken from the settings of the run that goes on.
 
-    Raises UserError, which lists them, where given ones differ and are not overridden.
+    Raises UserError, which lists them, where given ones differ and are not overridden; and where the settings
+    are none that the parser takes.
     """
     named = {name for name in vars(arguments) if name not in (*UNCOUNTED, "device")}
     agree(
@@ -64,8 +67,19 @@ def as_in_the_run(arguments: argparse.Namespace, settings: dict) -> argparse.Nam
         {name: settings.get(name) for name in named & arguments.given},
         {name: getattr(arguments, name) for name in named & arguments.given},
     )
-    taken = {name: settings[name] for name in named - arguments.given if name in settings}
-    return argparse.Namespace(**vars(arguments) | taken)
+    words = []
+    for name in sorted(named - arguments.given):
+        if settings.get(name) is not None:
+            value = settings[name]
+            values = value if isinstance(value, list) else [value]
+            words += [f"--{name.replace('_', '-')}", *map(str, values)]
+
+    def refuse(message: str):
+        raise UserError(f"{where}: not the settings of a run of this program: {message}")
+
+    parser.error = refuse
+    taken = vars(parser.parse_args(words))
+    return argparse.Namespace(**vars(arguments) | {name: taken[name] for name in named - arguments.given})
 
 
 def agree(arguments: argparse.Namespace, run: dict, here: dict) -> None:
@@ -98,7 +112,7 @@ def warn(line: str) -> None:
     print(f"warning: {line}", file=sys.stderr)
 
 
-def reopened(arguments: argparse.Namespace, result: str):
+def reopened(arguments: argparse.Namespace, parser: Parser, result: str):
     """The arguments, the lock and the newest checkpoint of a run that goes on in --out.
 
     The last two are None where a run begins. A finished one has the file `result`.
@@ -111,14 +125,41 @@ def reopened(arguments: argparse.Namespace, result: str):
         return arguments, None, None
     runs.check_new(arguments.out, result)
     lock, checkpoint = None, None
-    if (arguments.out / "checkpoints").exists():
+    if os.path.lexists(arguments.out) and any(arguments.out.iterdir()):
         lock = runs.hold(arguments.out)
+        runs.check_new(arguments.out, result)  # who held it before may have finished
         checkpoint = checkpoints.newest(arguments.out / "checkpoints", warn)
     if checkpoint:
-        return as_in_the_run(arguments, checkpoint.progress["settings"]), lock, checkpoint
+        settings, where = checkpoint.progress.get("settings"), checkpoint.folder / "progress.json"
+        if not isinstance(settings, dict):
+            raise UserError(f"{where}: settings: got {str(settings)[:40]!r}, expected those of the run")
+        return as_in_the_run(arguments, parser, settings, where), lock, checkpoint
     if arguments.resume:
         raise UserError(f"--resume: got {arguments.out}, expected the folder of an interrupted run")
     return arguments, lock, None
+
+
+def begun(folder: Path):
+    """The lock of a new run's folder. Raises UserError if a run has begun there meanwhile."""
+    from jaxnn import runs
+
+    lock = runs.hold(folder)
+    if [path.name for path in folder.iterdir()] != ["lock"]:
+        raise UserError(f"--out: another run has begun in {folder} meanwhile; expected one at a time")
+    return lock
+
+
+def so_far(checkpoint, kind):
+    """How far the run of a checkpoint had come, as a NamedTuple of that kind.
+
+    Raises UserError if the checkpoint says something else.
+    """
+    for name, expected in get_type_hints(kind).items():
+        value = checkpoint.progress.get(name)
+        if not isinstance(value, get_origin(expected) or expected):
+            where = checkpoint.folder / "progress.json"
+            raise UserError(f"{where}: {name}: got {str(value)[:40]!r}, expected what this version saves")
+    return kind(*(checkpoint.progress[name] for name in kind._fields))
 
 
 class Diverged(Exception):
@@ -157,6 +198,8 @@ class Pauses:
 
     def __call__(self, tree, done: NamedTuple, where: str) -> None:
         """Save if it is time, and leave, after saving, if a signal has come."""
+        if self.lock:
+            self.lock.check()
         came = self.interruption.signal
         if came and self.out:
             self.save(tree, done)
@@ -179,9 +222,13 @@ class Pauses:
 
     def leave_at_once(self) -> None:
         """Leave at a signal from now on: what the run needs to go on is on the disk."""
+        on_signal(leave_unchanged)
         if self.interruption.signal:
             leave_unchanged(self.interruption.signal)
-        on_signal(leave_unchanged)
+
+    def finish(self) -> None:
+        """Ignore signals from now on: with the file that is written next the run is finished."""
+        self.interruption.ignore()
 
     def progress(self, done: NamedTuple) -> dict:
         """What a checkpoint holds beside the arrays."""

@@ -5,7 +5,9 @@ left out.
 """
 
 import argparse
+import contextlib
 import gzip
+import io
 import math
 import random
 import re
@@ -16,7 +18,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import tracemalloc
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -25,26 +26,28 @@ from statistics import median
 from experiments.arguments import Parser, UserError, add_surroundings, run, use_device, whole
 from experiments.interruption import SAVED
 
-SETTINGS = {  # two runs with an optimizer that has a state, one of them entered in the middle of epochs too
-    "digits": ["--optimizer", "adam", "--epochs", "200"],
-    "mnist": ["--dataset", "mnist", "--optimizer", "adam", "--epochs", "10"],
+RUNS = {  # with an optimizer that has a state, entered in the middle of epochs too, and in several rounds
+    "digits": "train --optimizer adam --epochs 200",
+    "mnist": "train --dataset mnist --optimizer adam --epochs 10",
+    "sweep": "sweep --seeds 3 --learning-rates 0.2 1 --widths 5 9 --epochs 60 --memory 0.00035",
 }
 EVERY = 0.2  # seconds between saves
-PARTS = {"kills": 200, "terminations": 50, "damages": 1000, "files": 20_000, "saves": 100}
+PARTS = {"kills": 200, "terminations": 50, "disks": 20, "damages": 1000, "files": 20_000, "saves": 100}
 
 
 def parser() -> Parser:
     """The arguments of this program."""
     p = Parser(prog="python -m experiments.endure", description=__doc__)
     for name, most, what in (
-        ("kills", 100_000, "kill -9 at random moments of training digits and MNIST"),
+        ("kills", 100_000, "kill -9 at random moments of training digits and MNIST, and of a sweep"),
         ("terminations", 100_000, "SIGTERM at random moments of the same"),
+        ("disks", 100_000, "disks that get full, or cannot be written any longer; needs the right to mount"),
         ("damages", 1_000_000, "damaged checkpoints"),
         ("files", 10_000_000, "files of random content, of each kind that is read"),
         ("saves", 100_000, "saves, for their cost"),
     ):
         p.add_argument(f"--{name}", type=whole(0, most), metavar="N", help=f"{what}; default: {PARTS[name]}")
-    p.add_argument("--runs", nargs="+", choices=SETTINGS, default=[*SETTINGS], help="default: both")
+    p.add_argument("--runs", nargs="+", choices=RUNS, default=[*RUNS], help="default: all")
     p.add_argument("--seed", type=whole(0), default=0, help="of the moments and damages; default: 0")
     add_surroundings(p)
     return p
@@ -61,6 +64,7 @@ def main(arguments: argparse.Namespace) -> int:
     for name, part in (
         ("kills", kills),
         ("terminations", terminations),
+        ("disks", disks),
         ("damages", damages),
         ("files", files),
         ("saves", saves),
@@ -72,16 +76,19 @@ def main(arguments: argparse.Namespace) -> int:
 
 
 class Run:
-    """A training in a process of its own."""
+    """A training or sweep in a process of its own."""
 
-    def __init__(self, settings: list[str], out: Path, *more: str):
+    def __init__(self, name: str, arguments: argparse.Namespace, out: Path):
         """Start it, or go on with it."""
         self.out, self.log = out, out.with_suffix(".log")
-        command = [sys.executable, "-m", "experiments.train", *settings, "--save-every", str(EVERY)]
+        program, *settings = RUNS[name].split()
+        settings += ["--save-every", str(EVERY), "--out", str(out)]
+        for option in ("data_dir", "source_dir"):
+            if getattr(arguments, option):
+                settings += [f"--{option.replace('_', '-')}", str(getattr(arguments, option))]
+        command = [sys.executable, "-m", f"experiments.{program}", *settings]
         with self.log.open("wb") as log:
-            self.process = subprocess.Popen(
-                [*command, "--out", str(out), *more], stdout=log, stderr=subprocess.STDOUT
-            )
+            self.process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
         self.training_since = math.inf
 
     def wait_for(self, seen: Callable[[], bool]) -> bool:
@@ -104,7 +111,7 @@ class Run:
 def moment(a_run: Run, phase: str, rng: random.Random) -> bool:
     """Wait for a random moment of that phase; False if the run ended before."""
     pause = {"start": 2.5, "compile": 0.6, "training": 1.5, "saving": 0.04}[phase] * rng.random()
-    if phase == "compile" and not a_run.wait_for(a_run.printed("training  ")):
+    if phase == "compile" and not a_run.wait_for(a_run.printed("device  ")):
         return False
     if phase in ("training", "saving") and not a_run.wait_for(a_run.printed("compiled  ")):
         return False
@@ -120,10 +127,10 @@ def outcome(out: Path) -> dict[str, bytes]:
     """All that a finished run has computed: parameters, optimizer state and the metrics of every epoch."""
     from jaxnn import checkpoints
 
-    found = {
-        name: (out / name).read_bytes()
-        for name in ("params.safetensors", "best.safetensors", "metrics.jsonl")
-    }
+    names = ("params.safetensors", "best.safetensors", "networks.jsonl", "metrics.jsonl")
+    paths = [out / folder / name for folder in (".", "best") for name in names]
+    found = {str(path.relative_to(out)): path.read_bytes() for path in paths if path.is_file()}
+    assert {"params.safetensors", "networks.jsonl"} & {*found}
     checkpoint = checkpoints.newest(out / "checkpoints", print)
     assert checkpoint
     arrays = checkpoints.arrays(checkpoint)
@@ -134,20 +141,11 @@ def uninterrupted(arguments: argparse.Namespace, folder: Path) -> dict[str, dict
     """What the runs end with that nothing happens to."""
     found = {}
     for name in arguments.runs:
-        whole_run = Run(settings_of(name, arguments), folder / name)
+        whole_run = Run(name, arguments, folder / name)
         if whole_run.process.wait():
             raise UserError(f"{name}: {whole_run.log.read_text('utf-8').strip()}")
         found[name] = outcome(folder / name)
     return found
-
-
-def settings_of(name: str, arguments: argparse.Namespace) -> list[str]:
-    """The arguments of a run, with where its data are."""
-    settings = list(SETTINGS[name])
-    for option in ("data_dir", "source_dir"):
-        if getattr(arguments, option):
-            settings += [f"--{option.replace('_', '-')}", str(getattr(arguments, option))]
-    return settings
 
 
 def kills(number: int, rng: random.Random, folder: Path, arguments: argparse.Namespace) -> bool:
@@ -160,7 +158,7 @@ def kills(number: int, rng: random.Random, folder: Path, arguments: argparse.Nam
         out = folder / f"{ends}-{name}"
         for _ in range(min(number - killed, rng.randint(4, 8))):
             phase = rng.choice(("start", "compile", "training", "saving"))
-            victim = Run(settings_of(name, arguments), out)
+            victim = Run(name, arguments, out)
             hit = moment(victim, phase, rng)
             victim.process.kill()
             at = time.time()
@@ -174,7 +172,7 @@ def kills(number: int, rng: random.Random, folder: Path, arguments: argparse.Nam
             saved = [path.stat().st_mtime for path in out.glob("checkpoints/[0-9]*/SHA256SUMS")]
             if hit:
                 lost.append(at - max(victim.training_since, *saved, 0))
-        last = Run(settings_of(name, arguments), out)
+        last = Run(name, arguments, out)
         restarts += 1
         text_status = last.process.wait()
         text = last.log.read_text("utf-8")
@@ -207,7 +205,7 @@ def terminations(number: int, rng: random.Random, folder: Path, arguments: argpa
         name = arguments.runs[ends % len(arguments.runs)]
         out = folder / f"{ends}-{name}"
         for _ in range(min(number - stopped, 6)):
-            victim = Run(settings_of(name, arguments), out)
+            victim = Run(name, arguments, out)
             if not moment(victim, rng.choice(("training", "saving")), rng):
                 break
             clock = time.perf_counter()
@@ -221,13 +219,13 @@ def terminations(number: int, rng: random.Random, folder: Path, arguments: argpa
             said = re.search(r"interrupted at epoch (\d+), step (\d+), and saved", text)
             checkpoint = checkpoints.newest(out / "checkpoints", wrong.append)
             done = checkpoint and checkpoint.progress
-            where = done and (str(len(done["metrics"]) + 1), str(done["step"]))
-            drawing = "accuracy  " in text and "interrupted; " in text
+            where = done and (str(done.get("epochs", len(done["metrics"])) + 1), str(done["step"]))
+            drawing = "trained  " in text and "interrupted; " in text
             if status == SAVED and (drawing or (said and said.groups() == where)):
                 saved += 1
             else:
                 wrong.append(f"status {status}: {text}")
-        last = Run(settings_of(name, arguments), out)
+        last = Run(name, arguments, out)
         if last.process.wait() and not last.printed("finished run")():
             wrong.append(last.log.read_text("utf-8"))
         ends += 1
@@ -238,6 +236,64 @@ def terminations(number: int, rng: random.Random, folder: Path, arguments: argpa
     for line in wrong:
         print(f"  wrong: {line.strip()}")
     return saved == stopped and identical == ends and max(times) <= 5
+
+
+def disks(number: int, rng: random.Random, folder: Path, arguments: argparse.Namespace) -> bool:
+    """Run folders that are full or read-only: one line, whole checkpoints, and with room on to the end?"""
+    from jaxnn import seals
+
+    def mount(*options: str) -> bool:
+        command = ["mount", "-t", "tmpfs", "-o", ",".join(options), "tmpfs", str(out)]
+        return not subprocess.run(command, capture_output=True).returncode
+
+    out = folder / "disk"
+    out.mkdir()
+    if not mount("size=1m"):
+        print("disks              left out: this user cannot mount one")
+        return True
+    subprocess.run(["umount", str(out)], check=True)
+    expected = uninterrupted(arguments, folder)
+    done, full, identical, wrong = 0, 0, 0, []
+    while done < number:
+        name = arguments.runs[done % len(arguments.runs)]
+        needed = sum(math.ceil(path.stat().st_size / 4096) for path in (folder / name).rglob("*"))
+        fills = rng.random() < 0.7
+        mount(f"size={4096 * rng.randint(1, needed)}" if fills else "size=1g")
+        try:
+            victim = Run(name, arguments, out)
+            if not fills:
+                moment(victim, rng.choice(("training", "saving")), rng)
+                victim.process.kill()
+                victim.process.wait()
+                mount("remount", "ro")
+                victim = Run(name, arguments, out)
+            status, text = victim.process.wait(), victim.log.read_text("utf-8")
+            mount("remount", "rw", "size=1g")
+            if status == 0:
+                continue  # there was room for all of it
+            done, full = done + 1, full + fills
+            why = "No space left on device" if fills else "cannot be written"
+            if status != 2 or len(re.findall("^error: .*", text, re.M)) != 1 or why not in text:
+                wrong.append(f"status {status}, {why}: {text}")
+            wrong += [
+                f"{path}: {seals.broken(path)}"
+                for path in out.glob("checkpoints/[0-9]*")
+                if seals.broken(path)
+            ]
+            last = Run(name, arguments, out)
+            if last.process.wait():
+                wrong.append(last.log.read_text("utf-8"))
+            else:
+                identical += outcome(out) == expected[name]
+        finally:
+            subprocess.run(["umount", str(out)], check=True)
+    print(
+        f"disks              {full} that got full, {done - full} read-only: a line each, no half checkpoint"
+    )
+    print(f"  runs to the end  {done}, with room again, bit-identical: {identical}")
+    for line in wrong:
+        print(f"  wrong: {line.strip()}")
+    return not wrong and identical == done
 
 
 def damage(folder: Path, rng: random.Random) -> str:
@@ -344,16 +400,23 @@ def readers(folder: Path) -> dict[str, tuple[bytes, Callable[[bytes], object]]]:
     import jax.numpy as jnp
     import numpy as np
 
-    from jaxnn import checkpoints, runs
+    from experiments import train
+    from experiments.continuation import reopened, so_far
+    from jaxnn import checkpoints, runs, seals
     from jaxnn.datasets import mnist
     from jaxnn.layers import Dense
 
     a_run, shape = folder / "run", (50, 28, 28)
     layer = Dense(jnp.ones((17, 64)), jnp.zeros((17, 1)))
-    settings = {"dataset": "digits", "n": [64, 17], "activation": "sigmoid"}
+    settings = {"dataset": "digits", "n": [64, 17], "activation": "sigmoid", "hidden": [17], "seed": 1}
     runs.create(a_run, settings, [{"epoch": 1, "test_accuracy": 0.5}] * 3)
     runs.save_params(a_run / "params.safetensors", [layer])
     checkpoint = checkpoints.write(folder / "checkpoints", 1, layer, {"step": 3})
+    arrays = checkpoint / "arrays"
+    again = train.parser().parse_args(["--out", str(folder / "begun")])
+    runs.create(again.out, settings)
+    progress = {"settings": settings, "metrics": [{"epoch": 1}], "step": 3, "costs": [[0.5]], "best": 1}
+    begun = checkpoints.write(again.out / "checkpoints", 1, layer, progress)
     idx = bytes((0, 0, 8, 3)) + np.array(shape, ">i4").tobytes() + random.Random(0).randbytes(50 * 784)
 
     def from_file(path: Path, read: Callable[[], object]) -> tuple[bytes, Callable[[bytes], object]]:
@@ -367,12 +430,20 @@ def readers(folder: Path) -> dict[str, tuple[bytes, Callable[[bytes], object]]]:
         good = path.read_bytes()
         return good, write_and_read
 
-    def from_checkpoint(name: str):
+    def from_checkpoint(path: Path, sealed: bool = False):
         def read():
-            found = checkpoints.newest(folder / "checkpoints", lambda line: None)
+            if sealed:
+                (checkpoint / seals.SEAL).write_bytes(seals.text(checkpoint))
+            found = checkpoints.newest(checkpoint.parent, lambda line: None)
             return found and checkpoints.restore(found, layer)
 
-        return from_file(checkpoint / name, read)
+        return from_file(path, read)
+
+    def goes_on():
+        (begun / seals.SEAL).write_bytes(seals.text(begun))
+        _, lock, found = reopened(again, train.parser(), "params.safetensors")
+        del lock  # let go
+        return so_far(found, train.Done)
 
     return {
         "IDX": (idx, lambda content: mnist.parse("file", gzip.compress(content, 1), shape)),
@@ -383,48 +454,66 @@ def readers(folder: Path) -> dict[str, tuple[bytes, Callable[[bytes], object]]]:
             a_run / "params.safetensors",
             lambda: runs.load_params(a_run / "params.safetensors", (64, 17)),
         ),
-        "checkpoint, arrays": from_checkpoint("arrays/manifest.ocdbt"),
-        "checkpoint, seal": from_checkpoint("SHA256SUMS"),
-        "checkpoint, progress": from_checkpoint("progress.json"),
+        "checkpoint": from_checkpoint(arrays / "manifest.ocdbt"),
+        "checkpoint's seal": from_checkpoint(checkpoint / seals.SEAL),
+        "sealed: arrays' names": from_checkpoint(arrays / "_METADATA", sealed=True),
+        "sealed: arrays": from_checkpoint(next((arrays / "d").iterdir()), sealed=True),
+        "sealed: progress.json": from_file(begun / "progress.json", goes_on),
     }
 
 
+def resident() -> tuple[int, int]:
+    """The bytes of memory that this process has, and the most it had since this was called before."""
+    try:
+        lines = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+        Path("/proc/self/clear_refs").write_text("5")  # VmHWM begins again
+        return 1024 * int(lines["VmRSS"].split()[0]), 1024 * int(lines["VmHWM"].split()[0])
+    except OSError:  # not Linux: the most there ever was
+        most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        return most, most
+
+
 def files(number: int, rng: random.Random, folder: Path, arguments: argparse.Namespace) -> bool:
-    """Read files of random content: one line of error or a good value, and little memory?"""
+    """Read files of random content: one line of error or a good value, and little memory?
+
+    The memory is all that the process has, with what numpy and the readers in C++ take, and all that stays.
+    Good files need less than 1 MB here. Orbax keeps some 10 kB of each checkpoint that it reads.
+    """
     from jaxnn.datasets import DatasetError
     from jaxnn.runs import RunError
 
     read_by = readers(folder)
     for good, read in read_by.values():
         read(good)
-    outcomes, wrong = {kind: Counter() for kind in read_by}, []
-    first = before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    most = 0
+    outcomes, most, wrong = {kind: Counter() for kind in read_by}, Counter(), []
+    first, _ = resident()
     for k in range(number):
         kind = [*read_by][k % len(read_by)]
         good, read = read_by[kind]
         content = fuzzed(good, rng)
-        tracemalloc.start()
+        before, _ = resident()
         try:
-            read(content)
+            with contextlib.redirect_stderr(io.StringIO()):  # warnings, and what orbax says
+                read(content)
             outcomes[kind]["read"] += 1
-        except (DatasetError, RunError) as error:
+        except (DatasetError, RunError, UserError) as error:
             outcomes[kind]["refused"] += 1
             if "\n" in str(error):
                 wrong.append(f"{kind}: more than a line: {error!r}")
         except Exception as error:
             wrong.append(f"{kind}: {error!r}")
-        after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        most, before = max(most, tracemalloc.get_traced_memory()[1], (after - before) * 1024), after
-        tracemalloc.stop()
-    grown = (before - first) * 1024
-    print(f"files              {number}, uncaught exceptions: {len(wrong)}")
+        most[kind] = max(most[kind], resident()[1] - before)
+    grown = resident()[0] - first
+    print(f"files              {number}, uncaught exceptions and long errors: {len(wrong)}")
     for kind, counts in outcomes.items():
-        print(f"  {kind:22} {counts['refused']} refused, {counts['read']} read")
-    print(f"  memory           {most / 2**20:.1f} MB for one of them at most, {grown / 2**20:.1f} MB in all")
+        print(
+            f"  {kind:24} {counts['refused']} refused, {counts['read']} read, "
+            f"{most[kind] / 2**20:.1f} MB for one at most"
+        )
+    print(f"  memory                   {grown / 2**20:.1f} MB more after all of them")
     for line in wrong[:20]:
         print(f"  wrong: {line}")
-    return not wrong and most < 64 * 2**20
+    return not wrong and max(grown, *most.values()) <= 64 * 2**20
 
 
 def saves(number: int, rng: random.Random, folder: Path, arguments: argparse.Namespace) -> bool:

@@ -50,6 +50,11 @@ class Interruption:
         for number, handler in zip(SIGNALS, self._before, strict=True):
             signal.signal(number, handler)
 
+    def ignore(self) -> None:
+        """Ignore signals from now on, a program to its end: what is left to do takes no time."""
+        on_signal(signal.SIG_IGN)
+        self._before = [signal.SIG_IGN if before is leave_unchanged else before for before in self._before]
+
     def _note(self, number: int, frame: object) -> None:
         self.signal = number
         on_signal(leave)

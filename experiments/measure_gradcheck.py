@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from experiments.arguments import Parser, UserError, run, whole
+from experiments.arguments import Parser, UserError, new_file, run, whole
 
 DTYPES = ("float32", "bfloat16", "float64")
 BLOCK = 28  # right gradients of one kind, one after the other: they share their compiled programs
@@ -32,7 +32,7 @@ def parser() -> Parser:
     p.add_argument("--right", type=whole(0), default=10_000, metavar="N", help="default: %(default)s")
     p.add_argument("--wrong", type=whole(0), default=3_000, metavar="N", help="default: %(default)s")
     p.add_argument("--seed", type=whole(0), default=0, help="default: %(default)s")
-    p.add_argument("--results", type=Path, metavar="FILE", help="go on from what this file holds")
+    p.add_argument("--results", type=new_file, metavar="FILE", help="go on from what this file holds")
     p.add_argument("--minutes", type=whole(1), metavar="N", help="stop after so long")
     p.add_argument("--misses", action="store_true", help="print every gradient it is wrong about")
     return p

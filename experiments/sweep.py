@@ -24,7 +24,7 @@ from experiments.arguments import (
     use_device,
     whole,
 )
-from experiments.continuation import Pauses, add_checkpoints, agree_on_surroundings, reopened
+from experiments.continuation import Pauses, add_checkpoints, agree_on_surroundings, begun, reopened, so_far
 from experiments.train import DEFAULTS, OPTIMIZERS, describe
 
 SHOWN = 10  # rows of the table
@@ -100,7 +100,7 @@ def main(arguments: argparse.Namespace) -> int:
     from jaxnn.objective import cost, value_and_grad
     from jaxnn.training import State, scaled, start, step, steps_at_once, steps_from
 
-    arguments, lock, checkpoint = reopened(arguments, "networks.jsonl")
+    arguments, lock, checkpoint = reopened(arguments, parser(), "networks.jsonl")
     if "epochs" in arguments.override or "learning_rate" in arguments.override:
         raise UserError(
             "--override: got what distinguishes the networks, expected device, versions, environment"
@@ -163,6 +163,7 @@ def main(arguments: argparse.Namespace) -> int:
     settings["device"] = f"{len(devices)} × {settings['device']}"
     if checkpoint:
         agree_on_surroundings(arguments, checkpoint.progress["settings"], settings)
+    before = so_far(checkpoint, Done) if checkpoint else None
 
     def compiled(K):
         """The programs for K networks: of so many steps each, and the test; and the bytes they take."""
@@ -190,8 +191,8 @@ def main(arguments: argparse.Namespace) -> int:
     while True:
         K = -(-len(family) // rounds)
         K += -K % len(devices)
-        if checkpoint:
-            K = checkpoint.progress["at_once"]
+        if before:
+            K = before.at_once
             rounds = -(-len(family) // K)
         at_once, programs, tested, taken = compiled(K)
         if taken <= available:
@@ -213,27 +214,27 @@ def main(arguments: argparse.Namespace) -> int:
         f"memory    {taken / 1e9:.3g} GB on each device for {K} at once, of {available / 1e9:.3g}: "
         f"{rounds} {'round' if rounds == 1 else 'rounds'}"
     )
-    print(f"compiled  in {time.perf_counter() - clock:.2f} s")
 
     def round_from(first):
         here = range(first, min(first + K, len(family)))
         filled = [*here, *[here[-1]] * (K - len(here))]  # the last one once more, where places are left
         return here, stack([state_of(family[k]) for k in filled])
 
-    done = Done([[] for _ in family], K, 0, 0, 0, [], -1)
+    done = before or Done([[] for _ in family], K, 0, 0, 0, [], -1)
     _, state = round_from(0)
     best = jax.tree.map(np.zeros_like, member(state.params, 0))
     if checkpoint:
-        done = Done(*(checkpoint.progress[name] for name in Done._fields))
         state, best = checkpoints.restore(checkpoint, (state, best))
         print(f"goes on   in the round from network {done.first + 1} on, after {done.epochs} epochs")
     if arguments.out:
-        lock = lock or runs.hold(arguments.out)
+        lock = lock or begun(arguments.out)
         runs.create(arguments.out, settings)
     pause = Pauses(arguments, lock, settings, checkpoint, finite=False)
     table = Table()
-    trained, clock = 0, time.perf_counter()
-    with pause:
+    trained = 0
+    with pause:  # signals wait from now on
+        print(f"compiled  in {time.perf_counter() - clock:.2f} s")
+        clock = time.perf_counter()
         while done.first < len(family):
             here, begin = round_from(done.first)
             state, *shared = put(mesh, state if done.epochs or done.step else begin, data.train, data.test)
@@ -263,7 +264,7 @@ def main(arguments: argparse.Namespace) -> int:
                 done = done._replace(metrics=metrics, epochs=number, step=0, costs=[])
                 trained += len(here)
                 table.show(f"epoch {number:3}/{epochs}", family, metrics, here)
-            finite = [k for k in here if math.isfinite(done.metrics[k][-1]["test_loss"])]
+            finite = [k for k in here if all(map(is_finite, done.metrics[k]))]
             candidates = finite + [done.best] * (done.best >= 0)
             if candidates:
                 k = max(candidates, key=lambda k: done.metrics[k][-1]["test_accuracy"])
@@ -272,32 +273,40 @@ def main(arguments: argparse.Namespace) -> int:
                     done = done._replace(best=k)
             done = done._replace(first=done.first + K, epochs=0)
         pause.save((state, best), done)
-    seconds = time.perf_counter() - clock
-    print(f"trained   in {seconds:.2f} s: {trained / seconds:.1f} epochs of one network a second")
-    accuracies = [curve[-1]["test_accuracy"] for curve in done.metrics]
-    if done.best < 0:
-        print("best      none: of no network is the test loss finite; smaller --learning-rates usually help")
-    else:
-        percent = 100 * accuracies[done.best]
-        print(
-            f"best      {percent:.2f} % of {len(data.test.images)} test images: {name_of(family[done.best])}"
-        )
+        seconds = time.perf_counter() - clock
+        print(f"trained   in {seconds:.2f} s: {trained / seconds:.1f} epochs of one network a second")
+        accuracies = [curve[-1]["test_accuracy"] for curve in done.metrics]
+        if done.best < 0:
+            print(
+                "best      none: of no network is the test loss finite; smaller --learning-rates usually help"
+            )
+        else:
+            percent = 100 * accuracies[done.best]
+            print(
+                f"best      {percent:.2f} % of {len(data.test.images)} test images: "
+                + name_of(family[done.best])
+            )
 
-    if arguments.out:
-        rows = [
-            settings._asdict() | final(curve) for settings, curve in zip(family, done.metrics, strict=True)
-        ]
-        title = f"{data.name}, {arguments.loss}, {arguments.optimizer}, {len(family)} networks"
-        drawings.sweep(rows, title, arguments.out / "sweep.png")
-        if done.best >= 0:
-            chosen, curve = family[done.best], done.metrics[done.best]
-            found = vars(arguments) | chosen._asdict() | {"batch_size": batch_size, "epochs": epochs}
-            found = describe(found | {"shuffle_seed": arguments.seed}, sizes(chosen), device)
-            runs.create(arguments.out / "best", found, curve)
-            drawings.learning_curves(curve, name_of(chosen), arguments.out / "best" / "learning_curves.png")
-            runs.save_params(arguments.out / "best" / "params.safetensors", narrow(best, sizes(chosen)))
-        runs.replace(arguments.out / "networks.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
-        print(f"saved     in {arguments.out}, the best one in {arguments.out / 'best'}")
+        if arguments.out:
+            pause.leave_at_once()
+            rows = [
+                settings._asdict() | final(curve)
+                for settings, curve in zip(family, done.metrics, strict=True)
+            ]
+            title = f"{data.name}, {arguments.loss}, {arguments.optimizer}, {len(family)} networks"
+            drawings.sweep(rows, title, arguments.out / "sweep.png")
+            if done.best >= 0:
+                chosen, curve = family[done.best], done.metrics[done.best]
+                found = vars(arguments) | chosen._asdict() | {"batch_size": batch_size, "epochs": epochs}
+                found = describe(found | {"shuffle_seed": arguments.seed}, sizes(chosen), device)
+                runs.create(arguments.out / "best", found, curve)
+                drawings.learning_curves(
+                    curve, name_of(chosen), arguments.out / "best" / "learning_curves.png"
+                )
+                runs.save_params(arguments.out / "best" / "params.safetensors", narrow(best, sizes(chosen)))
+            pause.finish()
+            runs.replace(arguments.out / "networks.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+            print(f"saved     in {arguments.out}, the best one in {arguments.out / 'best'}")
     return 0
 
 
@@ -325,6 +334,11 @@ def final(curve: list[dict]) -> dict:
     keys = ("loss", "test_loss", "test_accuracy")
     curves = {key: [number(metrics[key]) for metrics in curve] for key in keys}
     return {f"final_{key}": values[-1] for key, values in curves.items()} | {"curves": curves}
+
+
+def is_finite(metrics: dict) -> bool:
+    """Whether the losses of an epoch are."""
+    return math.isfinite(metrics["loss"]) and math.isfinite(metrics["test_loss"])
 
 
 def name_of(settings: Settings) -> str:

@@ -31,8 +31,10 @@ from experiments.continuation import (
     Pauses,
     add_checkpoints,
     agree_on_surroundings,
+    begun,
     environment,
     reopened,
+    so_far,
 )
 
 OPTIMIZERS = {"sgd": 0.5, "adam": 0.001, "adamw": 0.001, "rmsprop": 0.001}  # and their default rates
@@ -85,14 +87,14 @@ def main(arguments: argparse.Namespace) -> int:
     import optax
     from tqdm import tqdm
 
-    from jaxnn import activations, checkpoints, datasets, divergence, drawings, losses, runs
+    from jaxnn import activations, checkpoints, datasets, divergence, drawings, losses, runs, seals
     from jaxnn.encoding import flatten, one_hot
     from jaxnn.evaluation import accuracy, confusion_matrix, predict
     from jaxnn.layers import mlp
     from jaxnn.objective import cost, value_and_grad
     from jaxnn.training import batch, start, step, steps_at_once, steps_from
 
-    arguments, lock, checkpoint = reopened(arguments, "params.safetensors")
+    arguments, lock, checkpoint = reopened(arguments, parser(), "params.safetensors")
     data = datasets.load(arguments.dataset, arguments.data_dir, arguments.source_dir)
     N, height, width = data.train.images.shape
     n = (height * width, *arguments.hidden, data.classes)
@@ -128,8 +130,8 @@ def main(arguments: argparse.Namespace) -> int:
     best, done = state.params, Done([], 0, [], 0)
     if checkpoint:
         agree_on_surroundings(arguments, checkpoint.progress["settings"], settings)
+        done = so_far(checkpoint, Done)
         state, best = jax.device_put(checkpoints.restore(checkpoint, (state, best)))
-        done = Done(*(checkpoint.progress[name] for name in Done._fields))
         if epochs < len(done.metrics) + (done.step > 0):
             raise UserError(
                 f"--epochs: got {epochs}, expected more than the {len(done.metrics)} that are done"
@@ -148,7 +150,7 @@ def main(arguments: argparse.Namespace) -> int:
     for name, value in settings["environment"].items():
         print(f"set       {name}={value}")
     if arguments.out:
-        lock = lock or runs.hold(arguments.out)
+        lock = lock or begun(arguments.out)
         runs.create(arguments.out, settings, done.metrics)
     pause = Pauses(arguments, lock, settings, checkpoint)
 
@@ -163,7 +165,7 @@ def main(arguments: argparse.Namespace) -> int:
         for size in {min(at_once, steps - first) for first in range(0, steps, at_once)}
     }
     evaluate = jax.jit(evaluate).lower(state, *test).compile()
-    print(f"compiled  in {time.perf_counter() - clock:.2f} s")
+    compiled = time.perf_counter() - clock
 
     def pieces(state, key, first):
         """The rest of an epoch, a program at a time: the step after it, the state, and the costs."""
@@ -173,10 +175,11 @@ def main(arguments: argparse.Namespace) -> int:
             first += size
             yield first, state, J
 
-    if checkpoint:
-        print(f"goes on   after {len(done.metrics)} epochs and {done.step} steps ({checkpoint.folder})")
-    clock = time.perf_counter()
-    with pause:
+    with pause:  # signals wait from now on
+        print(f"compiled  in {compiled:.2f} s")
+        if checkpoint:
+            print(f"goes on   after {len(done.metrics)} epochs and {done.step} steps ({checkpoint.folder})")
+        clock = time.perf_counter()
         for number in tqdm(range(len(done.metrics) + 1, epochs + 1), unit="epoch", leave=False, disable=None):
             key = jax.random.fold_in(shuffle_key, number)
             begin, first = state, done.step
@@ -226,7 +229,9 @@ def main(arguments: argparse.Namespace) -> int:
             )
             drawings.learning_curves(done.metrics, title, arguments.out / "learning_curves.png")
             runs.save_params(arguments.out / "best.safetensors", best)
-            runs.save_params(arguments.out / "params.safetensors", state.params)  # the run is finished
+            seals.sync(arguments.out / "metrics.jsonl")
+            pause.finish()
+            runs.save_params(arguments.out / "params.safetensors", state.params)
             print(f"saved     in {arguments.out}")
     return 0
 

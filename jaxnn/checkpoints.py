@@ -71,7 +71,10 @@ def newest(folder: Path, skipped: Callable[[str], None]) -> Checkpoint | None:
         wrong = seals.broken(path)
         if wrong is None:
             try:
-                return Checkpoint(path, json.loads((path / "progress.json").read_bytes()))
+                progress = json.loads((path / "progress.json").read_bytes())
+                if isinstance(progress, dict):
+                    return Checkpoint(path, progress)
+                wrong = "progress.json: not a table"
             except (OSError, ValueError, RecursionError) as error:
                 wrong = f"progress.json: {error}"
         skipped(f"{path}: damaged ({wrong}), skipped")
@@ -115,7 +118,9 @@ def write(folder: Path, number: int, tree, progress: dict) -> Path:
 
     part = folder / f"{PART}{number:06}"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        if not folder.is_dir():
+            folder.mkdir()  # and none above it: where the run's folder was removed, it is not made again
+            seals.sync(folder.parent)
         part.mkdir()
         with ocp.StandardCheckpointer() as checkpointer:
             content = {name: np.asarray(leaf) for name, leaf in named(tree).items()}
@@ -143,7 +148,11 @@ def clear(folder: Path, kept: set[int]) -> None:
             with contextlib.suppress(OSError):  # first its name, so that no half of one is ever taken for it
                 _path(folder, number).rename(folder / f"{PART}{number:06}-old")
     for path in folder.glob(f"{PART}*"):
-        shutil.rmtree(path, ignore_errors=True)
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            with contextlib.suppress(OSError):
+                path.unlink()
 
 
 class Saver:

@@ -1,11 +1,14 @@
 """Pictures of a training."""
 
+import io
 from pathlib import Path
 from statistics import median
 
 from matplotlib import colormaps
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator
+
+from jaxnn import seals
 
 
 def learning_curves(metrics: list[dict], title: str, path: Path) -> None:
@@ -29,7 +32,7 @@ def learning_curves(metrics: list[dict], title: str, path: Path) -> None:
         axes.set_xlim(0.5, len(epochs) + 0.5)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.3)
-    figure.savefig(path, dpi=150)
+    _save(figure, path)
 
 
 def sweep(rows: list[dict], title: str, path: Path) -> None:
@@ -69,4 +72,10 @@ def sweep(rows: list[dict], title: str, path: Path) -> None:
         axes.legend(fontsize=7)
         axes.grid(alpha=0.3)
     right.yaxis.label.set_fontsize(8)
-    figure.savefig(path, dpi=150)
+    _save(figure, path)
+
+
+def _save(figure: Figure, path: Path) -> None:
+    png = io.BytesIO()
+    figure.savefig(png, format="png", dpi=150)
+    seals.replace(path, png.getvalue())

@@ -2,6 +2,8 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Float, Integer, UInt8
 
 
@@ -12,15 +14,42 @@ def flatten(images: UInt8[Array, "N *size"], white: int) -> Float[Array, "N n_x"
     >>> flatten(jnp.array([[[0, 8], [16, 4]]], jnp.uint8), white=16)
     Array([[0.  , 0.5 , 1.  , 0.25]], dtype=float32)
     """
+    if images.dtype != jnp.uint8:
+        raise TypeError(f"images: got {images.dtype}, expected uint8, from 0 to white")
     return images.reshape(len(images), -1).astype(jnp.float32) / white
 
 
 def one_hot(labels: Integer[Array, "N"], classes: int) -> Float[Array, "N {classes}"]:
     """Y: a 1 in the column of the label, 0 in the others.
 
+    Raises as `check_labels` does.
+
     >>> import jax.numpy as jnp
     >>> one_hot(jnp.array([2, 0]), 3)
     Array([[0., 0., 1.],
            [1., 0., 0.]], dtype=float32)
     """
+    check_labels(labels, classes)
     return jax.nn.one_hot(labels, classes, dtype=jnp.float32)
+
+
+def check_labels(labels, classes: int) -> None:
+    """Raise TypeError unless labels are integers, and ValueError unless they are a row of 0 to classes − 1.
+
+    What is not known before a compiled program runs, the values, is not looked at within one.
+
+    >>> import jax.numpy as jnp
+    >>> check_labels(jnp.array([2, 3, 0]), 3)
+    Traceback (most recent call last):
+    ValueError: label 1: got 3, expected 0..2
+    """
+    if not jnp.issubdtype(labels.dtype, jnp.integer):
+        raise TypeError(f"labels: got {labels.dtype}, expected integers")
+    if labels.ndim != 1:
+        raise ValueError(f"labels: got shape {labels.shape}, expected (N,)")
+    if not isinstance(labels, Tracer):
+        values = np.asarray(labels)
+        wrong = (values < 0) | (values >= classes)
+        if wrong.any():
+            i = int(np.argmax(wrong))
+            raise ValueError(f"label {i}: got {values[i]}, expected 0..{classes - 1}")

@@ -3,6 +3,7 @@
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Integer
 
+from jaxnn.encoding import check_labels
 from jaxnn.layers import Layer
 
 
@@ -22,6 +23,8 @@ def confusion_matrix(
     Array([[1, 0],
            [1, 1]], dtype=int32)
     """
+    check_labels(labels, classes)
+    check_labels(predictions, classes)
     return jnp.zeros((classes, classes), int).at[labels, predictions].add(1)
 
 

@@ -17,7 +17,7 @@ from jaxnn.activations import Activation, identity
 
 
 class ShapeError(ValueError):
-    """Arrays that do not fit a layer: which layer, and both shapes."""
+    """Arrays that do not fit: which layer, and both shapes."""
 
 
 class Layer(NamedTuple):
@@ -95,6 +95,8 @@ def _check(W, b, A_prev) -> None:
         raise ShapeError(f"W is {W.shape}, b is {b.shape}, expected (n, n_prev) and (n, 1)")
     if A_prev.ndim != 2:
         raise ShapeError(f"W is {W.shape}, its input is {A_prev.shape}, expected (N, {W.shape[1]})")
+    if not jnp.issubdtype(A_prev.dtype, jnp.floating):
+        raise ShapeError(f"W is {W.shape} {W.dtype}, its input is {A_prev.dtype}, expected floating point")
     if A_prev.shape[1] != W.shape[1]:
         raise ShapeError(f"W is {W.shape}, its input has {A_prev.shape[1]} columns, expected {W.shape[1]}")
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from jaxnn.layers import Layer
+from jaxnn.layers import Layer, ShapeError
 from jaxnn.losses import Loss
 
 
@@ -21,6 +21,7 @@ def cost(net: Layer, loss: Loss) -> Callable:
 
     def J(params, X, Y):
         Z, _ = net.forward(params, X)  # the forward pass, up to Z[L]
+        _check(Z, Y)
         return loss.forward(Z, Y)
 
     return J
@@ -47,9 +48,15 @@ def value_and_grad(net: Layer, loss: Loss) -> Callable:
 
     def J_and_dparams(params, X, Y):
         Z, residuals = net.forward(params, X)  # the forward pass, up to Z[L]
+        _check(Z, Y)
         J = loss.forward(Z, Y)
         dZ = loss.backward(Z, Y)  # dZ[L] = 1/N (Ŷ − Y)
         dparams, _ = net.backward(params, residuals, dZ)  # and down to layer 1
         return J, dparams
 
     return J_and_dparams
+
+
+def _check(Z, Y) -> None:
+    if Y.shape != Z.shape:
+        raise ShapeError(f"Y is {Y.shape}, Z[L] is {Z.shape}, expected the same")

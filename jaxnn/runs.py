@@ -40,7 +40,10 @@ def check_new(folder: Path, result: str = "params.safetensors") -> None:
     A finished one has the file `result`.
     """
     try:
-        found = {path.name for path in folder.iterdir()} if os.path.lexists(folder) else set()
+        found = {path.name for path in folder.iterdir()} if _exists(folder) else set()
+        above = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+        if not os.access(above, os.W_OK):
+            raise RunError(f"--out: {folder} cannot be written (no right to, or read-only: {above})")
     except OSError as error:
         raise RunError(f"--out: {folder} cannot be used ({error.strerror}); expected a new folder") from error
     for name in found:
@@ -53,12 +56,31 @@ def check_new(folder: Path, result: str = "params.safetensors") -> None:
         raise RunError(f"--out: {folder} exists and is not empty; expected a new folder")
 
 
+def _exists(path: Path) -> bool:
+    try:
+        path.lstat()
+    except FileNotFoundError:
+        return False
+    return True
+
+
 class Hold:
     """A folder that is held, until it is closed, forgotten, or its process ends."""
 
-    def __init__(self, file: int):
-        """By this open file."""
-        self.file = file
+    def __init__(self, folder: Path, file: int):
+        """By this open file, the lock in the folder."""
+        self.folder, self.file = folder, file
+
+    def check(self) -> None:
+        """Raise RunError if the folder is gone, or another one is in its place."""
+        try:
+            if os.path.samestat(os.fstat(self.file), os.stat(self.folder / "lock")):
+                return
+        except OSError:
+            pass
+        raise RunError(
+            f"--out: {self.folder} was removed or replaced while a run was in it; nothing is saved"
+        )
 
     def close(self) -> None:
         """Let go."""
@@ -76,8 +98,8 @@ def hold(folder: Path) -> Hold:
     lets go.
     """
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        held = Hold(os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o644))
+        seals.make(folder)
+        held = Hold(folder, os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o644))
     except OSError as error:
         raise RunError(f"--out: {folder} cannot be written ({error.strerror})") from error
     try:
@@ -94,6 +116,7 @@ def hold(folder: Path) -> Hold:
         if not isinstance(error, BlockingIOError | PermissionError):
             raise RunError(f"--out: {folder} cannot be locked ({error.strerror})") from error
         raise RunError(f"--out: {folder} is in use by another run; expected one at a time") from error
+    held.check()
     return held
 
 
@@ -103,7 +126,7 @@ def create(folder: Path, settings: dict, metrics: Sequence[dict] = ()) -> None:
     Makes the folder, if need be. Raises RunError if that cannot be done.
     """
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        seals.make(folder)
         seals.replace(folder / "metrics.jsonl", "".join(map(_line, metrics)).encode())
         seals.replace(folder / "settings.json", (json.dumps(settings, indent=2) + "\n").encode())
     except OSError as error:

@@ -19,16 +19,31 @@ def replace(path: Path, content: bytes) -> None:
     """
     temporary = path.with_name(f".{path.name}.part")
     try:
-        with temporary.open("wb") as file:
+        temporary.unlink(missing_ok=True)
+        with temporary.open("xb") as file:  # a new file: no link is followed
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
         sync(path.parent)
-    except BaseException:
+    except BaseException as error:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            error.filename = str(path)
         raise
+
+
+def make(folder: Path) -> None:
+    """Make a folder, and those above it, if need be, and wait until their names are on the disk.
+
+    Raises OSError.
+    """
+    if not folder.is_dir():
+        make(folder.parent)
+        folder.mkdir(exist_ok=True)
+        with contextlib.suppress(PermissionError):  # a folder above that can be written and not read
+            sync(folder.parent)
 
 
 def sync(path: Path) -> None:
@@ -55,7 +70,7 @@ def seal(folder: Path) -> None:
     >>> broken(folder)
     'a: other content than when it was sealed'
     """
-    (folder / SEAL).write_bytes(_text(folder))
+    (folder / SEAL).write_bytes(text(folder))
     for parent, _, files in os.walk(folder):
         for name in (*files, ""):
             sync(Path(parent, name))
@@ -68,22 +83,23 @@ def broken(folder: Path) -> str | None:
             return "not a folder"
         if not stat.S_ISREG((folder / SEAL).lstat().st_mode):
             return f"{SEAL}: not a file"
-        text = _text(folder)
+        expected = text(folder)
         with (folder / SEAL).open("rb") as file:
-            sealed = file.read(len(text) + 1)  # no more than it can be
+            sealed = file.read(len(expected) + 1)  # no more than it can be
     except FileNotFoundError:
         return f"{SEAL}: no such file"
     except OSError as error:
         return f"{error.strerror}"
-    if sealed == text:
+    if sealed == expected:
         return None
-    changed = [line for line in text.splitlines() if line not in sealed.splitlines()]
+    changed = [line for line in expected.splitlines() if line not in sealed.splitlines()]
     if not changed:
         return "not the files that were sealed"
     return f"{changed[0][66:].decode(errors='replace')}: other content than when it was sealed"
 
 
-def _text(folder: Path) -> bytes:
+def text(folder: Path) -> bytes:
+    """The seal of a folder, for what is in it now."""
     return os.fsencode("".join(_lines(folder)))
 
 

@@ -134,7 +134,7 @@ def epoch(step: Callable, batch_size: int) -> Callable:
     `data` are arrays with N rows each, and J is the mean of the steps' costs. What the shuffle puts behind
     the last full batch, N mod batch_size examples, is left out of this epoch.
 
-    Raises ValueError if N < batch_size.
+    Raises ValueError if N < batch_size, or if the arrays differ in N.
 
     >>> import jax, jax.numpy as jnp, optax
     >>> mean = jax.value_and_grad(lambda w, x: jnp.mean((w - x) ** 2) / 2)
@@ -144,8 +144,15 @@ def epoch(step: Callable, batch_size: int) -> Callable:
     (Array(1.5, dtype=float32...), Array(1.75, dtype=float32))
     """
 
+    if batch_size < 1:
+        raise ValueError(f"batch_size: got {batch_size}, expected 1 or more")
+
     def pass_over(state, key, *data):
         N = len(data[0])
+        if any(len(array) != N for array in data):
+            raise ValueError(
+                f"data: got {', '.join(str(len(array)) for array in data)} rows, expected as many"
+            )
         steps = N // batch_size
         if steps == 0:
             raise ValueError(f"data: got {N} rows, expected at least the batch_size of {batch_size}")

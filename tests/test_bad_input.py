@@ -1,18 +1,37 @@
-"""What comes from outside and is wrong is named in one line."""
+"""What comes from outside and is wrong is named in one line, with status 2, and nothing is written."""
 
+import os
 import re
+import sys
 
 import jax
 import jax.numpy as jnp
+import optax
 import pytest
 
-from experiments import arguments, compare_gradients, endure, predict, sweep, train
+from experiments import (
+    arguments,
+    benchmark,
+    compare_gradients,
+    endure,
+    measure_gradcheck,
+    predict,
+    sweep,
+    train,
+)
+from jaxnn import checkpoints, encoding, evaluation, objective, runs, training
 from jaxnn.activations import sigmoid
 from jaxnn.layers import Dense, ShapeError, mlp
+from jaxnn.losses import binary_cross_entropy
+from tests.test_experiments import run
 
 NUMBER, RATE = "expected a whole number", "expected a finite number above 0"
 BAD = [
+    (train, "--hidden 0", NUMBER),
     (train, "--hidden -1", NUMBER),
+    (train, "--hidden 17.5", NUMBER),
+    (train, "--hidden", "expected at least one argument"),
+    (train, "--hidden " + "9" * 5000, "expected a whole number in 1..1000000"),
     (train, "--hidden 1e3", NUMBER),
     (train, "--hidden 1000001", NUMBER),
     (train, "--hidden 17,17", NUMBER),
@@ -21,7 +40,15 @@ BAD = [
     (train, "--epochs 1000001", NUMBER),
     (train, "--batch-size 2.5", NUMBER),
     (train, "--batch-size -8", NUMBER),
+    (train, "--batch-size 0", NUMBER),
+    (train, "--batch-size 1439", "--batch-size: got 1439, expected at most the 1438 training images"),
+    (train, "--epochs zwölf", "argument --epochs: got 'zwölf'"),
     (train, "--seed 0x10", NUMBER),
+    (train, "--seed -1", NUMBER),
+    (train, "--seed 4294967296", "got '4294967296', expected a whole number in 0..4294967295"),
+    (train, "--learning-rate -1", RATE),
+    (train, "--learning-rate nan", RATE),
+    (train, "--learning-rate inf", RATE),
     (train, "--learning-rate 0", RATE),
     (train, "--learning-rate 1e-50", RATE),
     (train, "--learning-rate 1e39", RATE),
@@ -30,6 +57,10 @@ BAD = [
     (train, "--loss mse", "invalid choice: 'mse'"),
     (train, "--dataset cifar10", "invalid choice: 'cifar10'"),
     (train, "--dataset /etc/passwd", "invalid choice"),
+    (train, "--dataset ../x", "invalid choice: '../x'"),
+    (train, "--activation rleu", "invalid choice: 'rleu'"),
+    (train, "--gradient numeric", "invalid choice: 'numeric'"),
+    (train, "--device tpu", "--device: got tpu, expected one that is there: cpu"),
     (train, "--device cuda", "invalid choice: 'cuda'"),
     (train, "--save-every -1", "expected seconds of at least 0"),
     (train, "--save-every often", "expected seconds of at least 0"),
@@ -39,34 +70,166 @@ BAD = [
     (train, "--out", "expected one argument"),
     (train, "--resume now", "unrecognized arguments: now"),
     (train, "digits", "unrecognized arguments: digits"),
+    (train, "--unknown", "unrecognized arguments: --unknown"),
+    (train, "--epo 1", "unrecognized arguments: --epo"),
+    (train, "--out {file}", "cannot be used (Not a directory); expected a new folder"),
+    (train, "--out {file}/x", "cannot be used (Not a directory)"),
+    (train, "--out {pipe}", "cannot be used (Not a directory); expected a new folder"),
+    (train, "--out {nothing}", "cannot be used (No such file or directory)"),  # a link to it
+    (train, "--out {things}", "exists and is not empty; expected a new folder"),
+    (train, "--out {long}", "File name too long"),
+    (train, "--out /proc/1/new", "cannot be written"),  # where nothing can be
+    (train, "--out {linked}", "is a link; expected a folder with files of its own"),
+    (train, "--out {finished}", "holds a finished run; expected a new folder"),
+    (train, "--out {new} --resume", "expected the folder of an interrupted run"),
+    (train, "--resume", "--resume: got no --out, expected the folder of an interrupted run"),
+    (
+        train,
+        "--dataset mnist --data-dir {new} --source-dir {things}",
+        "train-images-idx3-ubyte.gz: no such file",
+    ),
+    (train, "--dataset mnist --data-dir {new} --source-dir {file}", "no such file"),
+    (train, "--dataset mnist --data-dir {file} --source-dir {things}", "which is a file; expected a folder"),
+    (train, "--dataset mnist --data-dir {cache} --source-dir {things}", "SHA256SUMS: not a file"),
     (sweep, "--seeds 0", NUMBER),
+    (sweep, "--seeds 2 --seed 4294967295", "--seeds: got seeds up to 4294967296, expected 0..2³²−1"),
+    (sweep, "--learning-rates 0.1 0.1", "got a value twice, expected each once"),
+    (sweep, "--batch-size 1439", "--batch-size: got 1439, expected at most the 1438 training images"),
+    (sweep, "--override epochs", "--override: got what distinguishes the networks"),
+    (sweep, "--widths 5 0", NUMBER),
+    (sweep, "--scales 0", RATE),
+    (sweep, "--out {finished}", "exists and"),
     (sweep, "--learning-rates 0.1 -1", RATE),
     (sweep, "--memory 0", RATE),
     (sweep, "--scales inf", RATE),
     (predict, "", "the following arguments are required: RUN_DIR"),
+    (predict, "{file}", "settings.json: no such file"),
+    (predict, "{new}", "settings.json: no such file"),
+    (predict, "{things}", "settings.json: no such file"),
+    (predict, "{finished} --best", "best.safetensors: no such file"),
+    (predict, "{finished}", "cannot be read"),
     (predict, "a b", "unrecognized arguments: b"),
     (compare_gradients, "--dtype float16", "invalid choice: 'float16'"),
+    (compare_gradients, "--examples 0", NUMBER),
+    (compare_gradients, "--layer 0", NUMBER),
+    (compare_gradients, "--plant typo", "missing-mean"),
+    (
+        compare_gradients,
+        "--plant missing-mean --layer 7",
+        "missing-mean cannot be planted in layer 7",
+    ),
+    (compare_gradients, "--html {new}/x.html", "expected a file in a folder that is there"),
+    (compare_gradients, "--html {things}", "expected a file in a folder that is there"),
+    (benchmark, "--json {new}/x.json", "expected a file in a folder that is there"),
+    (benchmark, "--picture {things}", "expected a file in a folder that is there"),
+    (benchmark, "--measure speed", "invalid choice: 'speed'"),
+    (benchmark, "--batch-size 60001", NUMBER),
+    (benchmark, "--rounds 0", NUMBER),
+    (measure_gradcheck, "--right -1", NUMBER),
+    (measure_gradcheck, "--minutes 0", NUMBER),
+    (measure_gradcheck, "--results {file}/x", "expected a file in a folder that is there"),
+    (measure_gradcheck, "--results {file}", "holds no results of this program"),
     (endure, "--kills -1", NUMBER),
     (endure, "--runs cifar", "invalid choice: 'cifar'"),
 ]
 
 
+@pytest.fixture(scope="module")
+def places(tmp_path_factory):
+    """Folders, files and links by their names, as they stand in the lines above."""
+    folder = tmp_path_factory.mktemp("places")
+    things = folder / "things"
+    things.mkdir()
+    (things / "file").write_text("x")
+    os.mkfifo(folder / "pipe")
+    (folder / "nothing").symlink_to(folder / "nowhere")
+    (folder / "linked").mkdir()
+    (folder / "linked" / "metrics.jsonl").symlink_to(things / "file")
+    (folder / "cache" / "mnist" / "SHA256SUMS").mkdir(parents=True)
+    settings = {"dataset": "digits", "n": [64, 10], "activation": "sigmoid"}
+    runs.create(folder / "finished", settings, [{"test_accuracy": 0.5}])
+    (folder / "finished" / "params.safetensors").write_bytes(b"x" * 9)
+    names = {
+        name: str(folder / name)
+        for name in ("things", "pipe", "nothing", "linked", "cache", "finished", "new")
+    }
+    return folder, names | {"file": str(things / "file"), "long": str(folder / ("n" * 300))}
+
+
+def ends(program, line, monkeypatch, capsys):
+    """The status with which a program ends, and what it says."""
+    monkeypatch.setattr(sys, "argv", [program.__name__, *line])
+    monkeypatch.setattr(arguments, "on_signal", lambda handler: None)
+    monkeypatch.setenv("JAX_PLATFORMS", "cpu")
+    with pytest.raises(SystemExit) as end:
+        arguments.run(program.main, program.parser())
+    return end.value.code, capsys.readouterr()
+
+
 @pytest.mark.parametrize(
-    ("program", "line", "message"), BAD, ids=[f"{p.__name__[12:]} {line}" for p, line, _ in BAD]
+    ("program", "line", "message"), BAD, ids=[f"{p.__name__[12:]} {line[:60]}" for p, line, _ in BAD]
 )
-def test_a_bad_argument_ends_in_one_line(program, line, message, capsys):
-    with pytest.raises(SystemExit, match=r"^2$"):
-        program.parser().parse_args(line.split())
-    printed = capsys.readouterr()
-    assert re.fullmatch(r"error: [^\n]*\n", printed.err)
+def test_a_bad_line_ends_in_one_line_and_nothing_is_written(
+    program, line, message, places, monkeypatch, capsys
+):
+    folder, names = places
+    monkeypatch.chdir(folder)
+    before = {path: path.lstat() for path in folder.rglob("*")}
+    status, printed = ends(program, [word.format(**names) for word in line.split()], monkeypatch, capsys)
+    assert status == 2
+    assert re.fullmatch(r"error: [^\n]*\n", printed.err), printed.err
     assert message in printed.err
     assert printed.out == ""
+    after = {path: path.lstat() for path in folder.rglob("*")}
+    assert {p: (s.st_mtime_ns, s.st_size) for p, s in after.items()} == {
+        p: (s.st_mtime_ns, s.st_size) for p, s in before.items()
+    }
 
 
-@pytest.mark.parametrize("setting", [("--resume",), ("--resume", "--out", "/nowhere/else")])
-def test_resume_of_nothing_is_refused(setting):
-    with pytest.raises(arguments.UserError, match="expected the folder of an interrupted run"):
-        train.main(train.parser().parse_args(setting))
+ENVIRONMENT = [
+    ({"JAX_PLATFORMS": "nonsense"}, "JAX_PLATFORMS: got 'nonsense', expected platforms that are installed"),
+    ({"XLA_FLAGS": "--nonsense"}, "XLA_FLAGS: got '--nonsense', expected flags of this XLA (Unknown flag"),
+    ({"XLA_FLAGS": "nonsense"}, "XLA_FLAGS: got 'nonsense', expected flags of this XLA (Could not open file"),
+    ({"JAX_DISABLE_JIT": "1"}, "JAX_DISABLE_JIT: got '1', expected nothing"),
+    ({"JAX_ENABLE_X64": "perhaps"}, "perhaps"),
+    ({"JAX_COMPILATION_CACHE_DIR": __file__}, "which is a file; expected a folder"),
+    ({"JAXNN_SOURCE_DIR": __file__, "XDG_CACHE_HOME": "{new}"}, "train-images-idx3-ubyte.gz: no such file"),
+]
+
+
+@pytest.mark.parametrize(("environment", "message"), ENVIRONMENT, ids=[", ".join(e) for e, _ in ENVIRONMENT])
+def test_a_bad_environment_ends_in_one_line_and_nothing_is_written(environment, message, tmp_path):
+    environment = {name: value.format(new=tmp_path / "new") for name, value in environment.items()}
+    dataset = "mnist" if "JAXNN_SOURCE_DIR" in environment else "digits"
+    done = run("train", "--dataset", dataset, "--out", str(tmp_path / "run"), **environment)
+    assert done.returncode == 2
+    assert re.fullmatch(r"error: [^\n]*\n", done.stderr), done.stderr
+    assert message in done.stderr
+    assert not (tmp_path / "run").exists()
+
+
+FORGED = {
+    "settings": {"settings": []},
+    "an activation": {"settings": {"activation": "jax"}},
+    "sizes": {"settings": {"hidden": [-3]}},
+    "no step": {"step": None},
+    "a step that is none": {"step": "1"},
+    "metrics": {"metrics": 5},
+}
+
+
+LINE = ["--override", "device", "environment", "versions"]
+
+
+@pytest.mark.parametrize("forged", FORGED)
+def test_a_forged_checkpoint_ends_in_one_line(forged, tmp_path, monkeypatch, capsys):
+    settings = {"dataset": "digits", "hidden": [17], "activation": "sigmoid"}
+    progress = {"settings": settings, "metrics": [], "step": 8, "costs": [[0.5]], "best": 0}
+    runs.create(tmp_path / "run", settings)
+    checkpoints.write(tmp_path / "run" / "checkpoints", 1, {"W": jnp.ones(2)}, progress | FORGED[forged])
+    status, printed = ends(train, [*LINE, "--out", str(tmp_path / "run")], monkeypatch, capsys)
+    assert status == 2
+    assert re.fullmatch(r"error: [^\n]*progress.json: [^\n]*\n", printed.err), printed.err
 
 
 def test_a_disabled_compiler_is_named():
@@ -99,3 +262,53 @@ def test_what_does_not_fit_a_layer_is_named_with_both_shapes(params, X, message)
 def test_sizes_that_make_no_network_are_named(n):
     with pytest.raises(Exception, match=r"mlp: got sizes|violates type hint|Type-check"):
         mlp(*n, g=sigmoid)
+
+
+STEP = training.step(objective.value_and_grad(NET, binary_cross_entropy), optax.sgd(0.1))
+X, Y = jnp.ones((5, 64)), jnp.zeros((5, 17))
+LIBRARY = {
+    "a label of no class": (lambda: encoding.one_hot(jnp.array([0, 10]), 10), ValueError, "label 1: got 10"),
+    "a label below 0": (lambda: encoding.one_hot(jnp.array([-1, 1]), 10), ValueError, "label 0: got -1"),
+    "fractional labels": (
+        lambda: encoding.check_labels(jnp.array([0.5]), 10), TypeError, "labels: got float32",
+    ),
+    "labels in a column": (
+        lambda: encoding.check_labels(jnp.array([[0], [1]]), 10), ValueError, r"labels: got shape \(2, 1\)",
+    ),
+    "images that are scaled already": (
+        lambda: encoding.flatten(jnp.ones((5, 8, 8)), 255), Exception, "images: got float32|Type-check",
+    ),
+    "a prediction of no class": (
+        lambda: evaluation.confusion_matrix(jnp.array([1]), jnp.array([3]), 3), ValueError, "label 0: got 3",
+    ),
+    "one label for many images": (
+        lambda: objective.value_and_grad(NET, binary_cross_entropy)(GOOD, X, Y[:1]), ShapeError,
+        r"Y is \(1, 17\), Z\[L\] is \(5, 17\)",
+    ),
+    "labels that are not one-hot": (
+        lambda: objective.cost(NET, binary_cross_entropy)(GOOD, X, jnp.zeros(5)), ShapeError, r"Y is \(5,\)",
+    ),
+    "pixels that are not scaled": (
+        lambda: NET.forward(GOOD, jnp.ones((5, 64), jnp.uint8)), Exception, "its input is uint8|Type-check",
+    ),
+    "fewer labels than images": (
+        lambda: training.epoch(STEP, 2)(training.start(GOOD, optax.sgd(0.1)), jax.random.key(0), X, Y[:4]),
+        ValueError, "data: got 5, 4 rows, expected as many",
+    ),
+    "a batch larger than the data": (
+        lambda: training.epoch(STEP, 6)(training.start(GOOD, optax.sgd(0.1)), jax.random.key(0), X, Y),
+        ValueError, "data: got 5 rows, expected at least the batch_size of 6",
+    ),
+    "batches of none": (lambda: training.epoch(STEP, 0), ValueError, "batch_size: got 0, expected 1 or more"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", LIBRARY)
+def test_what_reaches_the_library_and_is_wrong_is_named(name):
+    call, kind, message = LIBRARY[name]
+    with pytest.raises(kind, match=message):
+        call()
+
+
+def test_there_are_many_of_them():
+    assert len(BAD) + len(ENVIRONMENT) + len(FORGED) + len(LIBRARY) >= 80

@@ -223,6 +223,15 @@ def test_mnist_is_prepared_once_and_downloads_are_verified_like_files(tmp_path, 
         datasets.load("mnist", tmp_path)
 
 
+def test_what_a_killed_preparation_left_is_removed(tmp_path):
+    old, new = tmp_path / ".mnist-1", tmp_path / ".mnist-2"
+    for folder in (old, new):
+        folder.mkdir()
+    os.utime(old, (0, 0))
+    mnist._save({"train_labels": np.zeros(3)}, tmp_path / "mnist")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".mnist-2", "mnist"]
+
+
 @needs_mnist
 def test_a_folder_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").write_text("in the way")

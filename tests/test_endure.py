@@ -1,6 +1,8 @@
 """Interruption and damage, in the short form; the long one is `python -m experiments.endure`."""
 
 import argparse
+import errno
+import os
 import random
 import shutil
 
@@ -11,7 +13,7 @@ import optax
 import pytest
 
 from experiments import arguments, endure, train
-from experiments.continuation import Pauses
+from experiments.continuation import Pauses, begun
 from jaxnn import checkpoints, divergence, runs, seals
 from jaxnn.activations import sigmoid
 from jaxnn.layers import Dense, mlp
@@ -20,21 +22,23 @@ from jaxnn.objective import value_and_grad
 from jaxnn.training import start
 
 DIGITS = argparse.Namespace(runs=["digits"], data_dir=None, source_dir=None, seed=0)
+SWEEP = argparse.Namespace(**vars(DIGITS) | {"runs": ["sweep"]})
 
 
 @pytest.mark.parametrize(
-    ("part", "number"),
+    ("part", "number", "of"),
     [
-        (endure.kills, 2),
-        (endure.terminations, 2),
-        (endure.damages, 40),
-        (endure.files, 800),
-        (endure.saves, 5),
+        (endure.kills, 2, DIGITS),
+        (endure.terminations, 2, SWEEP),
+        (endure.damages, 40, DIGITS),
+        (endure.files, 800, DIGITS),
+        (endure.saves, 5, DIGITS),
     ],
-    ids=lambda value: getattr(value, "__name__", value),
+    ids=lambda value: getattr(value, "__name__", ""),
 )
-def test_nothing_is_lost(part, number, tmp_path, capsys):
-    assert part(number, random.Random(1), tmp_path, DIGITS), capsys.readouterr().out
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # orbax, of forged arrays
+def test_nothing_is_lost(part, number, of, tmp_path, capsys):
+    assert part(number, random.Random(1), tmp_path, of), capsys.readouterr().out
     assert str(number) in capsys.readouterr().out.splitlines()[0]
 
 
@@ -123,6 +127,45 @@ def test_two_runs_in_one_folder(copy):
     assert trained(copy) == 0
 
 
+@pytest.mark.parametrize("again", [False, True])
+def test_a_folder_that_is_removed_is_noticed_and_not_made_again(again, tmp_path):
+    folder = tmp_path / "run"
+    held = runs.hold(folder)
+    held.check()
+    shutil.rmtree(folder)
+    if again:
+        runs.hold(folder).close()
+    with pytest.raises(runs.RunError, match="was removed or replaced"):
+        held.check()
+    with pytest.raises(runs.RunError, match="No such file"):
+        checkpoints.write(tmp_path / "gone" / "checkpoints", 1, {"W": np.ones(3)}, {})
+    assert not (tmp_path / "gone").exists()
+
+
+def test_a_run_that_began_meanwhile_is_left_alone(tmp_path):
+    runs.create(tmp_path, {})
+    with pytest.raises(arguments.UserError, match="another run has begun"):
+        begun(tmp_path)
+
+
+@pytest.mark.parametrize("link", ["x", ".x.part"])
+def test_a_link_in_the_place_of_a_file_is_replaced(link, tmp_path):
+    (tmp_path / "elsewhere").write_text("mine")
+    (tmp_path / link).symlink_to(tmp_path / "elsewhere")
+    seals.replace(tmp_path / "x", b"new")
+    assert (tmp_path / "x").read_text() == "new"
+    assert (tmp_path / "elsewhere").read_text() == "mine"
+
+
+def test_a_file_in_the_place_of_a_checkpoint_is_skipped_and_cleared(copy):
+    there = checkpoints.numbers(copy / "checkpoints")
+    shutil.rmtree(copy / "checkpoints" / f"{there[0]:06}")
+    (copy / "checkpoints" / f"{there[0]:06}").write_text("")
+    checkpoints.write(copy / "checkpoints", 7, {"W": np.ones(3)}, {})
+    checkpoints.clear(copy / "checkpoints", {7})
+    assert [path.name for path in (copy / "checkpoints").iterdir()] == ["000007"]
+
+
 def test_a_checkpoint_of_another_network_is_refused(copy):
     newest = checkpoints.newest(copy / "checkpoints", print)
     other = {"state": Dense(jnp.zeros((6, 64)), jnp.zeros((6, 1)))}
@@ -171,14 +214,15 @@ def test_what_is_not_finite_is_not_saved(bad, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["000001"]
 
 
-def test_a_full_disk_leaves_the_last_good_checkpoint(tmp_path, monkeypatch):
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EIO])
+def test_a_disk_that_takes_no_more_leaves_the_last_good_checkpoint(number, tmp_path, monkeypatch):
     def full(folder):
         (folder / seals.SEAL).write_text("half")
-        raise OSError(28, "No space left on device")
+        raise OSError(number, os.strerror(number))
 
     checkpoints.write(tmp_path, 1, {"W": np.ones(3)}, {})
     monkeypatch.setattr(seals, "seal", full)
-    with pytest.raises(runs.RunError, match=r"cannot be written \(No space left on device\)"):
+    with pytest.raises(runs.RunError, match=rf"cannot be written \({os.strerror(number)}\)"):
         checkpoints.write(tmp_path, 2, {"W": np.ones(3)}, {})
     assert [path.name for path in tmp_path.iterdir()] == ["000001"]
     assert checkpoints.newest(tmp_path, print)

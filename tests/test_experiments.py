@@ -93,48 +93,6 @@ def test_the_shapes_on_the_board(capsys):
     assert "3 (10, 12) (10, 1) (1438, 10) (1438, 10) Ŷ" in printed
 
 
-BAD = {
-    ("--hidden", "0"): "argument --hidden: got '0', expected a whole number in 1..1000000",
-    ("--hidden", "17.5"): "argument --hidden: got '17.5', expected a whole number",
-    ("--hidden",): "argument --hidden: expected at least one argument",
-    ("--learning-rate", "-1"): "argument --learning-rate: got '-1', expected a finite number above 0",
-    ("--learning-rate", "nan"): "argument --learning-rate: got 'nan', expected a finite number",
-    ("--learning-rate", "inf"): "argument --learning-rate: got 'inf', expected a finite number",
-    ("--batch-size", "0"): "argument --batch-size: got '0'",
-    ("--batch-size", "1439"): "--batch-size: got 1439, expected at most the 1438 training images",
-    ("--epochs", "zwölf"): "argument --epochs: got 'zwölf'",
-    ("--seed", "4294967296"): "argument --seed: got '4294967296', expected a whole number in 0..4294967295",
-    ("--seed", "-1"): "argument --seed: got '-1'",
-    ("--dataset", "../x"): "argument --dataset: invalid choice: '../x'",
-    ("--activation", "rleu"): "argument --activation: invalid choice: 'rleu'",
-    ("--gradient", "numeric"): "argument --gradient: invalid choice",
-    ("--device", "tpu"): "--device: got tpu, expected one that is there: cpu",
-    ("--dataset", "mnist", "--data-dir", "/dev/null/x", "--source-dir", "/nowhere"): "/nowhere/mnist/",
-    ("--unknown",): "unrecognized arguments: --unknown",
-    ("--hidden", "9" * 100): "9999', expected a whole number in 1..1000000",
-    ("--out", str(ROOT / "pyproject.toml")): "cannot be used (Not a directory); expected a new folder",
-    ("--out", str(ROOT / "tests")): "exists and is not empty; expected a new folder",
-    ("--epo", "1"): "unrecognized arguments: --epo",
-    ("--out", str(ROOT / "pyproject.toml" / "x")): "cannot be written",
-}
-
-
-@pytest.mark.parametrize("args", BAD, ids=" ".join)
-def test_a_bad_argument_ends_in_one_line_and_nothing_is_written(args, tmp_path):
-    out = () if "--out" in args else ("--out", str(tmp_path / "run"))
-    done = run("train", *args, *out, JAX_PLATFORMS="cpu")
-    assert done.returncode == 2
-    assert re.fullmatch(r"error: [^\n]*\n", done.stderr)
-    assert BAD[args] in done.stderr
-    assert not any(tmp_path.iterdir())
-
-
-def test_a_platform_that_is_not_installed_is_named():
-    done = run("train", JAX_PLATFORMS="nonsense")
-    assert done.returncode == 2
-    assert re.fullmatch(r"error: JAX_PLATFORMS: got 'nonsense'[^\n]*\n", done.stderr)
-
-
 def test_a_loss_that_is_not_finite_ends_the_run():
     done = run("train", "--activation", "gelu", "--hidden", "64", "32", "--learning-rate", "1e30")
     assert done.returncode == 2
@@ -236,6 +194,18 @@ def test_a_reader_that_leaves_early_ends_the_run_quietly():
     command = f"{sys.executable} -m experiments.train --epochs 2 | head -1"
     done = subprocess.run(["bash", "-c", command], capture_output=True, encoding="utf-8", cwd=ROOT)
     assert done.stderr == ""
+
+
+def test_closed_and_full_outputs_end_without_a_traceback(tmp_path):
+    program = f"{sys.executable} -m experiments.train --epochs 1 --out {tmp_path / 'run'}"
+    for command, status, error in (
+        (f"{program} > /dev/full", 2, "error: standard output: No space left on device\n"),
+        (f"{program} <&- >&- 2>&-", 0, ""),
+    ):
+        done = subprocess.run(["bash", "-c", command], capture_output=True, encoding="utf-8", cwd=ROOT)
+        assert (done.returncode, done.stderr) == (status, error)
+    assert (tmp_path / "run" / "lock").read_bytes() == b""
+    assert (tmp_path / "run" / "params.safetensors").exists()
 
 
 def test_predict_of_nothing_ends_in_one_line(tmp_path):

@@ -4,6 +4,7 @@ tensorflow-datasets knows the addresses, the sizes and the sha256 of the files. 
 needs TensorFlow; the files are 16 bytes of header before the pixels, and are read here.
 """
 
+import contextlib
 import gzip
 import hashlib
 import http.client
@@ -12,6 +13,7 @@ import os
 import queue
 import shutil
 import threading
+import time
 import urllib.request
 import zlib
 from pathlib import Path
@@ -29,6 +31,7 @@ FILES = {
     "test_images": ("t10k-images-idx3-ubyte.gz", (10000, 28, 28)),
     "test_labels": ("t10k-labels-idx1-ubyte.gz", (10000,)),
 }
+PREPARING = 3600.0  # seconds that it takes at most to write the arrays
 PATIENCE = 2.0  # seconds without an answer until the network counts as missing
 
 
@@ -104,7 +107,10 @@ def parse(where: str, content: bytes, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def _cache_dir() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "jaxnn"
+    cache = Path(os.path.expanduser(os.environ.get("XDG_CACHE_HOME") or "~/.cache"))
+    if cache.parts[0] == "~":
+        raise DatasetError("HOME: got nothing, expected the folder in which .cache/jaxnn keeps data sets")
+    return cache / "jaxnn"
 
 
 def _read(path: Path, size: int) -> bytes:
@@ -176,6 +182,10 @@ def _save(arrays: dict[str, np.ndarray], folder: Path) -> None:
         temporary.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise DatasetError(f"{folder}: cannot be written ({error.strerror})") from error
+    for path in folder.parent.glob(f".{folder.name}-*"):  # of a process that was killed
+        with contextlib.suppress(OSError):
+            if time.time() - path.stat().st_mtime > PREPARING:
+                shutil.rmtree(path, ignore_errors=True)
     try:
         for key, array in arrays.items():
             np.save(temporary / f"{key}.npy", array)
