@@ -67,17 +67,24 @@ def find_causes(
         )
         views = views or views_of(loss, args, argnums)
         scenes = scenes_for(views, gradient, hand, reference, bound)
+        scenes = _finite(scenes)
         until = time.monotonic() + PATIENCE
         findings = _findings(scenes, until, strict)
         if not findings and (rounded := low_precision(loss, gradient, scenes)):
             findings = [rounded]
         if not findings and len(scenes) > 1:
             # a size written into the candidate's code: only points of the caller's own sizes tell
-            alike = scenes_for(views, gradient, hand, reference, bound, alike=True)
+            alike = _finite(scenes_for(views, gradient, hand, reference, bound, alike=True))
             findings = [f._replace(sure=False) for f in _named(_findings(alike, until, strict))]
         if not findings:
             findings = places.placed(scenes) or [_faint(scenes[0])]
     return _ranked(findings, len(scenes))
+
+
+def _finite(scenes: list[Scene]) -> list[Scene]:
+    """Those where both sides are numbers, if one of them shows the mistake; else all."""
+    told = [s for s in scenes if all(np.isfinite(x).all() for x in (*s.hand, *s.reference))]
+    return told if any(s.wrong for s in told) else scenes
 
 
 def _faint(scene: Scene) -> Finding:

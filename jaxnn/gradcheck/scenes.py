@@ -167,7 +167,7 @@ def _sizes(tape, layout: Structure, axes: Axes, leaves: list) -> dict[str, int]:
             else:
                 free = [a for a in range(len(weight)) if a not in (*contract[1 - side], *batch[1 - side])]
                 sizes["n_L"] = int(np.prod([weight[a] for a in free]))
-            if "N" not in sizes:
+            if name == "n_x" and (len(axes.examples) > 1 or "N" not in sizes):  # time, or examples?
                 free = [a for a in range(len(rows)) if a not in (*contract[side], *batch[side])]
                 sizes["N"] = int(np.prod([rows[a] for a in free[:1]]))
     return sizes
