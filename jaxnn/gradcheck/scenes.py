@@ -26,6 +26,7 @@ class Scene(NamedTuple):
     sizes: dict[str, int]  # N, n_x, n_L and the like, where they are known
     derivatives: dict[int, Callable]  # layer → g′, as a compiled function of Z
     muted: tuple[tuple[int, int], ...] = ()  # edges that do not count here
+    until: float = float("inf")  # of this thread's computing time, when it is looked at no longer
 
     @property
     def wrong(self) -> list[int]:
