@@ -343,8 +343,8 @@ def rates_of_steps(count: int, seed: int) -> list[str]:
         name, fault = names[rng.integers(len(names))], faults[rng.integers(len(faults))]
         with jax.enable_x64(True):
             args = as_dtype((init(net, tried), *data(net, n, tried)), DTYPES[tried % 2 * 2])
-            right = exposed_steps(net, *args, "", fault)
-            wrong = exposed_steps(net, *args, name, fault)
+            right = exposed_steps(net, *args, wrong="", fault=fault)
+            wrong = exposed_steps(net, *args, wrong=name, fault=fault)
             shown = {**right[1], **{f"d{k}[{l}]": x for l, p in enumerate(right[0], 1)
                                     for k, x in zip("Wb", p, strict=True)}}  # fmt: skip
             if np.allclose(fault(shown[name]), shown[name], rtol=1e-3, atol=1e-3 * np.abs(shown[name]).max()):

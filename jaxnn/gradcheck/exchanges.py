@@ -56,7 +56,8 @@ def _factor(f: Callable[[Scene, Layer], np.ndarray | None], ones: bool = False) 
         old = derivative(scene, layer)
         if new is None or np.shape(new) != old.shape or (np.all(new == 1) and not ones):
             return None
-        if np.ptp(old) == 0 and np.array_equal(slope_at(scene, layer, -z_of(scene, layer)), old):
+        opposite = slope_at(scene, layer, -z_of(scene, layer))
+        if opposite is not None and np.ptp(old) == 0 and np.array_equal(opposite, old):
             return None  # a number that Z is multiplied by, no activation function
         if not ones and old.any() and _is_multiple(new, old):
             return None  # a constant of the activation is forgotten: another mistake
