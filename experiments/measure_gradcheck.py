@@ -2,11 +2,13 @@
 
     python -m experiments.measure_gradcheck                    # 10,000 right gradients, 3,000 wrong ones
     python -m experiments.measure_gradcheck --right 500 --wrong 100
+    python -m experiments.measure_gradcheck --right 0 --wrong 0          # only where steps are shown
     python -m experiments.measure_gradcheck --results measured.jsonl --minutes 4     # again and again
 
 The right ones are written in five formulations, at generic points and at the hard ones (saturated,
 zero, cancelling, one example, wide sums, tiny and huge scales). The wrong ones are the mistakes of
-the catalogue, planted in networks of 1 to 4 layers. Both in float32, bfloat16 and float64. Rates are
+the catalogue, planted in networks of 1 to 4 layers. Both in float32, bfloat16 and float64. Besides,
+faults in single steps of a backward pass that shows its steps. Rates are
 printed with their 95 % interval (Clopper and Pearson). With --results, what is known of a case is
 kept in that file, a line each, and the next call goes on from there.
 """
@@ -31,6 +33,7 @@ def parser() -> Parser:
     p = Parser(prog="python -m experiments.measure_gradcheck", description=__doc__)
     p.add_argument("--right", type=whole(0), default=10_000, metavar="N", help="default: %(default)s")
     p.add_argument("--wrong", type=whole(0), default=3_000, metavar="N", help="default: %(default)s")
+    p.add_argument("--steps", type=whole(0), default=200, metavar="N", help="default: %(default)s")
     p.add_argument("--seed", type=whole(0), default=0, help="default: %(default)s")
     p.add_argument("--results", type=new_file, metavar="FILE", help="go on from what this file holds")
     p.add_argument("--minutes", type=whole(1), metavar="N", help="stop after so long")
@@ -284,6 +287,79 @@ def rates_of_wrong(tallies: list[Tally]) -> list[str]:
     ]  # fmt: skip
 
 
+def exposed_steps(net, params, X, Y, wrong: str, fault: Callable) -> tuple[Any, dict[str, Any]]:
+    """(gradient, steps) of a backward pass by hand that shows its steps; the one named `wrong` is faulty."""
+    import jax.numpy as jnp
+
+    from jaxnn.gradcheck.mutants import ACTIVATIONS, COSTS
+
+    def made(name: str, value):
+        return fault(value) if name == wrong else value
+
+    g, top = ACTIVATIONS[net.hidden], len(params)
+    Z, A = [None], [X]
+    for l, (W, b) in enumerate(params, 1):
+        Z.append(A[-1] @ W.T + b.T)
+        A.append(Z[-1] if l == top else g.forward(Z[-1]))
+    steps = {f"dZ[{top}]": made(f"dZ[{top}]", COSTS[net.cost].error(Z[top], Y) / len(X))}
+    gradient = []
+    for l in range(top, 0, -1):
+        dZ, (W, _) = steps[f"dZ[{l}]"], params[l - 1]
+        dW = made(f"dW[{l}]", dZ.T @ A[l - 1] + net.penalty / len(X) * W)
+        db = made(f"db[{l}]", jnp.sum(dZ, axis=0)[:, None])
+        gradient.insert(0, (dW, db))
+        if l > 1:
+            dA = steps[f"dA[{l - 1}]"] = made(f"dA[{l - 1}]", dZ @ W)
+            steps[f"dZ[{l - 1}]"] = made(f"dZ[{l - 1}]", dA * g.slope(Z[l - 1], A[l - 1]))
+    return tuple(gradient), steps
+
+
+def rates_of_steps(count: int, seed: int) -> list[str]:
+    """The lines about backward passes that show their steps, one of which is faulty."""
+    import jax
+    import jax.numpy as jnp
+    import numpy as np
+
+    from jaxnn.gradcheck.mutants import data, init, loss_of
+    from jaxnn.gradcheck.steps import check_steps
+
+    faults: tuple[Callable, ...] = (
+        lambda x: 2 * x,
+        lambda x: -x,
+        jnp.zeros_like,
+        jnp.abs,
+        lambda x: x.at[-1].set(0),
+        lambda x: x[::-1],
+        lambda x: x - jnp.mean(x),
+        lambda x: x * x,
+    )
+    nets = [(net, n) for net, n in networks() if not net.masked]
+    rng = np.random.default_rng([seed, 3])
+    found, others, tried = 0, [], 0
+    while tried < count:
+        net, n = nets[rng.integers(len(nets))]
+        layers = range(1, len(net.sizes))
+        names = [f"d{k}[{l}]" for k in "ZWb" for l in layers] + [f"dA[{l}]" for l in layers[:-1]]
+        name, fault = names[rng.integers(len(names))], faults[rng.integers(len(faults))]
+        with jax.enable_x64(True):
+            args = as_dtype((init(net, tried), *data(net, n, tried)), DTYPES[tried % 2 * 2])
+            right = exposed_steps(net, *args, wrong="", fault=fault)
+            wrong = exposed_steps(net, *args, wrong=name, fault=fault)
+            shown = {**right[1], **{f"d{k}[{l}]": x for l, p in enumerate(right[0], 1)
+                                    for k, x in zip("Wb", p, strict=True)}}  # fmt: skip
+            if np.allclose(fault(shown[name]), shown[name], rtol=1e-3, atol=1e-3 * np.abs(shown[name]).max()):
+                continue  # no fault here, such as the order of one row
+            flagged = {e.step for e in check_steps(loss_of(net), args, 0, *wrong)}
+        leaf = f"[{int(name[3:-1]) - 1}][{'Wb'.find(name[1])}]"
+        found += bool(flagged & {name, leaf})
+        others.append(len(flagged - {name, leaf}))
+        tried += 1
+    return [
+        rate("steps exposed: the faulty step is flagged", found, tried),
+        f"other steps flagged: {sum(others)} in all, at most {max(others, default=0)} at once",
+    ]
+
+
 def kept(path: Path | None) -> list[Tally]:
     """The tallies in a file of results. Raises UserError where it holds something else."""
     if path is None or not path.exists():
@@ -329,10 +405,14 @@ def main(options: argparse.Namespace) -> int:
     print(f"jaxnn.gradcheck, seed {options.seed}; rates with their 95 % interval (Clopper-Pearson)")
     for kind, count, cases, lines in tables:
         old = [t for t in known if t.key.startswith(kind)]
+        if not count and not old:
+            continue
         if len(old) < count and time.monotonic() < until:
             old += measure(cases(count, options.seed, done), count - len(old), until, options)
         print("\n".join(lines(old)), flush=True)
         known = [t for t in known if not t.key.startswith(kind)] + old
+    if options.steps and time.monotonic() < until:
+        print("\n".join(rates_of_steps(options.steps, options.seed)), flush=True)
     if known:
         seconds = [t.seconds for t in known]
         print(f"seconds a call: median {np.median(seconds):.2g}, largest {max(seconds):.2g}")

@@ -27,15 +27,21 @@ class Axes(NamedTuple):
     outputs: frozenset[int]  # classes of data and parameters at the loss: n_L
 
 
-def _same_axes(node, shapes) -> list[tuple[tuple[int, int], tuple[int, int]]]:
-    """Pairs ((value, axis), (value, axis)) that a step demands to be of one size."""
+def _same_axes(node, shapes, constant) -> list[tuple[tuple[int, int], tuple[int, int]]]:
+    """Pairs ((value, axis), (value, axis)) that a step demands to be of one size.
+
+    An axis of size 1 of a value that is constant over the data, as of a bias, may only be broadcast.
+    """
     ins = [(k, i) for k, i in enumerate(node.inputs) if not isinstance(i, Literal)]
     p, out, pairs = node.params, node.outputs[0], []
     rank = len(shapes[out].shape)
     if node.name in ELEMENTWISE or node.name in {"cumsum", "cumprod", "cummax", "rev", "sort"}:
         for _, i in ins:
             if len(shapes[i].shape) == rank:
-                pairs += [((i, a), (out, a)) for a in range(rank)]
+                wide = [
+                    a for a in range(rank) if shapes[i].shape[a] > 1 or i not in constant or out in constant
+                ]
+                pairs += [((i, a), (out, a)) for a in wide]
         return [(x, y) for x, y in pairs if _size(x, shapes) == _size(y, shapes)]
     if not ins:
         return []
@@ -110,8 +116,11 @@ def axes_of(loss: Callable, args: tuple, argnums: int | tuple[int, ...] = 0) -> 
             a = parent[a]
         return a
 
+    owner = parameter_leaves(args, argnums)
+    data_inputs = {i for i, own in zip(inputs, owner, strict=True) if not own and shapes[i].shape}
+    constant = _independent(nodes, data_inputs, shapes)
     for node in nodes:
-        for x, y in _same_axes(node, shapes):
+        for x, y in _same_axes(node, shapes, constant):
             parent[root(x)] = root(y)
 
     number: dict[tuple[int, int], int] = {}
@@ -124,7 +133,6 @@ def axes_of(loss: Callable, args: tuple, argnums: int | tuple[int, ...] = 0) -> 
         for i in inputs
     )
     sizes = {c: shapes[i].shape[a] for i, cs in zip(inputs, leaves, strict=True) for a, c in enumerate(cs)}
-    owner = parameter_leaves(args, argnums)
     with_parameters = {c for cs, own in zip(leaves, owner, strict=True) if own for c in cs}
     data = [cs for cs, own in zip(leaves, owner, strict=True) if not own]
     with_data = {c for cs in data for c in cs}
@@ -140,6 +148,15 @@ def axes_of(loss: Callable, args: tuple, argnums: int | tuple[int, ...] = 0) -> 
         frozenset(shared - at_loss),
         frozenset(shared & at_loss),
     )
+
+
+def _independent(nodes, data: set[int], shapes) -> set[int]:
+    """The values that depend on none of `data`."""
+    touched = set(data)
+    for node in nodes:
+        if any(not isinstance(i, Literal) and i in touched for i in node.inputs):
+            touched |= set(node.outputs)
+    return set(shapes) - touched
 
 
 def _after_parameters(nodes, inputs, owner, shapes) -> set[int]:

@@ -9,11 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnn.gradcheck import entries, examples, exchanges, factors, inputs, outputs, penalties, places
-from jaxnn.gradcheck.findings import EQUATIONS, Finding
+from jaxnn.gradcheck.findings import EQUATIONS, Finding, OutOfTime
 from jaxnn.gradcheck.jaxprs import line_of
 from jaxnn.gradcheck.scenes import Scene, Views, scenes_for, views_of, without_penalty
 
-PATIENCE = 3.0  # seconds after which no further family of mistakes is begun
+PATIENCE = 3.0  # seconds of computing after which no further mistake is tried
 
 
 class Cause(NamedTuple):
@@ -61,23 +61,31 @@ def find_causes(
     of mistakes that a strange loss makes fail is passed over, unless `strict`. `views`: what is known
     of this loss at these args already (`views_of`), where many candidates are held against it.
     """
+    until = time.thread_time() + PATIENCE
     with jax.enable_x64(True):
         hand, reference, bound = (
             [np.asarray(x, np.float64) for x in jax.tree.leaves(t)] for t in (hand, reference, bound)
         )
         views = views or views_of(loss, args, argnums)
         scenes = scenes_for(views, gradient, hand, reference, bound)
-        until = time.monotonic() + PATIENCE
-        findings = _findings(scenes, until, strict)
+        scenes = [s._replace(until=until) for s in _finite(scenes)]
+        findings = _findings(scenes, strict)
         if not findings and (rounded := low_precision(loss, gradient, scenes)):
             findings = [rounded]
-        if not findings and len(scenes) > 1:
+        if not findings and len(scenes) > 1 and time.thread_time() < until:
             # a size written into the candidate's code: only points of the caller's own sizes tell
-            alike = scenes_for(views, gradient, hand, reference, bound, alike=True)
-            findings = [f._replace(sure=False) for f in _named(_findings(alike, until, strict))]
+            alike = _finite(scenes_for(views, gradient, hand, reference, bound, alike=True))
+            alike = [s._replace(until=until) for s in alike]
+            findings = [f._replace(sure=False) for f in _named(_findings(alike, strict))]
         if not findings:
             findings = places.placed(scenes) or [_faint(scenes[0])]
     return _ranked(findings, len(scenes))
+
+
+def _finite(scenes: list[Scene]) -> list[Scene]:
+    """Those where both sides are numbers, if one of them shows the mistake; else all."""
+    told = [s for s in scenes if all(np.isfinite(x).all() for x in (*s.hand, *s.reference))]
+    return told if any(s.wrong for s in told) else scenes
 
 
 def _faint(scene: Scene) -> Finding:
@@ -97,17 +105,18 @@ def _named(findings: list[Finding]) -> list[Finding]:
     return [f for f in findings if f.id != "unknown"]
 
 
-def _findings(scenes: list[Scene], until: float, strict: bool) -> list[Finding]:
+def _findings(scenes: list[Scene], strict: bool) -> list[Finding]:
     found: list[Finding] = []
     views = [scenes]
     if scenes[0].structure.penalties:
         views.append([without_penalty(s) for s in scenes])
     for view in views:
         for family in FAMILIES:
-            if time.monotonic() > until:
-                break
             try:
-                found += family(view)
+                for finding in family(view):
+                    found.append(finding)
+            except OutOfTime:
+                return found
             except (ValueError, TypeError, IndexError, KeyError, np.linalg.LinAlgError):
                 if strict:
                     raise

@@ -28,6 +28,7 @@ from jaxnn.gradcheck.sides import (
     widened,
     with_doubt,
 )
+from jaxnn.gradcheck.states import kept
 from jaxnn.gradcheck.steps import check_steps
 
 VISIBLE = 1e-6  # a point tells of an entry whose bound is below so much of the largest one
@@ -483,7 +484,7 @@ def _causes(
     call: Call, sides: Sides, shown: Point, tried: list[Point], calls: Calls, eps: float
 ) -> tuple[list[Cause], list[str]]:
     if not calls.repeatable:
-        return _unsteady_causes(shown, calls, eps), []
+        return _unsteady_causes(call, sides, shown.leaves, calls), []
     if any(_coarse(note, call.dtype) for note in shown.hand.notes) and shown.call is call:
         meant = _held("", call, shown.leaves, shown.reference, sides.as_meant(shown.leaves))
         if not meant.is_wrong:
@@ -542,44 +543,24 @@ def _low_precision(shown: Point, dtype) -> Cause:
     )
 
 
-def _unsteady_causes(shown: Point, calls: Calls, eps: float) -> list[Cause]:
-    if not calls.keeps:
-        return [_unsteady_cause(shown, calls, eps)]
-    sentence = "it computes with values that an earlier call left behind, though here its calls agree"
-    return [Cause(id, sentence, "all parameters", 0.45, EQUATIONS[id]) for id in ("stale", "accumulated")]
+def _unsteady_causes(call: Call, sides: Sides, leaves: list, calls: Calls) -> list[Cause]:
+    kind = kept(call, leaves, sides.reference)
+    if calls.keeps and kind is None:
+        sentence = "it computes with values that an earlier call left behind, though here its calls agree"
+        return [Cause(id, sentence, "all parameters", 0.45, EQUATIONS[id]) for id in ("stale", "accumulated")]
+    sentence, confidence = KEPT.get(kind or "", (DRAWN, 0.8))
+    id = kind or "mask-resampled"
+    return [Cause(id, sentence, "all parameters", confidence, EQUATIONS[id])]
 
 
-def _unsteady_cause(shown: Point, calls: Calls, eps: float) -> Cause:
-    def close(a: list[np.ndarray], b: list[np.ndarray]) -> bool:
-        return all(
-            np.all(np.abs(x - y) <= 1e4 * eps * (np.max(np.abs(y), initial=0.0) + np.abs(y)))
-            for x, y in zip(a, b, strict=True)
-        )
-
-    added = [s - f for f, s in zip(calls.first, calls.second, strict=True)]
-    if close(added, shown.reference.values):
-        return Cause(
-            "accumulated",
-            "it adds to what earlier calls left: the second call is the first plus the gradient",
-            "all parameters",
-            1.0,
-            "the gradient is a function of its arguments alone: start from 0 at every call",
-        )
-    if close(calls.second, shown.reference.values) and not close(calls.first, calls.second):
-        return Cause(
-            "stale",
-            "it uses values kept from the call before: right only when called twice at one point",
-            "all parameters",
-            1.0,
-            "every residual belongs to the forward pass of the same call",
-        )
-    return Cause(
-        "mask-resampled",
-        "two calls with the same arguments disagree: something is drawn anew, such as a mask",
-        "all parameters",
-        0.8,
-        "the backward pass uses the mask of the forward pass",
-    )
+KEPT = {
+    "accumulated": (
+        "it adds to what earlier calls left: every call is the one before plus the gradient",
+        1.0,
+    ),
+    "stale": ("it uses values kept from the call before: right only when called twice at one point", 1.0),
+}
+DRAWN = "two calls with the same arguments disagree: something is drawn anew, such as a mask"
 
 
 def _stale_cause(call: Call, sides: Sides, shown: Point, calls: Calls, eps: float) -> Cause | None:

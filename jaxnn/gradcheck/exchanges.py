@@ -24,29 +24,23 @@ class Swap(NamedTuple):
     hidden: bool = True
 
 
-SLOPES: tuple[tuple[str, Callable, Callable], ...] = (
+def _leaky(slope: float, z: np.ndarray) -> np.ndarray:
+    """leaky relu′."""
+    return np.where(z > 0, 1.0, slope)
+
+
+# (name, g′ of Z, g′ as one writes it by A)
+SLOPES: tuple[tuple[str, Callable, Callable | None], ...] = (
     ("σ′", lambda z: sigmoid(z) * sigmoid(-z), lambda a: a * (1 - a)),
     ("tanh′", lambda z: 1 - np.tanh(z) ** 2, lambda a: 1 - a * a),
     ("relu′", lambda z: (z > 0) * 1.0, lambda a: (a > 0) * 1.0),
-    (
-        "leaky relu′ (0.01)",
-        lambda z: np.where(z > 0, 1.0, 0.01),
-        lambda a: np.where(a > 0, 1.0, 0.01),
-    ),
-    ("leaky relu′ (0.1)", lambda z: np.where(z > 0, 1.0, 0.1), lambda a: np.where(a > 0, 1.0, 0.1)),
-    ("leaky relu′ (0.2)", lambda z: np.where(z > 0, 1.0, 0.2), lambda a: np.where(a > 0, 1.0, 0.2)),
+    ("leaky relu′ (0.01)", partial(_leaky, 0.01), partial(_leaky, 0.01)),
+    ("leaky relu′ (0.1)", partial(_leaky, 0.1), partial(_leaky, 0.1)),
+    ("leaky relu′ (0.2)", partial(_leaky, 0.2), partial(_leaky, 0.2)),
     ("softplus′", sigmoid, lambda a: 1 - np.exp(-a)),
-    (
-        "silu′",
-        lambda z: sigmoid(z) * (1 + z * sigmoid(-z)),
-        lambda a: sigmoid(a) * (1 + a * sigmoid(-a)),
-    ),
-    (
-        "elu′",
-        lambda z: np.where(z > 0, 1.0, np.exp(np.minimum(z, 0))),
-        lambda a: np.where(a > 0, 1.0, a + 1),
-    ),
-    ("sin′", np.cos, np.cos),
+    ("silu′", lambda z: sigmoid(z) * (1 + z * sigmoid(-z)), None),
+    ("elu′", lambda z: np.where(z > 0, 1.0, np.exp(np.minimum(z, 0))), lambda a: np.where(a > 0, 1.0, a + 1)),
+    ("sin′", np.cos, None),
     ("softsign′", lambda z: 1 / (1 + np.abs(z)) ** 2, lambda a: (1 - np.abs(a)) ** 2),
 )
 
@@ -62,9 +56,20 @@ def _factor(f: Callable[[Scene, Layer], np.ndarray | None], ones: bool = False) 
         old = derivative(scene, layer)
         if new is None or np.shape(new) != old.shape or (np.all(new == 1) and not ones):
             return None
+        opposite = slope_at(scene, layer, -z_of(scene, layer))
+        if opposite is not None and np.ptp(old) == 0 and np.array_equal(opposite, old):
+            return None  # a number that Z is multiplied by, no activation function
+        if not ones and old.any() and _is_multiple(new, old):
+            return None  # a constant of the activation is forgotten: another mistake
         return {"factors": {where: new}}
 
     return change
+
+
+def _is_multiple(x: np.ndarray, y: np.ndarray) -> bool:
+    """x = c y, and x takes several values."""
+    alpha = np.vdot(y, x) / np.vdot(y, y)
+    return bool(np.ptp(y) > 0 and np.allclose(x, alpha * y, rtol=1e-9, atol=0))
 
 
 def _slope_at(offset: int) -> Callable:
@@ -108,6 +113,11 @@ def _before(f):
 
 def _weights(f):
     return _operand(lambda y: 1 - y.input_side, f)
+
+
+def _if_any(x: np.ndarray) -> np.ndarray | None:
+    """None for an operand of zeros only: then the path is missing, whatever the reason."""
+    return x if x.any() else None
 
 
 def _other_weights(offset: int, turned: bool = False):
@@ -271,6 +281,7 @@ SWAPS: tuple[Swap, ...] = (
             0.85,
         )
         for name, _, f in SLOPES
+        if f is not None
     ),
     *(
         Swap("unknown", words + " stands where g′(Z[{l}]) belongs", _factor(f), 2.0)
@@ -281,6 +292,12 @@ SWAPS: tuple[Swap, ...] = (
         "dW[{l}] is made with A[{l}] instead of A[{p}]",
         _before(lambda s, y, old: a_of(s, y)),
         0.6,
+    ),
+    Swap(
+        "own-activation",
+        "dW[{l}] is made with A[{l}] instead of A[{p}]",
+        _before(lambda s, y, old: s.point.values[n.before] if (n := layer_at(s, y.number + 1)) else None),
+        0.65,  # as the next layer reads it: with its mask
     ),
     Swap(
         "pre-activation",
@@ -299,13 +316,13 @@ SWAPS: tuple[Swap, ...] = (
     Swap(
         "truncated-inputs",
         "dW[{l}] is made with the integer part of its input",
-        _before(lambda s, y, old: np.trunc(old)),
+        _before(lambda s, y, old: _if_any(np.trunc(old))),
         0.7,
     ),
     Swap(
         "truncated-inputs",
         "dW[{l}] is made with the rounded input",
-        _before(lambda s, y, old: np.floor(old)),
+        _before(lambda s, y, old: _if_any(np.floor(old))),
         0.8,
     ),
     *(

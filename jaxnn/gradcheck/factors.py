@@ -52,6 +52,7 @@ def factor_names(scenes: list[Scene], alphas: list[float]) -> list[tuple[str, st
                 return None
         return None
 
+    sized = len({tuple(s.sizes.items()) for s in scenes}) > 1  # else a size may be any number
     table: list[tuple[str, str, Callable[[dict], float]]] = [
         ("sign", "has the opposite sign (Y − Ŷ for Ŷ − Y?)", lambda s: -1.0),
         ("factor-two", "is twice what it should be: a stray 2", lambda s: 2.0),
@@ -77,7 +78,8 @@ def factor_names(scenes: list[Scene], alphas: list[float]) -> list[tuple[str, st
     for rank, (id, words, f) in enumerate(table):
         if id not in seen and (fetched := everywhere(f)) is not None:
             seen.add(id)
-            found.append((id, words, 0.1 * rank + fetched, fetched == 0))
+            known = id in {"sign", "factor-two"} or sized
+            found.append((id, words, 0.1 * rank + fetched, fetched == 0 and known))
     if any(sure for *_, sure in found):
         found = [f for f in found if f[3]]
     if devices > 1:
@@ -206,7 +208,7 @@ def _one_factor(scenes, alphas, off: set[int], quiet: set[int]) -> Iterator[Find
         yield from _update(scenes, alphas, where, constant)
     elif not meanings and constant:
         yield Finding(
-            "unknown", f"The gradient of {where} is {spoken(alphas[0])} times what it should be.", where, 5
+            "unknown", f"The gradient of {where} is {spoken(alphas[0])} times what it should be.", where, 2
         )
     elif not meanings:
         yield from _per_leaf_norm(scenes, off)
@@ -248,7 +250,7 @@ def _update(scenes, alphas, where, constant) -> Iterator[Finding]:
         )
     elif constant and not (is_norm and len(clipped) > 1):
         yield Finding(
-            "unknown", f"The whole gradient is {spoken(alphas[0])} times what it should be.", where, 5
+            "unknown", f"The whole gradient is {spoken(alphas[0])} times what it should be.", where, 2
         )
     elif not is_norm:
         yield _nameless(scenes, alphas, "The whole gradient", where)

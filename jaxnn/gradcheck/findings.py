@@ -1,5 +1,6 @@
 """What a finding is: a mistake whose predicted gradient is the candidate's, at every point looked at."""
 
+import time
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -80,8 +81,17 @@ class Finding(NamedTuple):
 Predict = Callable[[Scene], list[np.ndarray] | None]
 
 
+class OutOfTime(Exception):
+    """No further mistake is tried."""
+
+
 def holds(scenes: list[Scene], predict: Predict) -> bool:
-    """Whether the prediction is the candidate's gradient at all scenes, and not the right one at one."""
+    """Whether the prediction is the candidate's gradient at all scenes, and not the right one at one.
+
+    Raises OutOfTime.
+    """
+    if time.thread_time() > scenes[0].until:
+        raise OutOfTime
     tells = False
     for scene in reversed(scenes):  # the caller's own is first, and the largest
         guess = predict(scene)

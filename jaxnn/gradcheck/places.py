@@ -32,8 +32,8 @@ class Fault(NamedTuple):
     how: str
 
 
-def _near(x: np.ndarray, y: np.ndarray, slack: float = 1e-8) -> bool:
-    top = max(np.abs(x).max(initial=0), np.abs(y).max(initial=0))
+def _near(x: np.ndarray, y: np.ndarray, slack: float = 1e-8, least: float = 0.0) -> bool:
+    top = max(np.abs(x).max(initial=0), np.abs(y).max(initial=0), least)
     return bool(np.allclose(x, y, rtol=0, atol=slack * top + 1e-300))
 
 
@@ -107,7 +107,10 @@ def faults(scene: Scene) -> list[Fault] | None:
         expected = np.asarray(cotangents[layer.product])
         turned = expected.T if layer.input_side == 1 else expected
         right_w = _near(np.asarray(gradient[layer.weight]), scene.hand[layer.weight])
-        right_b = layer.bias is None or _near(np.asarray(gradient[layer.bias]), scene.hand[layer.bias])
+        terms = np.abs(expected).max(initial=0)  # what db is summed of: the sum itself may cancel
+        right_b = layer.bias is None or _near(
+            np.asarray(gradient[layer.bias]), scene.hand[layer.bias], least=terms
+        )
         if right_w and right_b:
             continue
         n = layer.number
@@ -117,7 +120,9 @@ def faults(scene: Scene) -> list[Fault] | None:
             b_name = scene.structure.names[layer.bias]
             how = _leaf_words(scene.hand[layer.bias], np.asarray(gradient[layer.bias]), f"db[{n}]")
             out.append(Fault(f"db[{n}] ({b_name})", n, how))
-        elif right_b and layer.bias is not None:
+        elif (
+            right_b and layer.bias is not None and not _near(gradient[layer.bias], np.zeros(()), least=terms)
+        ):
             how = _leaf_words(scene.hand[layer.weight], np.asarray(gradient[layer.weight]), f"dW[{n}]")
             out.append(Fault(f"dW[{n}] ({w_name})", n, how))
         elif own is not None:
@@ -272,10 +277,10 @@ def single_quantity(scene: Scene) -> str | None:
     top = np.abs(gap).max(initial=0)
     best: tuple[int, str] | None = None
     parameters = set(scene.structure.views)
-    began = time.monotonic()
+    began = time.thread_time()
     known = {v for y in scene.structure.layers for v in (y.z, y.a)}
     for value in sorted(scene.point.tape.active - parameters, key=lambda v: (v not in known, -v)):
-        if time.monotonic() - began > SECONDS:
+        if time.thread_time() - began > SECONDS:
             break
         shape = scene.point.tape.shapes[value].shape
         size = int(np.prod(shape))
@@ -313,7 +318,10 @@ def placed(scenes: list[Scene]) -> list[Finding]:
         return []
     scene = able[0]
     found = faults(scene) if all(np.isfinite(g).all() for g in scene.hand) else None
-    if found:
+    names = scene.structure.names
+    several = len(scene.wrong) > 1 or len(names) == 1
+    quantity = single_quantity(scene) if several and (not found or len(found) > 1) else None
+    if found and quantity is None:
         # the topmost is the cause of what is below, unless those steps are wrong themselves
         rest = [f for f in found if f is not found[0]]
         sentence = found[0].how
@@ -324,8 +332,6 @@ def placed(scenes: list[Scene]) -> list[Finding]:
         tail = " All other steps follow from it rightly." if not rest else ""
         kind = sentence + "." + tail
         return [Finding("unknown", kind, where, 8 if one else 9)]
-    names = scene.structure.names
-    quantity = single_quantity(scene) if len(scene.wrong) > 1 or len(names) == 1 else None
     leaves = scene.wrong
     told = "; ".join(
         factor_words(scene, k) or f"{extent(off_entries(scene, k))} of {names[k]}" for k in leaves[:4]

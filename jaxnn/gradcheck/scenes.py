@@ -26,6 +26,7 @@ class Scene(NamedTuple):
     sizes: dict[str, int]  # N, n_x, n_L and the like, where they are known
     derivatives: dict[int, Callable]  # layer → g′, as a compiled function of Z
     muted: tuple[tuple[int, int], ...] = ()  # edges that do not count here
+    until: float = float("inf")  # of this thread's computing time, when it is looked at no longer
 
     @property
     def wrong(self) -> list[int]:
@@ -167,7 +168,7 @@ def _sizes(tape, layout: Structure, axes: Axes, leaves: list) -> dict[str, int]:
             else:
                 free = [a for a in range(len(weight)) if a not in (*contract[1 - side], *batch[1 - side])]
                 sizes["n_L"] = int(np.prod([weight[a] for a in free]))
-            if "N" not in sizes:
+            if name == "n_x" and (len(axes.examples) > 1 or "N" not in sizes):  # time, or examples?
                 free = [a for a in range(len(rows)) if a not in (*contract[side], *batch[side])]
                 sizes["N"] = int(np.prod([rows[a] for a in free[:1]]))
     return sizes

@@ -189,3 +189,63 @@ def test_a_loop_over_time_is_one_place():
 def test_more_than_a_hundred_faults_are_planted():
     assert len(PLANTINGS) >= 100
     assert {p.values[0].id for p in PLANTINGS} | STATEFUL | NEEDS_SATURATION <= set(EQUATIONS)
+
+
+def test_one_example_is_divided_by_no_n_minus_one():
+    """Nothing is finite there; at other sizes it is the gradient times N / (N − 1)."""
+    net = Network((6, 5, 4), "relu", "softmax-naive", penalty=0.1, masked=True)
+    args = (init(net, 1), *data(net, 1, 1))
+    causes = diagnosed(loss_of(net), planted(net, "n-minus-one").gradient, args)
+    assert causes[0].id == "n-minus-one"
+
+
+def test_where_autodiff_is_not_finite_other_points_tell():
+    net = Network((5, 4, 3), "tanh", "bce-naive", penalty=0.3)
+    params, (X, Y) = init(net, 0), data(net, 6, 0)
+    args = (tuple((100 * W, b) for W, b in params), X, Y)
+    assert not all(np.isfinite(g).all() for g in jax.tree.leaves(reference_of(loss_of(net))(*args)))
+    for id in ("regularisation-missing", "missing-output-derivative"):
+        assert diagnosed(loss_of(net), planted(net, id).gradient, args)[0].id == id
+
+
+def test_half_of_many_examples_left_out_is_seen_in_few_outputs():
+    net = Network((5, 6, 4, 3), "softplus")
+    half = RIGHT._replace(error=lambda t: RIGHT.error(t).at[: t.N // 2].set(0))
+    (cause,) = diagnosed(loss_of(net), gradient_of(net, half), (init(net), *data(net, 256)))
+    assert cause.id == "examples-ignored"
+    assert "0 to 127" in cause.sentence
+
+
+def test_its_own_activation_with_the_mask_is_its_own_activation():
+    net = Network((4, 4, 3), masked=True)
+    (cause,) = diagnosed(loss_of(net), planted(net, "own-activation").gradient, (init(net), *data(net, 6)))
+    assert cause.id == "own-activation"
+
+
+def test_a_factor_that_only_the_sizes_at_hand_explain_is_not_named_with_confidence():
+    """4 is N·n_L here, but it is the 2 × 2 of the pooling; the loss takes no other sizes."""
+
+    def loss(w, x):
+        a = jnp.tanh(x.reshape(2, 8) @ w)
+        return jnp.sum(jnp.mean(a.reshape(2, 2, 4), axis=2) ** 2)
+
+    def gradient(w, x):
+        return 4 * jax.grad(loss)(w, x)
+
+    rng = np.random.default_rng(0)
+    causes = diagnosed(loss, gradient, (rng.normal(size=(8, 8)) / 3, rng.normal(size=16)))
+    assert causes[0].id == "unknown" or causes[0].confidence <= 0.5
+
+
+def test_a_path_left_out_is_no_operand_cut_to_zero():
+    def loss(p, X):
+        return jnp.mean((jnp.tanh(X @ p["W"].T) @ p["W"] - X) ** 2)
+
+    def encoder_only(p, X):
+        h = jnp.tanh(X @ p["W"].T)
+        return {"W": ((2 * (h @ p["W"] - X) / X.size) @ p["W"].T * (1 - h * h)).T @ X}
+
+    rng = np.random.default_rng(0)
+    causes = diagnosed(loss, encoder_only, ({"W": rng.normal(size=(4, 5))}, rng.normal(size=(6, 5))))
+    assert causes[0].id == "unknown"
+    assert "not differentiated" in causes[0].sentence

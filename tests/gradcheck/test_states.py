@@ -1,0 +1,23 @@
+"""What a gradient keeps between calls is told from what it draws anew, in coarse precision too."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxnn.gradcheck import compare_gradients
+from jaxnn.gradcheck.mutants import Network, data, init, loss_of, planted
+
+
+@pytest.mark.parametrize(
+    ("id", "dtype"),
+    [("accumulated", "bfloat16"), ("stale", "bfloat16"), ("mask-resampled", "float32")],
+)
+def test_one_example_whose_mask_is_all_zeros(id, dtype):
+    """The right gradient is zero in two layers of three, and bfloat16 has 8 digits."""
+    net = Network((4, 3, 5, 2), masked=True)
+    params, (X, Y, masks) = init(net), data(net, 1)
+    cast = lambda *xs: tuple(jnp.asarray(x, dtype) for x in xs)  # noqa: E731
+    args = (tuple(cast(*p) for p in params), *cast(X, Y), cast(masks[0], np.zeros_like(masks[1])))
+    report = compare_gradients(loss_of(net), planted(net, id).gradient, *args)
+    assert report.correct is False
+    assert [c.id for c in report.causes] == [id]
