@@ -53,6 +53,7 @@ class Point(NamedTuple):
     hand: Side
     wrong: list[np.ndarray]
     told: list[bool]
+    blank: list[np.ndarray]  # by hand not finite, and autodiff says nothing either
 
     @property
     def is_wrong(self) -> bool:
@@ -204,7 +205,7 @@ def _judged(name: str, call: Call, leaves: list, sides: Sides) -> Point:
 
 def _held(name: str, call: Call, leaves: list, reference: Side, hand: Side) -> Point:
     """One side against the other: an entry is wrong beyond its bound."""
-    wrong, told = [], []
+    wrong, told, blank = [], [], []
     visible = VISIBLE_SINGLE if hand.single else VISIBLE
     for n, (r, h) in enumerate(zip(reference.values, hand.values, strict=True)):
         e_r, e_h = reference.errors[n], hand.errors[n]
@@ -216,8 +217,9 @@ def _held(name: str, call: Call, leaves: list, reference: Side, hand: Side) -> P
         largest = np.max(np.abs(r[sound]), initial=0.0)
         seen = sound & (e_r + e_h <= visible * largest)
         nothing = r.size == 0 or (reference.fixed[n] and not np.any(r))
-        told.append(bool(nothing or (largest > 0 and np.mean(seen) >= 0.5)))
-    return Point(name, call, leaves, reference, hand, wrong, told)
+        blank.append(~np.isfinite(h) & ~lost & (h != r))
+        told.append(bool((nothing or (largest > 0 and np.mean(seen) >= 0.5)) and not blank[n].any()))
+    return Point(name, call, leaves, reference, hand, wrong, told, blank)
 
 
 def _candidates(call: Call, leaves: list):
@@ -274,6 +276,8 @@ def _said(point: Point) -> str:
     silent = [p for p, told in zip(point.call.paths, point.told, strict=True) if not told]
     names = ", ".join(silent[:3]) + (", …" if len(silent) > 3 else "")
     why = "at a kink" if kinks else "zero, cancelling or unbounded"
+    if any(b.any() for b in point.blank):
+        why = "neither side is finite"
     return f"nothing wrong, but indistinguishable here ({why}): {names}"
 
 
@@ -311,7 +315,9 @@ def reported(call: Call, steps, printed) -> Report:
     if not calls.repeatable:
         tried = [_unsteady(call, leaves, sides.reference(leaves), calls, eps)]
     decisive = next((p for p in tried if p.is_wrong), None)
-    told = [any(p.told[n] for p in tried) for n in range(len(call.places))]
+    told = [
+        any(p.told[n] for p in tried) and not tried[0].blank[n].any() for n in range(len(call.places))
+    ]
     said = [(p.name, _said(p)) for p in tried]
     causes: list[Cause] = []
     correct: bool | None = True if all(told) else None
@@ -462,7 +468,8 @@ def _numbers(
             [np.asarray(a).astype(np.float64) for a in autodiff],
             call.dtype,
         )
-    return list(rows), all(r.accurate for r in rows)
+    blank = any(b.any() for b in given.blank)
+    return list(rows), None if blank else all(r.accurate for r in rows)
 
 
 def _corners(given: Point, n: int, shaken: np.ndarray) -> np.ndarray:
@@ -637,6 +644,8 @@ def _leaf(call: Call, shown: Point, n: int, row: Numerics | None, told: bool, co
     blame = np.where(np.isfinite(r), relative, -1.0)
     if wrong.any():
         blame = np.where(wrong, error, -1.0)
+    elif shown.blank[n].any():
+        blame = np.where(shown.blank[n], 1.0, 0.0)
     elif row is not None and row.poor.any():
         blame = np.where(row.poor, row.ulps, -1.0)
     index = tuple(int(i) for i in np.unravel_index(np.argmax(blame), r.shape)) if r.size else ()
@@ -704,6 +713,10 @@ def _remarks(call: Call, tried: list[Point], rows: list, printed) -> list[str]:
             + (", …" if len(lost) > 4 else "")
             + ": those entries are judged at other points"
         )
+    blank = [p for p, b in zip(call.paths, tried[0].blank, strict=True) if b.any()]
+    agreed = [p.name for p in tried if all(p.told)]
+    if blank and agreed:
+        out.append(f"where both sides are finite they agree: right at {', '.join(agreed)}")
     lines = printed.getvalue().count("\n")
     if lines:
         out.append(f"the functions printed {lines} lines, which are not shown")
@@ -725,6 +738,12 @@ def _headline(report: Report, shown: Point) -> str:
             f"{ulps(worst.ulps)} {report.dtype} ULPs apart{where}{cause}"
         )
     if report.correct is None:
+        if any(b.any() for b in shown.blank):
+            leaf = next(x for x, b in zip(report.leaves, shown.blank, strict=True) if b.any())
+            return (
+                f"cannot tell whether {hand} is right here: {place(leaf)} is {leaf.hand:.6g} by hand and "
+                f"{leaf.autodiff:.6g} by autodiff; write both so that they stay finite"
+            )
         silent = [leaf.path for leaf in report.leaves if leaf.correct is None]
         return (
             f"cannot tell whether {hand} is right: indistinguishable at every point tried, for "

@@ -30,9 +30,11 @@ def _width(leaf: np.ndarray) -> float:
 def near(leaf: np.ndarray, rng) -> np.ndarray:
     """Close by, signs kept, no zeros: domains such as σ > 0 are not left."""
     scale = np.sqrt(np.mean(leaf**2)) if leaf.size else 0.0
+    one_sign = scale > 0 and bool(np.all(leaf >= 0))
     scale = scale if scale > 0 else _width(leaf)
     moved = leaf * (1.0 + 0.2 * _noise(leaf, rng))
-    return np.where(leaf == 0, 0.3 * scale * _noise(leaf, rng), moved)
+    step = 0.3 * scale * _noise(leaf, rng)
+    return np.where(leaf == 0, np.abs(step) if one_sign else step, moved)
 
 
 def generic(leaf: np.ndarray, rng) -> np.ndarray:

@@ -158,6 +158,35 @@ def test_better_than_autodiff_is_praised():
     assert any("more accurate than autodiff" in note for note in report.notes)
 
 
+def through_the_output(p, x, y):
+    """dJ/dŶ times g′(Z), as two steps: 0 · ∞ where the output is saturated."""
+    a = jax.nn.sigmoid(x @ p["W"].T + p["b"].T)
+    dz = ((1 - y) / (1 - a) - y / a) / x.shape[0] * a * (1 - a)
+    return {"W": dz.T @ x, "b": jnp.sum(dz.T, axis=1, keepdims=True)}
+
+
+def test_where_neither_side_is_finite_nothing_can_tell():
+    saturated = jax.tree.map(lambda p: 30 * p, P)
+    assert compare_gradients(loss, through_the_output, P, X, Y).correct is True
+    report = compare_gradients(loss, through_the_output, saturated, 3 * X, Y)
+    assert (report.correct, report.accurate) == (None, None)
+    assert "is nan by hand and nan by autodiff" in report.headline
+    assert any("they agree: right at a point with fresh weights" in note for note in report.notes)
+
+    def finite(p, x, y):
+        z = x @ p["W"].T + p["b"].T
+        return jnp.mean(jnp.sum(jnp.logaddexp(0.0, z) - y * z, axis=1))
+
+    assert compare_gradients(finite, through_the_output, saturated, 3 * X, Y).correct is False
+
+
+def test_the_same_infinity_on_both_sides_is_no_riddle():
+    root = lambda x: jnp.sum(jnp.sqrt(x))  # noqa: E731
+    x = jnp.array([0.0, 1.0, 4.0])
+    assert compare_gradients(root, lambda x: 0.5 / jnp.sqrt(x), x).correct is True
+    assert compare_gradients(root, lambda x: 0.5 * x / x**1.5, x).correct is None
+
+
 def test_a_right_formula_may_be_computed_badly():
     stable = lambda z: jnp.sum(jnp.logaddexp(z, 0.0))  # noqa: E731
     cancelling = lambda z: 1 - 1 / (1 + jnp.exp(z))  # noqa: E731
