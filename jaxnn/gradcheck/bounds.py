@@ -797,7 +797,8 @@ def _unknown(equation, inputs) -> list[Bounded]:
     """A primitive without a rule: how far its outputs move when its inputs do, with a margin.
 
     The inputs are moved by the unit roundoff of their largest entry, beside their own errors:
-    what a backward stable algorithm may do to them.
+    what a backward stable algorithm may do to them. Integers that stay as they are, such as the
+    pivots of a factorisation, are exact.
     """
     values = [x.value for x in inputs]
     out = _apply(equation, values)
@@ -812,6 +813,7 @@ def _unknown(equation, inputs) -> list[Bounded]:
     rng = np.random.default_rng(0)
     stretch = 2.0**16
     moves = [np.zeros(np.shape(v)) for v in out]
+    places = any(x.error is not None and np.any(x.error) and not _is_float(x.value) for x in inputs)
     for _ in range(6):
         shaken = list(values)
         for k in movable:
@@ -822,11 +824,15 @@ def _unknown(equation, inputs) -> list[Bounded]:
         for m, v, w in zip(moves, out, _apply(equation, shaken), strict=True):
             if _is_float(v) or np.iscomplexobj(v):
                 np.maximum(m, np.abs(w - v) / stretch, out=m)
+            else:
+                np.maximum(m, np.where(w == v, 0.0, np.inf), out=m)
     widest = max((v.size for v in out), default=1)
     settled = []
     for v, m in zip(out, moves, strict=True):
         if not (_is_float(v) or np.iscomplexobj(v)):
-            settled.append(_integral(v, *inputs))
+            doubt = np.full(v.shape, np.inf) if places else m
+            error = np.minimum(doubt, 1.0) if v.dtype == bool else doubt
+            settled.append(Bounded(v, error, any(x.active for x in inputs)))
             continue
         scale = np.max(np.abs(v[np.isfinite(v)]), initial=0.0)
         around = np.max(m[np.isfinite(m)], initial=0.0)

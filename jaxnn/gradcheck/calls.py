@@ -297,9 +297,14 @@ def _described(tree) -> str:
 
 
 def called(call: Call, args: tuple) -> list:
-    """gradient(*args) as a list of arrays; whatever it raises becomes a BadCall."""
+    """gradient(*args) as a list of arrays, args kept from harm; what it raises becomes a BadCall."""
+    return returned(call, own_copies(args))
+
+
+def returned(call: Call, args: tuple) -> list:
+    """The same, with args themselves."""
     try:
-        out = call.gradient(*own_copies(args))
+        out = call.gradient(*args)
     except BadCall:
         raise
     except Exception as error:

@@ -31,6 +31,7 @@ from jaxnn.gradcheck.sides import (
 from jaxnn.gradcheck.steps import check_steps
 
 VISIBLE = 1e-6  # a point tells of an entry whose bound is below so much of the largest one
+SIGNS, SIZES = "a point where weights change sign", "the same batch three times over"
 VISIBLE_SINGLE = 1e-2  # the same for a gradient that is only called, and computes in float32
 
 
@@ -235,10 +236,16 @@ def _candidates(call: Call, leaves: list):
     for weights, name in ((fresh, "fresh"), (few, "small")):
         if (tamed := points.tamed(call, weights, 4)) is not None:
             yield f"a point with {name} weights and data of size 1", tamed, weights is fresh
+    if (mixed := points.of_both_signs(call, leaves, 5)) is not None:
+        yield SIGNS, mixed, True
 
 
-def _tried(call: Call, leaves: list, sides: Sides) -> list[Point]:
-    """The given point, then others until one is wrong, or one near it is right and all is told."""
+def _tried(call: Call, leaves: list, sides: Sides, belongs: Callable[[list], bool]) -> list[Point]:
+    """The given point, then others until one is wrong, or one near it is right and all is told.
+
+    A positive matrix may have to be so: another that changes sign counts only where both sides are
+    finite and it belongs to what they are meant for.
+    """
     tried = [_judged("the given point", call, leaves, sides)]
     if tried[0].is_wrong or sides.precomputed:
         return tried
@@ -248,6 +255,9 @@ def _tried(call: Call, leaves: list, sides: Sides) -> list[Point]:
         try:
             point = _judged(name, call, at, sides)
         except BadCall:  # a gradient that is only called may refuse a point
+            continue
+        finite = all(np.all(np.isfinite(h)) for h in point.hand.values)
+        if name == SIGNS and point.is_wrong and not (finite and belongs(at)):
             continue
         tried.append(point)
         if point.is_wrong:
@@ -262,7 +272,7 @@ def _resized(call: Call, leaves: list, readable: bool) -> Point | None:
         return None
     bigger = call._replace(args=call.rebuilt(more), leaves=more)
     try:
-        return _judged("the same batch three times over", bigger, more, _sides(bigger, more, True))
+        return _judged(SIZES, bigger, more, _sides(bigger, more, True))
     except Exception:  # a size the functions do not take: nothing is learned
         return None
 
@@ -294,8 +304,11 @@ def _cast(call: Call, leaves: list) -> list:
     return out
 
 
-def reported(call: Call, steps, printed) -> Report:
-    """The report on a call that is known to make sense; printed: what was held back so far."""
+def reported(call: Call, steps, printed, belongs: Callable[[list], bool] = lambda _: True) -> Report:
+    """The report on a call that is known to make sense; printed: what was held back so far.
+
+    belongs: whether a point of these leaves is one that the functions are meant for.
+    """
     eps = float(jnp.finfo(call.dtype).eps)
     leaves = [widened(x) for x in call.leaves]
     elsewhere = _cast(call, points.moved(call, leaves, points.near, 1))
@@ -305,7 +318,7 @@ def reported(call: Call, steps, printed) -> Report:
     tried: list[Point] = []
     if calls.repeatable:
         try:
-            tried = _tried(call, leaves, sides)
+            tried = _tried(call, leaves, sides, belongs)
         except BadCall as error:
             if not isinstance(error.__cause__, jax.errors.UnexpectedTracerError):
                 raise
@@ -321,7 +334,10 @@ def reported(call: Call, steps, printed) -> Report:
     said = [(p.name, _said(p)) for p in tried]
     causes: list[Cause] = []
     correct: bool | None = True if all(told) else None
-    if decisive is not None or not calls.repeatable:
+    if decisive is not None and decisive.name == SIGNS:
+        correct = None
+        notes.append("right with weights of the signs given, wrong with others, where it may not belong")
+    elif decisive is not None or not calls.repeatable:
         correct = False
     elif (resized := _resized(call, leaves, sides.readable)) is not None:
         said.append((resized.name, _said(resized)))
@@ -732,7 +748,8 @@ def _headline(report: Report, shown: Point) -> str:
     if wrong:
         worst = max(wrong, key=_severity)
         where = "" if shown.name == "the given point" else f" at {shown.name}"
-        opening = "" if report.correct is False else "cannot tell at these sizes, but "
+        kept = "signs" if shown.name == SIGNS else "sizes"
+        opening = "" if report.correct is False else f"cannot tell at these {kept}, but "
         return (
             f"{opening}{place(worst)}: by hand {worst.hand:.6g}, autodiff {worst.autodiff:.6g}, "
             f"{ulps(worst.ulps)} {report.dtype} ULPs apart{where}{cause}"

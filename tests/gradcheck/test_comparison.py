@@ -151,6 +151,32 @@ def test_a_kink_is_a_kink(name):
     assert compare_gradients(f, lambda x: 1.001 * slope(x), jnp.zeros(5)).correct is False
 
 
+POSITIVE = jnp.asarray(RNG.uniform(0.1, 0.9, (4, 3)), jnp.float32)
+DOMAINS = {
+    # f, f′ by hand, which are the same on the domain of POSITIVE only
+    "roots": (lambda p: jnp.sum(p**0.5), lambda p: 0.5 * p**-0.5),
+    "logarithms": (lambda p: jnp.sum(jnp.log(jnp.abs(p))), lambda p: jnp.exp(-jnp.log(p))),
+    "probabilities": (lambda p: jnp.sum(p**3), lambda p: jnp.where(p < 1, 3 * p**2, jnp.nan)),
+}
+
+
+@pytest.mark.parametrize("name", DOMAINS)
+def test_domains_are_not_left(name):
+    f, slope = DOMAINS[name]
+    assert compare_gradients(f, slope, POSITIVE).correct is True
+    assert compare_gradients(f, lambda p: 1.001 * slope(p), POSITIVE).correct is False
+
+
+def test_weights_of_one_sign_may_hide_a_mistake():
+    f = lambda w, x: jnp.sum(jax.nn.relu(x @ w) ** 2)  # noqa: E731
+    x = jnp.abs(X)
+    right, unmasked = (lambda w, x: 2 * x.T @ jax.nn.relu(x @ w)), (lambda w, x: 2 * x.T @ (x @ w))
+    assert compare_gradients(f, right, POSITIVE, x).correct is True
+    report = compare_gradients(f, unmasked, POSITIVE, x)
+    assert report.correct is None
+    assert "at a point where weights change sign" in report.headline
+
+
 def test_better_than_autodiff_is_praised():
     """Autodiff of the slide's loss is not even finite where the output is saturated."""
     report = compare_gradients(loss, right, jax.tree.map(lambda p: 30 * p, P), 3 * X, Y)
@@ -298,6 +324,13 @@ def test_data_may_be_closed_over_in_other_forms():
         return jax.tree.map(lambda g: g / third, right(p, transposed.T, Y))
 
     assert compare_gradients(tripled, by_hand, P).correct is True
+
+
+def test_pivots_that_are_sure_leave_a_determinant_to_be_told():
+    a = jnp.asarray(RNG.normal(size=(4, 4)) + 3 * np.eye(4), jnp.float32)
+    by_hand = lambda a: np.linalg.det(a) * np.linalg.inv(a).T  # noqa: E731
+    assert compare_gradients(jnp.linalg.det, by_hand, a).correct is True
+    assert compare_gradients(jnp.linalg.det, lambda a: by_hand(a).T, a).correct is False
 
 
 def test_random_draws_are_the_same_on_both_sides():
