@@ -15,7 +15,7 @@ from jaxnn.gradcheck.calls import BadCall, Call, called, checked, function_name,
 from jaxnn.gradcheck.causes import Cause, find_causes
 from jaxnn.gradcheck.cost import Program, compiled
 from jaxnn.gradcheck.findings import EQUATIONS
-from jaxnn.gradcheck.jaxprs import primitives
+from jaxnn.gradcheck.jaxprs import primitives, turns
 from jaxnn.gradcheck.numerics import Numerics, in_ulps, numerics
 from jaxnn.gradcheck.probes import Calls, Probe, called_repeatedly
 from jaxnn.gradcheck.report import Leaf, Report, picture, place, ulps
@@ -136,10 +136,15 @@ def _sides(call: Call, leaves: list, readable: bool) -> Sides:
     if readable:
         try:
             theirs = traced(call, call.gradient, leaves)
+            called_back = primitives(theirs.closed) & {"pure_callback", "io_callback"}
+            why = f"calls Python by {min(called_back)}" if called_back else ""
         except Exception as error:
+            why = f"cannot be traced by JAX ({type(error).__name__})"
+        if why:
+            theirs = None
             notes.append(
-                f"the gradient cannot be traced by JAX ({type(error).__name__}), so it is only "
-                "called; its own error is estimated, beside the bound of autodiff"
+                f"the gradient {why}, so it is only called; its own error is estimated, beside the "
+                "bound of autodiff"
             )
     if not ours.exact or (theirs is not None and not theirs.exact):
         notes.append(
@@ -155,7 +160,7 @@ def _sides(call: Call, leaves: list, readable: bool) -> Sides:
         try:
             return evaluated(call, ours, at, shake=shake)
         except TooLong:
-            return jittered(call, compiled_reference(call, ours), at, None)
+            return jittered(call, compiled_reference(call, ours), at, None, turns(ours.closed))
 
     def only_called(at: list) -> list:
         with jax.enable_x64(True), jax.numpy_dtype_promotion("standard"):
@@ -168,7 +173,7 @@ def _sides(call: Call, leaves: list, readable: bool) -> Sides:
             if theirs.varies or not ours.varies:
                 return evaluated(call, theirs, at, obeyed)
         except TooLong:
-            return jittered(call, compiled_reference(call, theirs), at, reference(at))
+            return jittered(call, compiled_reference(call, theirs), at, reference(at), turns(theirs.closed))
         return jittered(call, only_called, at, reference(at))
 
     eps = float(jnp.finfo(call.dtype).eps)
@@ -328,9 +333,7 @@ def reported(call: Call, steps, printed, belongs: Callable[[list], bool] = lambd
     if not calls.repeatable:
         tried = [_unsteady(call, leaves, sides.reference(leaves), calls, eps)]
     decisive = next((p for p in tried if p.is_wrong), None)
-    told = [
-        any(p.told[n] for p in tried) and not tried[0].blank[n].any() for n in range(len(call.places))
-    ]
+    told = [any(p.told[n] for p in tried) and not tried[0].blank[n].any() for n in range(len(call.places))]
     said = [(p.name, _said(p)) for p in tried]
     causes: list[Cause] = []
     correct: bool | None = True if all(told) else None

@@ -362,6 +362,14 @@ def test_loops_too_long_to_read_are_only_called(monkeypatch):
     assert compare_gradients(iterated, lambda w: 1.001 * by_hand(w), W[0]).correct is False
 
 
+def test_roundings_that_go_one_way_are_allowed_for():
+    """Autodiff multiplies 70,000 times by a number that is not quite 1 − 1e-5."""
+    decayed = lambda w: jnp.sum(jax.lax.fori_loop(0, 70_000, lambda _, c: c * 0.99999, w))  # noqa: E731
+    exact = lambda w: jnp.full_like(w, 0.99999**70_000)  # noqa: E731
+    assert compare_gradients(decayed, exact, W[0]).correct is True
+    assert compare_gradients(decayed, lambda w: (1 + 1e-6) * exact(w), W[0]).correct is False
+
+
 def test_several_arguments_and_containers():
     f = lambda a, s, b: jnp.sum(a[0] * b**2) + jnp.sum(a[1]) * s  # noqa: E731
     by_hand = lambda a, s, b: ([b**2, jnp.full(2, s)], 2 * a[0] * b)  # noqa: E731
@@ -426,6 +434,13 @@ BAD = {
     "cannot be traced by JAX": (lambda p, x, y: float(p["W"][0, 0]), right, (P, X, Y)),
     "loss raised ValueError: no": (lambda *a: (_ for _ in ()).throw(ValueError("no")), right, (P,)),
     "no arguments": (loss, right, ()),
+    "a pair, perhaps of loss and gradient": (loss, lambda *a: (loss(*a), right(*a)), (P, X, Y)),
+    r"p\['W'\] is ndarray of object, which JAX": (
+        loss,
+        right,
+        ({"W": np.asarray(W, object), "b": B}, X, Y),
+    ),
+    "raised SystemExit: no": (loss, lambda *a: (_ for _ in ()).throw(SystemExit("no")), (P, X, Y)),
 }
 
 
@@ -446,7 +461,7 @@ def _named(f):
     return f
 
 
-@pytest.mark.parametrize("argnums", [7, (0, 9), ()])
+@pytest.mark.parametrize("argnums", [7, (0, 9), (), (1, 1)])
 def test_argnums_that_number_nothing(argnums):
     with pytest.raises(BadCall, match=r"argnums|no arrays"):
         compare_gradients(loss, right, P, X, Y, argnums=argnums)
@@ -473,6 +488,24 @@ def test_arguments_are_not_written_into():
     report = compare_gradients(lambda v: jnp.sum(v**2), careless, x)
     assert np.array_equal(x, [1.0, 2.0])
     assert {p.name: p.passed for p in report.probes}["arguments"] is False
+
+
+def test_empty_arrays_have_empty_gradients():
+    report = compare_gradients(lambda p: jnp.sum(p[0]) + jnp.sum(p[1] ** 2), lambda p: (p[0], 2 * p[1]),
+                               (jnp.zeros((0, 3)), W))  # fmt: skip
+    assert [leaf.correct for leaf in report.leaves] == [True, True]
+    assert "0×3" in str(report)
+
+
+def test_a_gradient_that_calls_python_is_only_called():
+    def doubled(w):
+        shape = jax.ShapeDtypeStruct(w.shape, jnp.float32)
+        return jax.pure_callback(lambda v: np.asarray(2 * v, np.float32), shape, w)
+
+    report = compare_gradients(lambda w: jnp.sum(w**2), doubled, W)
+    assert report.correct is True
+    assert any("calls Python by pure_callback" in note for note in report.notes)
+    assert compare_gradients(lambda w: jnp.sum(w**2), lambda w: 1.0001 * doubled(w), W).correct is False
 
 
 def test_the_assertion_is_one_line():
