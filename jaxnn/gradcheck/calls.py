@@ -85,7 +85,8 @@ def _is_array(leaf) -> bool:
 
 def is_floating(leaf) -> bool:
     """A real floating-point array or number."""
-    return _kind(leaf) is not None and jnp.issubdtype(_kind(leaf), jnp.floating)
+    kind = _kind(leaf)
+    return kind is not None and jnp.issubdtype(kind, jnp.floating)
 
 
 def _kind(leaf):
@@ -282,10 +283,9 @@ def _structure_sentence(name: str, call: Call, expected, out) -> str:
                 "return one entry for every parameter, under the same names"
             )
     if isinstance(out, tuple) and len(out) == 2 and jnp.ndim(jax.tree.leaves(out)[0]) == 0:
-        if jax.tree.structure(_sequence_free(out[1])) == jax.tree.structure(_sequence_free(expected)):
-            return (
-                f"the gradient {name} returned a pair, perhaps of loss and gradient: return the second alone"
-            )
+        second = jax.tree.structure(_sequence_free(out[1]))
+        if second == jax.tree.structure(_sequence_free(expected)):
+            return f"the gradient {name} returned a pair, perhaps of loss and gradient: return the second"
     try:
         parts = jax.tree.structure(expected).flatten_up_to(out)
     except ValueError:

@@ -10,9 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnn.gradcheck import points
-from jaxnn.gradcheck.bounds import CORNERS, UNIT, Note, TooLong
+from jaxnn.gradcheck.bounded import UNIT, Note
+from jaxnn.gradcheck.bounds import TooLong
 from jaxnn.gradcheck.calls import BadCall, Call, called, checked, function_name, own_copies, quiet
 from jaxnn.gradcheck.causes import Cause, find_causes
+from jaxnn.gradcheck.corners import CORNERS
 from jaxnn.gradcheck.cost import Program, compiled
 from jaxnn.gradcheck.findings import EQUATIONS
 from jaxnn.gradcheck.jaxprs import primitives, turns

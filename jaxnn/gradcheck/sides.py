@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import eval_jaxpr
 
-from jaxnn.gradcheck.bounds import RANDOM, UNIT, Bounded, Note, interpret
+from jaxnn.gradcheck.bounded import UNIT, Bounded, Note
+from jaxnn.gradcheck.bounds import RANDOM, interpret
 from jaxnn.gradcheck.calls import Call
 from jaxnn.gradcheck.jaxprs import depends, opened, primitives
 
