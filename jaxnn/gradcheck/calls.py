@@ -85,8 +85,18 @@ def _is_array(leaf) -> bool:
 
 def is_floating(leaf) -> bool:
     """A real floating-point array or number."""
-    number = _is_array(leaf) or isinstance(leaf, bool | int | float | complex)
-    return number and jnp.issubdtype(jnp.result_type(leaf), jnp.floating)
+    kind = _kind(leaf)
+    return kind is not None and jnp.issubdtype(kind, jnp.floating)
+
+
+def _kind(leaf):
+    """The dtype of an array or number that JAX can compute with, or None."""
+    if not (_is_array(leaf) or isinstance(leaf, bool | int | float | complex)):
+        return None
+    try:
+        return jnp.result_type(leaf)
+    except TypeError:  # objects, strings, long doubles
+        return None
 
 
 def argument_names(function: Callable, count: int) -> list[str]:
@@ -141,9 +151,11 @@ def checked(loss, gradient, args: tuple, argnums) -> Call:
     try:
         numbers = (argnums,) if single else tuple(int(n) for n in argnums)
         numbers = tuple(range(len(args))[n] for n in numbers)
+        if len(set(numbers)) < len(numbers):
+            raise ValueError
     except (IndexError, TypeError, ValueError):
         raise BadCall(
-            f"argnums must number some of the {len(args)} arguments from 0, got {argnums!r}"
+            f"argnums must number some of the {len(args)} arguments from 0, each once, got {argnums!r}"
         ) from None
     leaves, treedef = jax.tree.flatten(args)
     sizes = [len(jax.tree.leaves(a)) for a in args]
@@ -154,9 +166,14 @@ def checked(loss, gradient, args: tuple, argnums) -> Call:
     names = path_names(loss, args, tuple(range(len(args))))
     for k in places:
         if not is_floating(leaves[k]):
-            kind = getattr(leaves[k], "dtype", type(leaves[k]).__name__)
+            what = type(leaves[k]).__name__
+            kind = f"{what} of {leaves[k].dtype}" if hasattr(leaves[k], "dtype") else what
+            if _kind(leaves[k]) is None:
+                raise BadCall(
+                    f"{names[k]} is {kind}, which JAX cannot compute with: pass floating-point arrays"
+                )
             raise BadCall(
-                f"{names[k]} is {kind}: only real floating-point "
+                f"{names[k]} is {_kind(leaves[k])}: only real floating-point "
                 "parameters have a gradient; convert it with .astype(jnp.float32), or leave it "
                 "out of argnums"
             )
@@ -189,7 +206,7 @@ def _check_loss(call: Call) -> None:
             f"differentiate it ({first_line(error)}); write it with jax.numpy instead of NumPy, "
             "float() or if"
         ) from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise BadCall(f"the loss {function_name(loss)} raised {first_line(error)}") from error
     if not hasattr(out, "shape"):
         hint = "pass a loss without the auxiliary output" if isinstance(out, tuple) else ""
@@ -265,6 +282,10 @@ def _structure_sentence(name: str, call: Call, expected, out) -> str:
                 f"the gradient {name} returned a dict {' and '.join(p for p in parts if p)}; "
                 "return one entry for every parameter, under the same names"
             )
+    if isinstance(out, tuple) and len(out) == 2 and jnp.ndim(jax.tree.leaves(out)[0]) == 0:
+        second = jax.tree.structure(_sequence_free(out[1]))
+        if second == jax.tree.structure(_sequence_free(expected)):
+            return f"the gradient {name} returned a pair, perhaps of loss and gradient: return the second"
     try:
         parts = jax.tree.structure(expected).flatten_up_to(out)
     except ValueError:
@@ -297,11 +318,16 @@ def _described(tree) -> str:
 
 
 def called(call: Call, args: tuple) -> list:
-    """gradient(*args) as a list of arrays; whatever it raises becomes a BadCall."""
+    """gradient(*args) as a list of arrays, args kept from harm; what it raises becomes a BadCall."""
+    return returned(call, own_copies(args))
+
+
+def returned(call: Call, args: tuple) -> list:
+    """The same, with args themselves."""
     try:
-        out = call.gradient(*own_copies(args))
+        out = call.gradient(*args)
     except BadCall:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise BadCall(f"the gradient {function_name(call.gradient)} raised {first_line(error)}") from error
     return gradient_leaves(call, out, args)

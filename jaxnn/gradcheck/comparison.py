@@ -10,12 +10,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnn.gradcheck import points
-from jaxnn.gradcheck.bounds import CORNERS, UNIT, Note, TooLong
+from jaxnn.gradcheck.bounded import UNIT, Note
+from jaxnn.gradcheck.bounds import TooLong
 from jaxnn.gradcheck.calls import BadCall, Call, called, checked, function_name, own_copies, quiet
 from jaxnn.gradcheck.causes import Cause, find_causes
+from jaxnn.gradcheck.corners import CORNERS
 from jaxnn.gradcheck.cost import Program, compiled
 from jaxnn.gradcheck.findings import EQUATIONS
-from jaxnn.gradcheck.jaxprs import primitives
+from jaxnn.gradcheck.jaxprs import primitives, turns
 from jaxnn.gradcheck.numerics import Numerics, in_ulps, numerics
 from jaxnn.gradcheck.probes import Calls, Probe, called_repeatedly
 from jaxnn.gradcheck.report import Leaf, Report, picture, place, ulps
@@ -32,6 +34,7 @@ from jaxnn.gradcheck.states import kept
 from jaxnn.gradcheck.steps import check_steps
 
 VISIBLE = 1e-6  # a point tells of an entry whose bound is below so much of the largest one
+SIGNS, SIZES = "a point where weights change sign", "the same batch three times over"
 VISIBLE_SINGLE = 1e-2  # the same for a gradient that is only called, and computes in float32
 
 
@@ -54,6 +57,7 @@ class Point(NamedTuple):
     hand: Side
     wrong: list[np.ndarray]
     told: list[bool]
+    blank: list[np.ndarray]  # by hand not finite, and autodiff says nothing either
 
     @property
     def is_wrong(self) -> bool:
@@ -135,10 +139,15 @@ def _sides(call: Call, leaves: list, readable: bool) -> Sides:
     if readable:
         try:
             theirs = traced(call, call.gradient, leaves)
+            called_back = primitives(theirs.closed) & {"pure_callback", "io_callback"}
+            why = f"calls Python by {min(called_back)}" if called_back else ""
         except Exception as error:
+            why = f"cannot be traced by JAX ({type(error).__name__})"
+        if why:
+            theirs = None
             notes.append(
-                f"the gradient cannot be traced by JAX ({type(error).__name__}), so it is only "
-                "called; its own error is estimated, beside the bound of autodiff"
+                f"the gradient {why}, so it is only called; its own error is estimated, beside the "
+                "bound of autodiff"
             )
     if not ours.exact or (theirs is not None and not theirs.exact):
         notes.append(
@@ -154,7 +163,7 @@ def _sides(call: Call, leaves: list, readable: bool) -> Sides:
         try:
             return evaluated(call, ours, at, shake=shake)
         except TooLong:
-            return jittered(call, compiled_reference(call, ours), at, None)
+            return jittered(call, compiled_reference(call, ours), at, None, turns(ours.closed))
 
     def only_called(at: list) -> list:
         with jax.enable_x64(True), jax.numpy_dtype_promotion("standard"):
@@ -167,7 +176,7 @@ def _sides(call: Call, leaves: list, readable: bool) -> Sides:
             if theirs.varies or not ours.varies:
                 return evaluated(call, theirs, at, obeyed)
         except TooLong:
-            return jittered(call, compiled_reference(call, theirs), at, reference(at))
+            return jittered(call, compiled_reference(call, theirs), at, reference(at), turns(theirs.closed))
         return jittered(call, only_called, at, reference(at))
 
     eps = float(jnp.finfo(call.dtype).eps)
@@ -205,7 +214,7 @@ def _judged(name: str, call: Call, leaves: list, sides: Sides) -> Point:
 
 def _held(name: str, call: Call, leaves: list, reference: Side, hand: Side) -> Point:
     """One side against the other: an entry is wrong beyond its bound."""
-    wrong, told = [], []
+    wrong, told, blank = [], [], []
     visible = VISIBLE_SINGLE if hand.single else VISIBLE
     for n, (r, h) in enumerate(zip(reference.values, hand.values, strict=True)):
         e_r, e_h = reference.errors[n], hand.errors[n]
@@ -217,8 +226,9 @@ def _held(name: str, call: Call, leaves: list, reference: Side, hand: Side) -> P
         largest = np.max(np.abs(r[sound]), initial=0.0)
         seen = sound & (e_r + e_h <= visible * largest)
         nothing = r.size == 0 or (reference.fixed[n] and not np.any(r))
-        told.append(bool(nothing or (largest > 0 and np.mean(seen) >= 0.5)))
-    return Point(name, call, leaves, reference, hand, wrong, told)
+        blank.append(~np.isfinite(h) & ~lost & (h != r))
+        told.append(bool((nothing or (largest > 0 and np.mean(seen) >= 0.5)) and not blank[n].any()))
+    return Point(name, call, leaves, reference, hand, wrong, told, blank)
 
 
 def _candidates(call: Call, leaves: list):
@@ -234,10 +244,16 @@ def _candidates(call: Call, leaves: list):
     for weights, name in ((fresh, "fresh"), (few, "small")):
         if (tamed := points.tamed(call, weights, 4)) is not None:
             yield f"a point with {name} weights and data of size 1", tamed, weights is fresh
+    if (mixed := points.of_both_signs(call, leaves, 5)) is not None:
+        yield SIGNS, mixed, True
 
 
-def _tried(call: Call, leaves: list, sides: Sides) -> list[Point]:
-    """The given point, then others until one is wrong, or one near it is right and all is told."""
+def _tried(call: Call, leaves: list, sides: Sides, belongs: Callable[[list], bool]) -> list[Point]:
+    """The given point, then others until one is wrong, or one near it is right and all is told.
+
+    A positive matrix may have to be so: another that changes sign counts only where both sides are
+    finite and it belongs to what they are meant for.
+    """
     tried = [_judged("the given point", call, leaves, sides)]
     if tried[0].is_wrong or sides.precomputed:
         return tried
@@ -247,6 +263,9 @@ def _tried(call: Call, leaves: list, sides: Sides) -> list[Point]:
         try:
             point = _judged(name, call, at, sides)
         except BadCall:  # a gradient that is only called may refuse a point
+            continue
+        finite = all(np.all(np.isfinite(h)) for h in point.hand.values)
+        if name == SIGNS and point.is_wrong and not (finite and belongs(at)):
             continue
         tried.append(point)
         if point.is_wrong:
@@ -261,7 +280,7 @@ def _resized(call: Call, leaves: list, readable: bool) -> Point | None:
         return None
     bigger = call._replace(args=call.rebuilt(more), leaves=more)
     try:
-        return _judged("the same batch three times over", bigger, more, _sides(bigger, more, True))
+        return _judged(SIZES, bigger, more, _sides(bigger, more, True))
     except Exception:  # a size the functions do not take: nothing is learned
         return None
 
@@ -275,6 +294,8 @@ def _said(point: Point) -> str:
     silent = [p for p, told in zip(point.call.paths, point.told, strict=True) if not told]
     names = ", ".join(silent[:3]) + (", …" if len(silent) > 3 else "")
     why = "at a kink" if kinks else "zero, cancelling or unbounded"
+    if any(b.any() for b in point.blank):
+        why = "neither side is finite"
     return f"nothing wrong, but indistinguishable here ({why}): {names}"
 
 
@@ -291,8 +312,11 @@ def _cast(call: Call, leaves: list) -> list:
     return out
 
 
-def reported(call: Call, steps, printed) -> Report:
-    """The report on a call that is known to make sense; printed: what was held back so far."""
+def reported(call: Call, steps, printed, belongs: Callable[[list], bool] = lambda _: True) -> Report:
+    """The report on a call that is known to make sense; printed: what was held back so far.
+
+    belongs: whether a point of these leaves is one that the functions are meant for.
+    """
     eps = float(jnp.finfo(call.dtype).eps)
     leaves = [widened(x) for x in call.leaves]
     elsewhere = _cast(call, points.moved(call, leaves, points.near, 1))
@@ -302,7 +326,7 @@ def reported(call: Call, steps, printed) -> Report:
     tried: list[Point] = []
     if calls.repeatable:
         try:
-            tried = _tried(call, leaves, sides)
+            tried = _tried(call, leaves, sides, belongs)
         except BadCall as error:
             if not isinstance(error.__cause__, jax.errors.UnexpectedTracerError):
                 raise
@@ -312,11 +336,14 @@ def reported(call: Call, steps, printed) -> Report:
     if not calls.repeatable:
         tried = [_unsteady(call, leaves, sides.reference(leaves), calls, eps)]
     decisive = next((p for p in tried if p.is_wrong), None)
-    told = [any(p.told[n] for p in tried) for n in range(len(call.places))]
+    told = [any(p.told[n] for p in tried) and not tried[0].blank[n].any() for n in range(len(call.places))]
     said = [(p.name, _said(p)) for p in tried]
     causes: list[Cause] = []
     correct: bool | None = True if all(told) else None
-    if decisive is not None or not calls.repeatable:
+    if decisive is not None and decisive.name == SIGNS:
+        correct = None
+        notes.append("right with weights of the signs given, wrong with others, where it may not belong")
+    elif decisive is not None or not calls.repeatable:
         correct = False
     elif (resized := _resized(call, leaves, sides.readable)) is not None:
         said.append((resized.name, _said(resized)))
@@ -463,7 +490,8 @@ def _numbers(
             [np.asarray(a).astype(np.float64) for a in autodiff],
             call.dtype,
         )
-    return list(rows), all(r.accurate for r in rows)
+    blank = any(b.any() for b in given.blank)
+    return list(rows), None if blank else all(r.accurate for r in rows)
 
 
 def _corners(given: Point, n: int, shaken: np.ndarray) -> np.ndarray:
@@ -618,6 +646,8 @@ def _leaf(call: Call, shown: Point, n: int, row: Numerics | None, told: bool, co
     blame = np.where(np.isfinite(r), relative, -1.0)
     if wrong.any():
         blame = np.where(wrong, error, -1.0)
+    elif shown.blank[n].any():
+        blame = np.where(shown.blank[n], 1.0, 0.0)
     elif row is not None and row.poor.any():
         blame = np.where(row.poor, row.ulps, -1.0)
     index = tuple(int(i) for i in np.unravel_index(np.argmax(blame), r.shape)) if r.size else ()
@@ -685,6 +715,10 @@ def _remarks(call: Call, tried: list[Point], rows: list, printed) -> list[str]:
             + (", …" if len(lost) > 4 else "")
             + ": those entries are judged at other points"
         )
+    blank = [p for p, b in zip(call.paths, tried[0].blank, strict=True) if b.any()]
+    agreed = [p.name for p in tried if all(p.told)]
+    if blank and agreed:
+        out.append(f"where both sides are finite they agree: right at {', '.join(agreed)}")
     lines = printed.getvalue().count("\n")
     if lines:
         out.append(f"the functions printed {lines} lines, which are not shown")
@@ -700,12 +734,19 @@ def _headline(report: Report, shown: Point) -> str:
     if wrong:
         worst = max(wrong, key=_severity)
         where = "" if shown.name == "the given point" else f" at {shown.name}"
-        opening = "" if report.correct is False else "cannot tell at these sizes, but "
+        kept = "signs" if shown.name == SIGNS else "sizes"
+        opening = "" if report.correct is False else f"cannot tell at these {kept}, but "
         return (
             f"{opening}{place(worst)}: by hand {worst.hand:.6g}, autodiff {worst.autodiff:.6g}, "
             f"{ulps(worst.ulps)} {report.dtype} ULPs apart{where}{cause}"
         )
     if report.correct is None:
+        if any(b.any() for b in shown.blank):
+            leaf = next(x for x, b in zip(report.leaves, shown.blank, strict=True) if b.any())
+            return (
+                f"cannot tell whether {hand} is right here: {place(leaf)} is {leaf.hand:.6g} by hand and "
+                f"{leaf.autodiff:.6g} by autodiff; write both so that they stay finite"
+            )
         silent = [leaf.path for leaf in report.leaves if leaf.correct is None]
         return (
             f"cannot tell whether {hand} is right: indistinguishable at every point tried, for "

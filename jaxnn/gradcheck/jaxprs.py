@@ -5,6 +5,7 @@ from typing import Any
 
 from jax.extend.core import Literal
 
+LONG = 100_000  # turns of a while loop, whose number is not known
 _HERE = os.path.dirname(os.path.abspath(__file__)) + os.sep
 
 
@@ -55,6 +56,16 @@ def within(equation) -> list:
         for p in (value if isinstance(value, tuple | list) else [value])
         if hasattr(opened(p)[0], "eqns")
     ]
+
+
+def turns(jaxpr) -> int:
+    """How many equations run, those in a loop once a turn; a while loop is taken for a long one."""
+    jaxpr, _ = opened(jaxpr)
+    total = 0
+    for equation in jaxpr.eqns:
+        times = LONG if equation.primitive.name == "while" else equation.params.get("length", 1)
+        total += max(1, times * sum(turns(inner) for inner in within(equation)))
+    return total
 
 
 def depends(jaxpr, places: list[int], skipped: int = 0) -> bool:

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnn.gradcheck.bounds import UNIT
+from jaxnn.gradcheck.bounded import UNIT
 
 HEALTHY = 32.0  # a hand-written gradient may use so much more of its bound than autodiff does
 ENTRIES = 16  # with fewer entries, how much of its bound autodiff used says nothing

@@ -28,18 +28,33 @@ def _width(leaf: np.ndarray) -> float:
 
 
 def near(leaf: np.ndarray, rng) -> np.ndarray:
-    """Close by, signs kept, no zeros: domains such as σ > 0 are not left."""
+    """Close by, signs kept, no zeros: domains such as σ > 0 and 0 < p < 1 are not left."""
     scale = np.sqrt(np.mean(leaf**2)) if leaf.size else 0.0
+    one_sign = scale > 0 and bool(np.all(leaf >= 0))
     scale = scale if scale > 0 else _width(leaf)
-    moved = leaf * (1.0 + 0.2 * _noise(leaf, rng))
-    return np.where(leaf == 0, 0.3 * scale * _noise(leaf, rng), moved)
+    size = np.abs(leaf)
+    room = np.minimum(size, 1 - size) if np.all(size < 1) else size
+    step = 0.3 * scale * _noise(leaf, rng)
+    step = np.abs(step) if one_sign else step
+    return np.where(leaf == 0, step, leaf + 0.2 * room * _noise(leaf, rng))
+
+
+def _positive(leaf: np.ndarray) -> bool:
+    return leaf.size > 0 and bool(np.all(leaf > 0))
 
 
 def generic(leaf: np.ndarray, rng) -> np.ndarray:
-    """Weights as one would initialise them; vectors and numbers that are positive stay so."""
+    """Weights as one would initialise them; those that are positive stay so."""
     out = 1.7 * _width(leaf) * _noise(leaf, rng)
-    positive = leaf.ndim < 2 and leaf.size > 0 and bool(np.all(leaf > 0))
-    return np.asarray(np.abs(out) + 0.1 if positive else out)
+    return np.asarray(np.abs(out) + 0.1 * _width(leaf) if _positive(leaf) else out)
+
+
+def of_both_signs(call: Call, leaves: list, seed: int) -> list | None:
+    """Fresh weights where matrices that are positive are not; None when there are none."""
+    if not any(np.ndim(leaves[k]) > 1 and _positive(np.asarray(leaves[k])) for k in call.places):
+        return None
+    flipped = [-x if k in call.places and np.ndim(x) > 1 else x for k, x in enumerate(leaves)]
+    return moved(call, flipped, generic, seed)
 
 
 def extreme(call: Call, leaves: list) -> bool:

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from jaxnn.gradcheck.calls import BadCall, Call, called, own_copies
+from jaxnn.gradcheck.calls import BadCall, Call, called, own_copies, returned
 
 
 class Probe(NamedTuple):
@@ -63,7 +63,7 @@ def called_repeatedly(call: Call, q_leaves: list, eps: float) -> Calls:
     again = None
     if elsewhere is not None:
         again = _wide(called(call, q_args))
-    last = _wide(called(call, p))
+    last = _wide(returned(call, copies))
     probes = []
     steady = same(first, second, eps)
     probes.append(
@@ -85,9 +85,7 @@ def called_repeatedly(call: Call, q_leaves: list, eps: float) -> Calls:
             else "the gradient could not be called at another point",
         )
     )
-    call.gradient(*copies)
-    written = _written(p, copies)
-    if written:
+    if _written(p, copies):
         probes.append(Probe("arguments", False, "the gradient writes into its arguments"))
     return Calls(first, second, last, elsewhere, probes, steady and pure)
 

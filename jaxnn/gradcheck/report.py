@@ -111,10 +111,10 @@ def _halved(grid: np.ndarray, axis: int, most: int) -> np.ndarray:
 
 def picture(relative: np.ndarray) -> list[list[float]]:
     """log10 of relative errors in at most 48 × 96 cells, each as bad as the worst entry in it."""
+    if not relative.size:
+        return []
     grid = relative.reshape(relative.shape[0], -1) if relative.ndim > 1 else relative.reshape(1, -1)
     grid = grid.T if grid.shape[1] == 1 else grid
-    if not grid.size:
-        return []
     grid = _halved(_halved(grid, 0, ROWS), 1, COLUMNS)
     with np.errstate(divide="ignore"):
         log = np.log10(np.clip(np.nan_to_num(grid, nan=1e9, posinf=1e9), 1e-20, 1e9))

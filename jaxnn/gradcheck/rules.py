@@ -59,8 +59,10 @@ def compare_vjp(
         vars(loss)["__wrapped__"] = plain  # whose argument names the report shows
         gradient.__name__ = f"the rule of {function_name(function)}"
         call = checked(loss, gradient, args, argnums)
-        report = reported(call, None, printed)
-        probes = [_forward(call, function, plain), *_linear(function, shapes, args, argnums, call)]
+        meant = lambda leaves: _forward(call, leaves, function, plain).passed is True  # noqa: E731
+        report = reported(call, None, printed, meant)
+        given = [widened(x) for x in call.leaves]
+        probes = [_forward(call, given, function, plain), *_linear(function, shapes, args, argnums, call)]
     return _with(report, probes)
 
 
@@ -137,7 +139,7 @@ def _as_cotangent(c, y):
     return jnp.asarray(c, y.dtype)
 
 
-def _forward(call: Call, function: Callable, plain: Callable) -> Probe:
+def _forward(call: Call, leaves: list, function: Callable, plain: Callable) -> Probe:
     """What the function returns, called and differentiated, against the plain one, in float64."""
 
     def of(values: Callable):
@@ -158,7 +160,6 @@ def _forward(call: Call, function: Callable, plain: Callable) -> Probe:
 
         return jax.vjp(of_chosen, *(jnp.asarray(leaves[k]) for k in call.places))[0]
 
-    leaves = [widened(x) for x in call.leaves]
     wide = True
     forms = (plain, function, differentiated)
     if not all(traced(call, of(f), leaves).exact for f in forms):
@@ -190,8 +191,17 @@ def _near(x: np.ndarray, y: np.ndarray, roundings: int | float) -> bool:
 def _linear(function: Callable, shapes, args: tuple, argnums: int | tuple[int, ...], call) -> list[Probe]:
     """What every vjp obeys: pull(2c) = 2 pull(c), pull(c + d) = pull(c) + pull(d), pull(0) = 0."""
 
+    def pull(c) -> list:
+        return jax.tree.leaves(_pulled(function, c, argnums)(*args))
+
+    try:  # compiled once, it is quick however often it is called
+        jax.eval_shape(pull, _cotangent(shapes))
+        pull = jax.jit(pull)
+    except jax.errors.JAXTypeError:  # a rule in NumPy can only be called
+        pass
+
     def pulled(c) -> list[np.ndarray]:
-        return [np.asarray(x) for x in jax.tree.leaves(_pulled(function, c, argnums)(*args))]
+        return [np.asarray(x) for x in pull(c)]
 
     c, d = _cotangent(shapes, 0), _cotangent(shapes, 1)
     once, other = pulled(c), pulled(d)

@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import eval_jaxpr
 
-from jaxnn.gradcheck.bounds import RANDOM, UNIT, Bounded, Note, interpret
+from jaxnn.gradcheck.bounded import UNIT, Bounded, Note
+from jaxnn.gradcheck.bounds import RANDOM, interpret
 from jaxnn.gradcheck.calls import Call
 from jaxnn.gradcheck.jaxprs import depends, opened, primitives
 
@@ -163,10 +164,13 @@ def _host():
         return jax.local_devices()[0]
 
 
-def jittered(call: Call, function: Callable, leaves: list, reference: Side | None) -> Side:
+def jittered(
+    call: Call, function: Callable, leaves: list, reference: Side | None, roundings: int = 8
+) -> Side:
     """A gradient that cannot be read, only called: the noise of its values as it is moved a little.
 
-    The differences of sixth order along a line leave the noise and nothing of the function.
+    The differences of sixth order along a line leave the noise and nothing of the function, nor of
+    errors that are the same all along it; for those a number of roundings is allowed.
     Source: J. J. Moré and S. M. Wild, Estimating computational noise, SIAM J. Sci. Comput. 33
     (2011), section 3.
     """
@@ -187,7 +191,7 @@ def jittered(call: Call, function: Callable, leaves: list, reference: Side | Non
     for n, v in enumerate(value):
         rows = np.stack([row[n] for row in table])
         noise = np.sqrt(gamma * np.mean(np.diff(rows, order, axis=0) ** 2, axis=0))
-        error = 64 * noise + 16 * np.max(noise, initial=0.0) + 8 * grain * np.abs(v)
+        error = 64 * noise + 16 * np.max(noise, initial=0.0) + max(8, roundings) * grain * np.abs(v)
         if reference is not None:
             error = error + 32 * (grain / UNIT) * reference.errors[n]
         errors.append(np.where(np.isfinite(error), error, np.inf))

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from jax import lax
 
-from jaxnn.gradcheck.bounds import UNIT, Bounded, TooLong, interpret
+from jaxnn.gradcheck.bounded import UNIT, Bounded
+from jaxnn.gradcheck.bounds import TooLong, interpret
 from jaxnn.gradcheck.jaxprs import opened
 
 

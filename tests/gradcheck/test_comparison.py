@@ -151,11 +151,66 @@ def test_a_kink_is_a_kink(name):
     assert compare_gradients(f, lambda x: 1.001 * slope(x), jnp.zeros(5)).correct is False
 
 
+POSITIVE = jnp.asarray(RNG.uniform(0.1, 0.9, (4, 3)), jnp.float32)
+DOMAINS = {
+    # f, f′ by hand, which are the same on the domain of POSITIVE only
+    "roots": (lambda p: jnp.sum(p**0.5), lambda p: 0.5 * p**-0.5),
+    "logarithms": (lambda p: jnp.sum(jnp.log(jnp.abs(p))), lambda p: jnp.exp(-jnp.log(p))),
+    "probabilities": (lambda p: jnp.sum(p**3), lambda p: jnp.where(p < 1, 3 * p**2, jnp.nan)),
+}
+
+
+@pytest.mark.parametrize("name", DOMAINS)
+def test_domains_are_not_left(name):
+    f, slope = DOMAINS[name]
+    assert compare_gradients(f, slope, POSITIVE).correct is True
+    assert compare_gradients(f, lambda p: 1.001 * slope(p), POSITIVE).correct is False
+
+
+def test_weights_of_one_sign_may_hide_a_mistake():
+    f = lambda w, x: jnp.sum(jax.nn.relu(x @ w) ** 2)  # noqa: E731
+    x = jnp.abs(X)
+    right, unmasked = (lambda w, x: 2 * x.T @ jax.nn.relu(x @ w)), (lambda w, x: 2 * x.T @ (x @ w))
+    assert compare_gradients(f, right, POSITIVE, x).correct is True
+    report = compare_gradients(f, unmasked, POSITIVE, x)
+    assert report.correct is None
+    assert "at a point where weights change sign" in report.headline
+
+
 def test_better_than_autodiff_is_praised():
     """Autodiff of the slide's loss is not even finite where the output is saturated."""
     report = compare_gradients(loss, right, jax.tree.map(lambda p: 30 * p, P), 3 * X, Y)
     assert (report.correct, report.accurate) == (True, True)
     assert any("more accurate than autodiff" in note for note in report.notes)
+
+
+def through_the_output(p, x, y):
+    """dJ/dŶ times g′(Z), as two steps: 0 · ∞ where the output is saturated."""
+    a = jax.nn.sigmoid(x @ p["W"].T + p["b"].T)
+    dz = ((1 - y) / (1 - a) - y / a) / x.shape[0] * a * (1 - a)
+    return {"W": dz.T @ x, "b": jnp.sum(dz.T, axis=1, keepdims=True)}
+
+
+def test_where_neither_side_is_finite_nothing_can_tell():
+    saturated = jax.tree.map(lambda p: 30 * p, P)
+    assert compare_gradients(loss, through_the_output, P, X, Y).correct is True
+    report = compare_gradients(loss, through_the_output, saturated, 3 * X, Y)
+    assert (report.correct, report.accurate) == (None, None)
+    assert "is nan by hand and nan by autodiff" in report.headline
+    assert any("they agree: right at a point with fresh weights" in note for note in report.notes)
+
+    def finite(p, x, y):
+        z = x @ p["W"].T + p["b"].T
+        return jnp.mean(jnp.sum(jnp.logaddexp(0.0, z) - y * z, axis=1))
+
+    assert compare_gradients(finite, through_the_output, saturated, 3 * X, Y).correct is False
+
+
+def test_the_same_infinity_on_both_sides_is_no_riddle():
+    root = lambda x: jnp.sum(jnp.sqrt(x))  # noqa: E731
+    x = jnp.array([0.0, 1.0, 4.0])
+    assert compare_gradients(root, lambda x: 0.5 / jnp.sqrt(x), x).correct is True
+    assert compare_gradients(root, lambda x: 0.5 * x / x**1.5, x).correct is None
 
 
 def test_a_right_formula_may_be_computed_badly():
@@ -271,6 +326,13 @@ def test_data_may_be_closed_over_in_other_forms():
     assert compare_gradients(tripled, by_hand, P).correct is True
 
 
+def test_pivots_that_are_sure_leave_a_determinant_to_be_told():
+    a = jnp.asarray(RNG.normal(size=(4, 4)) + 3 * np.eye(4), jnp.float32)
+    by_hand = lambda a: np.linalg.det(a) * np.linalg.inv(a).T  # noqa: E731
+    assert compare_gradients(jnp.linalg.det, by_hand, a).correct is True
+    assert compare_gradients(jnp.linalg.det, lambda a: by_hand(a).T, a).correct is False
+
+
 def test_random_draws_are_the_same_on_both_sides():
     def noisy(w, key):
         return jnp.sum((X @ w * jax.random.normal(key, (N,))) ** 2)
@@ -298,6 +360,14 @@ def test_loops_too_long_to_read_are_only_called(monkeypatch):
 
     assert compare_gradients(iterated, by_hand, W[0]).correct is True
     assert compare_gradients(iterated, lambda w: 1.001 * by_hand(w), W[0]).correct is False
+
+
+def test_roundings_that_go_one_way_are_allowed_for():
+    """Autodiff multiplies 70,000 times by a number that is not quite 1 − 1e-5."""
+    decayed = lambda w: jnp.sum(jax.lax.fori_loop(0, 70_000, lambda _, c: c * 0.99999, w))  # noqa: E731
+    exact = lambda w: jnp.full_like(w, 0.99999**70_000)  # noqa: E731
+    assert compare_gradients(decayed, exact, W[0]).correct is True
+    assert compare_gradients(decayed, lambda w: (1 + 1e-6) * exact(w), W[0]).correct is False
 
 
 def test_several_arguments_and_containers():
@@ -364,6 +434,13 @@ BAD = {
     "cannot be traced by JAX": (lambda p, x, y: float(p["W"][0, 0]), right, (P, X, Y)),
     "loss raised ValueError: no": (lambda *a: (_ for _ in ()).throw(ValueError("no")), right, (P,)),
     "no arguments": (loss, right, ()),
+    "a pair, perhaps of loss and gradient": (loss, lambda *a: (loss(*a), right(*a)), (P, X, Y)),
+    r"p\['W'\] is ndarray of object, which JAX": (
+        loss,
+        right,
+        ({"W": np.asarray(W, object), "b": B}, X, Y),
+    ),
+    "raised SystemExit: no": (loss, lambda *a: (_ for _ in ()).throw(SystemExit("no")), (P, X, Y)),
 }
 
 
@@ -384,7 +461,7 @@ def _named(f):
     return f
 
 
-@pytest.mark.parametrize("argnums", [7, (0, 9), ()])
+@pytest.mark.parametrize("argnums", [7, (0, 9), (), (1, 1)])
 def test_argnums_that_number_nothing(argnums):
     with pytest.raises(BadCall, match=r"argnums|no arrays"):
         compare_gradients(loss, right, P, X, Y, argnums=argnums)
@@ -411,6 +488,24 @@ def test_arguments_are_not_written_into():
     report = compare_gradients(lambda v: jnp.sum(v**2), careless, x)
     assert np.array_equal(x, [1.0, 2.0])
     assert {p.name: p.passed for p in report.probes}["arguments"] is False
+
+
+def test_empty_arrays_have_empty_gradients():
+    report = compare_gradients(lambda p: jnp.sum(p[0]) + jnp.sum(p[1] ** 2), lambda p: (p[0], 2 * p[1]),
+                               (jnp.zeros((0, 3)), W))  # fmt: skip
+    assert [leaf.correct for leaf in report.leaves] == [True, True]
+    assert "0×3" in str(report)
+
+
+def test_a_gradient_that_calls_python_is_only_called():
+    def doubled(w):
+        shape = jax.ShapeDtypeStruct(w.shape, jnp.float32)
+        return jax.pure_callback(lambda v: np.asarray(2 * v, np.float32), shape, w)
+
+    report = compare_gradients(lambda w: jnp.sum(w**2), doubled, W)
+    assert report.correct is True
+    assert any("calls Python by pure_callback" in note for note in report.notes)
+    assert compare_gradients(lambda w: jnp.sum(w**2), lambda w: 1.0001 * doubled(w), W).correct is False
 
 
 def test_the_assertion_is_one_line():

@@ -88,6 +88,21 @@ def test_another_forward_is_seen():
     assert report.correct is True
 
 
+def test_a_rule_is_judged_where_it_is_the_plain_function():
+    positive = jnp.abs(X) + 0.1
+    report = compare_vjp(jax.scipy.special.rel_entr, positive, positive.T.reshape(4, 5),
+                         reference=lambda p, q: p * jnp.log(p / q))  # fmt: skip
+    assert report.correct is True
+
+
+def test_a_rule_in_numpy_is_only_called():
+    def backward(x, y, c):
+        return np.asarray(c) * np.asarray(y), np.asarray(c) * np.asarray(x)
+
+    report = compare_vjp(product(backward), X, X + 1)
+    assert (report.correct, probes_of(report)["linearity"]) == (True, True)
+
+
 def test_a_jvp_rule_counts_too():
     @jax.custom_jvp
     def softplus(x):

@@ -1,0 +1,96 @@
+"""A value with a bound on its error, and what happens to the two in a rounding."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+UNIT = 2.0**-53  # the unit roundoff of float64
+TINY = 5e-324  # the smallest float64: what underflow costs
+VARIES = 1e-300  # the error of a differentiated argument: what has none does not vary with it
+NORMAL = 2.3e-308  # below this, rounding is no longer relative
+
+
+class Bounded(NamedTuple):
+    """A value and a bound on its error. A truth value with error 1 may be either.
+
+    error: None where all of it is exactly known; active: it depends on a differentiated argument.
+    """
+
+    value: Any
+    error: np.ndarray | None
+    active: bool
+
+
+class Note(NamedTuple):
+    """Something met on the way: kind is "unknown", "kink" or "pinned"."""
+
+    kind: str
+    what: str
+    where: str
+
+
+def error_of(x: Bounded):
+    """The bound on the error, 0 where all is exactly known."""
+    return 0.0 if x.error is None else x.error
+
+
+def is_float(x) -> bool:
+    """Whether x is a NumPy array or number in floating point."""
+    return isinstance(x, np.ndarray | np.generic) and x.dtype.kind == "f"
+
+
+def stretched(slope, error):
+    """slope · error, where no error is no error even on an infinite slope."""
+    return np.where(error == 0, 0.0, slope * error)
+
+
+def rounding(value, ulps: int | float, live=None):
+    """What rounding to nearest costs; `live`: where a zero may be an underflow."""
+    out = (ulps * UNIT) * np.abs(value)
+    small = np.abs(value) < NORMAL
+    if small.any():
+        live = value != 0 if live is None else live
+        out = np.where(small & live, out + ulps * TINY, out)
+    return out
+
+
+def _extends(x, y) -> bool:
+    """Whether x broadcasts to the shape of y."""
+    small, large = np.shape(x)[::-1], np.shape(y)[::-1]
+    return len(small) <= len(large) and all(m in (1, n) for m, n in zip(small, large, strict=False))
+
+
+def settled(value, error, *inputs: Bounded) -> Bounded:
+    """Clean the bound: not a number means unbounded; an infinity handed on is exact."""
+    active = any(x.active for x in inputs)
+    if error is None:
+        return Bounded(value, None, active)
+    error = np.broadcast_to(error, np.shape(value))
+    if not np.isfinite(value).all():
+        given = np.zeros(np.shape(value), bool)
+        for x in inputs:
+            if is_float(x.value):
+                known = np.isinf(x.value) & (error_of(x) == 0)
+                given |= known if _extends(known, given) else known.any()
+        error = np.where(np.isinf(value), np.where(given, 0.0, np.inf), error)
+        error = np.where(np.isnan(value), np.inf, error)
+    if np.isnan(error).any():
+        error = np.where(np.isnan(error), np.inf, error)
+    return Bounded(value, error, active)
+
+
+def integral(value, *inputs: Bounded) -> Bounded:
+    """A result in integers or truth values: exact, unless an input may be another one."""
+    active = any(x.active for x in inputs)
+    doubt = [x.error for x in inputs if x.error is not None]
+    if not any(np.any(d) for d in doubt):
+        return Bounded(value, None, active)
+    doubtful = np.zeros(np.shape(value), bool)
+    for d in doubt:
+        doubtful = doubtful | ((d > 0) if _extends(d, doubtful) else np.any(d > 0))
+    return Bounded(value, np.where(doubtful, 1.0 if value.dtype == bool else np.inf, 0.0), active)
+
+
+def nearest(x, e):
+    """The least absolute value in [x − e, x + e]."""
+    return np.maximum(np.abs(x) - e, 0.0)
