@@ -292,15 +292,18 @@ def measure_epochs(work: Work, arguments: argparse.Namespace, environment: dict[
 def measure_targets(
     work: Work, target: float, arguments: argparse.Namespace, environment: dict[str, str]
 ) -> dict:
-    """The time from the start of the process to an accuracy on the test images, compilation included."""
+    """The time from the start of the process to an accuracy on the test images, compilation included.
+
+    In every round the images come in other orders: how many epochs it takes is luck in part.
+    """
     rounds = min(arguments.rounds, 3)
     names = list(arguments.contenders)
     results: dict[str, Result] = {}
     epochs: dict[str, list[int]] = {}
-    for _ in range(rounds):
+    for turn in range(rounds):
         for name in list(names):
             clock = time.perf_counter()
-            process = Process(name, work, environment)
+            process = Process(name, work._replace(first=PATIENCE * turn), environment)
             try:
                 first = ready(process)
                 if first is None:

@@ -34,6 +34,7 @@ class Work(NamedTuple):
     learning_rate: float
     folder: str  # where the arrays of the data are
     networks: int = 1
+    first: int = 0  # epochs are numbered from here on: each number is an order of the images
 
 
 class Contender(NamedTuple):
@@ -691,7 +692,7 @@ def main(name: str, work: Work) -> None:
     except ModuleNotFoundError as error:
         return answer(missing=error.name)
     answer(device=contender.device, memory=contender.memory)
-    number = 0
+    number = work.first
     for line in sys.stdin:
         if line.strip() == "train":
             number += 1
