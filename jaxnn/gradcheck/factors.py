@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator
 
-import jax
 import numpy as np
 
 from jaxnn.gradcheck.findings import Finding, common_value, joined, same, spoken
@@ -33,7 +32,6 @@ def factor_words(scene: Scene, k: int) -> str | None:
 
 def factor_names(scenes: list[Scene], alphas: list[float]) -> list[tuple[str, str, float, bool]]:
     """What a factor can mean that is alphas[s] at scenes[s]: (id, in words, rank, sure)."""
-    devices = jax.device_count()
     here = scenes[0].sizes
 
     def everywhere(f: Callable[[dict], float]) -> float | int | None:
@@ -82,25 +80,14 @@ def factor_names(scenes: list[Scene], alphas: list[float]) -> list[tuple[str, st
             found.append((id, words, 0.1 * rank + fetched, fetched == 0 and known))
     if any(sure for *_, sure in found):
         found = [f for f in found if f[3]]
-    if devices > 1:
+    for devices in scenes[0].devices:
+        shared = f"and the work is shared out among {devices} devices"
         if all(same(a, 1 / devices) for a in alphas):
-            found.append(
-                (
-                    "missing-psum",
-                    f"is {devices} times too small, and there are {devices} devices: a psum is missing",
-                    0.3,
-                    True,
-                )
-            )
+            words = f"is {devices} times too small, {shared}: a psum is missing, or is a mean"
+            found.append(("missing-psum", words, 0.3, True))
         if all(same(a, devices) for a in alphas):
-            found.append(
-                (
-                    "extra-psum",
-                    f"is {devices} times too large, and there are {devices} devices: a psum too many",
-                    0.3,
-                    True,
-                )
-            )
+            words = f"is {devices} times too large, {shared}: a psum too many"
+            found.append(("extra-psum", words, 0.3, True))
     return found
 
 
