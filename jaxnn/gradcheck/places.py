@@ -58,7 +58,9 @@ def compare(found: np.ndarray, right: np.ndarray, what: str) -> str:
     with np.errstate(all="ignore"):
         quotient = np.where(right != 0, found / right, np.nan)
     known = quotient[np.isfinite(quotient)]
-    if known.size and np.allclose(known, known.flat[0], rtol=1e-7, atol=0):
+    if not known.size:
+        return f"{what} is wrong in {extent(off)}"
+    if np.allclose(known, known.flat[0], rtol=1e-7, atol=0):
         return f"{what} is {spoken(known.flat[0])} times what it should be"
     if not off.all() and off.ndim == 2:
         if not found[off].any():

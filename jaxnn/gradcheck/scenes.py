@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import Literal
 
-from jaxnn.gradcheck.axes import Axes, axes_of, generic
+from jaxnn.gradcheck.axes import Axes, axes_of, generic, parameter_leaves
 from jaxnn.gradcheck.jaxprs import mapped_axes
 from jaxnn.gradcheck.structure import Layer, Structure, structure
 from jaxnn.gradcheck.tape import Change, Point, Tape, by_numpy, edge, point, trace
@@ -266,6 +266,22 @@ def _found(views: Views, tier: dict, kin: View | None) -> View | None:
     return None
 
 
+def _shrunk(views: Views, kin: View) -> View | None:
+    """The view from parameters halved until autodiff is finite: the output saturates less."""
+    key = (("shrunk", True),)
+    if key not in views.seen:
+        views.seen[key] = None
+        own = parameter_leaves(views.args, views.argnums)
+        leaves, tree = jax.tree.flatten(views.args)
+        for k in range(1, 8):
+            near = [np.asarray(x) / 2**k if mine else x for x, mine in zip(leaves, own, strict=True)]
+            view = _view(views, kin.point.tape, jax.tree.unflatten(tree, near), kin)
+            if all(np.isfinite(r).all() for r in view.point.gradient):
+                views.seen[key] = view
+                break
+    return views.seen[key]
+
+
 def _scene(view: View, gradient: Callable) -> Scene | None:
     """The candidate there; None where it raises or returns another structure."""
     hand = _called(gradient, view.point.args)
@@ -294,11 +310,18 @@ def scenes_for(views: Views, gradient, hand, reference, bound, alike=False) -> l
     tiers = [{"examples": few}, {"examples": few, "squares": True}]
     tiers += [{"examples": few, "only_examples": True}] * bool(views.axes.examples)
     for tier in ([] if alike else tiers) + [{"examples": None}]:
-        near = _like(views, {"seed": 11, **tier})
-        one = _scene(near, gradient) if near else None
-        if near is None or one is None:
+        there = _like(views, {"seed": 11, **tier})
+        one = _scene(there, gradient) if there else None
+        if there is None or one is None:
             continue
-        other = _like(views, {"seed": 12, **tier}, near)
+        other = _like(views, {"seed": 12, **tier}, there)
         two = _scene(other, gradient) if other else None
-        return [first, *(s._replace(devices=devices) for s in (one, two) if s)]
-    return [first]
+        scenes = [first, *(s._replace(devices=devices) for s in (one, two) if s)]
+        break
+    else:
+        scenes = [first]
+    finite = all(np.isfinite(r).all() for r in reference)
+    if not finite and not any(s.wrong for s in scenes[1:]) and (shrunk := _shrunk(views, here)):
+        less = _scene(shrunk, gradient)
+        scenes[1:1] = [less._replace(devices=devices)] if less else []
+    return scenes

@@ -7,7 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxnn.gradcheck import compare_gradients
 from jaxnn.gradcheck.causes import find_causes
+from jaxnn.gradcheck.comparison import NEAREST
 from jaxnn.gradcheck.findings import EQUATIONS
 from jaxnn.gradcheck.mutants import (
     NEEDS_SATURATION,
@@ -249,3 +251,23 @@ def test_a_path_left_out_is_no_operand_cut_to_zero():
     causes = diagnosed(loss, encoder_only, ({"W": rng.normal(size=(4, 5))}, rng.normal(size=(6, 5))))
     assert causes[0].id == "unknown"
     assert "not differentiated" in causes[0].sentence
+
+
+@pytest.mark.parametrize("sizes", [(4, 1), (5, 4, 3)])
+def test_a_clip_is_seen_where_autodiff_of_the_naive_loss_is_not_finite(sizes):
+    net = Network(sizes, "tanh", "bce-naive")
+    mutant = planted(net, "clipped-log")
+    params = tuple((30 * W, b) for W, b in init(net, 2))
+    report = compare_gradients(loss_of(net), mutant.gradient, params, *data(net, 16, 2))
+    assert any("autodiff is not finite at the given point" in note for note in report.notes)
+    assert report.correct is False
+    assert [(c.id, c.confidence) for c in report.causes] == [("clipped-log", 0.98)]
+
+
+def test_a_right_gradient_is_right_where_autodiff_of_the_naive_loss_is_not_finite():
+    net = Network((4, 1), cost="bce-naive")
+    params = tuple((30 * W, b) for W, b in init(net, 2))
+    report = compare_gradients(loss_of(net), gradient_of(net), params, *data(net, 16, 2))
+    assert any("autodiff is not finite at the given point" in note for note in report.notes)
+    assert report.correct is True
+    assert (NEAREST, "right") in report.points
