@@ -36,7 +36,7 @@ from jaxnn.gradcheck.steps import check_steps
 
 VISIBLE = 1e-6  # a point tells of an entry whose bound is below so much of the largest one
 SIGNS, SIZES = "a point where weights change sign", "the same batch three times over"
-NEAREST = "the given point, its weights halved until autodiff is finite"
+NEAREST = "a point with weights halved until autodiff is finite"
 VISIBLE_SINGLE = 1e-2  # the same for a gradient that is only called, and computes in float32
 
 
