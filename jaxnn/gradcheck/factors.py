@@ -50,7 +50,6 @@ def factor_names(scenes: list[Scene], alphas: list[float]) -> list[tuple[str, st
                 return None
         return None
 
-    sized = len({tuple(s.sizes.items()) for s in scenes}) > 1  # else a size may be any number
     table: list[tuple[str, str, Callable[[dict], float]]] = [
         ("sign", "has the opposite sign (Y − Ŷ for Ŷ − Y?)", lambda s: -1.0),
         ("factor-two", "is twice what it should be: a stray 2", lambda s: 2.0),
@@ -76,7 +75,8 @@ def factor_names(scenes: list[Scene], alphas: list[float]) -> list[tuple[str, st
     for rank, (id, words, f) in enumerate(table):
         if id not in seen and (fetched := everywhere(f)) is not None:
             seen.add(id)
-            known = id in {"sign", "factor-two"} or sized
+            # a size that is the same at all points may be any number
+            known = id in {"sign", "factor-two"} or len({f(s.sizes) for s in scenes}) > 1
             found.append((id, words, 0.1 * rank + fetched, fetched == 0 and known))
     if any(sure for *_, sure in found):
         found = [f for f in found if f[3]]
@@ -167,6 +167,9 @@ def _one_factor(scenes, alphas, off: set[int], quiet: set[int]) -> Iterator[Find
                 1,
             )
         return
+    k = None if everywhere else _lower(scenes[0], off, quiet)
+    layer = [y for y in scenes[0].structure.layers if off <= {y.weight, y.bias} and y.weight in off]
+    place = f"dZ[{k}], and so {where}" if k else f"layer {layer[0].number}: {where}" if layer else where
     if only_biases:
         for id, words, rank, sure in meanings:
             swap = {"missing-mean": "bias-not-averaged", "mean-twice": "bias-mean"}
@@ -180,9 +183,6 @@ def _one_factor(scenes, alphas, off: set[int], quiet: set[int]) -> Iterator[Find
         for id, words, rank, sure in meanings:
             yield Finding(id, f"The whole gradient {words}.", where, rank, sure)
     else:
-        k = _lower(scenes[0], off, quiet)
-        layer = [y for y in scenes[0].structure.layers if off <= {y.weight, y.bias} and y.weight in off]
-        place = f"dZ[{k}], and so {where}" if k else f"layer {layer[0].number}: {where}" if layer else where
         for id, words, rank, sure in meanings:
             if id == "sign" and (k or layer or len(off) > 1):
                 down = f"from layer {k} down" if k else f"of {where}"
@@ -194,9 +194,8 @@ def _one_factor(scenes, alphas, off: set[int], quiet: set[int]) -> Iterator[Find
     if everywhere and not told - {"learning-rate-folded-in"}:
         yield from _update(scenes, alphas, where, constant)
     elif not meanings and constant:
-        yield Finding(
-            "unknown", f"The gradient of {where} is {spoken(alphas[0])} times what it should be.", where, 2
-        )
+        factor = spoken(alphas[0])
+        yield Finding("unknown", f"The gradient of {where} is {factor} times what it should be.", place, 2)
     elif not meanings:
         yield from _per_leaf_norm(scenes, off)
         yield _nameless(scenes, alphas, f"The gradient of {where}", where)

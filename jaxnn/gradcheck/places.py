@@ -128,7 +128,7 @@ def faults(scene: Scene) -> list[Fault] | None:
             how = _leaf_words(scene.hand[layer.weight], np.asarray(gradient[layer.weight]), f"dW[{n}]")
             out.append(Fault(f"dW[{n}] ({w_name})", n, how))
         elif own is not None:
-            out.append(Fault(f"dZ[{n}] (layer {n})", n, compare(own, turned, f"dZ[{n}]")))
+            out.append(Fault(f"dZ[{n}] (layer {n}, {w_name})", n, compare(own, turned, f"dZ[{n}]")))
             total = own.sum(axis=0)
             size = np.abs(own).sum()
             if layer.bias is not None and not np.allclose(
@@ -143,7 +143,7 @@ def faults(scene: Scene) -> list[Fault] | None:
             how = _leaf_words(scene.hand[layer.weight], np.asarray(gradient[layer.weight]), f"dW[{n}]")
             out.append(
                 Fault(
-                    f"dZ[{n}] (layer {n})" if layer.bias is not None else f"dW[{n}] ({w_name})",
+                    f"dZ[{n}] (layer {n}, {w_name})" if layer.bias is not None else f"dW[{n}] ({w_name})",
                     n,
                     how,
                 )
