@@ -2,7 +2,8 @@
 
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from itertools import chain
 from typing import Any, NamedTuple
 
 import jax
@@ -35,6 +36,7 @@ from jaxnn.gradcheck.steps import check_steps
 
 VISIBLE = 1e-6  # a point tells of an entry whose bound is below so much of the largest one
 SIGNS, SIZES = "a point where weights change sign", "the same batch three times over"
+NEAREST = "a point with weights halved until autodiff is finite"
 VISIBLE_SINGLE = 1e-2  # the same for a gradient that is only called, and computes in float32
 
 
@@ -248,6 +250,16 @@ def _candidates(call: Call, leaves: list):
         yield SIGNS, mixed, True
 
 
+def _unsaturated(call: Call, leaves: list, sides: Sides) -> list | None:
+    """Weights halved until autodiff is finite: the nearest to those given where it can judge."""
+    for k in range(1, 8):
+        halved = [np.asarray(x) / 2**k if n in call.places else x for n, x in enumerate(leaves)]
+        side = sides.reference(halved)
+        if all(np.isfinite(r).all() for r in side.values):
+            return halved
+    return None
+
+
 def _tried(call: Call, leaves: list, sides: Sides, belongs: Callable[[list], bool]) -> list[Point]:
     """The given point, then others until one is wrong, or one near it is right and all is told.
 
@@ -257,7 +269,11 @@ def _tried(call: Call, leaves: list, sides: Sides, belongs: Callable[[list], boo
     tried = [_judged("the given point", call, leaves, sides)]
     if tried[0].is_wrong or sides.precomputed:
         return tried
-    for name, at, always in _candidates(call, leaves):
+    others: Iterable = _candidates(call, leaves)
+    if not all(np.isfinite(r).all() for r in tried[0].reference.values):
+        nearest = _unsaturated(call, leaves, sides)
+        others = chain([(NEAREST, nearest, True)] if nearest else [], others)
+    for name, at, always in others:
         if not always and all(any(p.told[n] for p in tried) for n in range(len(call.places))):
             continue
         try:

@@ -101,6 +101,18 @@ def weighted(scenes: list[Scene]) -> Iterator[Finding]:
     kept = w[np.abs(w) > 1e-6]
     gone = len(kept) < len(w)
     where = f"dZ[{len(layout.layers)}], rows of examples"
+    for devices in scenes[0].devices:
+        block = np.abs(w.reshape(devices, -1)) > 1e-6 if len(w) % devices == 0 else np.zeros((0, 0), bool)
+        alone = block.all(axis=1)
+        if alone.sum() == 1 and block.sum() == block.shape[1] and np.allclose(kept, kept[0]):
+            rows = block.shape[1]
+            yield Finding(
+                "missing-psum",
+                f"Only the {rows} examples of device {np.argmax(alone)} of {devices} count: "
+                "a psum over the devices is missing.",
+                where,
+                0.35,
+            )
     # scattered ones are seldom left out; those of a saturated output may be clipped
     rank = 0.4 if np.count_nonzero(np.diff(np.abs(w) > 1e-6)) < 2 else 0.7
     if gone and np.allclose(kept, 1):

@@ -10,6 +10,7 @@ from jaxnn.gradcheck.findings import Finding, holds, joined
 from jaxnn.gradcheck.quantities import a_of, layer_at, oriented, sigmoid, z_of
 from jaxnn.gradcheck.scenes import Scene, activation_edge, changed, derivative, slope_at
 from jaxnn.gradcheck.structure import Layer
+from jaxnn.gradcheck.tape import edge
 
 
 class Swap(NamedTuple):
@@ -113,6 +114,17 @@ def _before(f):
 
 def _weights(f):
     return _operand(lambda y: 1 - y.input_side, f)
+
+
+def _turned(scene: Scene, layer: Layer) -> dict | None:
+    """A convolution's kernel turned round along its spatial axes, on the way down only."""
+    node = scene.point.tape.nodes[layer.place]
+    side = 1 - layer.input_side
+    if node.name != "conv_general_dilated" or side != 1:
+        return None
+    old = scene.point.values[node.inputs[side]]
+    new = np.flip(old, node.params["dimension_numbers"].rhs_spec[2:])
+    return None if np.array_equal(new, old) else {"operands": {(layer.place, side): new}}
 
 
 def _if_any(x: np.ndarray) -> np.ndarray | None:
@@ -370,6 +382,14 @@ SWAPS: tuple[Swap, ...] = (
         Swap("unknown", "dA[{p}] is made with " + words + " instead of W[{l}]", _weights(f), 2.0, 2)
         for words, f in OTHER_WEIGHTS
     ),
+    Swap(
+        "unknown",
+        "dA[{p}] is made with the kernel of layer {l} turned round: flipped where it should not be, or not "
+        "where it should",
+        _turned,
+        2.0,
+        2,
+    ),
 )
 
 
@@ -401,15 +421,38 @@ def exchanged(scenes: list[Scene]) -> Iterator[Finding]:
             if holds(scenes, partial(_with_swap, swap, group)):
                 yield _told(scenes[0], swap, group)
                 break
+            if _within(layers, group, wrong, swap) and holds(
+                scenes, partial(_with_swap, swap, group, only=wrong)
+            ):
+                told = _told(scenes[0], swap, group)
+                where = joined([scenes[0].structure.names[k] for k in sorted(wrong)])
+                yield told._replace(
+                    sentence=f"{told.sentence[:-1]}, in the gradient of {where} only.", where=where
+                )
+                break
 
 
-def _with_swap(swap: Swap, group: tuple[int, ...], scene: Scene):
-    """The gradient with the step exchanged in a group of layers; None where that cannot be."""
+def _within(layers: tuple[Layer, ...], group: tuple[int, ...], wrong: set[int], swap: Swap) -> bool:
+    """Whether one layer's own parameters are all that is wrong, of a step that others depend on."""
+    if len(group) != 1 or swap.sentence.startswith(("dW", "dA")):
+        return False
+    layer = layers[group[0] - 1]
+    return bool(wrong) and wrong <= {layer.weight, layer.bias}
+
+
+def _with_swap(swap: Swap, group: tuple[int, ...], scene: Scene, only: set[int] | None = None):
+    """The gradient with the step exchanged in a group of layers; None where that cannot be.
+
+    `only`: the parameters whose gradient is made so, if it is not that of all.
+    """
     with np.errstate(all="ignore"):
         parts = [swap.change(scene, scene.structure.layers[n - 1]) for n in group]
     if all(p is None for p in parts):
         return None
-    return scene.point.pull(changed(scene, **_merge([p for p in parts if p])))[0]
+    gradient = scene.point.pull(changed(scene, **_merge([p for p in parts if p])))[0]
+    if only is None:
+        return gradient
+    return [g if k in only else r for k, (g, r) in enumerate(zip(gradient, scene.reference, strict=True))]
 
 
 def _groups(layers: tuple[Layer, ...], able: list[int], swap: Swap) -> list[tuple[int, ...]]:
@@ -520,14 +563,16 @@ def masks_forgotten(scenes: list[Scene]) -> Iterator[Finding]:
             if holds(scenes, predict):
                 layer = _layer_of(scenes[0], group[-1][0])
                 where = f"dZ[{layer}] (layer {layer}), at {tape.nodes[group[-1][0]].line or 'the mask'}"
-                yield Finding(
-                    "mask-forgotten",
-                    f"The mask that layer {layer}'s activations are multiplied by is missing "
-                    f"from the backward pass.",
-                    where,
-                    0.4,
-                )
+                dropped = all(_is_mask(scenes[0].point.change.factors[edge(*e)]) for e in group)
+                id, what = ("mask-forgotten", "mask") if dropped else ("unknown", "array of numbers")
+                sentence = f"The {what} that layer {layer}'s activations are multiplied by is missing"
+                yield Finding(id, f"{sentence} from the backward pass.", where, 0.4)
                 return
+
+
+def _is_mask(factors: np.ndarray) -> bool:
+    """Zeros, and at most one other number."""
+    return np.unique(np.append(factors, 0.0)).size <= 2
 
 
 def _layer_of(scene: Scene, place: int) -> int:

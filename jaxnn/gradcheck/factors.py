@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator
 
-import jax
 import numpy as np
 
 from jaxnn.gradcheck.findings import Finding, common_value, joined, same, spoken
@@ -33,7 +32,6 @@ def factor_words(scene: Scene, k: int) -> str | None:
 
 def factor_names(scenes: list[Scene], alphas: list[float]) -> list[tuple[str, str, float, bool]]:
     """What a factor can mean that is alphas[s] at scenes[s]: (id, in words, rank, sure)."""
-    devices = jax.device_count()
     here = scenes[0].sizes
 
     def everywhere(f: Callable[[dict], float]) -> float | int | None:
@@ -52,7 +50,6 @@ def factor_names(scenes: list[Scene], alphas: list[float]) -> list[tuple[str, st
                 return None
         return None
 
-    sized = len({tuple(s.sizes.items()) for s in scenes}) > 1  # else a size may be any number
     table: list[tuple[str, str, Callable[[dict], float]]] = [
         ("sign", "has the opposite sign (Y − Ŷ for Ŷ − Y?)", lambda s: -1.0),
         ("factor-two", "is twice what it should be: a stray 2", lambda s: 2.0),
@@ -78,29 +75,19 @@ def factor_names(scenes: list[Scene], alphas: list[float]) -> list[tuple[str, st
     for rank, (id, words, f) in enumerate(table):
         if id not in seen and (fetched := everywhere(f)) is not None:
             seen.add(id)
-            known = id in {"sign", "factor-two"} or sized
+            # a size that is the same at all points may be any number
+            known = id in {"sign", "factor-two"} or len({f(s.sizes) for s in scenes}) > 1
             found.append((id, words, 0.1 * rank + fetched, fetched == 0 and known))
     if any(sure for *_, sure in found):
         found = [f for f in found if f[3]]
-    if devices > 1:
+    for devices in scenes[0].devices:
+        shared = f"and the work is shared out among {devices} devices"
         if all(same(a, 1 / devices) for a in alphas):
-            found.append(
-                (
-                    "missing-psum",
-                    f"is {devices} times too small, and there are {devices} devices: a psum is missing",
-                    0.3,
-                    True,
-                )
-            )
+            words = f"is {devices} times too small, {shared}: a psum is missing, or is a mean"
+            found.append(("missing-psum", words, 0.3, True))
         if all(same(a, devices) for a in alphas):
-            found.append(
-                (
-                    "extra-psum",
-                    f"is {devices} times too large, and there are {devices} devices: a psum too many",
-                    0.3,
-                    True,
-                )
-            )
+            words = f"is {devices} times too large, {shared}: a psum too many"
+            found.append(("extra-psum", words, 0.3, True))
     return found
 
 
@@ -180,6 +167,9 @@ def _one_factor(scenes, alphas, off: set[int], quiet: set[int]) -> Iterator[Find
                 1,
             )
         return
+    k = None if everywhere else _lower(scenes[0], off, quiet)
+    layer = [y for y in scenes[0].structure.layers if off <= {y.weight, y.bias} and y.weight in off]
+    place = f"dZ[{k}], and so {where}" if k else f"layer {layer[0].number}: {where}" if layer else where
     if only_biases:
         for id, words, rank, sure in meanings:
             swap = {"missing-mean": "bias-not-averaged", "mean-twice": "bias-mean"}
@@ -193,9 +183,6 @@ def _one_factor(scenes, alphas, off: set[int], quiet: set[int]) -> Iterator[Find
         for id, words, rank, sure in meanings:
             yield Finding(id, f"The whole gradient {words}.", where, rank, sure)
     else:
-        k = _lower(scenes[0], off, quiet)
-        layer = [y for y in scenes[0].structure.layers if off <= {y.weight, y.bias} and y.weight in off]
-        place = f"dZ[{k}], and so {where}" if k else f"layer {layer[0].number}: {where}" if layer else where
         for id, words, rank, sure in meanings:
             if id == "sign" and (k or layer or len(off) > 1):
                 down = f"from layer {k} down" if k else f"of {where}"
@@ -207,9 +194,8 @@ def _one_factor(scenes, alphas, off: set[int], quiet: set[int]) -> Iterator[Find
     if everywhere and not told - {"learning-rate-folded-in"}:
         yield from _update(scenes, alphas, where, constant)
     elif not meanings and constant:
-        yield Finding(
-            "unknown", f"The gradient of {where} is {spoken(alphas[0])} times what it should be.", where, 2
-        )
+        factor = spoken(alphas[0])
+        yield Finding("unknown", f"The gradient of {where} is {factor} times what it should be.", place, 2)
     elif not meanings:
         yield from _per_leaf_norm(scenes, off)
         yield _nameless(scenes, alphas, f"The gradient of {where}", where)

@@ -48,6 +48,21 @@ def primitives(jaxpr) -> set[str]:
     return names
 
 
+def mapped_axes(jaxpr) -> set[int]:
+    """The sizes of the axes of devices that shard_map or pmap goes over, and their products."""
+    jaxpr, _ = opened(jaxpr)
+    sizes = set()
+    for equation in jaxpr.eqns:
+        if equation.primitive.name == "shard_map":
+            mesh = equation.params["mesh"]
+            sizes |= {*mesh.shape.values(), mesh.size}
+        elif equation.primitive.name == "xla_pmap":
+            sizes.add(equation.params["global_axis_size"])
+        for inner in within(equation):
+            sizes |= mapped_axes(inner)
+    return sizes
+
+
 def within(equation) -> list:
     """The jaxprs inside an equation."""
     return [

@@ -104,6 +104,8 @@ def _carried(equation, inputs) -> list[Bounded]:
 def _accumulated(equation, inputs) -> list[Bounded]:
     """scatter_add, reduce_window_sum: sums of moved entries."""
     (carried,) = _carried(equation, inputs)
+    if not is_float(carried.value):
+        return [carried]
     ones = [np.ones(x.value.shape) if is_float(x.value) else x.value for x in inputs]
     sizes = [np.abs(x.value) if is_float(x.value) else x.value for x in inputs]
     (count,), (size,) = applied(equation, ones), applied(equation, sizes)

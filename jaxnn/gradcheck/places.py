@@ -58,7 +58,9 @@ def compare(found: np.ndarray, right: np.ndarray, what: str) -> str:
     with np.errstate(all="ignore"):
         quotient = np.where(right != 0, found / right, np.nan)
     known = quotient[np.isfinite(quotient)]
-    if known.size and np.allclose(known, known.flat[0], rtol=1e-7, atol=0):
+    if not known.size:
+        return f"{what} is wrong in {extent(off)}"
+    if np.allclose(known, known.flat[0], rtol=1e-7, atol=0):
         return f"{what} is {spoken(known.flat[0])} times what it should be"
     if not off.all() and off.ndim == 2:
         if not found[off].any():
@@ -126,7 +128,7 @@ def faults(scene: Scene) -> list[Fault] | None:
             how = _leaf_words(scene.hand[layer.weight], np.asarray(gradient[layer.weight]), f"dW[{n}]")
             out.append(Fault(f"dW[{n}] ({w_name})", n, how))
         elif own is not None:
-            out.append(Fault(f"dZ[{n}] (layer {n})", n, compare(own, turned, f"dZ[{n}]")))
+            out.append(Fault(f"dZ[{n}] (layer {n}, {w_name})", n, compare(own, turned, f"dZ[{n}]")))
             total = own.sum(axis=0)
             size = np.abs(own).sum()
             if layer.bias is not None and not np.allclose(
@@ -141,7 +143,7 @@ def faults(scene: Scene) -> list[Fault] | None:
             how = _leaf_words(scene.hand[layer.weight], np.asarray(gradient[layer.weight]), f"dW[{n}]")
             out.append(
                 Fault(
-                    f"dZ[{n}] (layer {n})" if layer.bias is not None else f"dW[{n}] ({w_name})",
+                    f"dZ[{n}] (layer {n}, {w_name})" if layer.bias is not None else f"dW[{n}] ({w_name})",
                     n,
                     how,
                 )

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import Literal
 
-from jaxnn.gradcheck.axes import Axes, axes_of, generic
+from jaxnn.gradcheck.axes import Axes, axes_of, generic, parameter_leaves
+from jaxnn.gradcheck.jaxprs import mapped_axes
 from jaxnn.gradcheck.structure import Layer, Structure, structure
 from jaxnn.gradcheck.tape import Change, Point, Tape, by_numpy, edge, point, trace
 
@@ -26,6 +27,7 @@ class Scene(NamedTuple):
     sizes: dict[str, int]  # N, n_x, n_L and the like, where they are known
     derivatives: dict[int, Callable]  # layer → g′, as a compiled function of Z
     muted: tuple[tuple[int, int], ...] = ()  # edges that do not count here
+    devices: tuple[int, ...] = ()  # among how many the candidate shares its work out itself
     until: float = float("inf")  # of this thread's computing time, when it is looked at no longer
 
     @property
@@ -190,6 +192,16 @@ def _as_list(tree) -> list[np.ndarray]:
     return [np.asarray(x, np.float64) for x in jax.tree.leaves(tree)]
 
 
+def _devices(gradient: Callable, args: tuple) -> tuple[int, ...]:
+    """The sizes of the axes of devices that a candidate maps over, and of all of them together."""
+    if jax.device_count() == 1:
+        return ()
+    try:
+        return tuple(sorted(mapped_axes(jax.make_jaxpr(gradient)(*args)) - {1}))
+    except Exception:  # a candidate that cannot be traced: anything may be in it
+        return (jax.device_count(),)
+
+
 class View(NamedTuple):
     """A loss at a point, whoever differentiates it."""
 
@@ -254,6 +266,22 @@ def _found(views: Views, tier: dict, kin: View | None) -> View | None:
     return None
 
 
+def _shrunk(views: Views, kin: View) -> View | None:
+    """The view from parameters halved until autodiff is finite: the output saturates less."""
+    key = (("shrunk", True),)
+    if key not in views.seen:
+        views.seen[key] = None
+        own = parameter_leaves(views.args, views.argnums)
+        leaves, tree = jax.tree.flatten(views.args)
+        for k in range(1, 8):
+            near = [np.asarray(x) / 2**k if mine else x for x, mine in zip(leaves, own, strict=True)]
+            view = _view(views, kin.point.tape, jax.tree.unflatten(tree, near), kin)
+            if all(np.isfinite(r).all() for r in view.point.gradient):
+                views.seen[key] = view
+                break
+    return views.seen[key]
+
+
 def _scene(view: View, gradient: Callable) -> Scene | None:
     """The candidate there; None where it raises or returns another structure."""
     hand = _called(gradient, view.point.args)
@@ -274,16 +302,26 @@ def scenes_for(views: Views, gradient, hand, reference, bound, alike=False) -> l
     here = _given(views)
     if [h.shape for h in hand] != [r.shape for r in reference]:
         raise ValueError("the gradient has another structure than the parameters")
-    first = Scene(here.point, here.structure, hand, reference, bound, here.sizes, here.derivatives)
+    devices = _devices(gradient, views.args)
+    first = Scene(
+        here.point, here.structure, hand, reference, bound, here.sizes, here.derivatives, devices=devices
+    )
     few = 4 if first.sizes.get("N") == 3 else 3
     tiers = [{"examples": few}, {"examples": few, "squares": True}]
     tiers += [{"examples": few, "only_examples": True}] * bool(views.axes.examples)
     for tier in ([] if alike else tiers) + [{"examples": None}]:
-        near = _like(views, {"seed": 11, **tier})
-        one = _scene(near, gradient) if near else None
-        if near is None or one is None:
+        there = _like(views, {"seed": 11, **tier})
+        one = _scene(there, gradient) if there else None
+        if there is None or one is None:
             continue
-        other = _like(views, {"seed": 12, **tier}, near)
+        other = _like(views, {"seed": 12, **tier}, there)
         two = _scene(other, gradient) if other else None
-        return [first, one, *([two] if two else [])]
-    return [first]
+        scenes = [first, *(s._replace(devices=devices) for s in (one, two) if s)]
+        break
+    else:
+        scenes = [first]
+    finite = all(np.isfinite(r).all() for r in reference)
+    if not finite and not any(s.wrong for s in scenes[1:]) and (shrunk := _shrunk(views, here)):
+        less = _scene(shrunk, gradient)
+        scenes[1:1] = [less._replace(devices=devices)] if less else []
+    return scenes

@@ -374,3 +374,14 @@ def test_two_formulas_of_one_gradient_differ_by_less_than_their_bounds():
                     assert np.all(off <= bound)
                     looseness += [b / d for b, d in zip(bound.flat, off.flat, strict=True) if d > 0]
     assert np.median(looseness) < 1000
+
+
+def test_a_count_of_integers_is_exact():
+    indices = jnp.array([0, 1, 1, 3, 3, 3])
+
+    def mean_over_duplicates(x):
+        sums = jnp.zeros(5).at[indices].add(jnp.sin(x))
+        return sums / jnp.maximum(jnp.bincount(indices, length=5), 1)
+
+    (out,), _ = bounded(mean_over_duplicates, np.linspace(0.1, 1.1, 6))
+    assert np.all(error_of(out) <= 1e-15)

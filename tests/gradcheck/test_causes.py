@@ -7,7 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxnn.gradcheck import compare_gradients
 from jaxnn.gradcheck.causes import find_causes
+from jaxnn.gradcheck.comparison import NEAREST
 from jaxnn.gradcheck.findings import EQUATIONS
 from jaxnn.gradcheck.mutants import (
     NEEDS_SATURATION,
@@ -249,3 +251,96 @@ def test_a_path_left_out_is_no_operand_cut_to_zero():
     causes = diagnosed(loss, encoder_only, ({"W": rng.normal(size=(4, 5))}, rng.normal(size=(6, 5))))
     assert causes[0].id == "unknown"
     assert "not differentiated" in causes[0].sentence
+
+
+@pytest.mark.parametrize("sizes", [(4, 1), (5, 4, 3)])
+def test_a_clip_is_seen_where_autodiff_of_the_naive_loss_is_not_finite(sizes):
+    net = Network(sizes, "tanh", "bce-naive")
+    mutant = planted(net, "clipped-log")
+    params = tuple((30 * W, b) for W, b in init(net, 2))
+    report = compare_gradients(loss_of(net), mutant.gradient, params, *data(net, 16, 2))
+    assert any("autodiff is not finite at the given point" in note for note in report.notes)
+    assert report.correct is False
+    assert [(c.id, c.confidence) for c in report.causes] == [("clipped-log", 0.98)]
+
+
+def test_a_right_gradient_is_right_where_autodiff_of_the_naive_loss_is_not_finite():
+    net = Network((4, 1), cost="bce-naive")
+    params = tuple((30 * W, b) for W, b in init(net, 2))
+    report = compare_gradients(loss_of(net), gradient_of(net), params, *data(net, 16, 2))
+    assert any("autodiff is not finite at the given point" in note for note in report.notes)
+    assert report.correct is True
+    assert (NEAREST, "right") in report.points
+
+
+def test_a_bias_made_from_dA_lacks_the_derivative_in_its_own_gradient_only():
+    net = Network((5, 4, 6, 3), "tanh")
+    hand = gradient_of(net)
+
+    def gradient(params, X, Y):
+        (W1, b1), (W2, b2), (W3, b3) = params
+        A2 = jnp.tanh(jnp.tanh(X @ W1.T + b1.T) @ W2.T + b2.T)
+        dA2 = (jax.nn.sigmoid(A2 @ W3.T + b3.T) - Y) / len(X) @ W3
+        first, (dW2, _), third = hand(params, X, Y)
+        return first, (dW2, jnp.sum(dA2, axis=0)[:, None]), third
+
+    (cause,) = diagnosed(loss_of(net), gradient, (init(net), *data(net, 7)))
+    assert (cause.id, cause.where) == ("missing-activation-derivative", "[1][1]")
+
+
+def test_a_kernel_turned_round_on_the_way_down_is_said_to_be():
+    def loss(p, X, convolved=lambda x, k: jax.lax.conv(x, k, (1, 1), "VALID")):
+        return jnp.mean(convolved(jnp.tanh(jax.lax.conv(X, p["K"], (1, 1), "VALID")), p["L"]) ** 2)
+
+    @jax.custom_vjp
+    def wrong(x, k):
+        return jax.lax.conv(x, k, (1, 1), "VALID")
+
+    def backward(xk, c):
+        x, k = xk
+        down = jax.vjp(lambda x: wrong.fun(x, k[..., ::-1, ::-1]), x)[1](c)
+        return *down, *jax.vjp(lambda k: wrong.fun(x, k), k)[1](c)
+
+    wrong.defvjp(lambda x, k: (wrong.fun(x, k), (x, k)), backward)
+
+    def gradient(p, X):
+        return jax.grad(loss)(p, X, wrong)
+
+    rng = np.random.default_rng(0)
+    p = {"K": rng.normal(size=(4, 2, 3, 3)), "L": rng.normal(size=(5, 4, 2, 3))}
+    (cause,) = diagnosed(loss, gradient, (p, rng.normal(size=(3, 2, 7, 8))))
+    assert cause.where == "dA[1] (layer 2)"
+    assert "turned round" in cause.sentence
+
+
+def test_noise_left_out_is_no_mask_forgotten():
+    def loss(p, X, noise):
+        return jnp.mean((jnp.exp(X @ p["S"].T) * noise @ p["D"].T) ** 2)
+
+    def without(p, X, noise):
+        E = jnp.exp(X @ p["S"].T)
+        D = 2 * (E * noise) @ p["D"].T / (len(X) * len(p["D"]))
+        return {"D": D.T @ (E * noise), "S": (D @ p["D"] * E).T @ X}
+
+    rng = np.random.default_rng(0)
+    p = {"D": rng.normal(size=(2, 4)), "S": 0.3 * rng.normal(size=(4, 3))}
+    (cause,) = diagnosed(loss, without, (p, rng.normal(size=(6, 3)), rng.normal(size=(6, 4))))
+    assert cause.id == "unknown"
+    assert cause.where.startswith("dZ[1]")
+
+
+def test_a_number_that_is_a_size_which_no_point_changes_is_not_named_with_confidence():
+    fixed = np.random.default_rng(0).normal(size=(4, 5))
+
+    def loss(p, X):
+        return jnp.mean(jnp.tanh(X @ fixed.T + 0.25 * (X @ p["A"].T) @ p["B"].T) ** 2)
+
+    def unscaled(p, X):
+        g = jax.grad(loss)(p, X)
+        return {"A": 4 * g["A"], "B": g["B"]}
+
+    rng = np.random.default_rng(1)
+    p = {"A": rng.normal(size=(2, 5)), "B": rng.normal(size=(4, 2))}
+    causes = diagnosed(loss, unscaled, (p, rng.normal(size=(7, 5))))
+    assert max(c.confidence for c in causes) <= 0.6
+    assert "4" in causes[0].sentence or "n_L" in causes[0].sentence

@@ -197,7 +197,7 @@ def test_where_neither_side_is_finite_nothing_can_tell():
     report = compare_gradients(loss, through_the_output, saturated, 3 * X, Y)
     assert (report.correct, report.accurate) == (None, None)
     assert "is nan by hand and nan by autodiff" in report.headline
-    assert any("they agree: right at a point with fresh weights" in note for note in report.notes)
+    assert any("they agree: right at a point with" in note for note in report.notes)
 
     def finite(p, x, y):
         z = x @ p["W"].T + p["b"].T

@@ -35,7 +35,14 @@ def right(W, X):
 def extra(W, X):
     return jax.lax.psum(right(W, X), "d")
 
-reports = [compare_gradients(loss, sharded(f), W, X) for f in (right, missing, extra)]
+def mean(W, X):
+    return jax.lax.pmean(part(W, X), "d")
+
+def alone(W, X):
+    return part(W, X[:2])
+
+candidates = *map(sharded, (right, missing, mean, extra)), alone
+reports = [compare_gradients(loss, f, W, X) for f in candidates]
 print(json.dumps([(r.correct, [c.id for c in r.causes]) for r in reports]))
 """
 
@@ -49,6 +56,9 @@ def test_a_sum_over_the_devices_too_few_or_too_many_is_seen():
         env=os.environ | {"PYTHONPATH": str(ROOT), "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"},
     )
     assert done.returncode == 0, done.stderr
-    right, missing, extra = json.loads(done.stdout)
-    assert [right[0], missing[0], extra[0]] == [True, False, False]
-    assert extra[1][0] == "extra-psum"
+    right, missing, mean, extra, alone = json.loads(done.stdout)
+    assert right == [True, []]
+    assert missing == [False, ["missing-psum", "examples-ignored"]]
+    assert mean == [False, ["missing-psum"]]
+    assert extra == [False, ["extra-psum"]]
+    assert alone == [False, ["examples-ignored"]]  # there are four devices, but it uses one
