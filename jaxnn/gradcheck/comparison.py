@@ -58,13 +58,18 @@ class Point(NamedTuple):
     reference: Side
     hand: Side
     wrong: list[np.ndarray]
-    told: list[bool]
+    seen: list[np.ndarray]  # the bound is small enough to tell of the entry
     blank: list[np.ndarray]  # by hand not finite, and autodiff says nothing either
 
     @property
     def is_wrong(self) -> bool:
         """Whether any entry is beyond its bound."""
         return any(w.any() for w in self.wrong)
+
+    @property
+    def told(self) -> list[bool]:
+        """Whether the point tells of every entry of a leaf."""
+        return [bool(seen.all()) for seen in self.seen]
 
     def bound(self, n: int) -> np.ndarray:
         """The bound on |hand − autodiff| of leaf n."""
@@ -216,7 +221,7 @@ def _judged(name: str, call: Call, leaves: list, sides: Sides) -> Point:
 
 def _held(name: str, call: Call, leaves: list, reference: Side, hand: Side) -> Point:
     """One side against the other: an entry is wrong beyond its bound."""
-    wrong, told, blank = [], [], []
+    wrong, seen, blank = [], [], []
     visible = VISIBLE_SINGLE if hand.single else VISIBLE
     for n, (r, h) in enumerate(zip(reference.values, hand.values, strict=True)):
         e_r, e_h = reference.errors[n], hand.errors[n]
@@ -226,11 +231,16 @@ def _held(name: str, call: Call, leaves: list, reference: Side, hand: Side) -> P
         lost = sound & ~np.isfinite(h)
         wrong.append((sound & np.isfinite(e_h) & beyond) | lost)
         largest = np.max(np.abs(r[sound]), initial=0.0)
-        seen = sound & (e_r + e_h <= visible * largest)
-        nothing = r.size == 0 or (reference.fixed[n] and not np.any(r))
+        visible_here = sound & (largest > 0) & (e_r + e_h <= visible * largest)
+        nothing = bool(reference.fixed[n]) and not np.any(r)
         blank.append(~np.isfinite(h) & ~lost & (h != r))
-        told.append(bool((nothing or (largest > 0 and np.mean(seen) >= 0.5)) and not blank[n].any()))
-    return Point(name, call, leaves, reference, hand, wrong, told, blank)
+        seen.append((visible_here | nothing) & ~blank[n])
+    return Point(name, call, leaves, reference, hand, wrong, seen, blank)
+
+
+def _told(tried: list[Point]) -> list[bool]:
+    """Whether the points together tell of every entry of a leaf."""
+    return [bool(np.any(seen, axis=0).all()) for seen in zip(*(p.seen for p in tried), strict=True)]
 
 
 def _candidates(call: Call, leaves: list):
@@ -274,7 +284,7 @@ def _tried(call: Call, leaves: list, sides: Sides, belongs: Callable[[list], boo
         nearest = _unsaturated(call, leaves, sides)
         others = chain([(NEAREST, nearest, True)] if nearest else [], others)
     for name, at, always in others:
-        if not always and all(any(p.told[n] for p in tried) for n in range(len(call.places))):
+        if not always and all(_told(tried)):
             continue
         try:
             point = _judged(name, call, at, sides)
@@ -352,7 +362,7 @@ def reported(call: Call, steps, printed, belongs: Callable[[list], bool] = lambd
     if not calls.repeatable:
         tried = [_unsteady(call, leaves, sides.reference(leaves), calls, eps)]
     decisive = next((p for p in tried if p.is_wrong), None)
-    told = [any(p.told[n] for p in tried) and not tried[0].blank[n].any() for n in range(len(call.places))]
+    told = [t and not b.any() for t, b in zip(_told(tried), tried[0].blank, strict=True)]
     said = [(p.name, _said(p)) for p in tried]
     causes: list[Cause] = []
     correct: bool | None = True if all(told) else None
