@@ -4,12 +4,14 @@ A primitive without a rule here is run by JAX itself.
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
 import numpy as np
 import scipy.special
 from jax.extend.core import Literal
+from scipy.linalg import get_blas_funcs
 
 from jaxnn.gradcheck.jaxprs import opened
 
@@ -44,6 +46,62 @@ def _running(step: np.ufunc, params, x):
     if params["reverse"]:
         return np.flip(step.accumulate(np.flip(x, axis), axis=axis), axis)
     return step.accumulate(x, axis=axis)
+
+
+def _iota(params):
+    shape, axis = params["shape"], params["dimension"]
+    column = np.arange(shape[axis]).astype(params["dtype"])
+    return np.broadcast_to(column.reshape([-1 if a == axis else 1 for a in range(len(shape))]), shape)
+
+
+def _pad(params, x, filling):
+    widths = params["padding_config"]
+    sizes = [n + max(n - 1, 0) * inner for n, (_, _, inner) in zip(x.shape, widths, strict=True)]
+    before, after = ([max(w[side], 0) for w in widths] for side in (0, 1))
+    out = np.full([sum(n) for n in zip(before, sizes, after, strict=True)], filling, x.dtype)
+    out[tuple(slice(b, b + n, w[2] + 1) for b, n, w in zip(before, sizes, widths, strict=True))] = (
+        x  # a negative width cuts off
+    )
+    ends = [(max(-w[0], 0), n - max(-w[1], 0)) for n, w in zip(out.shape, widths, strict=True)]
+    return out[tuple(slice(*e) for e in ends)]
+
+
+def _window(shape, sizes, starts) -> tuple[slice, ...]:
+    """The window of these sizes, moved inside where it would stick out."""
+    firsts = [min(max(int(k), 0), n - s) for k, n, s in zip(starts, shape, sizes, strict=True)]
+    return tuple(slice(k, k + s) for k, s in zip(firsts, sizes, strict=True))
+
+
+def _dynamic_update_slice(params, x, part, *starts):
+    out = np.array(x)
+    out[_window(x.shape, part.shape, starts)] = part
+    return out
+
+
+def _cholesky(params, a):
+    out = np.full(a.shape, np.nan, a.dtype)
+    for k in np.ndindex(a.shape[:-2]):
+        with suppress(np.linalg.LinAlgError):  # not positive definite: as in JAX, not a number
+            out[k] = np.linalg.cholesky(a[k])
+    return out
+
+
+def _triangular_solve(params, a, b):
+    """X with A X = B, or X A = B."""
+    a = np.conj(a) if params["conjugate_a"] else a
+    (trsm,) = get_blas_funcs(("trsm",), (a, b))
+    out = np.empty(b.shape, b.dtype)
+    for k in np.ndindex(b.shape[:-2]):
+        out[k] = trsm(
+            1.0,
+            a[k],
+            b[k],
+            side=not params["left_side"],
+            lower=params["lower"],
+            trans_a=params["transpose_a"],
+            diag=params["unit_diagonal"],
+        )
+    return out
 
 
 PLAIN: dict[str, Callable[..., Any]] = {
@@ -98,7 +156,18 @@ PLAIN: dict[str, Callable[..., Any]] = {
     "clamp": lambda low, x, high: np.clip(x, low, high),
 }
 
+BUILT: dict[str, Callable[..., Any]] = {
+    # what takes several passes of JAX's own, or a kernel of its own for every shape
+    "iota": _iota,
+    "pad": _pad,
+    "dynamic_slice": lambda p, x, *starts: x[_window(x.shape, p["slice_sizes"], starts)],
+    "dynamic_update_slice": _dynamic_update_slice,
+    "cholesky": _cholesky,
+    "triangular_solve": _triangular_solve,
+}
+
 SHAPED: dict[str, Callable[..., Any]] = {
+    **BUILT,
     "div": lambda p, x, y: x / y,
     "pow": lambda p, x, y: np.power(x, y),
     "integer_pow": lambda p, x: x ** p["y"] if p["y"] >= 0 else 1 / x ** -p["y"],

@@ -10,6 +10,7 @@ import numpy as np
 from jaxnn.gradcheck.calls import BadCall, Call, checked, first_line, function_name, is_floating, quiet
 from jaxnn.gradcheck.causes import Cause
 from jaxnn.gradcheck.comparison import reported
+from jaxnn.gradcheck.cost import compiled
 from jaxnn.gradcheck.probes import Probe
 from jaxnn.gradcheck.report import Report
 from jaxnn.gradcheck.sides import evaluated, traced, widened
@@ -194,9 +195,11 @@ def _linear(function: Callable, shapes, args: tuple, argnums: int | tuple[int, .
     def pull(c) -> list:
         return jax.tree.leaves(_pulled(function, c, argnums)(*args))
 
+    flat, tree = jax.tree.flatten(_cotangent(shapes))
     try:  # compiled once, it is quick however often it is called
-        jax.eval_shape(pull, _cotangent(shapes))
-        pull = jax.jit(pull)
+        closed = jax.make_jaxpr(lambda *given: pull(jax.tree.unflatten(tree, given)))(*flat)
+        program = compiled(closed, flat)
+        pull = lambda c: program.run(*jax.tree.leaves(c))  # noqa: E731
     except jax.errors.JAXTypeError:  # a rule in NumPy can only be called
         pass
 
