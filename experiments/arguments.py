@@ -6,6 +6,7 @@ Nothing here imports jax before the arguments are known to be good.
 import argparse
 import errno
 import io
+import logging
 import math
 import os
 import re
@@ -65,6 +66,7 @@ def run(main: Callable[[argparse.Namespace], int], parser: Parser) -> NoReturn:
         if isinstance(stream, io.TextIOWrapper):
             # A terminal without Ŷ and × still gets the rest, and a pipe gets each line at once.
             stream.reconfigure(errors="replace", line_buffering=True)
+    hear_orbax_once()
     on_signal(leave)
     arguments = parser.parse_args()
     if getattr(arguments, "out", None) and hasattr(arguments, "save_every"):
@@ -108,6 +110,17 @@ def run(main: Callable[[argparse.Namespace], int], parser: Parser) -> NoReturn:
             file=sys.stderr,
         )
         sys.exit(2)
+
+
+def hear_orbax_once() -> None:
+    """Of a checkpoint that orbax cannot read, leave out what it says beside the error that it raises."""
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # of the errors of the other arrays
+
+    def tell(found) -> None:
+        if str(found.exc_value) != "Event loop is closed":  # of what they had still to read
+            sys.__unraisablehook__(found)
+
+    sys.unraisablehook = tell
 
 
 def whole(low: int, high: int | None = None) -> Callable[[str], int]:

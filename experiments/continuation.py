@@ -184,7 +184,9 @@ class Pauses:
             self.saver = Saver(self.out / "checkpoints", arguments.save_every, checkpoint, finite)
 
     def __enter__(self):
-        """Note signals from now on."""
+        """Note signals from now on; a save can begin at once."""
+        if self.saver:
+            self.saver.begin()
         self.interruption.__enter__()
         return self
 

@@ -8,6 +8,7 @@ import argparse
 import contextlib
 import gzip
 import io
+import json
 import math
 import random
 import re
@@ -94,6 +95,8 @@ class Run:
     def wait_for(self, seen: Callable[[], bool]) -> bool:
         """Whether that was seen before the process ended."""
         while self.process.poll() is None:
+            if self.training_since == math.inf and self.printed("compiled  ")():
+                self.training_since = time.time()
             if seen():
                 return True
             time.sleep(0.002)
@@ -115,12 +118,16 @@ def moment(a_run: Run, phase: str, rng: random.Random) -> bool:
         return False
     if phase in ("training", "saving") and not a_run.wait_for(a_run.printed("compiled  ")):
         return False
-    if phase in ("training", "saving"):
-        a_run.training_since = time.time()
     if phase == "saving" and not a_run.wait_for(a_run.saving):
         return False
     end = time.perf_counter() + pause
     return a_run.wait_for(lambda: time.perf_counter() >= end)
+
+
+def times(checkpoint: Path) -> tuple[float, float]:
+    """When a checkpoint's state was that of the run, and when it was on the disk."""
+    told = json.loads((checkpoint / "arrays" / "_CHECKPOINT_METADATA").read_text())
+    return told["init_timestamp_nsecs"] / 1e9, (checkpoint / "SHA256SUMS").stat().st_mtime
 
 
 def outcome(out: Path) -> dict[str, bytes]:
@@ -151,7 +158,7 @@ def uninterrupted(arguments: argparse.Namespace, folder: Path) -> dict[str, dict
 def kills(number: int, rng: random.Random, folder: Path, arguments: argparse.Namespace) -> bool:
     """kill -9, about six times a run, and then to its end: is it that of the run that was left alone?"""
     expected = uninterrupted(arguments, folder)
-    phases, killed, restarts, ends, identical, lost = Counter(), 0, 0, 0, 0, [0.0]
+    phases, killed, ends, identical, lost, writes = Counter(), 0, 0, 0, [0.0], [0.0]
     wrong = []
     while killed < number:
         name = arguments.runs[ends % len(arguments.runs)]
@@ -169,11 +176,11 @@ def kills(number: int, rng: random.Random, folder: Path, arguments: argparse.Nam
                 break  # it was finished before
             killed += 1
             phases[phase] += 1
-            saved = [path.stat().st_mtime for path in out.glob("checkpoints/[0-9]*/SHA256SUMS")]
-            if hit:
-                lost.append(at - max(victim.training_since, *saved, 0))
+            saved = [times(path) for path in out.glob("checkpoints/[0-9]*")]
+            writes += [end - begin for begin, end in saved]
+            if victim.training_since < at and not victim.printed("trained  ")():  # all saved, then
+                lost.append(at - max([victim.training_since, *(begin for begin, _ in saved)]))
         last = Run(name, arguments, out)
-        restarts += 1
         text_status = last.process.wait()
         text = last.log.read_text("utf-8")
         ends += 1
@@ -188,7 +195,8 @@ def kills(number: int, rng: random.Random, folder: Path, arguments: argparse.Nam
     moments = ", ".join(f"{count} in {phase}" for phase, count in sorted(phases.items()))
     print(f"kill -9            {killed} ({moments})")
     print(f"  runs to the end  {ends}, bit-identical: {identical}")
-    print(f"  most work lost   {max(lost):.2f} s, with a save every {EVERY:g} s")
+    print(f"  work lost        {max(lost):.2f} s at most, in {len(lost) - 1} that had begun to train,")
+    print(f"                   with a save every {EVERY:g} s, whose write took up to {max(writes):.2f} s")
     for line in wrong:
         print(f"  wrong: {line.strip()}")
     return not wrong and identical == ends

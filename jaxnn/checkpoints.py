@@ -164,25 +164,29 @@ class Saver:
     """
 
     def __init__(self, folder: Path, every: float, continued: Checkpoint | None = None, finite: bool = True):
-        """A save is due `every` so many seconds; `continued` is the checkpoint that the run goes on from."""
+        """One is on the disk `every` so many seconds; `continued` is the one that the run goes on from."""
         there = numbers(folder)
-        newest = int(continued.folder.name) if continued else 0
+        current = int(continued.folder.name) if continued else 0
         self.folder, self.every, self.finite = folder, every, finite
         self.numbers = itertools.count(max(there, default=0) + 1)
-        self.kept = sorted(number for number in there if number <= newest)
-        self.clock = time.monotonic()
+        self.kept = sorted(number for number in there if number <= current)
+        self.clock, self.taken = time.monotonic(), 0.0  # when the last one began, and what its write took
         self.diverged = False
         self.executor = ThreadPoolExecutor(1, "checkpoints")
         self.pending: Future = self.executor.submit(self._prepare)
 
     def due(self) -> bool:
-        """Whether it is time to save, and the one before is done."""
-        return self.pending.done() and time.monotonic() - self.clock >= self.every
+        """Whether the one before is done, and it is time to save: a write takes as long as the last one."""
+        return self.pending.done() and time.monotonic() - self.clock >= self.every - self.taken
+
+    def begin(self) -> None:
+        """Return when it can save at once; the work that could be lost begins now."""
+        self.wait()
+        self.clock = time.monotonic()
 
     def save(self, tree, progress: dict) -> None:
         """Start to write a checkpoint. Raises RunError if the one before could not be written."""
-        self.wait()
-        self.clock = time.monotonic()
+        self.begin()
         self.pending = self.executor.submit(self._write, tree, progress)
 
     def wait(self) -> None:
@@ -199,12 +203,14 @@ class Saver:
         clear(self.folder, set(self.kept))
 
     def _write(self, tree, progress: dict) -> None:
-        numbers = jax.tree.leaves((tree, progress.get("costs")))
-        if self.finite and not all(np.isfinite(array).all() for array in numbers):
+        found = jax.tree.leaves((tree, progress.get("costs")))
+        if self.finite and not all(np.isfinite(array).all() for array in found):
             self.diverged = True
             return
         number = next(self.numbers)
+        clock = time.monotonic()
         write(self.folder, number, tree, progress)
+        self.taken = time.monotonic() - clock
         self.kept = [*self.kept, number][-KEPT:]
         clear(self.folder, set(self.kept))
 

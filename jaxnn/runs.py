@@ -23,7 +23,12 @@ from jaxnn import activations, datasets, seals
 from jaxnn.activations import Activation
 from jaxnn.layers import Dense
 
-UNFINISHED = {"settings.json", "metrics.jsonl", "checkpoints", "lock", "learning_curves.png"} | {
+UNFINISHED = {
+    "settings.json",
+    "metrics.jsonl",
+    "checkpoints",
+    "lock",
+    "learning_curves.png",
     "best.safetensors",
     "best",
     "sweep.png",

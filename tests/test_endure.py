@@ -4,7 +4,10 @@ import argparse
 import errno
 import os
 import random
+import re
 import shutil
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -164,6 +167,17 @@ def test_a_file_in_the_place_of_a_checkpoint_is_skipped_and_cleared(copy):
     checkpoints.write(copy / "checkpoints", 7, {"W": np.ones(3)}, {})
     checkpoints.clear(copy / "checkpoints", {7})
     assert [path.name for path in (copy / "checkpoints").iterdir()] == ["000007"]
+
+
+def test_forged_arrays_are_refused_in_one_line(copy):
+    newest = checkpoints.newest(copy / "checkpoints", print)
+    (forged,) = (newest.folder / "arrays" / "d").iterdir()
+    forged.write_bytes(bytes(1000) + forged.read_bytes()[1000:])
+    (newest.folder / seals.SEAL).write_bytes(seals.text(newest.folder))
+    command = [sys.executable, "-m", "experiments.train", "--out", str(copy)]
+    done = subprocess.run(command, capture_output=True, encoding="utf-8")
+    assert done.returncode == 2
+    assert re.fullmatch("error: .*cannot be read.*\n", done.stderr)
 
 
 def test_a_checkpoint_of_another_network_is_refused(copy):
