@@ -161,6 +161,13 @@ def seconds(text: str) -> float:
     return value
 
 
+def folder(text: str) -> Path:
+    """The type of a folder: with no name it would be the current one."""
+    if not text:
+        raise argparse.ArgumentTypeError("got '', expected the name of a folder")
+    return Path(text)
+
+
 def new_file(text: str) -> Path:
     """The type of a file that is written at the end."""
     path = Path(text)

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import NamedTuple, get_origin, get_type_hints
 
-from experiments.arguments import Interrupted, Parser, UserError, seconds
+from experiments.arguments import Interrupted, Parser, UserError, folder, seconds
 from experiments.interruption import SAVED, Interruption, leave_unchanged, on_signal
 
 NUMERICAL = (
@@ -27,7 +27,7 @@ def add_checkpoints(parser: Parser, what: str) -> None:
     """Add --out, --save-every, --resume and --override."""
     parser.add_argument(
         "--out",
-        type=Path,
+        type=folder,
         metavar="DIR",
         help=f"a new folder for {what}, or that of a run that was interrupted and now goes on",
     )

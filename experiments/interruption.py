@@ -15,7 +15,7 @@ def leave(number: int, frame: object = None) -> NoReturn:
 
 def leave_unchanged(number: int, frame: object = None) -> NoReturn:
     """Leave at once; all that the folder of the run needs is on the disk."""
-    _end(SAVED, "interrupted; the same command goes on\n")
+    _end(SAVED, "interrupted; the same command goes on, or begins if nothing was saved yet\n")
 
 
 def _end(status: int, line: str) -> NoReturn:

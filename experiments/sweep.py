@@ -92,7 +92,7 @@ def main(arguments: argparse.Namespace) -> int:
     import numpy as np
     import optax
 
-    from jaxnn import activations, checkpoints, datasets, drawings, losses, runs
+    from jaxnn import activations, checkpoints, datasets, losses, runs
     from jaxnn.encoding import flatten, one_hot
     from jaxnn.evaluation import predict
     from jaxnn.families import member, narrow, put, split_over, stack, together, widen
@@ -294,6 +294,8 @@ def main(arguments: argparse.Namespace) -> int:
                 for settings, curve in zip(family, done.metrics, strict=True)
             ]
             title = f"{data.name}, {arguments.loss}, {arguments.optimizer}, {len(family)} networks"
+            from jaxnn import drawings  # matplotlib: half a second that bad arguments need not wait for
+
             drawings.sweep(rows, title, arguments.out / "sweep.png")
             if done.best >= 0:
                 chosen, curve = family[done.best], done.metrics[done.best]

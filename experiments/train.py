@@ -87,7 +87,7 @@ def main(arguments: argparse.Namespace) -> int:
     import optax
     from tqdm import tqdm
 
-    from jaxnn import activations, checkpoints, datasets, divergence, drawings, losses, runs, seals
+    from jaxnn import activations, checkpoints, datasets, divergence, losses, runs, seals
     from jaxnn.encoding import flatten, one_hot
     from jaxnn.evaluation import accuracy, confusion_matrix, predict
     from jaxnn.layers import mlp
@@ -227,6 +227,8 @@ def main(arguments: argparse.Namespace) -> int:
                 f"{arguments.optimizer}, learning rate {learning_rate:g}, "
                 f"batches of {batch_size}, seed {arguments.seed}"
             )
+            from jaxnn import drawings  # matplotlib: half a second that bad arguments need not wait for
+
             drawings.learning_curves(done.metrics, title, arguments.out / "learning_curves.png")
             runs.save_params(arguments.out / "best.safetensors", best)
             seals.sync(arguments.out / "metrics.jsonl")

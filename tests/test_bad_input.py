@@ -27,6 +27,7 @@ from tests.test_experiments import run
 
 NUMBER, RATE = "expected a whole number", "expected a finite number above 0"
 BAD = [
+    (train, "--out=", "got '', expected the name of a folder"),
     (train, "--hidden 0", NUMBER),
     (train, "--hidden -1", NUMBER),
     (train, "--hidden 17.5", NUMBER),

@@ -117,7 +117,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             report = compare_gradients(loss, gradient, *arguments, argnums=argnums)
         except BadCall as error:
             raise _Bad(str(error)) from error
-        print(report.to_json() if options.json else report)
+        try:
+            print(report.to_json() if options.json else report, flush=True)
+        except BrokenPipeError:  # whoever read it has seen enough; the status still tells
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         if options.html:
             report.to_html(options.html)
             print(f"wrote {options.html}", file=sys.stderr)

@@ -269,6 +269,10 @@ def gradient_leaves(call: Call, out, args: tuple | None = None) -> list:
     return got
 
 
+def _like(gradient, argument) -> bool:
+    return jax.tree.map(jnp.shape, gradient) == jax.tree.map(jnp.shape, argument)
+
+
 def _structure_sentence(name: str, call: Call, expected, out) -> str:
     if isinstance(expected, dict) and isinstance(out, dict):
         missing, extra = (
@@ -286,6 +290,12 @@ def _structure_sentence(name: str, call: Call, expected, out) -> str:
         second = jax.tree.structure(_sequence_free(out[1]))
         if second == jax.tree.structure(_sequence_free(expected)):
             return f"the gradient {name} returned a pair, perhaps of loss and gradient: return the second"
+    several = isinstance(out, tuple) and isinstance(call.argnums, int) and 1 < len(out) <= len(call.args)
+    if several and all(map(_like, out, call.args)):
+        return (
+            f"the gradient {name} returned those of {len(out)} arguments, and argnums={call.argnums} names "
+            f"one; say argnums={tuple(range(len(out)))}"
+        )
     try:
         parts = jax.tree.structure(expected).flatten_up_to(out)
     except ValueError:

@@ -434,6 +434,11 @@ BAD = {
     "cannot be traced by JAX": (lambda p, x, y: float(p["W"][0, 0]), right, (P, X, Y)),
     "loss raised ValueError: no": (lambda *a: (_ for _ in ()).throw(ValueError("no")), right, (P,)),
     "no arguments": (loss, right, ()),
+    r"those of 2 arguments, and argnums=0 names one; say argnums=\(0, 1\)": (
+        loss,
+        lambda *a: (right(*a), a[1]),
+        (P, X, Y),
+    ),
     "a pair, perhaps of loss and gradient": (loss, lambda *a: (loss(*a), right(*a)), (P, X, Y)),
     r"p\['W'\] is ndarray of object, which JAX": (
         loss,
