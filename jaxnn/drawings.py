@@ -70,7 +70,7 @@ def sweep(rows: list[dict], title: str, path: Path) -> None:
     right.set_xticks(rates, [f"{rate:g}" for rate in rates])
     right.minorticks_off()
     right.set_xlabel("learning rate α")
-    right.set_ylabel("final test accuracy (%), and over the seeds")
+    right.set_ylabel("final test accuracy (%): median and range over seeds")
     for axes in (left, right):
         axes.legend(fontsize=7)
         axes.grid(alpha=0.3)
