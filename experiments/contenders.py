@@ -42,7 +42,7 @@ class Contender(NamedTuple):
     """Trains on `device`: `train(number)` one epoch, returns its loss; `accuracy()` on the test images.
 
     `memory` are the bytes that the compiled epoch takes beside its arguments and results, where known. What
-    takes too short a time to be measured is done `calls` times at once.
+    takes too short a time to be measured is done `calls` times in a row.
     """
 
     device: str
@@ -606,7 +606,7 @@ def scikit_learn(work: Work) -> Contender:
         alpha=0.0,
         batch_size=work.batch_size,  # pyright: ignore[reportArgumentType]
         learning_rate_init=work.learning_rate,
-        random_state=0,
+        random_state=work.first,
     )
     model.partial_fit(X[: work.batch_size], Y[: work.batch_size], classes=range(10))  # makes its arrays
     for W, b, (new_W, new_b) in zip(model.coefs_, model.intercepts_, initial(work), strict=True):

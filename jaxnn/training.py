@@ -134,7 +134,7 @@ def epoch(step: Callable, batch_size: int) -> Callable:
     `data` are arrays with N rows each, and J is the mean of the steps' costs. What the shuffle puts behind
     the last full batch, N mod batch_size examples, is left out of this epoch.
 
-    Raises ValueError if N < batch_size, or if the arrays differ in N.
+    Raises ValueError if batch_size < 1, if N < batch_size, or if the arrays differ in N.
 
     >>> import jax, jax.numpy as jnp, optax
     >>> mean = jax.value_and_grad(lambda w, x: jnp.mean((w - x) ** 2) / 2)
