@@ -1,13 +1,15 @@
 import gzip
 import hashlib
+import importlib.machinery
 import os
 import threading
 
 import numpy as np
 import pytest
+import sklearn.datasets
 
 from jaxnn import datasets
-from jaxnn.datasets import Dataset, DatasetError, Examples, mnist, validate
+from jaxnn.datasets import Dataset, DatasetError, Examples, digits, mnist, validate
 
 SOURCE = os.environ.get("JAXNN_SOURCE_DIR")
 needs_mnist = pytest.mark.skipif(
@@ -30,6 +32,48 @@ def test_digits():
     assert not any(image.tobytes() in train for image in digits.test.images)
     again = datasets.load("digits")
     assert (again.test.images == digits.test.images).all()
+
+
+def test_digits_are_those_that_scikit_learn_loads():
+    images, labels = sklearn.datasets.load_digits(return_X_y=True)
+    found = datasets.load("digits")
+    for k, part in enumerate((found.train, found.test)):
+        rows = [i for label in range(10) for i in np.flatnonzero(labels == label)[2::5]]
+        rows = np.sort(rows) if k else np.setdiff1d(np.arange(1797), rows)
+        np.testing.assert_array_equal(part.images.reshape(-1, 64), images[rows])
+        np.testing.assert_array_equal(part.labels, labels[rows])
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        None,
+        b"",
+        b"0,1\n2",
+        b"\x1f\x8b\x08",
+        gzip.compress(b"0,1")[:-9],
+        gzip.compress(b"0,1\n2,3\n"),
+        gzip.compress(b"x"),
+    ],
+)
+def test_digits_that_are_damaged_are_one_line(content, tmp_path, monkeypatch):
+    path = tmp_path / digits.FILE
+    path.parent.mkdir(parents=True)
+    if content is not None:
+        path.write_bytes(content)
+    found = importlib.machinery.ModuleSpec("sklearn", None, origin=str(tmp_path / "__init__.py"))
+    monkeypatch.setattr(digits, "find_spec", lambda name: found)
+    with pytest.raises(
+        DatasetError, match=r"digits\.csv\.gz: cannot be read .*; install scikit-learn again"
+    ) as e:
+        datasets.load("digits")
+    assert "\n" not in str(e.value)
+
+
+def test_digits_without_scikit_learn_are_one_line(monkeypatch):
+    monkeypatch.setattr(digits, "find_spec", lambda name: None)
+    with pytest.raises(DatasetError, match="got no scikit-learn"):
+        datasets.load("digits")
 
 
 GOOD = Dataset(
