@@ -164,20 +164,26 @@ class Saver:
     """
 
     def __init__(self, folder: Path, every: float, continued: Checkpoint | None = None, finite: bool = True):
-        """One is on the disk `every` so many seconds; `continued` is the one that the run goes on from."""
+        """No more than `every` seconds are lost; `continued` is the checkpoint that the run goes on from."""
         there = numbers(folder)
         current = int(continued.folder.name) if continued else 0
         self.folder, self.every, self.finite = folder, every, finite
         self.numbers = itertools.count(max(there, default=0) + 1)
         self.kept = sorted(number for number in there if number <= current)
-        self.clock, self.taken = time.monotonic(), 0.0  # when the last one began, and what its write took
+        self.asked = self.clock = time.monotonic()  # when `due` was asked, and when the last one began
+        self.taken = every  # what its write took: not known before the first one, which is due at once
         self.diverged = False
         self.executor = ThreadPoolExecutor(1, "checkpoints")
         self.pending: Future = self.executor.submit(self._prepare)
 
     def due(self) -> bool:
-        """Whether the one before is done, and it is time to save: a write takes as long as the last one."""
-        return self.pending.done() and time.monotonic() - self.clock >= self.every - self.taken
+        """Whether the one before is done, and it is time to save.
+
+        It is when, asked next, it would be too late for one that takes twice as long to write as the last.
+        """
+        now = time.monotonic()
+        following, self.asked = 2 * now - self.asked, now
+        return self.pending.done() and following + 2 * self.taken >= self.clock + self.every
 
     def begin(self) -> None:
         """Return when it can save at once; the work that could be lost begins now."""

@@ -209,6 +209,21 @@ def test_a_link_out_of_the_folder_is_not_followed(copy, tmp_path):
         trained(copy)
 
 
+def test_a_save_begins_early_by_what_could_delay_it(tmp_path, monkeypatch):
+    clock = [100.0]
+    monkeypatch.setattr(checkpoints.time, "monotonic", lambda: clock[-1])
+    saver = checkpoints.Saver(tmp_path, every=10.0)
+    saver.begin()
+    assert saver.due()  # nothing tells how long a write takes
+    saver.save({"W": np.ones(3)}, {})
+    saver.wait()
+    saver.taken = 1.0  # so it has to begin before 108
+    for now, due in ((100.5, False), (107.5, True), (107.7, False), (107.9, True), (109.0, True)):
+        clock.append(now)  # asked next after a pause as long as the last
+        assert saver.due() == due, now
+    saver.close()
+
+
 def test_leftovers_are_cleared_and_few_are_kept(tmp_path):
     (tmp_path / ".part-000001" / "arrays").mkdir(parents=True)
     saver = checkpoints.Saver(tmp_path, every=0.0)
