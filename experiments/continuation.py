@@ -67,15 +67,18 @@ def as_in_the_run(
         {name: settings.get(name) for name in named & arguments.given},
         {name: getattr(arguments, name) for name in named & arguments.given},
     )
+
+    def refuse(message: str):
+        raise UserError(f"{where}: not the settings of a run of this program: {message}")
+
     words = []
     for name in sorted(named - arguments.given):
         if settings.get(name) is not None:
             value = settings[name]
-            values = value if isinstance(value, list) else [value]
-            words += [f"--{name.replace('_', '-')}", *map(str, values)]
-
-    def refuse(message: str):
-        raise UserError(f"{where}: not the settings of a run of this program: {message}")
+            values = [str(value) for value in (value if isinstance(value, list) else [value])]
+            if any(value.startswith("-") for value in values):  # else they could be options
+                refuse(f"{name}: got {', '.join(values)[:40]!r}")
+            words += [f"--{name.replace('_', '-')}", *values]
 
     parser.error = refuse
     taken = vars(parser.parse_args(words))

@@ -2,6 +2,7 @@
 
 import argparse
 import errno
+import json
 import os
 import random
 import re
@@ -167,6 +168,16 @@ def test_a_file_in_the_place_of_a_checkpoint_is_skipped_and_cleared(copy):
     checkpoints.write(copy / "checkpoints", 7, {"W": np.ones(3)}, {})
     checkpoints.clear(copy / "checkpoints", {7})
     assert [path.name for path in (copy / "checkpoints").iterdir()] == ["000007"]
+
+
+@pytest.mark.parametrize("hidden", [["5", "--help"], "--help", ["5", "x"], ["5", "--seed", "1"], {}])
+def test_forged_settings_are_refused_in_one_line(hidden, copy):
+    newest = checkpoints.newest(copy / "checkpoints", print)
+    newest.progress["settings"]["hidden"] = hidden
+    (newest.folder / "progress.json").write_text(json.dumps(newest.progress))
+    (newest.folder / seals.SEAL).write_bytes(seals.text(newest.folder))
+    with pytest.raises(arguments.UserError, match=r"not the settings of a run .*hidden: "):
+        train.main(train.parser().parse_args(["--out", str(copy)]))
 
 
 def test_forged_arrays_are_refused_in_one_line(copy):
