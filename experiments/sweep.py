@@ -166,7 +166,7 @@ def main(arguments: argparse.Namespace) -> int:
     before = so_far(checkpoint, Done) if checkpoint else None
 
     def compiled(K):
-        """The programs for K networks: of so many steps each, and the test; and the bytes they take."""
+        """For K networks: their state's shapes, the programs of so many steps, the test, and the bytes."""
         state = jax.eval_shape(lambda: stack([state_of(family[0])] * K))
         parameters = sum(math.prod(p.shape) for p in jax.tree.leaves(state.params))
         at_once = steps_at_once(steps, batch_size, parameters)
@@ -183,7 +183,7 @@ def main(arguments: argparse.Namespace) -> int:
             assert sizes  # every platform of jaxlib has it
             needed = sizes.argument_size_in_bytes + sizes.output_size_in_bytes + sizes.temp_size_in_bytes
             taken.append(needed + sum(array.nbytes for array in elsewhere))
-        return at_once, programs, tested, max(taken)
+        return state, at_once, programs, tested, max(taken)
 
     clock = time.perf_counter()
     available = arguments.memory * 1e9 if arguments.memory else free_memory(device) * 0.9
@@ -194,7 +194,7 @@ def main(arguments: argparse.Namespace) -> int:
         if before:
             K = before.at_once
             rounds = -(-len(family) // K)
-        at_once, programs, tested, taken = compiled(K)
+        shapes, at_once, programs, tested, taken = compiled(K)
         if taken <= available:
             break
         if len(devices) == K or checkpoint:
@@ -221,10 +221,9 @@ def main(arguments: argparse.Namespace) -> int:
         return here, stack([state_of(family[k]) for k in filled])
 
     done = before or Done([[] for _ in family], K, 0, 0, 0, [], -1)
-    _, state = round_from(0)
-    best = jax.tree.map(np.zeros_like, member(state.params, 0))
+    saved, best = None, jax.tree.map(lambda p: np.zeros(p.shape[1:], p.dtype), shapes.params)
     if checkpoint:
-        state, best = checkpoints.restore(checkpoint, (state, best))
+        saved, best = checkpoints.restore(checkpoint, (shapes, best))
         print(f"goes on   in the round from network {done.first + 1} on, after {done.epochs} epochs")
     if arguments.out:
         lock = lock or begun(arguments.out)
@@ -233,12 +232,13 @@ def main(arguments: argparse.Namespace) -> int:
     table = Table()
     trained = 0
     with pause:  # signals wait from now on
+        here, state = round_from(min(done.first, len(family) - 1))
+        if done.epochs or done.step:
+            state = saved
         print(f"compiled  in {time.perf_counter() - clock:.2f} s")
         clock = time.perf_counter()
         while done.first < len(family):
-            here, begin = round_from(done.first)
-            state, *shared = put(mesh, state if done.epochs or done.step else begin, data.train, data.test)
-            train, test_data = shared
+            state, train, test_data = put(mesh, state, data.train, data.test)
             for number in range(done.epochs + 1, epochs + 1):
                 _, key = put(mesh, (), jax.random.fold_in(shuffle_key, number))
                 for first in range(done.step, steps, at_once):
@@ -272,7 +272,9 @@ def main(arguments: argparse.Namespace) -> int:
                     best = jax.tree.map(np.asarray, member(state.params, k - done.first))
                     done = done._replace(best=k)
             done = done._replace(first=done.first + K, epochs=0)
-        pause.save((state, best), done)
+            pause.save((state, best), done)
+            if done.first < len(family):
+                here, state = round_from(done.first)
         seconds = time.perf_counter() - clock
         print(f"trained   in {seconds:.2f} s: {trained / seconds:.1f} epochs of one network a second")
         accuracies = [curve[-1]["test_accuracy"] for curve in done.metrics]
