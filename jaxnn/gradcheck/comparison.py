@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
 from typing import Any, NamedTuple
 
@@ -244,21 +244,22 @@ def _told(tried: list[Point]) -> list[bool]:
     return [bool(np.any(seen, axis=0).all()) for seen in zip(*(p.seen for p in tried), strict=True)]
 
 
-def _candidates(call: Call, leaves: list):
-    """Points of one's own choosing, in the order they are tried: (name, leaves, always)."""
-    close = points.moved(call, leaves, points.near, 1)
-    yield "a point near it", close, True
-    if (switched := points.switched_on(call, close)) is not None:
-        yield "a point near it, zero scalars switched on", switched, True
-    fresh = points.moved(call, leaves, points.generic, 2)
-    yield "a point with fresh weights", fresh, points.extreme(call, leaves)
-    few = points.moved(call, leaves, points.small, 3)
-    yield "a point with small weights", few, False
-    for weights, name in ((fresh, "fresh"), (few, "small")):
-        if (tamed := points.tamed(call, weights, 4)) is not None:
-            yield f"a point with {name} weights and data of size 1", tamed, weights is fresh
+def _candidates(call: Call, leaves: list) -> Iterator[tuple[str, Callable[[], list], bool]]:
+    """Points of one's own choosing, in the order they are tried: (name, its leaves, always)."""
+
+    def moved(how: Callable, seed: int, given: list = leaves) -> Callable[[], list]:
+        return lambda: points.moved(call, given, how, seed)
+
+    yield "a point near it", moved(points.near, 1), True
+    if (switched := points.switched_on(call, leaves)) is not None:
+        yield "a point near it, zero scalars switched on", moved(points.near, 1, switched), True
+    yield "a point with fresh weights", moved(points.generic, 2), points.extreme(call, leaves)
+    yield "a point with small weights", moved(points.small, 3), False
+    if (tamed := points.tamed(call, leaves, 4)) is not None:
+        yield "a point with fresh weights and data of size 1", moved(points.generic, 2, tamed), True
+        yield "a point with small weights and data of size 1", moved(points.small, 3, tamed), False
     if (mixed := points.of_both_signs(call, leaves, 5)) is not None:
-        yield SIGNS, mixed, True
+        yield SIGNS, lambda: mixed, True
 
 
 def _unsaturated(call: Call, leaves: list, sides: Sides) -> list | None:
@@ -283,10 +284,11 @@ def _tried(call: Call, leaves: list, sides: Sides, belongs: Callable[[list], boo
     others: Iterable = _candidates(call, leaves)
     if not all(np.isfinite(r).all() for r in tried[0].reference.values):
         nearest = _unsaturated(call, leaves, sides)
-        others = chain([(NEAREST, nearest, True)] if nearest else [], others)
-    for name, at, always in others:
+        others = chain([(NEAREST, lambda: nearest, True)] if nearest else [], others)
+    for name, chosen, always in others:
         if not always and all(_told(tried)):
             continue
+        at = chosen()
         try:
             point = _judged(name, call, at, sides)
         except BadCall:  # a gradient that is only called may refuse a point
