@@ -340,7 +340,7 @@ def returned(call: Call, args: tuple) -> list:
         try:
             with op_by_op():
                 out = call.gradient(*args)
-        except Exception:  # some of JAX, such as set_mesh, runs at the outermost only
+        except ValueError:  # some of JAX, such as set_mesh, runs at the outermost only
             out = call.gradient(*args)
     except BadCall:
         raise

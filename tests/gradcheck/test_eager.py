@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from jaxnn.activations import sigmoid
+from jaxnn.gradcheck import compare_gradients
 from jaxnn.gradcheck.eager import op_by_op
 from jaxnn.layers import mlp
 from jaxnn.losses import binary_cross_entropy
@@ -100,3 +101,13 @@ def test_few_programs_are_compiled(caplog):
     assert few < 40
     assert expected_J == J
     jax.tree.map(np.testing.assert_array_equal, dparams, expected)
+
+
+def test_a_gradient_that_sets_a_mesh_is_called_as_ever():
+    mesh = jax.make_mesh((1,), ("i",))
+
+    def gradient(w):
+        with jax.set_mesh(mesh):
+            return 2 * w
+
+    assert compare_gradients(lambda w: jnp.sum(w**2), gradient, jnp.array([1.5, -2.0])).correct is True
