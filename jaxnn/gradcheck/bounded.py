@@ -41,16 +41,24 @@ def is_float(x) -> bool:
 
 def stretched(slope, error):
     """slope · error, where no error is no error even on an infinite slope."""
-    return np.where(error == 0, 0.0, slope * error)
+    out = slope * error
+    return np.where(error == 0, 0.0, out) if holds_nan(out) else out
 
 
-def rounding(value, ulps: int | float, live=None):
-    """What rounding to nearest costs; `live`: where a zero may be an underflow."""
-    out = (ulps * UNIT) * np.abs(value)
-    small = np.abs(value) < NORMAL
-    if small.any():
-        live = value != 0 if live is None else live
-        out = np.where(small & live, out + ulps * TINY, out)
+def holds_nan(x) -> bool:
+    """Whether any entry is not a number: then so is their sum, if none of them is −∞."""
+    return bool(np.isnan(np.sum(x)))
+
+
+def rounding(value, ulps: int | float, *factors):
+    """What rounding to nearest costs; a zero may be an underflow if none of the factors is zero."""
+    size = np.abs(value)
+    out = (ulps * UNIT) * size
+    if not np.min(size, initial=np.inf) >= NORMAL:
+        live = [x != 0 for x in factors or (value,)]
+        out = np.where(
+            np.logical_and.reduce(np.broadcast_arrays(size < NORMAL, *live)), out + ulps * TINY, out
+        )
     return out
 
 
@@ -66,7 +74,7 @@ def settled(value, error, *inputs: Bounded) -> Bounded:
     if error is None:
         return Bounded(value, None, active)
     error = np.broadcast_to(error, np.shape(value))
-    if not np.isfinite(value).all():
+    if not np.isfinite(np.sum(value)):
         given = np.zeros(np.shape(value), bool)
         for x in inputs:
             if is_float(x.value):
@@ -74,7 +82,7 @@ def settled(value, error, *inputs: Bounded) -> Bounded:
                 given |= known if _extends(known, given) else known.any()
         error = np.where(np.isinf(value), np.where(given, 0.0, np.inf), error)
         error = np.where(np.isnan(value), np.inf, error)
-    if np.isnan(error).any():
+    if holds_nan(error):
         error = np.where(np.isnan(error), np.inf, error)
     return Bounded(value, error, active)
 

@@ -9,6 +9,7 @@ Source: N. J. Higham, Accuracy and Stability of Numerical Algorithms, 2nd ed., s
 
 import math
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import jax
@@ -215,6 +216,16 @@ def _plan(jaxpr) -> list[tuple[Any, list]]:
     return plan[::-1]
 
 
+def _literal(atom) -> Bounded:
+    value = np.asarray(atom.val)
+    return _number(value.tobytes(), value.dtype) if value.ndim == 0 else _constant(value)
+
+
+@lru_cache(1024)
+def _number(content: bytes, dtype) -> Bounded:
+    return _constant(np.frombuffer(content, dtype).reshape(()))
+
+
 def _constant(value, shared: bool = True) -> Bounded:
     """A constant is as exact as the shortest format that holds it: 0.5 is, 0.1 is not."""
     value = as_numpy(value)
@@ -229,12 +240,18 @@ def _constant(value, shared: bool = True) -> Bounded:
     return Bounded(value, error if error.any() else None, False)
 
 
+FULL = {np.dtype(t) for t in ("float64", "bool", "int32", "int64", "uint32", "uint8")}  # nothing is lost
+
+
 def _precision(aval) -> float:
     return float(jnp.finfo(aval.dtype).eps)
 
 
 def _pins(equation, out: list[Bounded], inputs, reading: Reading) -> list[Bounded]:
     """Name every loss of precision; carry it out where it is to be obeyed."""
+    kept = all(v.aval.dtype in FULL for v in equation.outvars)
+    if kept and equation.primitive.name != "reduce_precision":
+        return out
     floats = [v.aval for v in equation.invars if jnp.issubdtype(v.aval.dtype, jnp.floating)]
     finest = min((_precision(a) for a in floats), default=0.0)
     result = []
@@ -322,7 +339,7 @@ def _run(jaxpr, consts: Sequence[Bounded], args: Sequence[Bounded], reading: Rea
     known: dict[Any, Bounded] = {}
     known.update(zip(jaxpr.constvars, consts, strict=True))
     known.update(zip(jaxpr.invars, args, strict=True))
-    read = lambda v: _constant(v.val) if isinstance(v, Literal) else known[v]  # noqa: E731
+    read = lambda v: _literal(v) if isinstance(v, Literal) else known[v]  # noqa: E731
     for equation, last in plan:
         inputs = [read(v) for v in equation.invars]
         out = _pins(equation, _step(equation, inputs, reading), inputs, reading)
@@ -362,7 +379,7 @@ def interpret(
             continue
         value = as_numpy(value)
         floats = is_float(value) and live
-        given.append(Bounded(value, np.full(value.shape, VARIES) if floats else None, floats))
+        given.append(Bounded(value, np.broadcast_to(VARIES, value.shape) if floats else None, floats))
     held = [c if isinstance(c, Bounded) else _constant(c) for c in consts]
     with np.errstate(all="ignore"):
         out = _run(jaxpr, held, given, reading)

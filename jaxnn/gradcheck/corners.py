@@ -5,7 +5,15 @@ from collections.abc import Callable
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnn.gradcheck.bounded import Bounded, error_of, integral, is_float, settled, stretched
+from jaxnn.gradcheck.bounded import (
+    Bounded,
+    error_of,
+    holds_nan,
+    integral,
+    is_float,
+    settled,
+    stretched,
+)
 
 
 def _compared(function, exact_ties: bool):
@@ -85,15 +93,14 @@ def _rem(params, a, b):
 
 
 def _select(params, which, *cases):
-    index = np.asarray(which.value).astype(np.int64)
     values, errors = [c.value for c in cases], [error_of(c) for c in cases]
     exact = all(c.error is None for c in cases)
     active = which.active or any(c.active for c in cases)
-    index = np.broadcast_to(index, values[0].shape)
     value, error = values[0], errors[0]
     for k in range(1, len(cases)):
-        value = np.where(index == k, values[k], value)
-        error = error if exact else np.where(index == k, errors[k], error)
+        taken = which.value if which.value.dtype == bool else which.value == k
+        value = np.where(taken, values[k], value)
+        error = error if exact else np.where(taken, errors[k], error)
     doubtful = np.zeros((), bool) if which.error is None else which.error > 0
     if exact and not doubtful.any():
         return Bounded(value, None, active)
@@ -105,10 +112,11 @@ def _select(params, which, *cases):
             else:
                 spread = np.maximum(spread, np.where(v == value, e, np.inf))
         error = np.where(doubtful, spread, error)
-    error = np.where(np.isnan(error), np.inf, error)
+    if holds_nan(error):
+        error = np.where(np.isnan(error), np.inf, error)
     if value.dtype == bool:
         error = np.minimum(error, 1.0)
-    elif is_float(value):
+    elif is_float(value) and not np.isfinite(np.sum(value)):
         error = np.where(np.isnan(value), np.inf, error)
     return Bounded(value, np.broadcast_to(error, value.shape), active)
 

@@ -47,12 +47,11 @@ def mul(params, a, b):
         return integral(value, a, b)
     if a.error is b.error is None and _fits(a.value) and _fits(b.value):
         return settled(value, None, a, b)  # 24 + 24 digits fit into 53
-    size_a, size_b = np.abs(a.value), np.abs(b.value)
-    error = rounding(value, 1, (size_a != 0) & (size_b != 0))
+    error = rounding(value, 1, a.value, b.value)
     if b.error is not None:
-        error = error + stretched(size_a, b.error)
+        error = error + stretched(np.abs(a.value), b.error)
     if a.error is not None:
-        error = error + stretched(size_b + error_of(b), a.error)
+        error = error + stretched(np.abs(b.value) + error_of(b), a.error)
     return settled(value, error, a, b)
 
 
@@ -61,11 +60,14 @@ def _div(params, a, b):
     known = a.error is b.error is None and _fits(value) and _fits(b.value)
     if known and np.array_equal(value * b.value, a.value):
         return settled(value, None, a, b)
-    error = rounding(value, 1, a.value != 0)
+    error = rounding(value, 1, a.value)
     if a.error is not None or b.error is not None:
         least = np.abs(b.value) - error_of(b)
         share = np.abs(value) * error_of(b) + error_of(a)
-        error = error + np.where(share == 0, 0.0, np.where(least > 0, share / least, np.inf))
+        if np.min(least, initial=np.inf) > 0:
+            error = error + share / least
+        else:
+            error = error + np.where(share == 0, 0.0, np.where(least > 0, share / least, np.inf))
     return settled(value, error, a, b)
 
 
@@ -97,8 +99,6 @@ def _pole(distance):
 
 SMOOTH: dict[str, tuple[Callable, Callable, float]] = {
     # name: (f, max |f′| over [x − e, x + e], ulps of f itself)
-    "neg": (np.negative, lambda x, e: 1.0, 0),
-    "abs": (np.abs, lambda x, e: 1.0, 0),
     "exp": (np.exp, lambda x, e: np.exp(x + e), 4),
     "exp2": (np.exp2, lambda x, e: math.log(2) * np.exp2(x + e), 4),
     "expm1": (np.expm1, lambda x, e: np.exp(x + e), 4),
@@ -151,6 +151,13 @@ def smooth(function, slope, ulps):
     return rule
 
 
+def _signed(function):
+    """Another sign, the same error."""
+    return lambda params, x: (
+        integral(function(x.value), x) if not is_float(x.value) else x._replace(value=function(x.value))
+    )
+
+
 def _integer_pow(params, x):
     n = params["y"]
     value = (
@@ -160,7 +167,7 @@ def _integer_pow(params, x):
         return integral(value, x)
     extreme = np.abs(x.value) + error_of(x) if n >= 1 else nearest(x.value, error_of(x))
     power = extreme ** (n - 1) if n >= 1 else _pole(extreme) ** (1 - n)
-    error = rounding(value, 4 + abs(n), x.value != 0)
+    error = rounding(value, 4 + abs(n), x.value)
     return settled(value, error + stretched(abs(n) * power, np.asarray(error_of(x))), x)
 
 
@@ -176,7 +183,7 @@ def _pow(params, x, y):
     error = stretched(np.abs(value), np.expm1(relative))
     at_zero = (size <= e) & (exponent > 0)  # xʸ from 0 to (|x| + e)ʸ
     error = np.where(at_zero, (size + e) ** exponent, error)
-    return settled(value, error + rounding(value, 8, size != 0), x, y)
+    return settled(value, error + rounding(value, 8, size), x, y)
 
 
 def _polynomial(params, x, *coefficients):
@@ -197,6 +204,8 @@ def _atan2(params, y, x):
 
 FUNCTIONS: dict[str, Callable] = {
     **{name: smooth(*row) for name, row in SMOOTH.items()},
+    "neg": _signed(np.negative),
+    "abs": _signed(np.abs),
     "add": add(1),
     "add_any": add(1),
     "sub": add(-1),

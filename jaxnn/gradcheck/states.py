@@ -6,8 +6,14 @@ import jax
 import numpy as np
 
 from jaxnn.gradcheck import points
+from jaxnn.gradcheck.bounded import UNIT
 from jaxnn.gradcheck.calls import BadCall, Call, called
-from jaxnn.gradcheck.sides import Side
+from jaxnn.gradcheck.causes import Cause
+from jaxnn.gradcheck.findings import EQUATIONS
+from jaxnn.gradcheck.pair import Sides
+from jaxnn.gradcheck.probes import Calls
+from jaxnn.gradcheck.sides import Side, widened
+from jaxnn.gradcheck.trials import Point
 
 NEAR = 1e-4  # of the largest entry: what is kept may be kept in float32
 
@@ -46,3 +52,51 @@ def kept(call: Call, leaves: list, reference) -> str | None:
     if _close(added[0], there) and _close(added[1], elsewhere):
         return "accumulated"
     return "stale" if _close(other, there) and not _close(there, elsewhere) else None
+
+
+def unsteady_causes(call: Call, sides: Sides, leaves: list, calls: Calls) -> list[Cause]:
+    """What a gradient may do whose calls depend on one another."""
+    kind = kept(call, leaves, sides.reference)
+    if calls.keeps and kind is None:
+        sentence = "it computes with values that an earlier call left behind, though here its calls agree"
+        return [Cause(id, sentence, "all parameters", 0.45, EQUATIONS[id]) for id in ("stale", "accumulated")]
+    sentence, confidence = KEPT.get(kind or "", (DRAWN, 0.8))
+    id = kind or "mask-resampled"
+    return [Cause(id, sentence, "all parameters", confidence, EQUATIONS[id])]
+
+
+KEPT = {
+    "accumulated": (
+        "it adds to what earlier calls left: every call is the one before plus the gradient",
+        1.0,
+    ),
+    "stale": ("it uses values kept from the call before: right only when called twice at one point", 1.0),
+}
+
+
+DRAWN = "two calls with the same arguments disagree: something is drawn anew, such as a mask"
+
+
+def stale_cause(call: Call, sides: Sides, shown: Point, calls: Calls, eps: float) -> Cause | None:
+    """Right where it was called first, the same values ever after."""
+    if calls.elsewhere is None or shown.name != "the given point":
+        return None
+    moved = [np.asarray(x, np.float64) for x in calls.elsewhere]
+    if not all(np.array_equal(a, b) for a, b in zip(moved, calls.first, strict=True)):
+        return None
+    first = points.as_given(call, points.moved(call, shown.leaves, points.near, 1))
+    there = sides.reference([widened(x) for x in first])
+    scale = 64 * eps / UNIT
+    right = all(
+        np.all(np.abs(m - r) <= scale * e + 64 * eps * np.abs(r))
+        for m, r, e in zip(moved, there.values, there.errors, strict=True)
+    )
+    if not right or not any(np.any(m) for m in moved):
+        return None
+    return Cause(
+        "stale",
+        "it keeps what its first call computed: right there, the same values ever after",
+        "all parameters",
+        1.0,
+        "every residual belongs to the forward pass of the same call",
+    )

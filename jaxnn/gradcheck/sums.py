@@ -10,41 +10,43 @@ from jaxnn.gradcheck.corners import extreme
 from jaxnn.gradcheck.functions import add, mul
 
 
-def _split(x, axis: int, bits: int):
-    """x = high + low exactly, high with so many bits beside the largest entry along the axis.
+def _split(x, size, axis: int, bits: int):
+    """x = high + low exactly, high with so many bits beside the largest entry along the axis; size: |x|.
 
     Also the largest that an entry of low can be. Source: S. M. Rump, T. Ogita, S. Oishi, Accurate
     floating-point summation, SIAM J. Sci. Comput. 31 (2008), section 3.
     """
-    _, exponent = np.frexp(np.max(np.abs(x), axis=axis, keepdims=True, initial=0.0))
+    _, exponent = np.frexp(np.max(size, axis=axis, keepdims=True, initial=0.0))
     shift = np.ldexp(1.5, exponent + (53 - bits))
     high = (x + shift) - shift
     return high, x - high, np.ldexp(1.0, exponent - bits)
 
 
-def _ordinary(*arrays) -> bool:
+def _ordinary(*sizes) -> bool:
     """Far from overflow and underflow, so that splitting is exact."""
-    tops = [np.max(np.abs(x), initial=0.0) for x in arrays]
+    tops = [np.max(x, initial=0.0) for x in sizes]
     return all(t == 0 or 1e-120 < t < 1e120 for t in tops)
 
 
-def _product(a, b):
-    """a @ b and a bound on the rounding: the high parts multiply without any."""
+def _product(a, b, size_a, size_b):
+    """a @ b and a bound on the rounding: the high parts multiply without any. The sizes: |a|, |b|."""
     terms = a.shape[-1]
-    if terms <= 1 or not _ordinary(a, b):
+    if terms <= 1 or not _ordinary(size_a, size_b):
         value = a @ b
-        return value, (terms + 1) * (UNIT * (np.abs(a) @ np.abs(b)) + TINY)
+        return value, (terms + 1) * (UNIT * (size_a @ size_b) + TINY)
     bits = (55 - (terms - 1).bit_length()) // 2
-    high_a, low_a, left_a = _split(a, -1, bits)
-    high_b, low_b, left_b = _split(b, -2, bits)
+    high_a, low_a, left_a = _split(a, size_a, -1, bits)
+    high_b, low_b, left_b = _split(b, size_b, -2, bits)
     value = high_a @ high_b + (high_a @ low_b + low_a @ b)
-    remainder = np.abs(a).sum(-1, keepdims=True) * left_b
-    remainder = remainder + left_a * np.abs(b).sum(-2, keepdims=True)
+    remainder = size_a.sum(-1, keepdims=True) * left_b
+    remainder = remainder + left_a * size_b.sum(-2, keepdims=True)
     return value, 2 * UNIT * np.abs(value) + (terms + 4) * UNIT * remainder
 
 
 def _spread(a, b):
     """a @ b of bounds, where ∞ · 0 = 0."""
+    if a.size and not any(a.strides) and np.isfinite(a.flat[0]):  # all alike
+        return a.flat[0] * np.broadcast_to(b.sum(-2, keepdims=True), (*a.shape[:-1], b.shape[-1]))
     infinite = np.isinf(a)
     if not infinite.any():
         return a @ b
@@ -78,16 +80,17 @@ def _dot_general(params, a, b):
     back = lambda v: np.reshape(v, [*batch, *rows, *columns])  # noqa: E731
     if not is_float(first):
         return integral(back(first @ second), a, b) if a.error is b.error is None else None
-    product, error = _product(first, second)
+    size_a, size_b = np.abs(first), np.abs(second)
+    product, error = _product(first, second, size_a, size_b)
     value = back(product)
     if a.error is not None:  # e_A (|B| + e_B)
-        high_b = np.abs(second)
+        high_b = size_b
         if b.error is not None:
             high_b = high_b + right(np.broadcast_to(b.error, b.value.shape))
         error = error + _spread(left(np.broadcast_to(a.error, a.value.shape)), high_b)
     if b.error is not None:  # |A| e_B
         flipped = np.swapaxes(right(np.broadcast_to(b.error, b.value.shape)), -1, -2)
-        reached = _spread(flipped, np.swapaxes(np.abs(first), -1, -2))
+        reached = _spread(flipped, np.swapaxes(size_a, -1, -2))
         error = error + np.swapaxes(reached, -1, -2)
     return settled(value, back(error), a, b)
 
@@ -118,10 +121,11 @@ def _reduce_sum(params, x):
 def _total(rows):
     """The sum along the last axis, and a bound on its rounding; NumPy's own sum is pairwise."""
     terms = rows.shape[-1]
-    if terms <= 1 or not _ordinary(rows):
+    size = np.abs(rows)
+    if terms <= 1 or not _ordinary(size):
         passed = max(terms - 1, 0)
-        return np.asarray(rows.sum(-1)), passed * UNIT * np.abs(rows).sum(-1)
-    high, low, left = _split(rows, -1, 54 - (terms - 1).bit_length())
+        return np.asarray(rows.sum(-1)), passed * UNIT * size.sum(-1)
+    high, low, left = _split(rows, size, -1, 54 - (terms - 1).bit_length())
     value = np.asarray(high.sum(-1) + low.sum(-1))
     passed = min(terms, 24 + terms.bit_length())
     return value, 2 * UNIT * np.abs(value) + passed * UNIT * terms * left[..., 0]

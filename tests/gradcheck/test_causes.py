@@ -9,7 +9,6 @@ import pytest
 
 from jaxnn.gradcheck import compare_gradients
 from jaxnn.gradcheck.causes import find_causes
-from jaxnn.gradcheck.comparison import NEAREST
 from jaxnn.gradcheck.findings import EQUATIONS
 from jaxnn.gradcheck.mutants import (
     NEEDS_SATURATION,
@@ -25,6 +24,7 @@ from jaxnn.gradcheck.mutants import (
 )
 from jaxnn.gradcheck.scenes import views_of
 from jaxnn.gradcheck.tape import by_numpy
+from jaxnn.gradcheck.trials import NEAREST
 
 # pairwise different sizes, except where a mistake needs equal ones
 NETS = {

@@ -1,0 +1,82 @@
+"""What is wrong with a gradient: its causes, by the names of the report."""
+
+import re
+
+import jax
+import numpy as np
+
+from jaxnn.gradcheck.calls import Call, own_copies
+from jaxnn.gradcheck.causes import Cause, find_causes
+from jaxnn.gradcheck.pair import Sides
+from jaxnn.gradcheck.probes import Calls
+from jaxnn.gradcheck.states import stale_cause, unsteady_causes
+from jaxnn.gradcheck.trials import Point, compared, is_coarse
+
+
+def diagnosed(
+    call: Call, sides: Sides, shown: Point, tried: list[Point], calls: Calls, eps: float
+) -> tuple[list[Cause], list[str]]:
+    """The causes, the likeliest first, and what kept them from being found."""
+    if not calls.repeatable:
+        return unsteady_causes(call, sides, shown.leaves, calls), []
+    if any(is_coarse(note, call.dtype) for note in shown.hand.notes) and shown.call is call:
+        meant = compared("", call, shown.leaves, shown.reference, sides.as_meant(shown.leaves))
+        if not meant.is_wrong:
+            return [_low_precision(shown, call.dtype)], []
+    stale = stale_cause(call, sides, shown, calls, eps)
+    if stale is not None:
+        return [stale], []
+
+    def gradient(*args):
+        return call.gradient(*own_copies(args))
+
+    n_places = range(len(call.places))
+    with jax.enable_x64(True), jax.numpy_dtype_promotion("standard"):
+        try:
+            found = find_causes(
+                call.loss,
+                gradient,
+                shown.call.rebuilt(shown.leaves),
+                call.argnums,
+                tree_of(shown.call, shown.hand.values),
+                tree_of(shown.call, shown.reference.values),
+                tree_of(shown.call, [shown.bound(n) for n in n_places]),
+            )
+        except Exception as error:  # the verdict stands without a diagnosis
+            text = [*str(error).strip().splitlines(), ""][0][:120]
+            return [], [f"the diagnosis stopped with {type(error).__name__}: {text}"]
+    return [_renamed(call, cause) for cause in found], []
+
+
+def tree_of(call: Call, flat: list[np.ndarray]):
+    """Leaves as a tree like args[argnums]."""
+    return jax.tree.unflatten(jax.tree.structure(call.selected(call.args)), flat)
+
+
+def _renamed(call: Call, cause: Cause) -> Cause:
+    """The cause with the names of the report in the place of bare paths: W1 for ['W1']."""
+    paths, _ = jax.tree_util.tree_flatten_with_path(call.selected(call.args))
+    bare = {jax.tree_util.keystr(path): name for (path, _), name in zip(paths, call.paths, strict=True)}
+    bare.pop("", None)
+    if not bare:
+        return cause
+    longest_first = "|".join(map(re.escape, sorted(bare, key=len, reverse=True)))
+    pattern = re.compile(rf"(?<![\w\]])(?:{longest_first})(?![\[\w]|\.\w)")
+
+    def named(text: str) -> str:
+        return pattern.sub(lambda match: bare[match[0]], text)
+
+    return cause._replace(sentence=named(cause.sentence), where=named(str(cause.where)))
+
+
+def _low_precision(shown: Point, dtype) -> Cause:
+    pinned = [note for note in shown.hand.notes if is_coarse(note, dtype)]
+    where = ", ".join(sorted({n.where for n in pinned if n.where})) or "inside the gradient"
+    what = " and ".join(sorted({n.what for n in pinned}))
+    return Cause(
+        "low-precision",
+        f"it is computed in {what} on the way, the loss is not; the formula itself is right",
+        where,
+        1.0,
+        "the conversion stands in the code: keep the precision of the parameters",
+    )

@@ -1,0 +1,102 @@
+"""The first line of the report, and what a reader should know besides."""
+
+import math
+
+import numpy as np
+
+from jaxnn.gradcheck.bounded import Note
+from jaxnn.gradcheck.calls import Call
+from jaxnn.gradcheck.report import Leaf, Report, place, ulps
+from jaxnn.gradcheck.trials import SIGNS, Point
+
+
+def headline(report: Report, shown: Point) -> str:
+    """The verdict in one line; where it is wrong, the worst entry and the likeliest cause."""
+    hand = report.names[0]
+    cause = f"; likeliest cause: {report.causes[0].sentence}" if report.causes else ""
+    wrong = [leaf for leaf in report.leaves if leaf.wrong]
+    if report.correct is False and not wrong:
+        return f"{hand} is wrong: its calls depend on one another{cause}"
+    if wrong:
+        worst = max(wrong, key=_severity)
+        where = "" if shown.name == "the given point" else f" at {shown.name}"
+        kept = "signs" if shown.name == SIGNS else "sizes"
+        opening = "" if report.correct is False else f"cannot tell at these {kept}, but "
+        return (
+            f"{opening}{place(worst)}: by hand {worst.hand:.6g}, autodiff {worst.autodiff:.6g}, "
+            f"{ulps(worst.ulps)} {report.dtype} ULPs apart{where}{cause}"
+        )
+    if report.correct is None:
+        if any(b.any() for b in shown.blank):
+            leaf = next(x for x, b in zip(report.leaves, shown.blank, strict=True) if b.any())
+            return (
+                f"cannot tell whether {hand} is right here: {place(leaf)} is {leaf.hand:.6g} by hand and "
+                f"{leaf.autodiff:.6g} by autodiff; write both so that they stay finite"
+            )
+        silent = [leaf.path for leaf in report.leaves if leaf.correct is None]
+        return (
+            f"cannot tell whether {hand} is right: indistinguishable at every point tried, for "
+            + ", ".join(silent[:3])
+            + (", …" if len(silent) > 3 else "")
+        )
+    if report.accurate is False:
+        worst = max((x for x in report.leaves if not x.accurate), key=lambda leaf: leaf.ulps)
+        return (
+            f"{place(worst)}: the formula is right, but in {report.dtype} it is "
+            f"{ulps(worst.ulps)} ULPs off where autodiff is {ulps(worst.autodiff_ulps)}"
+        )
+    return f"{hand} is the gradient of {report.names[1]}"
+
+
+def _severity(leaf: Leaf) -> float:
+    """How wrong, so that the first line shows the parameter that is worst off."""
+    size = max(abs(leaf.hand), abs(leaf.autodiff)) if math.isfinite(leaf.hand) else 0.0
+    return leaf.error / size if size else math.inf
+
+
+def remarks(call: Call, tried: list[Point], rows: list, printed) -> list[str]:
+    """What a reader should know besides: kinks, unknown primitives, pinned precisions, praise."""
+    met: dict[Note, int] = {}
+    for point in tried:
+        for side in (point.reference, point.hand):
+            for note, count in side.notes.items():
+                met[note] = max(met.get(note, 0), count if point is tried[0] else 0)
+    out = []
+    for note, count in met.items():
+        at = f" at {note.where}" if note.where else ""
+        if note.kind == "kink" and count:
+            out.append(
+                f"a kink{at}: {count} {'tie' if count == 1 else 'ties'} ({note.what}) at the given "
+                "point, where the derivative has no single value; either side is accepted"
+            )
+        if note.kind == "unknown":
+            out.append(
+                f"no rule for the primitive {note.what}{at}: its error is estimated by moving "
+                "its inputs, with a margin"
+            )
+        if note.kind == "pinned":
+            out.append(f"the code rounds to {note.what}{at}")
+    better = [p for p, row in zip(call.paths, rows, strict=True) if row is not None and row.better]
+    if better:
+        out.append(
+            f"more accurate than autodiff in {call.dtype}, for {', '.join(better[:4])}"
+            + (", …" if len(better) > 4 else "")
+            + ": well done"
+        )
+    lost = [
+        p for p, r in zip(call.paths, tried[0].reference.values, strict=True) if not np.all(np.isfinite(r))
+    ]
+    if lost:
+        out.append(
+            f"autodiff is not finite at the given point, for {', '.join(lost[:4])}"
+            + (", …" if len(lost) > 4 else "")
+            + ": those entries are judged at other points"
+        )
+    blank = [p for p, b in zip(call.paths, tried[0].blank, strict=True) if b.any()]
+    agreed = [p.name for p in tried if all(p.told)]
+    if blank and agreed:
+        out.append(f"where both sides are finite they agree: right at {', '.join(agreed)}")
+    lines = printed.getvalue().count("\n")
+    if lines:
+        out.append(f"the functions printed {lines} lines, which are not shown")
+    return out

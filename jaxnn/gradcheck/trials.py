@@ -1,0 +1,188 @@
+"""The points that are tried, and what both sides say of each other there."""
+
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+
+from jaxnn.gradcheck import points
+from jaxnn.gradcheck.bounded import UNIT, Note
+from jaxnn.gradcheck.calls import BadCall, Call
+from jaxnn.gradcheck.pair import Sides, sides_of
+from jaxnn.gradcheck.probes import Calls
+from jaxnn.gradcheck.sides import Side
+
+VISIBLE = 1e-6  # a point tells of an entry whose bound is below so much of the largest one
+SIGNS, SIZES = "a point where weights change sign", "the same batch three times over"
+NEAREST = "a point with weights halved until autodiff is finite"
+VISIBLE_SINGLE = 1e-2  # the same for a gradient that is only called, and computes in float32
+
+
+class Point(NamedTuple):
+    """Both sides at one point, and what they say of each other, leaf by leaf."""
+
+    name: str
+    call: Call
+    leaves: list
+    reference: Side
+    hand: Side
+    wrong: list[np.ndarray]
+    seen: list[np.ndarray]  # the bound is small enough to tell of the entry
+    blank: list[np.ndarray]  # by hand not finite, and autodiff says nothing either
+
+    @property
+    def is_wrong(self) -> bool:
+        """Whether any entry is beyond its bound."""
+        return any(w.any() for w in self.wrong)
+
+    @property
+    def told(self) -> list[bool]:
+        """Whether the point tells of every entry of a leaf."""
+        return [bool(seen.all()) for seen in self.seen]
+
+    def bound(self, n: int) -> np.ndarray:
+        """The bound on |hand − autodiff| of leaf n."""
+        return np.asarray(self.reference.errors[n] + self.hand.errors[n])
+
+
+def is_coarse(note: Note, dtype) -> bool:
+    """Whether a pinned precision is below that of the dtype."""
+    if note.kind != "pinned":
+        return False
+    try:
+        return bool(jnp.finfo(note.what).eps > jnp.finfo(dtype).eps)
+    except (TypeError, ValueError):
+        return True
+
+
+def judged(name: str, call: Call, leaves: list, sides: Sides) -> Point:
+    """Both sides at a point with these leaves."""
+    reference = sides.reference(leaves)
+    coarse = any(is_coarse(note, call.dtype) for note in reference.notes)
+    hand = sides.as_meant(leaves) if coarse else sides.hand(leaves)
+    return compared(name, call, leaves, reference, hand)
+
+
+def compared(name: str, call: Call, leaves: list, reference: Side, hand: Side) -> Point:
+    """One side against the other: an entry is wrong beyond its bound."""
+    wrong, seen, blank = [], [], []
+    visible = VISIBLE_SINGLE if hand.single else VISIBLE
+    for n, (r, h) in enumerate(zip(reference.values, hand.values, strict=True)):
+        e_r, e_h = reference.errors[n], hand.errors[n]
+        with np.errstate(all="ignore"):
+            beyond = ~(np.abs(h - r) <= e_r + e_h)
+        sound = np.isfinite(r) & np.isfinite(e_r)
+        lost = sound & ~np.isfinite(h)
+        wrong.append((sound & np.isfinite(e_h) & beyond) | lost)
+        largest = np.max(np.abs(r[sound]), initial=0.0)
+        visible_here = sound & (largest > 0) & (e_r + e_h <= visible * largest)
+        nothing = bool(reference.fixed[n]) and not np.any(r)
+        blank.append(~np.isfinite(h) & ~lost & (h != r))
+        seen.append((visible_here | nothing) & ~blank[n])
+    return Point(name, call, leaves, reference, hand, wrong, seen, blank)
+
+
+def told_of(tried: list[Point]) -> list[bool]:
+    """Whether the points together tell of every entry of a leaf."""
+    return [bool(np.any(seen, axis=0).all()) for seen in zip(*(p.seen for p in tried), strict=True)]
+
+
+def _candidates(call: Call, leaves: list) -> Iterator[tuple[str, Callable[[], list], bool]]:
+    """Points of one's own choosing, in the order they are tried: (name, its leaves, always)."""
+
+    def moved(how: Callable, seed: int, given: list = leaves) -> Callable[[], list]:
+        return lambda: points.moved(call, given, how, seed)
+
+    yield "a point near it", moved(points.near, 1), True
+    if (switched := points.switched_on(call, leaves)) is not None:
+        yield "a point near it, zero scalars switched on", moved(points.near, 1, switched), True
+    yield "a point with fresh weights", moved(points.generic, 2), points.extreme(call, leaves)
+    yield "a point with small weights", moved(points.small, 3), False
+    if (tamed := points.tamed(call, leaves, 4)) is not None:
+        yield "a point with fresh weights and data of size 1", moved(points.generic, 2, tamed), True
+        yield "a point with small weights and data of size 1", moved(points.small, 3, tamed), False
+    if (mixed := points.of_both_signs(call, leaves, 5)) is not None:
+        yield SIGNS, lambda: mixed, True
+
+
+def _unsaturated(call: Call, leaves: list, sides: Sides) -> list | None:
+    """Weights halved until autodiff is finite: the nearest to those given where it can judge."""
+    for k in range(1, 8):
+        halved = [np.asarray(x) / 2**k if n in call.places else x for n, x in enumerate(leaves)]
+        side = sides.reference(halved)
+        if all(np.isfinite(r).all() for r in side.values):
+            return halved
+    return None
+
+
+def tried_points(call: Call, leaves: list, sides: Sides, belongs: Callable[[list], bool]) -> list[Point]:
+    """The given point, then others until one is wrong, or one near it is right and all is told.
+
+    A positive matrix may have to be so: another that changes sign counts only where both sides are
+    finite and it belongs to what they are meant for.
+    """
+    tried = [judged("the given point", call, leaves, sides)]
+    if tried[0].is_wrong or sides.precomputed:
+        return tried
+    others: Iterable = _candidates(call, leaves)
+    if not all(np.isfinite(r).all() for r in tried[0].reference.values):
+        nearest = _unsaturated(call, leaves, sides)
+        others = chain([(NEAREST, lambda: nearest, True)] if nearest else [], others)
+    for name, chosen, always in others:
+        if not always and all(told_of(tried)):
+            continue
+        at = chosen()
+        try:
+            point = judged(name, call, at, sides)
+        except BadCall:  # a gradient that is only called may refuse a point
+            continue
+        finite = all(np.all(np.isfinite(h)) for h in point.hand.values)
+        if name == SIGNS and point.is_wrong and not (finite and belongs(at)):
+            continue
+        tried.append(point)
+        if point.is_wrong:
+            break
+    return tried
+
+
+def at_other_sizes(call: Call, leaves: list, readable: bool) -> Point | None:
+    """The batch three times over, where its size hides mistakes; None where it makes no sense."""
+    more = points.repeated(call, leaves)
+    if more is None or not readable:
+        return None
+    bigger = call._replace(args=call.rebuilt(more), leaves=more)
+    try:
+        return judged(SIZES, bigger, more, sides_of(bigger, more, True))
+    except Exception:  # a size the functions do not take: nothing is learned
+        return None
+
+
+def unsteady(call: Call, leaves: list, reference: Side, calls: Calls, eps: float) -> Point:
+    """A gradient whose calls disagree, at the given point: the call that is furthest off."""
+    scale = 64 * eps / UNIT
+
+    def held(values: list[np.ndarray]) -> Point:
+        errors = [scale * e + 64 * eps * np.abs(v) for e, v in
+                  zip(reference.errors, values, strict=True)]  # fmt: skip
+        side = Side(values, errors, [False] * len(values), {})
+        return compared("the given point, called again", call, leaves, reference, side)
+
+    each = [held(v) for v in (calls.first, calls.second, calls.last)]
+    return max(each, key=lambda p: sum(int(w.sum()) for w in p.wrong))
+
+
+def what_it_says(point: Point) -> str:
+    """What the point says of the gradient, in words."""
+    if point.is_wrong:
+        return "wrong"
+    kinks = sum(count for note, count in point.reference.notes.items() if note.kind == "kink")
+    if all(point.told):
+        return "right"
+    silent = [p for p, told in zip(point.call.paths, point.told, strict=True) if not told]
+    names = ", ".join(silent[:3]) + (", …" if len(silent) > 3 else "")
+    why = "at a kink" if kinks else "zero, cancelling or unbounded"
+    if any(b.any() for b in point.blank):
+        why = "neither side is finite"
+    return f"nothing wrong, but indistinguishable here ({why}): {names}"
