@@ -28,7 +28,7 @@ def _ordinary(*arrays) -> bool:
     return all(t == 0 or 1e-120 < t < 1e120 for t in tops)
 
 
-def _product(a, b):
+def multiplied(a, b):
     """a @ b and a bound on the rounding: the high parts multiply without any."""
     terms = a.shape[-1]
     if terms <= 1 or not _ordinary(a, b):
@@ -78,7 +78,7 @@ def _dot_general(params, a, b):
     back = lambda v: np.reshape(v, [*batch, *rows, *columns])  # noqa: E731
     if not is_float(first):
         return integral(back(first @ second), a, b) if a.error is b.error is None else None
-    product, error = _product(first, second)
+    product, error = multiplied(first, second)
     value = back(product)
     if a.error is not None:  # e_A (|B| + e_B)
         high_b = np.abs(second)
