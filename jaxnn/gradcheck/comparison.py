@@ -257,6 +257,7 @@ def _candidates(call: Call, leaves: list):
     for weights, name in ((fresh, "fresh"), (few, "small")):
         if (tamed := points.tamed(call, weights, 4)) is not None:
             yield f"a point with {name} weights and data of size 1", tamed, weights is fresh
+    yield "a point with fresh weights, signs turned", points.turned(call, leaves, fresh), False
     if (mixed := points.of_both_signs(call, leaves, 5)) is not None:
         yield SIGNS, mixed, True
 

@@ -177,6 +177,17 @@ def test_weights_of_one_sign_may_hide_a_mistake():
     assert "at a point where weights change sign" in report.headline
 
 
+@pytest.mark.parametrize("signs", range(1, 8))  # at 0 the weights would be positive, and stay so
+def test_a_unit_that_is_off_is_seen_with_its_signs_turned(signs):
+    """Whatever the random weights are: off at w, a relu is on at −w."""
+    x = jnp.array([1.0 if signs >> k & 1 else -1.0 for k in range(3)])
+    f = lambda w: jnp.sum(jax.nn.relu(w @ x) ** 2)  # noqa: E731
+    w = (-0.4 * x * jnp.array([1.0, 0.9, 1.3]))[None]
+    slope = lambda w: 2 * jnp.outer(jax.nn.relu(w @ x), x)  # noqa: E731
+    assert compare_gradients(f, slope, w).correct is True
+    assert compare_gradients(f, lambda w: 1.01 * slope(w), w).correct is False
+
+
 def test_better_than_autodiff_is_praised():
     """Autodiff of the slide's loss is not even finite where the output is saturated."""
     report = compare_gradients(loss, right, jax.tree.map(lambda p: 30 * p, P), 3 * X, Y)
