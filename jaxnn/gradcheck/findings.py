@@ -109,8 +109,8 @@ def same(a: float | int, b: float | int) -> bool:
 def spoken(x: float) -> str:
     """A factor as one would say it.
 
-    >>> spoken(1 / 24), spoken(3**-0.5), spoken(0.123456789)
-    ('1/24', '1/√3', '0.123457')
+    >>> spoken(1 / 24), spoken(3**-0.5), spoken(0.123456789), spoken(1 - 2e-9)
+    ('1/24', '1/√3', '0.123457', '1 − 2e-09')
     """
     sign, size = ("−" if x < 0 else ""), abs(x)
     for root, power in (("", 1), ("√", 2)):
@@ -118,6 +118,8 @@ def spoken(x: float) -> str:
             whole = round(value)
             if 1 < whole <= 10_000 and abs(value - whole) < 1e-7 * whole:
                 return sign + (f"{root}{whole}" if top else f"1/{root}{whole}")
+    if f"{x:.6g}" == "1" and x != 1:
+        return f"1 {'+' if x > 1 else '−'} {abs(x - 1):.2g}"
     return f"{x:.6g}"
 
 

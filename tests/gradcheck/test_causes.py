@@ -344,3 +344,103 @@ def test_a_number_that_is_a_size_which_no_point_changes_is_not_named_with_confid
     causes = diagnosed(loss, unscaled, (p, rng.normal(size=(7, 5))))
     assert max(c.confidence for c in causes) <= 0.6
     assert "4" in causes[0].sentence or "n_L" in causes[0].sentence
+
+
+def two_layers(inner=1.0, outer=1.0):
+    """A loss with two numbers in it, of parameters W1, b1, W2, b2."""
+
+    def loss(p, X, Y):
+        A = jnp.tanh(inner * (X @ p["W1"].T + p["b1"]))
+        return outer * jnp.sum((A @ p["W2"].T + p["b2"] - Y) ** 2) / X.shape[0]
+
+    return loss
+
+
+def times(factor, loss, *names):
+    """The gradient, times a factor where a parameter is named, or everywhere."""
+
+    def gradient(p, X, Y):
+        slopes = jax.grad(loss)(p, X, Y)
+        return {k: g * factor if k in names or not names else g for k, g in slopes.items()}
+
+    return gradient
+
+
+def at_two_layers():
+    rng = np.random.default_rng(5)
+    shapes = {"W1": (4, 5), "b1": (1, 4), "W2": (3, 4), "b2": (1, 3)}
+    return (
+        {k: rng.normal(size=s) for k, s in shapes.items()},
+        rng.normal(size=(7, 5)),
+        rng.normal(size=(7, 3)),
+    )
+
+
+NUMBERS = {
+    # name: (loss, factor, parameters, id, what is said, sure)
+    "a stray 2": (two_layers(), 2.0, (), "factor-two", "a stray 2", True),
+    "the half of the loss": (two_layers(1, 0.5), 2.0, (), "factor-two", "or the factor 1/2 at", True),
+    "a 2 on the way": (two_layers(2), 0.5, ("W1", "b1"), "factor-two", "or the factor 2 at", False),
+    "a 3 on the way": (two_layers(3), 1 / 3, ("W1", "b1"), None, "the factor 3 at", False),
+    "a 3 too many": (two_layers(3), 3.0, ("W1", "b1"), None, "is there twice", False),
+    "a temperature": (two_layers(1, 2.5), 0.4, (), "unknown", "the factor 2.5 at", False),
+    "an update": (two_layers(), -0.01, (), "learning-rate-folded-in", "the update", True),
+    "an update by a number": (two_layers(1, 0.1), -0.1, (), None, "or the sign is flipped", False),
+    "a sign and a 2": (two_layers(), -2.0, (), None, "or the sign is flipped", False),
+}
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+def test_a_factor_that_may_be_several_things_is_said_to_be_so(name):
+    loss, factor, names, id, said, sure = NUMBERS[name]
+    first, *_ = diagnosed(loss, times(factor, loss, *names), at_two_layers())
+    assert id in (None, first.id)
+    assert said in first.sentence
+    assert (first.confidence >= 0.9) is sure
+
+
+def test_only_what_jumps_is_called_rounding():
+    """A mistake as small as a rounding, in code that converts to float32 on the way."""
+
+    def loss_with(epsilon):
+        return lambda p, X, Y: jnp.mean(jnp.log(epsilon + jnp.sum((X @ p["W1"].T - Y[:, :1]) ** 2, axis=1)))
+
+    def off(p, X, Y):
+        return jax.grad(loss_with(1e-3 * (1 + 1e-4)))(p, X * (X > -9).astype(jnp.float32).astype(X.dtype), Y)
+
+    def rounded(p, X, Y):
+        return jax.grad(loss_with(1e-3))(p, X.astype(jnp.float32).astype(X.dtype), Y)
+
+    p, X, Y = at_two_layers()
+    args = ({"W1": p["W1"]}, X, Y)
+    assert diagnosed(loss_with(1e-3), off, args)[0].id == "unknown"
+    assert diagnosed(loss_with(1e-3), rounded, args)[0].id == "low-precision"
+
+
+def test_entries_that_are_zero_by_their_values_are_not_called_unwritten_with_confidence():
+    def cut(p, X, Y):
+        slopes = jax.grad(loss)(p, X, Y)
+        return {**slopes, "W1": jnp.where(p["W1"] > 0, slopes["W1"], 0)}
+
+    def short(p, X, Y):
+        slopes = jax.grad(loss)(p, X, Y)
+        return {**slopes, "W1": slopes["W1"].at[:, -1].set(0)}
+
+    loss = two_layers()
+    (first, *_) = diagnosed(loss, cut, at_two_layers())
+    assert first.confidence < 0.9
+    (first,) = diagnosed(loss, short, at_two_layers())
+    assert (first.id, first.confidence) == ("entries-unwritten", 0.98)
+
+
+def test_examples_left_out_by_a_condition_are_not_told_with_confidence():
+    def conditional(p, X, Y):
+        kept = (X[:, 0] > 0).astype(X.dtype)
+        return jax.grad(lambda p: jnp.sum(two_layers_each(p, X, Y) * kept) / X.shape[0])(p)
+
+    def two_layers_each(p, X, Y):
+        return jnp.sum((jnp.tanh(X @ p["W1"].T + p["b1"]) @ p["W2"].T + p["b2"] - Y) ** 2, axis=1)
+
+    (first, *_) = diagnosed(two_layers(), conditional, at_two_layers())
+    assert first.id == "examples-ignored"
+    assert first.confidence < 0.9
