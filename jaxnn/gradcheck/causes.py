@@ -1,5 +1,6 @@
 """Which mistake is it? From nothing but the loss and the gradient."""
 
+import re
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -141,7 +142,10 @@ def _ranked(findings: list[Finding], points: int) -> list[Cause]:
             confidence = surest if f.sure else 0.5
         else:
             confidence = round(0.89 / len(chosen) * (1.0 if n else 1.1), 2)
-        causes.append(Cause(f.id, f.sentence, f.where, confidence, EQUATIONS[f.id]))
+        fitting = f.id != "unknown" or re.match(
+            r"d[ZWAb]\[\d", f.where
+        )  # a quantity of the lecture's network
+        causes.append(Cause(f.id, f.sentence, f.where, confidence, EQUATIONS[f.id] if fitting else ""))
     return causes
 
 
