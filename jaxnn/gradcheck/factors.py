@@ -273,6 +273,7 @@ def _nameless(scenes, alphas, what: str, where: str) -> Finding:
     """A factor that is another at every point, and none of the catalogue."""
     told = f"{spoken(alphas[0])} times what it should be here, {spoken(alphas[-1])} times elsewhere"
     known = [words for words, f in OTHER_FACTORS if _matches(scenes, alphas, f)]
+    known += [f"{words} times" for words in _of_arguments(scenes, alphas)]
     told += f" ({known[0]})" if known else ""
     return Finding("unknown", f"{what} is {told}.", where, 5)
 
@@ -289,6 +290,39 @@ OTHER_FACTORS: tuple[tuple[str, Callable[[dict], float]], ...] = (
     ("N/2: a stray ½, and the mean", lambda s: s["N"] / 2),
     ("n_x times", lambda s: s["n_x"]),
 )
+
+
+POWERS: tuple[tuple[str, Callable[[float], float]], ...] = (
+    ("{}", lambda v: v),
+    ("1/{}", lambda v: 1 / v),
+    ("−{}", lambda v: -v),
+    ("{}²", lambda v: v * v),
+    ("1/{}²", lambda v: v**-2.0),
+    ("√{}", lambda v: abs(v) ** 0.5),
+    ("1/√{}", lambda v: abs(v) ** -0.5),
+    ("exp({})", lambda v: float(np.exp(v))),
+    ("exp(−{})", lambda v: float(np.exp(-v))),
+)
+
+
+def _of_arguments(scenes, alphas) -> list[str]:
+    """The factor as a number that is handed in, or as the size of an axis; the nearest first."""
+    told = []
+    paths = [jax.tree_util.tree_flatten_with_path(s.point.args)[0] for s in scenes]
+    for leaves in zip(*paths, strict=True):
+        path, first = leaves[0]
+        name = f"argument {path[0].idx}{jax.tree_util.keystr(path[1:])}"
+        values = {name: [np.asarray(x) for _, x in leaves]} if np.size(first) == 1 else {}
+        for axis in range(np.ndim(first)):
+            values[f"the size of axis {axis} of {name}"] = [np.shape(x)[axis] for _, x in leaves]
+        for words, row in values.items():
+            numbers_there = [float(np.reshape(v, ())) for v in row]
+            if any(v == 0 for v in numbers_there) or len(set(numbers_there)) < 2:
+                continue
+            for form, f in POWERS:
+                if all(same(a, f(v)) for a, v in zip(alphas, numbers_there, strict=True)):
+                    told.append(form.format(words if form == "{}" else f"({words})"))
+    return told
 
 
 def _matches(scenes, alphas, f) -> bool:

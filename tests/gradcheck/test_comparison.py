@@ -243,6 +243,40 @@ def test_every_precision_has_its_own_ulps(dtype):
     assert (report.correct, report.accurate, report.dtype) == (True, True, dtype)
 
 
+def test_numbers_are_judged_in_every_parameter_however_large():
+    """A right formula that cancels, in the second parameter, whose gradient is larger than the first's."""
+    f = lambda p: 1e-3 * jnp.sum(p[0]) + jnp.sum(p[1] ** 2)  # noqa: E731
+    cancelling = lambda p: (1e-3 + 0 * p[0], (2 * p[1] + 1e5) - 1e5)  # noqa: E731
+    p = (jnp.array([1.0, 2.0]), jnp.array([0.3, 0.7, 1.9]))
+    report = compare_gradients(f, cancelling, p)
+    assert [report.correct, report.accurate] == [True, False]
+    assert [leaf.accurate for leaf in report.leaves] == [True, False]
+
+
+def test_many_parameters_are_not_all_listed():
+    p = {f"w{k}": jnp.arange(2.0) + k for k in range(12)}
+    f = lambda p: sum(jnp.sum(jnp.sin(w) ** 2) for w in p.values())  # noqa: E731
+    by_hand = lambda p: {k: jnp.cos(w) + (0 if k == "w0" else 0.1) for k, w in p.items()}  # noqa: E731
+    (cause, *_) = compare_gradients(f, by_hand, p).causes
+    assert len(cause.sentence) < 200
+    assert len(cause.where) < 80
+
+
+def test_one_array_is_called_by_its_name():
+    report = compare_gradients(
+        lambda z: jnp.sum(jnp.sin(z) ** 2), lambda z: jnp.cos(z) + 0.1, jnp.arange(3.0)
+    )
+    assert report.causes[0].where == "z"
+    assert "of z" in report.headline
+    assert report.causes[0].equation == ""
+
+
+def test_a_factor_that_is_an_argument_is_told():
+    f = lambda x, s: jnp.sum(jnp.tanh(x * s))  # noqa: E731
+    report = compare_gradients(f, lambda x, s: 1 - jnp.tanh(x * s) ** 2, jnp.arange(3.0), 1.5)
+    assert "1/(argument 1) times" in report.headline
+
+
 def test_low_precision_inside_is_named():
     def rounded(*args):
         return jax.tree.map(lambda g: g.astype(jnp.bfloat16).astype(jnp.float32), right(*args))
