@@ -160,6 +160,7 @@ OTHER_SLOPES: tuple[tuple[str, Callable], ...] = (
     ("g′(Z[{l}])³", lambda s, y: derivative(s, y) ** 3),
     ("√g′(Z[{l}])", lambda s, y: np.sqrt(derivative(s, y))),
     ("g′(−Z[{l}])", lambda s, y: slope_at(s, y, -z_of(s, y))),
+    ("g′(dA[{l}]), by the gradient's own sign,", lambda s, y: slope_at(s, y, s.point.cotangents[y.a])),
     ("g(−Z[{l}]) = 1 − relu′(Z[{l}])", lambda s, y: (z_of(s, y) <= 0) * 1.0),
     ("A[{l}] g′(Z[{l}])", lambda s, y: a_of(s, y) * derivative(s, y)),
     ("Z[{l}] g′(Z[{l}])", lambda s, y: z_of(s, y) * derivative(s, y)),
