@@ -185,6 +185,9 @@ def _one_factor(scenes, alphas, off: set[int], quiet: set[int]) -> Iterator[Find
     k = None if everywhere else _lower(scenes[0], off, quiet)
     layer = [y for y in scenes[0].structure.layers if off <= {y.weight, y.bias} and y.weight in off]
     place = f"dZ[{k}], and so {where}" if k else f"layer {layer[0].number}: {where}" if layer else where
+    if constant:  # a size that no point changes may be any number
+        number = f" ({spoken(alphas[0])} times, at every size)"
+        meanings = [(i, words if sure else words + number, rank, sure) for i, words, rank, sure in meanings]
     other = number_words(scenes, alphas[0]) if constant else ""
     if other:  # in all of the gradient a stray number is one of the loss; elsewhere who can tell
         meanings = [

@@ -245,6 +245,10 @@ def common_value(values: list[float]) -> float | None:
 
 
 def tidy(x: float) -> float:
-    """The number a fit was meant to find."""
+    """The number a fit was meant to find, if it has few digits; else as it was found.
+
+    >>> tidy(0.5 + 1e-12), tidy(1 / 6) == 1 / 6
+    (0.5, True)
+    """
     near = float(f"{x:.7g}") if abs(x) > 1e-9 else 0.0
-    return near if abs(near - x) < 1e-7 * max(1, abs(x)) else x
+    return near if abs(near - x) < 1e-9 * max(1, abs(x)) else x

@@ -101,6 +101,7 @@ def _penalty_factors(scenes) -> Iterator[Finding]:
     if not holds(scenes, with_factor):
         return
     sizes = [s.sizes.get("N", 0) for s in some]
+    varied = len(set(sizes)) > 1  # a size that no point changes may be any number
     if all(v == 0 for v in values):
         yield Finding(
             "regularisation-missing",
@@ -121,6 +122,7 @@ def _penalty_factors(scenes) -> Iterator[Finding]:
             "The regularisation term is N times too large: its 1/N is missing.",
             where,
             0,
+            varied,
         )
     elif all(n and same(v, 1 / n) for v, n in zip(values, sizes, strict=True)):
         yield Finding(
@@ -128,6 +130,7 @@ def _penalty_factors(scenes) -> Iterator[Finding]:
             "The regularisation term is divided by N, which the loss does not do.",
             where,
             0.5,
+            varied,
         )
     elif all(same(v, values[0]) for v in values):
         half, turned = same(values[0], 0.5), same(values[0], -1)

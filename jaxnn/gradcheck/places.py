@@ -13,7 +13,7 @@ import numpy as np
 from jax.extend.core import Literal
 
 from jaxnn.gradcheck.factors import factor_words
-from jaxnn.gradcheck.findings import Finding, extent, holds, joined, off_entries, plainly, spoken
+from jaxnn.gradcheck.findings import Finding, extent, holds, joined, off_entries, plainly, spoken, tidy
 from jaxnn.gradcheck.quantities import as_product, dense_rows
 from jaxnn.gradcheck.scenes import Scene, changed
 from jaxnn.gradcheck.structure import Layer
@@ -227,7 +227,7 @@ def _gain(scene: Scene, paths: list[np.ndarray], without: list[np.ndarray]) -> f
     size = sum(np.vdot(p, p) for p in paths)
     pairs = zip(paths, scene.hand, without, strict=True)
     alpha = sum(np.vdot(p, g - np.asarray(w)) for p, g, w in pairs) / size
-    return float(f"{alpha:.7g}")
+    return tidy(float(alpha))
 
 
 def _alike(scene: Scene) -> dict[tuple[int, int], list[tuple[int, int]]]:

@@ -310,6 +310,8 @@ def scenes_for(views: Views, gradient, hand, reference, bound, alike=False) -> l
     few = 4 if first.sizes.get("N") == 3 else 3
     tiers = [{"examples": few}, {"examples": few, "squares": True}]
     tiers += [{"examples": few, "only_examples": True}] * bool(views.axes.examples)
+    if len(views.axes.examples) > 1:  # rows picked by their number: two axes that nothing else connects
+        tiers += [{**tier, "together": True} for tier in tiers]
     for tier in ([] if alike else tiers) + [{"examples": None}]:
         there = _like(views, {"seed": 11, **tier})
         one = _scene(there, views.loss, gradient) if there else None

@@ -444,3 +444,47 @@ def test_examples_left_out_by_a_condition_are_not_told_with_confidence():
     (first, *_) = diagnosed(two_layers(), conditional, at_two_layers())
     assert first.id == "examples-ignored"
     assert first.confidence < 0.9
+
+
+def picked(p, X, y):
+    """A loss that picks the log-probabilities of integer labels by the examples' numbers."""
+    Z = jnp.maximum(X @ p["W1"] + p["b1"], 0) @ p["W2"] + p["b2"]
+    picked_out = jax.nn.log_softmax(Z)[jnp.arange(X.shape[0]), y]
+    return -jnp.sum(picked_out) / X.shape[0] + 0.05 * (jnp.sum(p["W1"] ** 2) + jnp.sum(p["W2"] ** 2))
+
+
+def picked_by_hand(penalty=lambda N: 1.0, mask=lambda Z, dA: Z > 0, labels=lambda Y, N: Y / N):
+    def gradient(p, X, y):
+        N = X.shape[0]
+        Z1 = X @ p["W1"] + p["b1"]
+        A1 = jnp.maximum(Z1, 0)
+        dZ2 = jax.nn.softmax(A1 @ p["W2"] + p["b2"]) / N - labels(jax.nn.one_hot(y, p["b2"].shape[1]), N)
+        dA1 = dZ2 @ p["W2"].T
+        dZ1 = jnp.where(mask(Z1, dA1), dA1, 0)
+        return {
+            "W1": X.T @ dZ1 + 0.1 * p["W1"] * penalty(N),
+            "W2": A1.T @ dZ2 + 0.1 * p["W2"],
+            "b1": jnp.sum(dZ1, axis=0, keepdims=True),
+            "b2": jnp.sum(dZ2, axis=0, keepdims=True),
+        }
+
+    return gradient
+
+
+PICKED = {
+    "λ by N": (picked_by_hand(lambda N: 1 / N), "regularisation-unscaled", "divided by N"),
+    "λ by 3": (picked_by_hand(lambda N: 1 / 3), "unknown", "1/3 times"),
+    "the gradient's sign": (picked_by_hand(mask=lambda Z, dA: dA > 0), "unknown", "own sign"),
+    "Y not divided": (picked_by_hand(labels=lambda Y, N: Y), "unknown", "Y is not divided by N"),
+}
+
+
+@pytest.mark.parametrize("name", PICKED)
+def test_labels_that_are_numbers_let_the_batch_be_resized(name):
+    gradient, id, said = PICKED[name]
+    rng = np.random.default_rng(8)
+    shapes = {"W1": (5, 7), "b1": (1, 7), "W2": (7, 3), "b2": (1, 3)}
+    p = {k: rng.normal(size=s) for k, s in shapes.items()}
+    first, *_ = diagnosed(picked, gradient, (p, rng.normal(size=(6, 5)), np.array([0, 2, 1, 1, 0, 2])))
+    assert first.id == id
+    assert said in first.sentence
