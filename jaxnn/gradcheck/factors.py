@@ -41,7 +41,7 @@ def number_words(scenes: list[Scene], alpha: float) -> str:
     for c, line in found.items():
         for how, factor in (("left out", 1 / c), ("there twice", c)):
             if same(abs(factor), abs(alpha)) and not same(abs(alpha), 1.0):
-                return f"the factor {spoken(c)}" + (f" at {line}" if line else "") + f" is {how}"
+                return f"the factor {spoken(abs(c))}" + (f" at {line}" if line else "") + f" is {how}"
     return ""
 
 
