@@ -488,3 +488,27 @@ def test_labels_that_are_numbers_let_the_batch_be_resized(name):
     first, *_ = diagnosed(picked, gradient, (p, rng.normal(size=(6, 5)), np.array([0, 2, 1, 1, 0, 2])))
     assert first.id == id
     assert said in first.sentence
+
+
+@pytest.mark.parametrize("activation", [jax.nn.silu, jax.nn.gelu, lambda z: z * jnp.tanh(jax.nn.softplus(z))])
+@pytest.mark.parametrize("term", ["A[1]/Z[1] stands where", "A[1]/Z[1] is left out"])
+def test_a_product_of_which_one_factor_is_not_differentiated(activation, term):
+    """σ is the derivative of softplus, too, but that is not what went wrong in that of silu."""
+
+    def with_rule(g):
+        return lambda p, X: jnp.mean((g(X @ p["W1"].T) @ p["W2"].T) ** 2)
+
+    @jax.custom_vjp
+    def half(z):
+        return activation(z)
+
+    def back(z, c):
+        share = activation(z) / z
+        return (c * (share if "stands" in term else jax.vjp(activation, z)[1](jnp.ones_like(z))[0] - share),)
+
+    half.defvjp(lambda z: (activation(z), z), back)
+    p, X, _ = at_two_layers()
+    args = ({"W1": p["W1"], "W2": p["W2"]}, X)
+    first, *_ = diagnosed(with_rule(activation), jax.grad(with_rule(half)), args)
+    assert first.id == "wrong-activation-derivative"
+    assert first.sentence.startswith(term)
