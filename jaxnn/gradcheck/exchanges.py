@@ -439,9 +439,13 @@ def exchanged(scenes: list[Scene]) -> Iterator[Finding]:
             ):
                 told = _told(scenes[0], swap, group)
                 where = joined([scenes[0].structure.names[k] for k in sorted(wrong)])
-                yield told._replace(
-                    sentence=f"{told.sentence[:-1]}, in the gradient of {where} only.", where=where
-                )
+                sentence = f"{told.sentence[:-1]}, in the gradient of {where} only."
+                if swap.id == "missing-activation-derivative":
+                    n = group[0]
+                    sentence = (
+                        f"The gradient of {where} is made of dA[{n}], not of dZ[{n}] = dA[{n}] ⊙ g′(Z[{n}])."
+                    )
+                yield told._replace(sentence=sentence, where=where)
                 break
 
 

@@ -176,7 +176,7 @@ def spoken(x: float) -> str:
             whole = round(value)
             if 1 < whole <= 10_000 and abs(value - whole) < 1e-7 * whole:
                 return sign + (f"{root}{whole}" if top else f"1/{root}{whole}")
-    if f"{x:.6g}" == "1" and x != 1:
+    if f"{x:.6g}" == "1" and abs(x - 1) > 1e-12:
         return f"1 {'+' if x > 1 else '−'} {abs(x - 1):.2g}"
     return f"{x:.6g}"
 

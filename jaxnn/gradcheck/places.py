@@ -186,7 +186,8 @@ def scaled_edges(scenes: list[Scene]) -> Iterator[Finding]:
 
         for alpha in (0.0, -1.0, 2.0) if several else (_gain(probe, paths, without),):
             if abs(alpha - 1) > 1e-9 and holds(scenes, partial(_with_gain, edges, alpha)):
-                how = "is not differentiated" if abs(alpha) < 1e-9 else f"counts {spoken(alpha)} times"
+                times = "−1 times: its sign is wrong" if alpha == -1 else f"{spoken(alpha)} times"
+                how = "is not differentiated" if abs(alpha) < 1e-9 else f"counts {times}"
                 yield Finding("unknown", f"The path through {told} {how}.", where, 3 + 1e-3 * place)
                 lone = True
         if not probe.point.tape.nodes[place].elementwise or _is_linear(probe, place, k):
