@@ -135,6 +135,14 @@ def test_what_may_be_singular_is_unbounded():
     assert np.isinf(x.error).any()
 
 
+def test_a_factorisation_without_a_rule_is_named():
+    with jax.enable_x64(True):
+        jaxpr, consts = opened(jax.make_jaxpr(lax.linalg.lu)(SQUARE[:, :3]))
+        (both, *_), notes = interpret(jaxpr, consts, [SQUARE[:, :3]], [True])
+    assert [note.what for note in notes] == ["lu"]
+    assert 0 < both.error.max() < 1e-10
+
+
 def test_a_batch_of_systems_is_that_many_systems():
     a, b = np.stack([SQUARE, DEFINITE]), np.stack([RIGHT, RIGHT[::-1]])
     (both,) = bounded(jax.vmap(jnp.linalg.solve), a, b)
