@@ -133,7 +133,9 @@ def plant(arguments: argparse.Namespace, n: tuple[int, ...]) -> Planted | None:
     ids = {kind: {mutant.id for mutant in mutants.mutants(kind)} for kind in kinds}
     every = sorted(set().union(*ids.values()))
     if arguments.plant == "list":
-        print("\n".join(every))
+        from jaxnn.gradcheck.findings import MISTAKES
+
+        print("\n".join(f"{id:<30} {MISTAKES[id]}" for id in every))
         return None
     kind = next((kind for kind in kinds if arguments.plant in ids[kind]), None)
     if kind is None:

@@ -184,10 +184,17 @@ def parameter_leaves(args: tuple, argnums: int | tuple[int, ...]) -> tuple[bool,
     return tuple(n in chosen for n, a in enumerate(args) for _ in jax.tree.leaves(a))
 
 
-def _new_sizes(axes: Axes, examples: int, only_examples: bool, squares: bool) -> dict[int, int]:
-    """Other sizes: pairwise different primes; with `squares`, what was equal stays equal."""
+def _new_sizes(
+    axes: Axes, examples: int, only_examples: bool, squares: bool, together: bool
+) -> dict[int, int]:
+    """Other sizes: pairwise different primes; with `squares`, what was equal stays equal.
+
+    With `together`, all axes that may be of examples and are as long as the first are so after.
+    """
     primes, sizes, chosen = iter(PRIMES), dict(axes.sizes), {}
     first = sorted(axes.examples)[:1]
+    if together:
+        first = [c for c in axes.examples if axes.sizes[c] == axes.sizes[first[0]]]
     for c, size in axes.sizes.items():
         if c in first and size >= 1:
             sizes[c] = examples
@@ -235,6 +242,7 @@ def generic(
     examples: int | None = 3,
     only_examples: bool = False,
     squares: bool = False,
+    together: bool = False,
     nearby: bool = False,
 ) -> tuple | None:
     """The arguments at generic values and new sizes (the old ones if examples is None), or None.
@@ -243,7 +251,9 @@ def generic(
     """
     rng = np.random.default_rng(seed)
     owner = parameter_leaves(args, argnums)
-    sizes = dict(axes.sizes) if examples is None else _new_sizes(axes, examples, only_examples, squares)
+    sizes = dict(axes.sizes)
+    if examples is not None:
+        sizes = _new_sizes(axes, examples, only_examples, squares, together)
     flat, tree = jax.tree.flatten(args)
     new = []
     for x, cs, own in zip(flat, axes.leaves, owner, strict=True):

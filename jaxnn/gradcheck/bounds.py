@@ -35,6 +35,7 @@ from jaxnn.gradcheck.functions import COMPILED, FUNCTIONS, smooth
 from jaxnn.gradcheck.jaxprs import line_of, opened, primitives, scan_counts
 from jaxnn.gradcheck.moves import MOVES, WHOLE, applied, as_numpy, unknown
 from jaxnn.gradcheck.sums import SUMS
+from jaxnn.gradcheck.systems import SYSTEMS
 
 STEPS = 50_000  # equations, all turns of all loops together
 
@@ -193,12 +194,37 @@ def _cond(equation, inputs, reading) -> list[Bounded]:
     return wide
 
 
+def _solved(equation, inputs, reading) -> list[Bounded]:
+    """The solver itself, if it goes step by step; one that iterates stops where roundings let it."""
+    solve = equation.params["jaxprs"].solve
+    if "while" in primitives(solve):
+        return _unknown(equation, inputs, reading)
+    counts = equation.params["const_lengths"]
+    first, all_of_them = counts.matvec + counts.vecmat, sum(counts)
+    jaxpr, consts = opened(solve)
+    given = [*inputs[first : first + counts.solve], *inputs[all_of_them:]]
+    return _run(jaxpr, [_constant(c) for c in consts], given, reading)
+
+
+def _unknown(equation, inputs, reading) -> list[Bounded]:
+    note = Note("unknown", equation.primitive.name, line_of(equation))
+    reading.notes[note] = reading.notes.get(note, 0) + 1
+    return unknown(equation, inputs)
+
+
 INLINED = {
     *("jit", "pjit", "closed_call", "core_call", "remat", "remat2", "checkpoint", "call"),
     *("custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr", "custom_lin"),
 }
-CONTROL = {"scan": _scan, "while": _while, "cond": _cond, "call_hi_primitive": _expanded}
+CONTROL = {
+    "scan": _scan,
+    "while": _while,
+    "cond": _cond,
+    "call_hi_primitive": _expanded,
+    "custom_linear_solve": _solved,
+}
 EVERY: dict[str, Callable] = {**FUNCTIONS, **STEPS_AND_CORNERS, **SUMS, **MOVES}
+WITH_EQUATION: dict[str, Callable] = {**WHOLE, **SYSTEMS}
 RANDOM = {"random_bits", "threefry2x32", "random_seed", "random_wrap", "random_gamma"}
 INTEGERS_TOO = {"div", "rem", "pow"}  # integers divide otherwise in NumPy
 
@@ -295,8 +321,8 @@ def _step(equation, inputs: list[Bounded], reading: Reading) -> list[Bounded]:
     out = None
     if whole and name in EVERY and (real or name not in INTEGERS_TOO):
         out = EVERY[name](equation.params, *inputs)
-    elif whole and name in WHOLE:
-        out = WHOLE[name](equation, inputs)
+    elif whole and name in WITH_EQUATION:
+        out = WITH_EQUATION[name](equation, inputs)
     elif whole and name in COMPILED:
         slope, ulps = COMPILED[name]
         out = smooth(lambda v: applied(equation, [v])[0], slope, ulps)(equation.params, *inputs)
@@ -304,9 +330,7 @@ def _step(equation, inputs: list[Bounded], reading: Reading) -> list[Bounded]:
         floating = real or any(jnp.issubdtype(v.aval.dtype, jnp.complexfloating) for v in equation.outvars)
         fed = any(is_float(x.value) or np.iscomplexobj(x.value) for x in inputs if plain)
         if plain and floating and fed and name != "iota":
-            note = Note("unknown", name, line_of(equation))
-            reading.notes[note] = reading.notes.get(note, 0) + 1
-            out = unknown(equation, inputs)
+            out = _unknown(equation, inputs, reading)
         else:
             values = applied(equation, [x.value for x in inputs])
             checked = [x for x in inputs if isinstance(x.value, np.ndarray)]

@@ -57,9 +57,8 @@ def _renamed(call: Call, cause: Cause) -> Cause:
     """The cause with the names of the report in the place of bare paths: W1 for ['W1']."""
     paths, _ = jax.tree_util.tree_flatten_with_path(call.selected(call.args))
     bare = {jax.tree_util.keystr(path): name for (path, _), name in zip(paths, call.paths, strict=True)}
-    bare.pop("", None)
-    if not bare:
-        return cause
+    if (alone := bare.pop("", None)) is not None:
+        bare["the parameter"] = alone
     longest_first = "|".join(map(re.escape, sorted(bare, key=len, reverse=True)))
     pattern = re.compile(rf"(?<![\w\]])(?:{longest_first})(?![\[\w]|\.\w)")
 

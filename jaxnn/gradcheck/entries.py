@@ -166,7 +166,25 @@ def _unwritten(scenes, wrong) -> Iterator[Finding]:
             yield Finding("unknown", sentence, f"dZ[{y.number}] (layer {y.number})", 0.3)
             return
     where = joined(told)
-    yield Finding("entries-unwritten", f"Never written, and so zero: {where}.", where, 0.3)
+    steady = all(_same_place(scenes, k) for k in wrong)
+    why = "Never written, and so zero" if steady else "Never written, or cut off, and so zero"
+    yield Finding("entries-unwritten", f"{why}: {where}.", where, 0.3, steady)
+
+
+def _same_place(scenes, k) -> bool:
+    """Whether the entries that are off in a leaf are a block that starts or ends where the leaf does.
+
+    Those that depend on the numbers, or on the data, are elsewhere at another point.
+    """
+    kinds = set()
+    for s in scenes:
+        off = off_entries(s, k)
+        if not off.any():
+            continue
+        block = tuple(slice(x.min(), x.max() + 1) for x in np.nonzero(off))
+        ends = tuple((b.start == 0, b.stop == n) for b, n in zip(block, off.shape, strict=True))
+        kinds.add((bool(off[block].all()), ends))
+    return len(kinds) == 1 and all(solid and any(any(e) for e in ends) for solid, ends in kinds)
 
 
 def _cut(scenes, wrong) -> Iterator[Finding]:

@@ -114,17 +114,21 @@ def weighted(scenes: list[Scene]) -> Iterator[Finding]:
                 0.35,
             )
     # scattered ones are seldom left out; those of a saturated output may be clipped
-    rank = 0.4 if np.count_nonzero(np.diff(np.abs(w) > 1e-6)) < 2 else 0.7
+    scattered = np.count_nonzero(np.diff(np.abs(w) > 1e-6)) > 1
+    rank = 0.7 if scattered else 0.4
+    why = ", perhaps by a condition of their own" if scattered else ""
     if gone and np.allclose(kept, 1):
-        yield Finding("examples-ignored", f"{_which(w).capitalize()} left out of the gradient.", where, rank)
+        sentence = f"{_which(w).capitalize()} left out of the gradient{why}."
+        yield Finding("examples-ignored", sentence, where, rank, not scattered)
     elif gone and len(kept) and np.allclose(kept, kept[0]):
         share = " (the mean is over those left)" if same(kept[0] * len(kept), len(w)) else ""
         yield Finding(
             "examples-ignored",
             f"{_which(w).capitalize()} left out of the gradient, the others count "
-            f"{kept[0]:.6g} times{share}.",
+            f"{kept[0]:.6g} times{share}{why}.",
             where,
             rank + 0.1,
+            not scattered,
         )
     elif not np.allclose(w, w[0]):
         odd = np.flatnonzero(np.abs(w - np.median(w)) > 1e-6)

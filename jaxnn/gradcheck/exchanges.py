@@ -38,10 +38,10 @@ SLOPES: tuple[tuple[str, Callable, Callable | None], ...] = (
     ("leaky relu′ (0.01)", partial(_leaky, 0.01), partial(_leaky, 0.01)),
     ("leaky relu′ (0.1)", partial(_leaky, 0.1), partial(_leaky, 0.1)),
     ("leaky relu′ (0.2)", partial(_leaky, 0.2), partial(_leaky, 0.2)),
-    ("softplus′", sigmoid, lambda a: 1 - np.exp(-a)),
+    ("σ, which is softplus′,", sigmoid, lambda a: 1 - np.exp(-a)),
     ("silu′", lambda z: sigmoid(z) * (1 + z * sigmoid(-z)), None),
     ("elu′", lambda z: np.where(z > 0, 1.0, np.exp(np.minimum(z, 0))), lambda a: np.where(a > 0, 1.0, a + 1)),
-    ("sin′", np.cos, None),
+    ("cos, which is sin′,", np.cos, None),
     ("softsign′", lambda z: 1 / (1 + np.abs(z)) ** 2, lambda a: (1 - np.abs(a)) ** 2),
 )
 
@@ -160,6 +160,7 @@ OTHER_SLOPES: tuple[tuple[str, Callable], ...] = (
     ("g′(Z[{l}])³", lambda s, y: derivative(s, y) ** 3),
     ("√g′(Z[{l}])", lambda s, y: np.sqrt(derivative(s, y))),
     ("g′(−Z[{l}])", lambda s, y: slope_at(s, y, -z_of(s, y))),
+    ("g′(dA[{l}]), by the gradient's own sign,", lambda s, y: slope_at(s, y, s.point.cotangents[y.a])),
     ("g(−Z[{l}]) = 1 − relu′(Z[{l}])", lambda s, y: (z_of(s, y) <= 0) * 1.0),
     ("A[{l}] g′(Z[{l}])", lambda s, y: a_of(s, y) * derivative(s, y)),
     ("Z[{l}] g′(Z[{l}])", lambda s, y: z_of(s, y) * derivative(s, y)),
@@ -275,6 +276,18 @@ SWAPS: tuple[Swap, ...] = (
         "the derivative of layer {n} is used in layer {l}",
         _factor(_slope_of(1)),
         0.75,
+    ),
+    Swap(
+        "wrong-activation-derivative",
+        "A[{l}]/Z[{l}] stands where g′(Z[{l}]) belongs: one factor of a product is not differentiated",
+        _factor(lambda s, y: a_of(s, y) / z_of(s, y)),
+        0.78,
+    ),
+    Swap(
+        "wrong-activation-derivative",
+        "A[{l}]/Z[{l}] is left out of g′(Z[{l}]): one factor of a product is not differentiated",
+        _factor(lambda s, y: derivative(s, y) - a_of(s, y) / z_of(s, y)),
+        0.79,
     ),
     *(
         Swap(
@@ -426,9 +439,13 @@ def exchanged(scenes: list[Scene]) -> Iterator[Finding]:
             ):
                 told = _told(scenes[0], swap, group)
                 where = joined([scenes[0].structure.names[k] for k in sorted(wrong)])
-                yield told._replace(
-                    sentence=f"{told.sentence[:-1]}, in the gradient of {where} only.", where=where
-                )
+                sentence = f"{told.sentence[:-1]}, in the gradient of {where} only."
+                if swap.id == "missing-activation-derivative":
+                    n = group[0]
+                    sentence = (
+                        f"The gradient of {where} is made of dA[{n}], not of dZ[{n}] = dA[{n}] ⊙ g′(Z[{n}])."
+                    )
+                yield told._replace(sentence=sentence, where=where)
                 break
 
 

@@ -2,9 +2,11 @@
 
 from collections.abc import Callable, Iterator
 
+import jax
 import numpy as np
 
 from jaxnn.gradcheck.findings import Finding, common_value, joined, same, spoken
+from jaxnn.gradcheck.jaxprs import numbers
 from jaxnn.gradcheck.scenes import Scene, fits
 
 
@@ -30,6 +32,19 @@ def factor_words(scene: Scene, k: int) -> str | None:
     return f"{name} is zero" if alpha == 0 else f"{name} is {spoken(alpha)} times what it should be"
 
 
+def number_words(scenes: list[Scene], alpha: float) -> str:
+    """A number of the loss that would explain |α| at every size if it were left out, or there twice."""
+    try:
+        found = numbers(jax.make_jaxpr(scenes[-1].loss)(*scenes[-1].point.args))
+    except Exception:  # nothing to be read in it
+        return ""
+    for c, line in found.items():
+        for how, factor in (("left out", 1 / c), ("there twice", c)):
+            if same(abs(factor), abs(alpha)) and not same(abs(alpha), 1.0):
+                return f"the factor {spoken(abs(c))}" + (f" at {line}" if line else "") + f" is {how}"
+    return ""
+
+
 def factor_names(scenes: list[Scene], alphas: list[float]) -> list[tuple[str, str, float, bool]]:
     """What a factor can mean that is alphas[s] at scenes[s]: (id, in words, rank, sure)."""
     here = scenes[0].sizes
@@ -51,7 +66,7 @@ def factor_names(scenes: list[Scene], alphas: list[float]) -> list[tuple[str, st
         return None
 
     table: list[tuple[str, str, Callable[[dict], float]]] = [
-        ("sign", "has the opposite sign (Y − Ŷ for Ŷ − Y?)", lambda s: -1.0),
+        ("sign", "has the opposite sign", lambda s: -1.0),
         ("factor-two", "is twice what it should be: a stray 2", lambda s: 2.0),
         ("factor-two", "is half of what it should be: a stray ½", lambda s: 0.5),
         ("missing-mean", "is N times too large: the 1/N of the mean is missing", lambda s: s["N"]),
@@ -170,6 +185,14 @@ def _one_factor(scenes, alphas, off: set[int], quiet: set[int]) -> Iterator[Find
     k = None if everywhere else _lower(scenes[0], off, quiet)
     layer = [y for y in scenes[0].structure.layers if off <= {y.weight, y.bias} and y.weight in off]
     place = f"dZ[{k}], and so {where}" if k else f"layer {layer[0].number}: {where}" if layer else where
+    if constant:  # a size that no point changes may be any number
+        number = f" ({spoken(alphas[0])} times, at every size)"
+        meanings = [(i, words if sure else words + number, rank, sure) for i, words, rank, sure in meanings]
+    other = number_words(scenes, alphas[0]) if constant else ""
+    if other:  # in all of the gradient a stray number is one of the loss; elsewhere who can tell
+        meanings = [
+            (i, f"{words}, or {other}", rank, sure and everywhere) for i, words, rank, sure in meanings
+        ]
     if only_biases:
         for id, words, rank, sure in meanings:
             swap = {"missing-mean": "bias-not-averaged", "mean-twice": "bias-mean"}
@@ -181,6 +204,7 @@ def _one_factor(scenes, alphas, off: set[int], quiet: set[int]) -> Iterator[Find
             yield Finding(better, f"The gradient of {where} {tail}.", where, rank, sure)
     elif everywhere:
         for id, words, rank, sure in meanings:
+            words += " (Y − Ŷ for Ŷ − Y, or a minus too many)" if id == "sign" else ""
             yield Finding(id, f"The whole gradient {words}.", where, rank, sure)
     else:
         for id, words, rank, sure in meanings:
@@ -192,21 +216,24 @@ def _one_factor(scenes, alphas, off: set[int], quiet: set[int]) -> Iterator[Find
                 yield Finding(id, f"The gradient {down} {words}.", place, rank, sure)
     told = {m[0] for m in meanings}
     if everywhere and not told - {"learning-rate-folded-in"}:
-        yield from _update(scenes, alphas, where, constant)
+        yield from _update(scenes, alphas, where, constant, other)
     elif not meanings and constant:
-        factor = spoken(alphas[0])
-        yield Finding("unknown", f"The gradient of {where} is {factor} times what it should be.", place, 2)
+        told_factor = f"{spoken(alphas[0])} times what it should be" + (f": {other}" if other else "")
+        yield Finding("unknown", f"The gradient of {where} is {told_factor}.", place, 2)
     elif not meanings:
         yield from _per_leaf_norm(scenes, off)
         yield _nameless(scenes, alphas, f"The gradient of {where}", where)
+
+
+LARGEST_RATE = 0.3  # of a learning rate that is taken for one with confidence
 
 
 def _norm(leaves) -> float:
     return float(np.sqrt(sum(np.vdot(x, x) for x in leaves)))
 
 
-def _update(scenes, alphas, where, constant) -> Iterator[Finding]:
-    """−α r, or r clipped to a norm."""
+def _update(scenes, alphas, where, constant, other: str) -> Iterator[Finding]:
+    """−α r, or r clipped to a norm; other: what else the factor may be."""
     clipped = [s for s, a in zip(scenes, alphas, strict=True) if not same(a, 1)]
     free = [s for s, a in zip(scenes, alphas, strict=True) if same(a, 1)]
     norms = [_norm(s.hand) for s in clipped]
@@ -227,17 +254,20 @@ def _update(scenes, alphas, where, constant) -> Iterator[Finding]:
             0.5,
         )
     if constant and alphas[0] < 0:
+        rate = -alphas[0]
+        ambiguous = bool(other) or rate >= LARGEST_RATE
+        besides = f", or the sign is flipped and {other or 'a factor is wrong'}" if ambiguous else ""
         yield Finding(
             "learning-rate-folded-in",
             f"The candidate is {spoken(alphas[0])} times the gradient: the update −α dW with α = "
-            f"{-alphas[0]:.6g}.",
+            f"{rate:.6g}{besides}.",
             where,
             0.6,
+            not ambiguous,
         )
     elif constant and not (is_norm and len(clipped) > 1):
-        yield Finding(
-            "unknown", f"The whole gradient is {spoken(alphas[0])} times what it should be.", where, 2
-        )
+        told = f"{spoken(alphas[0])} times what it should be" + (f": {other}" if other else "")
+        yield Finding("unknown", f"The whole gradient is {told}.", where, 2)
     elif not is_norm:
         yield _nameless(scenes, alphas, "The whole gradient", where)
 
@@ -246,6 +276,7 @@ def _nameless(scenes, alphas, what: str, where: str) -> Finding:
     """A factor that is another at every point, and none of the catalogue."""
     told = f"{spoken(alphas[0])} times what it should be here, {spoken(alphas[-1])} times elsewhere"
     known = [words for words, f in OTHER_FACTORS if _matches(scenes, alphas, f)]
+    known += [f"{words} times" for words in _of_arguments(scenes, alphas)]
     told += f" ({known[0]})" if known else ""
     return Finding("unknown", f"{what} is {told}.", where, 5)
 
@@ -262,6 +293,39 @@ OTHER_FACTORS: tuple[tuple[str, Callable[[dict], float]], ...] = (
     ("N/2: a stray ½, and the mean", lambda s: s["N"] / 2),
     ("n_x times", lambda s: s["n_x"]),
 )
+
+
+POWERS: tuple[tuple[str, Callable[[float], float]], ...] = (
+    ("{}", lambda v: v),
+    ("1/{}", lambda v: 1 / v),
+    ("−{}", lambda v: -v),
+    ("{}²", lambda v: v * v),
+    ("1/{}²", lambda v: v**-2.0),
+    ("√{}", lambda v: abs(v) ** 0.5),
+    ("1/√{}", lambda v: abs(v) ** -0.5),
+    ("exp({})", lambda v: float(np.exp(v))),
+    ("exp(−{})", lambda v: float(np.exp(-v))),
+)
+
+
+def _of_arguments(scenes, alphas) -> list[str]:
+    """The factor as a number that is handed in, or as the size of an axis; the nearest first."""
+    told = []
+    paths = [jax.tree_util.tree_flatten_with_path(s.point.args)[0] for s in scenes]
+    for leaves in zip(*paths, strict=True):
+        path, first = leaves[0]
+        name = f"argument {path[0].idx}{jax.tree_util.keystr(path[1:])}"
+        values = {name: [np.asarray(x) for _, x in leaves]} if np.size(first) == 1 else {}
+        for axis in range(np.ndim(first)):
+            values[f"the size of axis {axis} of {name}"] = [np.shape(x)[axis] for _, x in leaves]
+        for words, row in values.items():
+            numbers_there = [float(np.reshape(v, ())) for v in row]
+            if any(v == 0 for v in numbers_there) or len(set(numbers_there)) < 2:
+                continue
+            for form, f in POWERS:
+                if all(same(a, f(v)) for a, v in zip(alphas, numbers_there, strict=True)):
+                    told.append(form.format(words if form == "{}" else f"({words})"))
+    return told
 
 
 def _matches(scenes, alphas, f) -> bool:

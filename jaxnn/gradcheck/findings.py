@@ -8,6 +8,64 @@ import numpy as np
 
 from jaxnn.gradcheck.scenes import Scene, fits, telling
 
+MISTAKES = {
+    "missing-mean": "the 1/N of the mean is forgotten",
+    "mean-over-outputs": "divided by N·n_L instead of N",
+    "mean-twice": "1/N is applied twice",
+    "n-minus-one": "divided by N − 1",
+    "mean-over-features": "divided by the number of features instead of N",
+    "factor-two": "a stray 2 or ½",
+    "bias-not-averaged": "1/N stands at the weights only",
+    "learning-rate-folded-in": "the update −α dW is returned, not the gradient",
+    "clipped-norm": "clipping to a norm is left on",
+    "sign": "Y − Ŷ for Ŷ − Y",
+    "layer-sign": "the sign is flipped in one layer",
+    "missing-activation-derivative": "g′(Z) is forgotten",
+    "derivative-at-output": "g′ is taken at A instead of Z",
+    "output-for-derivative": "A stands where g′(Z) belongs",
+    "wrong-activation-derivative": "another function's derivative",
+    "derivative-at-wrong-layer": "g′ is taken at another layer's Z",
+    "derivative-twice": "g′(Z) is multiplied in twice",
+    "extra-output-derivative": "the output's derivative again, after Ŷ − Y",
+    "missing-output-derivative": "dJ/dŶ is used as dZ[L]",
+    "not-propagated": "lower layers get nothing",
+    "transposed": "dW is transposed",
+    "reshaped": "a reshape where a transpose belongs",
+    "weights-not-transposed": "dZ Wᵀ for dZ W",
+    "own-activation": "dW is made with its own layer's A",
+    "pre-activation": "dW is made with Z[l-1] for A[l-1]",
+    "input-for-activation": "dW is made with X for A[l-1]",
+    "updated-weights": "W is updated before it is used to go down",
+    "wrong-layer-weights": "another layer's W is used to go down",
+    "gradient-for-weights": "dW is used to go down, for W",
+    "bias-mean": "db is a mean over the examples, not a sum",
+    "bias-missing": "db is never computed",
+    "bias-summed-over-all": "one number for all of db",
+    "bias-one-example": "db is made of one example only",
+    "regularisation-missing": "the λ term is forgotten",
+    "regularisation-doubled": "the λ term is there twice",
+    "regularisation-unscaled": "the λ term without its 1/N",
+    "regularisation-on-bias": "the λ term is applied to b too",
+    "l1-for-l2": "λ sign(W) for λ W",
+    "labels-shifted": "the rows of Y are off by one",
+    "classes-shifted": "the classes of Y are off by one",
+    "broadcast-labels": "(N,) is broadcast against (N, 1)",
+    "negatives-ignored": "the (1 − Y) term is not differentiated",
+    "truncated-inputs": "integers where floats belong",
+    "examples-ignored": "a part of the batch is left out",
+    "entries-unwritten": "a row, a column or an entry is never written",
+    "clipped-log": "an ε in the logarithm",
+    "saturated-nan": "0 · ∞ where the output saturates",
+    "low-precision": "something is rounded to a narrower type on the way",
+    "accumulated": "it adds to what earlier calls left",
+    "stale": "it uses values of the call before",
+    "mask-forgotten": "dropout's mask is missing on the way back",
+    "mask-resampled": "dropout's mask is drawn again on the way back",
+    "cotangent-ignored": "a rule does not multiply by its cotangent",
+    "missing-psum": "a sum over the devices is missing",
+    "extra-psum": "a sum over the devices too many",
+    "unknown": "none of these",
+}
 EQUATIONS = {
     "missing-mean": "J = −(1/N) Σᵢ Σₖ …, so dZ[L] = (Ŷ − Y)/N",
     "mean-over-outputs": "J = −(1/N) Σᵢ Σₖ …: the mean is over the N examples, not over N·n_L entries",
@@ -109,8 +167,8 @@ def same(a: float | int, b: float | int) -> bool:
 def spoken(x: float) -> str:
     """A factor as one would say it.
 
-    >>> spoken(1 / 24), spoken(3**-0.5), spoken(0.123456789)
-    ('1/24', '1/√3', '0.123457')
+    >>> spoken(1 / 24), spoken(3**-0.5), spoken(0.123456789), spoken(1 - 2e-9)
+    ('1/24', '1/√3', '0.123457', '1 − 2e-09')
     """
     sign, size = ("−" if x < 0 else ""), abs(x)
     for root, power in (("", 1), ("√", 2)):
@@ -118,11 +176,24 @@ def spoken(x: float) -> str:
             whole = round(value)
             if 1 < whole <= 10_000 and abs(value - whole) < 1e-7 * whole:
                 return sign + (f"{root}{whole}" if top else f"1/{root}{whole}")
+    if f"{x:.6g}" == "1" and abs(x - 1) > 1e-12:
+        return f"1 {'+' if x > 1 else '−'} {abs(x - 1):.2g}"
     return f"{x:.6g}"
 
 
-def joined(names: list[str]) -> str:
-    """Names in a sentence."""
+def plainly(where: str) -> str:
+    """A cotangent, said without the word."""
+    return where.replace("the cotangent of", "what comes back to")
+
+
+def joined(names: list[str], most: int = 5) -> str:
+    """Names in a sentence, no more of them than can be read at a glance.
+
+    >>> joined(["W1", "b1"]), joined(["Wf", "Wi", "Wo", "Wg", "bf", "bi", "bo", "bg"])
+    ('W1 and b1', 'Wf, Wi, Wo, Wg and 4 more')
+    """
+    if len(names) > most:
+        names = [*names[: most - 1], f"{len(names) - most + 1} more"]
     return names[0] if len(names) == 1 else ", ".join(names[:-1]) + " and " + names[-1]
 
 
@@ -174,6 +245,10 @@ def common_value(values: list[float]) -> float | None:
 
 
 def tidy(x: float) -> float:
-    """The number a fit was meant to find."""
+    """The number a fit was meant to find, if it has few digits; else as it was found.
+
+    >>> tidy(0.5 + 1e-12), tidy(1 / 6) == 1 / 6
+    (0.5, True)
+    """
     near = float(f"{x:.7g}") if abs(x) > 1e-9 else 0.0
-    return near if abs(near - x) < 1e-7 * max(1, abs(x)) else x
+    return near if abs(near - x) < 1e-9 * max(1, abs(x)) else x

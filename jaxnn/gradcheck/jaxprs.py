@@ -48,6 +48,23 @@ def primitives(jaxpr) -> set[str]:
     return names
 
 
+def numbers(jaxpr) -> dict[float, str]:
+    """The numbers that something is multiplied by, 1/c where it is divided by c, and where that is."""
+    jaxpr, consts = opened(jaxpr)
+    held = {v: c for v, c in zip(jaxpr.constvars, consts, strict=True) if getattr(c, "size", 0) == 1}
+    found: dict[float, str] = {}
+    for equation in jaxpr.eqns:
+        if equation.primitive.name in {"mul", "div"}:
+            divides = equation.primitive.name == "div"
+            for k, v in enumerate(equation.invars):
+                value = v.val if isinstance(v, Literal) else held.get(v)
+                if value is not None and abs(value) not in (0, 1):
+                    found.setdefault(float(1 / value if divides and k else value), line_of(equation))
+        for inner in within(equation):
+            found = {**numbers(inner), **found}
+    return found
+
+
 def mapped_axes(jaxpr) -> set[int]:
     """The sizes of the axes of devices that shard_map or pmap goes over, and their products."""
     jaxpr, _ = opened(jaxpr)

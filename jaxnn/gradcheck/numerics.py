@@ -79,7 +79,7 @@ def numerics(
         worst = np.max(np.where(known, error, 0.0), initial=0.0)
         tops = np.max(own, initial=0.0), np.max(theirs, initial=0.0)
         better = bool(good.all() and worst_other > 8 * worst and tops[1] > max(8 * tops[0], 16))
-        largest = np.max(np.abs(t[known]), initial=0.0)
-        relative = np.where(known & (error > 0), error / largest, 0.0)
+        top = np.max(np.abs(t[known]), initial=0.0)
+        relative = np.where(known & (error > 0), error / top, 0.0)
         rows.append(Numerics(own, theirs, relative, ~good, bool(good.all()), better))
     return rows

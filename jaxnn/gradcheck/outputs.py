@@ -23,6 +23,10 @@ def _error_swaps() -> list[tuple[str, str, Callable, float]]:
         gap = p - y
         return (d * gap).sum() / (gap * gap).sum()
 
+    def undivided(d, z, y, p):
+        """What is too much where dZ = P/N − Y."""
+        return (len(z) - 1) * scale(d, z, y, p) * y
+
     def undone(f):
         return lambda d, z, y: d / f(z)
 
@@ -93,6 +97,18 @@ def _error_swaps() -> list[tuple[str, str, Callable, float]]:
         ),
         ("unknown", "is −Y alone: Ŷ is not there", lambda d, z, y: -scale(d, z, y, sigmoid(z)) * y, 1.5),
         ("unknown", "is −Y alone: Ŷ is not there", lambda d, z, y: -scale(d, z, y, softmax(z)) * y, 1.5),
+        (
+            "unknown",
+            "has Ŷ/N − Y: Y is not divided by N",
+            lambda d, z, y: d - undivided(d, z, y, sigmoid(z)),
+            1.5,
+        ),
+        (
+            "unknown",
+            "has Ŷ/N − Y: Y is not divided by N",
+            lambda d, z, y: d - undivided(d, z, y, softmax(z)),
+            1.6,
+        ),
         ("unknown", "has Z[{l}] for Ŷ", lambda d, z, y: scale(d, z, y, sigmoid(z)) * (z - y), 1.5),
         ("unknown", "has Z[{l}] for Ŷ", lambda d, z, y: scale(d, z, y, softmax(z)) * (z - y), 1.6),
         (

@@ -13,6 +13,7 @@ from jaxnn.gradcheck.findings import (
     parameter_values,
     place_of,
     same,
+    spoken,
     tidy,
 )
 from jaxnn.gradcheck.scenes import Scene, changed
@@ -100,6 +101,7 @@ def _penalty_factors(scenes) -> Iterator[Finding]:
     if not holds(scenes, with_factor):
         return
     sizes = [s.sizes.get("N", 0) for s in some]
+    varied = len(set(sizes)) > 1  # a size that no point changes may be any number
     if all(v == 0 for v in values):
         yield Finding(
             "regularisation-missing",
@@ -120,6 +122,7 @@ def _penalty_factors(scenes) -> Iterator[Finding]:
             "The regularisation term is N times too large: its 1/N is missing.",
             where,
             0,
+            varied,
         )
     elif all(n and same(v, 1 / n) for v, n in zip(values, sizes, strict=True)):
         yield Finding(
@@ -127,13 +130,21 @@ def _penalty_factors(scenes) -> Iterator[Finding]:
             "The regularisation term is divided by N, which the loss does not do.",
             where,
             0.5,
+            varied,
         )
     elif all(same(v, values[0]) for v in values):
-        words = "half as large as" if same(values[0], 0.5) else f"{values[0]:.6g} times"
-        id = "factor-two" if same(values[0], 0.5) else "unknown"
-        yield Finding(id, f"The regularisation term is {words} it should be.", where, 1)
+        half, turned = same(values[0], 0.5), same(values[0], -1)
+        words = "half of" if half else f"{spoken(values[0])} times"
+        told = "has the opposite sign" if turned else f"is {words} what it should be"
+        id = "factor-two" if half else "unknown"
+        yield Finding(id, f"The regularisation term {told}.", where, 1)
     else:
-        yield Finding("unknown", f"The regularisation term is scaled, by {values[0]:.6g} here.", where, 4)
+        yield Finding(
+            "unknown",
+            f"The regularisation term is {spoken(values[0])} times what it should be here.",
+            where,
+            4,
+        )
 
 
 def _almost(row) -> bool:

@@ -13,11 +13,11 @@ import numpy as np
 from jax.extend.core import Literal
 
 from jaxnn.gradcheck.factors import factor_words
-from jaxnn.gradcheck.findings import Finding, extent, holds, joined, off_entries, spoken
+from jaxnn.gradcheck.findings import Finding, extent, holds, joined, off_entries, plainly, spoken, tidy
 from jaxnn.gradcheck.quantities import as_product, dense_rows
 from jaxnn.gradcheck.scenes import Scene, changed
 from jaxnn.gradcheck.structure import Layer
-from jaxnn.gradcheck.tape import edge
+from jaxnn.gradcheck.tape import CUSTOM, INLINED, edge
 
 PAIRED = 40  # paths up to which two at a time are tried
 SECONDS = 1.0  # for the search of one quantity that explains all
@@ -186,7 +186,8 @@ def scaled_edges(scenes: list[Scene]) -> Iterator[Finding]:
 
         for alpha in (0.0, -1.0, 2.0) if several else (_gain(probe, paths, without),):
             if abs(alpha - 1) > 1e-9 and holds(scenes, partial(_with_gain, edges, alpha)):
-                how = "is not differentiated" if abs(alpha) < 1e-9 else f"counts {spoken(alpha)} times"
+                times = "−1 times: its sign is wrong" if alpha == -1 else f"{spoken(alpha)} times"
+                how = "is not differentiated" if abs(alpha) < 1e-9 else f"counts {times}"
                 yield Finding("unknown", f"The path through {told} {how}.", where, 3 + 1e-3 * place)
                 lone = True
         if not probe.point.tape.nodes[place].elementwise or _is_linear(probe, place, k):
@@ -227,7 +228,7 @@ def _gain(scene: Scene, paths: list[np.ndarray], without: list[np.ndarray]) -> f
     size = sum(np.vdot(p, p) for p in paths)
     pairs = zip(paths, scene.hand, without, strict=True)
     alpha = sum(np.vdot(p, g - np.asarray(w)) for p, g, w in pairs) / size
-    return float(f"{alpha:.7g}")
+    return tidy(float(alpha))
 
 
 def _alike(scene: Scene) -> dict[tuple[int, int], list[tuple[int, int]]]:
@@ -257,7 +258,10 @@ def _weight(scene: Scene) -> int:
 def _describe(scene: Scene, place: int) -> str:
     node = scene.point.tape.nodes[place]
     shape = scene.point.tape.shapes[node.outputs[0]].shape
-    return f"{node.name}{f' at {node.line}' if node.line else ''} (shape {'×'.join(map(str, shape)) or '()'})"
+    own = [part for part in node.name.split("+") if part not in CUSTOM | INLINED]
+    at = f" at {node.line}" if node.line else ""
+    size = f"shape {'×'.join(map(str, shape))}" if shape else "a number"
+    return f"{' and '.join(own) or 'a function'}{at} ({size})"
 
 
 def _cotangent_name(scene: Scene, value: int) -> str:
@@ -335,19 +339,34 @@ def placed(scenes: list[Scene]) -> list[Finding]:
         kind = sentence + "." + tail
         return [Finding("unknown", kind, where, 8 if one else 9)]
     leaves = scene.wrong
-    told = "; ".join(
-        factor_words(scene, k) or f"{extent(off_entries(scene, k))} of {names[k]}" for k in leaves[:4]
-    )
-    where = joined([names[k] for k in leaves])
     right = [n for k, n in enumerate(names) if k not in leaves]
+    where = joined([names[k] for k in leaves]) if right or len(leaves) < 2 else "every parameter"
+    told = _extents(scene, leaves)
     if quantity:
         return [
             Finding(
                 "unknown",
-                f"A mistake in {quantity} alone would explain all that is wrong: {told}.",
+                f"One mistake in {plainly(quantity)} would explain all that is wrong: {told}.",
                 f"{quantity}, and so {where}",
                 8,
             )
         ]
-    only = f" The rest ({joined(right[:4])}) is right." if right else ""
-    return [Finding("unknown", f"Wrong: {told}.{only}", where, 9)]
+    only = f" The rest ({joined(right)}) is right." if right else ""
+    return [Finding("unknown", f"A mistake that has no name here, in {told}.{only}", where, 9)]
+
+
+def _extents(scene: Scene, leaves: list[int]) -> str:
+    """What is wrong in which parameters; those that are so in every entry go together."""
+    names = scene.structure.names
+    parts, whole = [], []
+    for k in leaves:
+        off = off_entries(scene, k)
+        if words := factor_words(scene, k):
+            parts.append(words)
+        elif off.all():
+            whole.append(names[k])
+        else:
+            parts.append(f"{extent(off)} of {names[k]}")
+    every = [f"every entry of {joined(whole)}"] if whole else []
+    more = [f"{len(parts) - 3} parameters more"] if len(parts) > 4 else []
+    return "; ".join(every + (parts[:3] + more if more else parts))

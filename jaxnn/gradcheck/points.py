@@ -58,6 +58,12 @@ def of_both_signs(call: Call, leaves: list, seed: int) -> list | None:
     return moved(call, flipped, generic, seed)
 
 
+def turned(call: Call, leaves: list, weights: list) -> list:
+    """Weights of opposite signs, but for those that are positive: a unit that was off is on there."""
+    places = {k for k in call.places if not _positive(np.asarray(leaves[k]))}
+    return [-x if k in places else x for k, x in enumerate(weights)]
+
+
 def extreme(call: Call, leaves: list) -> bool:
     """Whether weights are so small, large or alike that the functions may be all but linear there."""
     for k in set(call.places):

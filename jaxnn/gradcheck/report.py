@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxnn.gradcheck.cost import Cost
+from jaxnn.gradcheck.findings import plainly
 from jaxnn.gradcheck.probes import Probe
 
 ROWS, COLUMNS = 48, 96  # a picture has no more cells than these
@@ -157,6 +158,17 @@ def _elided(text: str, width: int) -> str:
 MARK = {True: "right", False: "WRONG", None: "cannot tell"}
 
 
+def _right(report: Report) -> list[Leaf]:
+    """The parameters of which the second verdict says anything."""
+    return [leaf for leaf in report.leaves if not leaf.wrong]
+
+
+def _good_numbers(report: Report) -> bool | None:
+    """The second verdict, where the formula is right; None where it is nowhere."""
+    leaves = _right(report)
+    return None if report.accurate is None or not leaves else all(leaf.accurate for leaf in leaves)
+
+
 def _size(value: int | float | None, unit: str = "") -> str:
     if value is None:
         return "-"
@@ -169,7 +181,7 @@ def _size(value: int | float | None, unit: str = "") -> str:
 
 def _body(report: Report) -> list[str]:
     lines = [""]
-    numbers = {True: "good", False: "POOR", None: "not seen"}[report.accurate]
+    numbers = {True: "good", False: "POOR", None: "not seen"}[_good_numbers(report)]
     lines += [
         f"formula   {MARK[report.correct]}  (float64, bound derived from the computation)",
         f"numerics  {numbers}  (in {report.dtype}, in ULPs beside autodiff)",
@@ -195,7 +207,7 @@ def _body(report: Report) -> list[str]:
         if n == 0:
             lines += ["", "likeliest causes" if len(report.causes) > 1 else "likeliest cause"]
         lines += _wrapped(
-            f"{cause.sentence} [{cause.id}; {cause.where}; confidence {cause.confidence:.0%}]",
+            f"{cause.sentence} [{cause.id}; {plainly(cause.where)}; confidence {cause.confidence:.0%}]",
             "     ",
             f"  {n + 1}. ",
         )
@@ -274,10 +286,11 @@ small,.small{color:#5b6875;font-size:.85rem}
 """
 
 # errors relative to the largest entry: white where there is none, through blue (rounding) to red
+ROUNDING = -8.0
 _SHADES = (
     (-20.0, (255, 255, 255)),
     (-17.0, (240, 246, 252)),
-    (-8.0, (158, 196, 232)),
+    (ROUNDING, (158, 196, 232)),
     (-5.0, (250, 220, 150)),
     (-2.5, (240, 140, 60)),
     (0.0, (170, 20, 30)),
@@ -299,6 +312,7 @@ def _drawn(leaf: Leaf) -> str:
     rows, columns = len(grid), len(grid[0]) if grid else 0
     if not columns:
         return ""
+    most = ROUNDING if leaf.correct and leaf.accurate else 0.0  # in any precision, what is right is blue
     cell = max(4, min(24, 340 // columns, 240 // rows))
     tall = max(cell, 14) if rows == 1 else cell
     width, height = cell * columns, tall * rows
@@ -309,7 +323,7 @@ def _drawn(leaf: Leaf) -> str:
     ]
     for r, row in enumerate(grid):
         start = 0
-        shades = [_shade(v) for v in row]
+        shades = [_shade(min(v, most)) for v in row]
         for c in range(1, columns + 1):  # neighbours of one shade are one rectangle
             if c == columns or shades[c] != shades[start]:
                 parts.append(
@@ -357,13 +371,14 @@ def _page(report: Report) -> str:
     e = html.escape
     looks = {True: "good", False: "bad", None: "dim"}
     formula = {True: "right", False: "wrong", None: "cannot tell"}[report.correct]
-    numbers = {True: "good", False: "poor", None: "not seen"}[report.accurate]
+    good = _good_numbers(report)
+    numbers = {True: "good", False: "poor", None: "not seen"}[good]
     hand_name, loss_name = report.names
     out = [
         '<!doctype html><html lang="en"><head><meta charset="utf-8">',
         '<meta name="viewport" content="width=device-width,initial-scale=1">',
         f"<title>{e(hand_name)}: {formula}</title><style>{_STYLE}</style></head><body>",
-        f"<h1>Is <code>{e(hand_name)}</code> the gradient of <code>{e(loss_name)}</code>?</h1>",
+        f"<h1>Is <code>{e(hand_name)}</code> the gradient of the loss <code>{e(loss_name)}</code>?</h1>",
         f'<p class="first">{e(report.headline)}</p>',
         '<div class="cards">',
         f'<div class="card {looks[report.correct]}"><small>the formula, in float64</small>'
@@ -371,7 +386,7 @@ def _page(report: Report) -> str:
         if report.correct
         else f'<div class="card {looks[report.correct]}"><small>the formula, in float64</small>'
         f"<b>{formula}</b>{_wrong_count(report)}</div>",
-        f'<div class="card {looks[report.accurate]}"><small>the numbers, in {e(report.dtype)}'
+        f'<div class="card {looks[good]}"><small>the numbers, in {e(report.dtype)}'
         f"</small><b>{numbers}</b>{_numbers(report)}</div></div>",
     ]
     if report.causes:
@@ -380,7 +395,7 @@ def _page(report: Report) -> str:
             out.append(
                 f'<div class="cause"><div><b>{e(cause.id)}</b> '
                 f"<small>confidence {cause.confidence:.0%}</small><br>{e(cause.sentence)}"
-                f'<br><span class="small">{e(str(cause.where))}</span></div>'
+                f'<br><span class="small">{e(plainly(cause.where))}</span></div>'
                 + (f"<code>{e(cause.equation)}</code>" if cause.equation else "<span></span>")
                 + "</div>"
             )
@@ -438,8 +453,10 @@ def _wrong_count(report: Report) -> str:
 
 
 def _numbers(report: Report) -> str:
-    if report.accurate is None:
+    leaves = _right(report)
+    if report.accurate is None or not leaves:
         return "the formula decides first"
-    worst = max((leaf.ulps for leaf in report.leaves), default=0.0)
-    other = max((leaf.autodiff_ulps for leaf in report.leaves), default=0.0)
-    return f"worst entry {ulps(worst)} ULPs; autodiff’s worst {ulps(other)}"
+    worst = max((leaf.ulps for leaf in leaves), default=0.0)
+    other = max((leaf.autodiff_ulps for leaf in leaves), default=0.0)
+    where = " where the formula is right" if len(leaves) < len(report.leaves) else ""
+    return f"worst entry {ulps(worst)} ULPs{where}; autodiff’s worst {ulps(other)}"

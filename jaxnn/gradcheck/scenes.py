@@ -26,6 +26,7 @@ class Scene(NamedTuple):
     bound: list[np.ndarray]
     sizes: dict[str, int]  # N, n_x, n_L and the like, where they are known
     derivatives: dict[int, Callable]  # layer → g′, as a compiled function of Z
+    loss: Callable
     muted: tuple[tuple[int, int], ...] = ()  # edges that do not count here
     devices: tuple[int, ...] = ()  # among how many the candidate shares its work out itself
     until: float = float("inf")  # of this thread's computing time, when it is looked at no longer
@@ -176,8 +177,8 @@ def _sizes(tape, layout: Structure, axes: Axes, leaves: list) -> dict[str, int]:
     return sizes
 
 
-def _called(gradient: Callable, args: tuple) -> list[np.ndarray] | None:
-    """The candidate at args, run by NumPy where it can be traced; None where it raises."""
+def called(gradient: Callable, args: tuple) -> list[np.ndarray] | None:
+    """The leaves of a candidate at args, run by NumPy where it can be traced; None where it raises."""
     try:
         return _as_list(by_numpy(gradient, *args)(*args))
     except Exception:
@@ -282,15 +283,14 @@ def _shrunk(views: Views, kin: View) -> View | None:
     return views.seen[key]
 
 
-def _scene(view: View, gradient: Callable) -> Scene | None:
+def _scene(view: View, loss: Callable, gradient: Callable) -> Scene | None:
     """The candidate there; None where it raises or returns another structure."""
-    hand = _called(gradient, view.point.args)
+    hand = called(gradient, view.point.args)
     reference = [np.asarray(x, np.float64) for x in view.point.gradient]
     if hand is None or [h.shape for h in hand] != [r.shape for r in reference]:
         return None
-    return Scene(
-        view.point, view.structure, hand, reference, [np.zeros(())] * len(hand), view.sizes, view.derivatives
-    )
+    bound = [np.zeros(())] * len(hand)
+    return Scene(view.point, view.structure, hand, reference, bound, view.sizes, view.derivatives, loss)
 
 
 def scenes_for(views: Views, gradient, hand, reference, bound, alike=False) -> list[Scene]:
@@ -304,24 +304,27 @@ def scenes_for(views: Views, gradient, hand, reference, bound, alike=False) -> l
         raise ValueError("the gradient has another structure than the parameters")
     devices = _devices(gradient, views.args)
     first = Scene(
-        here.point, here.structure, hand, reference, bound, here.sizes, here.derivatives, devices=devices
+        here.point, here.structure, hand, reference, bound, here.sizes, here.derivatives, views.loss
     )
+    first = first._replace(devices=devices)
     few = 4 if first.sizes.get("N") == 3 else 3
     tiers = [{"examples": few}, {"examples": few, "squares": True}]
     tiers += [{"examples": few, "only_examples": True}] * bool(views.axes.examples)
+    if len(views.axes.examples) > 1:  # rows picked by their number: two axes that nothing else connects
+        tiers += [{**tier, "together": True} for tier in tiers]
     for tier in ([] if alike else tiers) + [{"examples": None}]:
         there = _like(views, {"seed": 11, **tier})
-        one = _scene(there, gradient) if there else None
+        one = _scene(there, views.loss, gradient) if there else None
         if there is None or one is None:
             continue
         other = _like(views, {"seed": 12, **tier}, there)
-        two = _scene(other, gradient) if other else None
+        two = _scene(other, views.loss, gradient) if other else None
         scenes = [first, *(s._replace(devices=devices) for s in (one, two) if s)]
         break
     else:
         scenes = [first]
     finite = all(np.isfinite(r).all() for r in reference)
     if not finite and not any(s.wrong for s in scenes[1:]) and (shrunk := _shrunk(views, here)):
-        less = _scene(shrunk, gradient)
+        less = _scene(shrunk, views.loss, gradient)
         scenes[1:1] = [less._replace(devices=devices)] if less else []
     return scenes

@@ -28,7 +28,7 @@ def _ordinary(*sizes) -> bool:
     return all(t == 0 or 1e-120 < t < 1e120 for t in tops)
 
 
-def _product(a, b, size_a, size_b):
+def multiplied(a, b, size_a, size_b):
     """a @ b and a bound on the rounding: the high parts multiply without any. The sizes: |a|, |b|."""
     terms = a.shape[-1]
     if terms <= 1 or not _ordinary(size_a, size_b):
@@ -81,7 +81,7 @@ def _dot_general(params, a, b):
     if not is_float(first):
         return integral(back(first @ second), a, b) if a.error is b.error is None else None
     size_a, size_b = np.abs(first), np.abs(second)
-    product, error = _product(first, second, size_a, size_b)
+    product, error = multiplied(first, second, size_a, size_b)
     value = back(product)
     if a.error is not None:  # e_A (|B| + e_B)
         high_b = size_b

@@ -98,11 +98,13 @@ def _candidates(call: Call, leaves: list) -> Iterator[tuple[str, Callable[[], li
     yield "a point near it", moved(points.near, 1), True
     if (switched := points.switched_on(call, leaves)) is not None:
         yield "a point near it, zero scalars switched on", moved(points.near, 1, switched), True
-    yield "a point with fresh weights", moved(points.generic, 2), points.extreme(call, leaves)
+    fresh = moved(points.generic, 2)
+    yield "a point with fresh weights", fresh, points.extreme(call, leaves)
     yield "a point with small weights", moved(points.small, 3), False
     if (tamed := points.tamed(call, leaves, 4)) is not None:
         yield "a point with fresh weights and data of size 1", moved(points.generic, 2, tamed), True
         yield "a point with small weights and data of size 1", moved(points.small, 3, tamed), False
+    yield "a point with fresh weights, signs turned", lambda: points.turned(call, leaves, fresh()), False
     if (mixed := points.of_both_signs(call, leaves, 5)) is not None:
         yield SIGNS, lambda: mixed, True
 

@@ -344,3 +344,171 @@ def test_a_number_that_is_a_size_which_no_point_changes_is_not_named_with_confid
     causes = diagnosed(loss, unscaled, (p, rng.normal(size=(7, 5))))
     assert max(c.confidence for c in causes) <= 0.6
     assert "4" in causes[0].sentence or "n_L" in causes[0].sentence
+
+
+def two_layers(inner=1.0, outer=1.0):
+    """A loss with two numbers in it, of parameters W1, b1, W2, b2."""
+
+    def loss(p, X, Y):
+        A = jnp.tanh(inner * (X @ p["W1"].T + p["b1"]))
+        return outer * jnp.sum((A @ p["W2"].T + p["b2"] - Y) ** 2) / X.shape[0]
+
+    return loss
+
+
+def times(factor, loss, *names):
+    """The gradient, times a factor where a parameter is named, or everywhere."""
+
+    def gradient(p, X, Y):
+        slopes = jax.grad(loss)(p, X, Y)
+        return {k: g * factor if k in names or not names else g for k, g in slopes.items()}
+
+    return gradient
+
+
+def at_two_layers():
+    rng = np.random.default_rng(5)
+    shapes = {"W1": (4, 5), "b1": (1, 4), "W2": (3, 4), "b2": (1, 3)}
+    return (
+        {k: rng.normal(size=s) for k, s in shapes.items()},
+        rng.normal(size=(7, 5)),
+        rng.normal(size=(7, 3)),
+    )
+
+
+NUMBERS = {
+    # name: (loss, factor, parameters, id, what is said, sure)
+    "a stray 2": (two_layers(), 2.0, (), "factor-two", "a stray 2", True),
+    "the half of the loss": (two_layers(1, 0.5), 2.0, (), "factor-two", "or the factor 1/2 at", True),
+    "a 2 on the way": (two_layers(2), 0.5, ("W1", "b1"), "factor-two", "or the factor 2 at", False),
+    "a 3 on the way": (two_layers(3), 1 / 3, ("W1", "b1"), None, "the factor 3 at", False),
+    "a 3 too many": (two_layers(3), 3.0, ("W1", "b1"), None, "is there twice", False),
+    "a temperature": (two_layers(1, 2.5), 0.4, (), "unknown", "the factor 2.5 at", False),
+    "an update": (two_layers(), -0.01, (), "learning-rate-folded-in", "the update", True),
+    "an update by a number": (two_layers(1, 0.1), -0.1, (), None, "or the sign is flipped", False),
+    "a sign and a 2": (two_layers(), -2.0, (), None, "or the sign is flipped", False),
+}
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+def test_a_factor_that_may_be_several_things_is_said_to_be_so(name):
+    loss, factor, names, id, said, sure = NUMBERS[name]
+    first, *_ = diagnosed(loss, times(factor, loss, *names), at_two_layers())
+    assert id in (None, first.id)
+    assert said in first.sentence
+    assert (first.confidence >= 0.9) is sure
+
+
+def test_only_what_jumps_is_called_rounding():
+    """A mistake as small as a rounding, in code that converts to float32 on the way."""
+
+    def loss_with(epsilon):
+        return lambda p, X, Y: jnp.mean(jnp.log(epsilon + jnp.sum((X @ p["W1"].T - Y[:, :1]) ** 2, axis=1)))
+
+    def off(p, X, Y):
+        return jax.grad(loss_with(1e-3 * (1 + 1e-4)))(p, X * (X > -9).astype(jnp.float32).astype(X.dtype), Y)
+
+    def rounded(p, X, Y):
+        return jax.grad(loss_with(1e-3))(p, X.astype(jnp.float32).astype(X.dtype), Y)
+
+    p, X, Y = at_two_layers()
+    args = ({"W1": p["W1"]}, X, Y)
+    assert diagnosed(loss_with(1e-3), off, args)[0].id == "unknown"
+    assert diagnosed(loss_with(1e-3), rounded, args)[0].id == "low-precision"
+
+
+def test_entries_that_are_zero_by_their_values_are_not_called_unwritten_with_confidence():
+    def cut(p, X, Y):
+        slopes = jax.grad(loss)(p, X, Y)
+        return {**slopes, "W1": jnp.where(p["W1"] > 0, slopes["W1"], 0)}
+
+    def short(p, X, Y):
+        slopes = jax.grad(loss)(p, X, Y)
+        return {**slopes, "W1": slopes["W1"].at[:, -1].set(0)}
+
+    loss = two_layers()
+    (first, *_) = diagnosed(loss, cut, at_two_layers())
+    assert first.confidence < 0.9
+    (first,) = diagnosed(loss, short, at_two_layers())
+    assert (first.id, first.confidence) == ("entries-unwritten", 0.98)
+
+
+def test_examples_left_out_by_a_condition_are_not_told_with_confidence():
+    def conditional(p, X, Y):
+        kept = (X[:, 0] > 0).astype(X.dtype)
+        return jax.grad(lambda p: jnp.sum(two_layers_each(p, X, Y) * kept) / X.shape[0])(p)
+
+    def two_layers_each(p, X, Y):
+        return jnp.sum((jnp.tanh(X @ p["W1"].T + p["b1"]) @ p["W2"].T + p["b2"] - Y) ** 2, axis=1)
+
+    (first, *_) = diagnosed(two_layers(), conditional, at_two_layers())
+    assert first.id == "examples-ignored"
+    assert first.confidence < 0.9
+
+
+def picked(p, X, y):
+    """A loss that picks the log-probabilities of integer labels by the examples' numbers."""
+    Z = jnp.maximum(X @ p["W1"] + p["b1"], 0) @ p["W2"] + p["b2"]
+    picked_out = jax.nn.log_softmax(Z)[jnp.arange(X.shape[0]), y]
+    return -jnp.sum(picked_out) / X.shape[0] + 0.05 * (jnp.sum(p["W1"] ** 2) + jnp.sum(p["W2"] ** 2))
+
+
+def picked_by_hand(penalty=lambda N: 1.0, mask=lambda Z, dA: Z > 0, labels=lambda Y, N: Y / N):
+    def gradient(p, X, y):
+        N = X.shape[0]
+        Z1 = X @ p["W1"] + p["b1"]
+        A1 = jnp.maximum(Z1, 0)
+        dZ2 = jax.nn.softmax(A1 @ p["W2"] + p["b2"]) / N - labels(jax.nn.one_hot(y, p["b2"].shape[1]), N)
+        dA1 = dZ2 @ p["W2"].T
+        dZ1 = jnp.where(mask(Z1, dA1), dA1, 0)
+        return {
+            "W1": X.T @ dZ1 + 0.1 * p["W1"] * penalty(N),
+            "W2": A1.T @ dZ2 + 0.1 * p["W2"],
+            "b1": jnp.sum(dZ1, axis=0, keepdims=True),
+            "b2": jnp.sum(dZ2, axis=0, keepdims=True),
+        }
+
+    return gradient
+
+
+PICKED = {
+    "λ by N": (picked_by_hand(lambda N: 1 / N), "regularisation-unscaled", "divided by N"),
+    "λ by 3": (picked_by_hand(lambda N: 1 / 3), "unknown", "1/3 times"),
+    "the gradient's sign": (picked_by_hand(mask=lambda Z, dA: dA > 0), "unknown", "own sign"),
+    "Y not divided": (picked_by_hand(labels=lambda Y, N: Y), "unknown", "Y is not divided by N"),
+}
+
+
+@pytest.mark.parametrize("name", PICKED)
+def test_labels_that_are_numbers_let_the_batch_be_resized(name):
+    gradient, id, said = PICKED[name]
+    rng = np.random.default_rng(8)
+    shapes = {"W1": (5, 7), "b1": (1, 7), "W2": (7, 3), "b2": (1, 3)}
+    p = {k: rng.normal(size=s) for k, s in shapes.items()}
+    first, *_ = diagnosed(picked, gradient, (p, rng.normal(size=(6, 5)), np.array([0, 2, 1, 1, 0, 2])))
+    assert first.id == id
+    assert said in first.sentence
+
+
+@pytest.mark.parametrize("activation", [jax.nn.silu, jax.nn.gelu, lambda z: z * jnp.tanh(jax.nn.softplus(z))])
+@pytest.mark.parametrize("term", ["A[1]/Z[1] stands where", "A[1]/Z[1] is left out"])
+def test_a_product_of_which_one_factor_is_not_differentiated(activation, term):
+    """σ is the derivative of softplus, too, but that is not what went wrong in that of silu."""
+
+    def with_rule(g):
+        return lambda p, X: jnp.mean((g(X @ p["W1"].T) @ p["W2"].T) ** 2)
+
+    @jax.custom_vjp
+    def half(z):
+        return activation(z)
+
+    def back(z, c):
+        share = activation(z) / z
+        return (c * (share if "stands" in term else jax.vjp(activation, z)[1](jnp.ones_like(z))[0] - share),)
+
+    half.defvjp(lambda z: (activation(z), z), back)
+    p, X, _ = at_two_layers()
+    args = ({"W1": p["W1"], "W2": p["W2"]}, X)
+    first, *_ = diagnosed(with_rule(activation), jax.grad(with_rule(half)), args)
+    assert first.id == "wrong-activation-derivative"
+    assert first.sentence.startswith(term)

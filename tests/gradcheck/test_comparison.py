@@ -177,6 +177,17 @@ def test_weights_of_one_sign_may_hide_a_mistake():
     assert "at a point where weights change sign" in report.headline
 
 
+@pytest.mark.parametrize("signs", range(1, 8))  # at 0 the weights would be positive, and stay so
+def test_a_unit_that_is_off_is_seen_with_its_signs_turned(signs):
+    """Whatever the random weights are: off at w, a relu is on at −w."""
+    x = jnp.array([1.0 if signs >> k & 1 else -1.0 for k in range(3)])
+    f = lambda w: jnp.sum(jax.nn.relu(w @ x) ** 2)  # noqa: E731
+    w = (-0.4 * x * jnp.array([1.0, 0.9, 1.3]))[None]
+    slope = lambda w: 2 * jnp.outer(jax.nn.relu(w @ x), x)  # noqa: E731
+    assert compare_gradients(f, slope, w).correct is True
+    assert compare_gradients(f, lambda w: 1.01 * slope(w), w).correct is False
+
+
 def test_better_than_autodiff_is_praised():
     """Autodiff of the slide's loss is not even finite where the output is saturated."""
     report = compare_gradients(loss, right, jax.tree.map(lambda p: 30 * p, P), 3 * X, Y)
@@ -230,6 +241,40 @@ def test_every_precision_has_its_own_ulps(dtype):
         args = jax.tree.map(lambda v: v.astype(dtype), (P, X, Y))
         report = compare_gradients(loss, right, *args)
     assert (report.correct, report.accurate, report.dtype) == (True, True, dtype)
+
+
+def test_numbers_are_judged_in_every_parameter_however_large():
+    """A right formula that cancels, in the second parameter, whose gradient is larger than the first's."""
+    f = lambda p: 1e-3 * jnp.sum(p[0]) + jnp.sum(p[1] ** 2)  # noqa: E731
+    cancelling = lambda p: (1e-3 + 0 * p[0], (2 * p[1] + 1e5) - 1e5)  # noqa: E731
+    p = (jnp.array([1.0, 2.0]), jnp.array([0.3, 0.7, 1.9]))
+    report = compare_gradients(f, cancelling, p)
+    assert [report.correct, report.accurate] == [True, False]
+    assert [leaf.accurate for leaf in report.leaves] == [True, False]
+
+
+def test_many_parameters_are_not_all_listed():
+    p = {f"w{k}": jnp.arange(2.0) + k for k in range(12)}
+    f = lambda p: sum(jnp.sum(jnp.sin(w) ** 2) for w in p.values())  # noqa: E731
+    by_hand = lambda p: {k: jnp.cos(w) + (0 if k == "w0" else 0.1) for k, w in p.items()}  # noqa: E731
+    (cause, *_) = compare_gradients(f, by_hand, p).causes
+    assert len(cause.sentence) < 200
+    assert len(cause.where) < 80
+
+
+def test_one_array_is_called_by_its_name():
+    report = compare_gradients(
+        lambda z: jnp.sum(jnp.sin(z) ** 2), lambda z: jnp.cos(z) + 0.1, jnp.arange(3.0)
+    )
+    assert report.causes[0].where == "z"
+    assert "of z" in report.headline
+    assert report.causes[0].equation == ""
+
+
+def test_a_factor_that_is_an_argument_is_told():
+    f = lambda x, s: jnp.sum(jnp.tanh(x * s))  # noqa: E731
+    report = compare_gradients(f, lambda x, s: 1 - jnp.tanh(x * s) ** 2, jnp.arange(3.0), 1.5)
+    assert "1/(argument 1) times" in report.headline
 
 
 def test_low_precision_inside_is_named():
