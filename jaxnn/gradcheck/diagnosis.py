@@ -57,6 +57,8 @@ def _renamed(call: Call, cause: Cause) -> Cause:
     """The cause with the names of the report in the place of bare paths: W1 for ['W1']."""
     paths, _ = jax.tree_util.tree_flatten_with_path(call.selected(call.args))
     bare = {jax.tree_util.keystr(path): name for (path, _), name in zip(paths, call.paths, strict=True)}
+    if isinstance(call.argnums, int):
+        bare |= {f"argument {call.argnums}{path}": name for path, name in bare.items()}
     if (alone := bare.pop("", None)) is not None:
         bare["the parameter"] = alone
     longest_first = "|".join(map(re.escape, sorted(bare, key=len, reverse=True)))

@@ -103,12 +103,13 @@ def _penalty_factors(scenes) -> Iterator[Finding]:
     sizes = [s.sizes.get("N", 0) for s in some]
     varied = len(set(sizes)) > 1  # a size that no point changes may be any number
     if all(v == 0 for v in values):
-        yield Finding(
-            "regularisation-missing",
-            f"The regularisation term is missing from the gradient of {joined([names[k] for k in wrong])}.",
-            where,
-            0,
-        )
+        those = joined([names[k] for k in wrong])
+        if all(_of_a_norm(parameter_values(s)[k], t[k]) for s, _, t in told for k in wrong):
+            sentence = f"The regularisation term is missing from the gradient of {those}."
+            yield Finding("regularisation-missing", sentence, where, 0)
+        else:
+            sentence = f"What the loss adds that depends on {those} alone is missing from its gradient."
+            yield Finding("unknown", sentence, f"the gradient of {those}", 1)
     elif all(same(v, 2) for v in values):
         yield Finding(
             "regularisation-doubled",
@@ -145,6 +146,13 @@ def _penalty_factors(scenes) -> Iterator[Finding]:
             where,
             4,
         )
+
+
+def _of_a_norm(p, term) -> bool:
+    """Whether a term of the gradient is that of a penalty on the size of p: c p + d sign(p)."""
+    columns = np.stack([p.ravel(), np.sign(p).ravel()], axis=1)
+    fitted = columns @ np.linalg.lstsq(columns, term.ravel(), rcond=None)[0]
+    return bool(np.abs(fitted - term.ravel()).max(initial=0) <= 1e-6 * np.abs(term).max(initial=0))
 
 
 def _almost(row) -> bool:

@@ -512,3 +512,38 @@ def test_a_product_of_which_one_factor_is_not_differentiated(activation, term):
     first, *_ = diagnosed(with_rule(activation), jax.grad(with_rule(half)), args)
     assert first.id == "wrong-activation-derivative"
     assert first.sentence.startswith(term)
+
+
+def test_a_term_of_a_parameter_alone_that_is_no_penalty_is_not_called_one():
+    """The log-determinant of a Cholesky factor, left out of its gradient."""
+
+    def loss(p, x):
+        z = jax.scipy.linalg.solve_triangular(p["L"], (x - p["mu"]).T, lower=True)
+        return 0.5 * jnp.mean(jnp.sum(z**2, axis=0)) + jnp.sum(jnp.log(jnp.diag(p["L"])))
+
+    def gradient(p, x):
+        return jax.grad(lambda p, x: loss(p, x) - jnp.sum(jnp.log(jnp.diag(p["L"]))))(p, x)
+
+    rng = np.random.default_rng(5)
+    p = {
+        "L": jnp.asarray(np.tril(rng.normal(size=(3, 3)), -1) + np.diag([1.1, 0.8, 1.4])),
+        "mu": jnp.ones((1, 3)),
+    }
+    report = compare_gradients(loss, gradient, p, jnp.asarray(rng.normal(size=(7, 3))))
+    assert report.correct is False
+    assert "depends on p['L'] alone is missing" in report.causes[0].sentence
+    assert report.causes[0].confidence < 0.9
+
+
+def test_a_factor_that_is_a_parameter_has_its_name():
+    def loss(p, x):
+        return jnp.mean(jnp.tanh(x @ p["w"]) * jnp.exp(p["slope"]))
+
+    def gradient(p, x):
+        g = jax.grad(loss)(p, x)
+        return g | {"slope": g["slope"] / jnp.exp(p["slope"])}
+
+    p = {"w": jnp.array([0.3, -0.7, 1.1]), "slope": jnp.array(0.4)}
+    x = jnp.asarray(np.random.default_rng(6).normal(size=(5, 3)))
+    (cause, *_) = compare_gradients(loss, gradient, p, x).causes
+    assert "exp(−p['slope'])" in cause.sentence.replace("(p['slope'])", "p['slope']")
