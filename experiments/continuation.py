@@ -118,7 +118,8 @@ def warn(line: str) -> None:
 def reopened(arguments: argparse.Namespace, parser: Parser, result: str):
     """The arguments, the lock and the newest checkpoint of a run that goes on in --out.
 
-    The last two are None where a run begins. A finished one has the file `result`.
+    The last two are None where a run begins; the last one where it begins again, with its own settings. A
+    finished one has the file `result`.
     """
     from jaxnn import checkpoints, runs
 
@@ -139,6 +140,9 @@ def reopened(arguments: argparse.Namespace, parser: Parser, result: str):
         return as_in_the_run(arguments, parser, settings, where), lock, checkpoint
     if arguments.resume:
         raise UserError(f"--resume: got {arguments.out}, expected the folder of an interrupted run")
+    if lock and os.path.lexists(arguments.out / "settings.json"):  # it was interrupted before the first save
+        settings = runs.load_settings(arguments.out)
+        return as_in_the_run(arguments, parser, settings, arguments.out / "settings.json"), lock, None
     return arguments, lock, None
 
 

@@ -216,15 +216,18 @@ def main(arguments: argparse.Namespace) -> int:
     )
 
     def round_from(first):
-        here = range(first, min(first + K, len(family)))
+        return range(first, min(first + K, len(family)))
+
+    def states_of(here):
         filled = [*here, *[here[-1]] * (K - len(here))]  # the last one once more, where places are left
-        return here, stack([state_of(family[k]) for k in filled])
+        return stack([state_of(family[k]) for k in filled])
 
     done = before or Done([[] for _ in family], K, 0, 0, 0, [], -1)
     saved, best = None, jax.tree.map(lambda p: np.zeros(p.shape[1:], p.dtype), shapes.params)
     if checkpoint:
         saved, best = checkpoints.restore(checkpoint, (shapes, best))
-        print(f"goes on   in the round from network {done.first + 1} on, after {done.epochs} epochs")
+        if round_from(done.first):
+            print(f"goes on   in the round from network {done.first + 1} on, after {done.epochs} epochs")
     if arguments.out:
         lock = lock or begun(arguments.out)
         runs.create(arguments.out, settings)
@@ -232,12 +235,12 @@ def main(arguments: argparse.Namespace) -> int:
     table = Table()
     trained = 0
     with pause:  # signals wait from now on
-        here, state = round_from(min(done.first, len(family) - 1))
-        if done.epochs or done.step:
-            state = saved
+        here = round_from(done.first)
+        state = states_of(here) if here and not (done.epochs or done.step) else saved
+        del saved
         print(f"compiled  in {time.perf_counter() - clock:.2f} s")
         clock = time.perf_counter()
-        while done.first < len(family):
+        while here:
             state, train, test_data = put(mesh, state, data.train, data.test)
             for number in range(done.epochs + 1, epochs + 1):
                 _, key = put(mesh, (), jax.random.fold_in(shuffle_key, number))
@@ -273,8 +276,9 @@ def main(arguments: argparse.Namespace) -> int:
                     done = done._replace(best=k)
             done = done._replace(first=done.first + K, epochs=0)
             pause.save((state, best), done)
-            if done.first < len(family):
-                here, state = round_from(done.first)
+            here = round_from(done.first)
+            if here:
+                state = states_of(here)
         seconds = time.perf_counter() - clock
         print(f"trained   in {seconds:.2f} s: {trained / seconds:.1f} epochs of one network a second")
         accuracies = [curve[-1]["test_accuracy"] for curve in done.metrics]
@@ -310,7 +314,8 @@ def main(arguments: argparse.Namespace) -> int:
                 runs.save_params(arguments.out / "best" / "params.safetensors", narrow(best, sizes(chosen)))
             pause.finish()
             runs.replace(arguments.out / "networks.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
-            print(f"saved     in {arguments.out}, the best one in {arguments.out / 'best'}")
+            best_one = f", the best one in {arguments.out / 'best'}" if done.best >= 0 else ""
+            print(f"saved     in {arguments.out}{best_one}")
     return 0
 
 

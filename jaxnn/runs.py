@@ -253,7 +253,9 @@ def load_params(path: Path, n: Sequence[int]) -> list[Dense]:
     for l, (n_prev, n_l) in enumerate(itertools.pairwise(n), start=1):
         expected |= {f"W[{l}]": (n_l, n_prev), f"b[{l}]": (n_l, 1)}
     if not os.path.isfile(path):
-        raise RunError(f"{path}: no such file; this training did not finish")
+        sweep = os.path.isfile(path.parent / "networks.jsonl")
+        why = "this is a sweep, its best network is in best/" if sweep else "this training did not finish"
+        raise RunError(f"{path}: no such file; {why}")
     most = 8 * sum(map(math.prod, expected.values())) + 1000 * (len(n) + 1)
     try:
         content = _bytes(path, most)

@@ -50,6 +50,7 @@ def test_digits_are_those_that_scikit_learn_loads():
         None,
         b"",
         b"0,1\n2",
+        gzip.compress(b"99999999999"),
         b"\x1f\x8b\x08",
         gzip.compress(b"0,1")[:-9],
         gzip.compress(b"0,1\n2,3\n"),

@@ -278,3 +278,12 @@ def test_the_layer_where_a_divergence_begins_is_named(layer):
     after, J = state, jnp.array([1.0, jnp.nan])
     found = divergence.origin(state, 6, [(8, after, J)], lambda k: (jnp.ones((2, 3)), jnp.ones((2, 2))), show)
     assert found == (6, f"Z[{layer}]")
+
+
+def test_a_run_interrupted_before_its_first_save_begins_again_with_its_own_settings(copy, tmp_path):
+    shutil.rmtree(copy / "checkpoints")
+    with pytest.raises(arguments.UserError, match=r"hidden \[5\] \(got \[6\]\)"):
+        train.main(train.parser().parse_args(["--out", str(copy), "--hidden", "6"]))
+    assert train.main(train.parser().parse_args(["--out", str(copy)])) == 0
+    trained(tmp_path / "whole")
+    assert endure.outcome(copy) == endure.outcome(tmp_path / "whole")

@@ -41,5 +41,5 @@ def _table() -> np.ndarray:
         if table.shape != (1797, 65):
             raise ValueError(f"got a table of shape {table.shape}, expected (1797, 65)")
         return table
-    except (OSError, EOFError, ValueError, zlib.error) as error:
+    except (OSError, EOFError, ValueError, OverflowError, zlib.error) as error:
         raise DatasetError(f"{path}: cannot be read ({error}); install scikit-learn again") from error

@@ -89,6 +89,10 @@ def _loaded(home: str):
     return module
 
 
+def _folder(path: str) -> str:
+    return os.path.dirname(os.path.abspath(path))
+
+
 def _numbers(text: str) -> int | tuple[int, ...]:
     try:
         numbers = tuple(int(t) for t in text.split(",") if t.strip())
@@ -106,6 +110,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.path.insert(0, os.getcwd())
     try:
         argnums = _numbers(options.argnums)
+        if options.html and (os.path.isdir(options.html) or not os.path.isdir(_folder(options.html))):
+            raise _Bad(f"--html: got {options.html!r}, expected a file in a folder that is there")
         loss, gradient, arguments = map(_found, (options.loss, options.gradient, options.arguments))
         if callable(arguments):
             arguments = arguments()

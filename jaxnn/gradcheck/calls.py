@@ -336,14 +336,17 @@ def called(call: Call, args: tuple) -> list:
 
 def returned(call: Call, args: tuple) -> list:
     """The same, with args themselves."""
+    untouched = own_copies(args)
     try:
         try:
             with op_by_op():
                 out = call.gradient(*args)
-        except ValueError:  # some of JAX, such as set_mesh, runs at the outermost only
-            out = call.gradient(*args)
+        except jax.errors.UnexpectedTracerError:  # it keeps what an earlier call left
+            raise
+        except Exception:  # its own, or that of a library which runs at JAX's outermost only
+            out = call.gradient(*own_copies(untouched))
     except BadCall:
         raise
     except (Exception, SystemExit) as error:
         raise BadCall(f"the gradient {function_name(call.gradient)} raised {first_line(error)}") from error
-    return gradient_leaves(call, out, args)
+    return gradient_leaves(call, out, untouched)

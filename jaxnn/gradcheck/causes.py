@@ -119,7 +119,7 @@ def _findings(scenes: list[Scene], strict: bool) -> list[Finding]:
                     found.append(finding)
             except OutOfTime:
                 return found
-            except (ValueError, TypeError, IndexError, KeyError, np.linalg.LinAlgError):
+            except (ValueError, TypeError, IndexError, KeyError, ArithmeticError, np.linalg.LinAlgError):
                 if strict:
                     raise
     return found

@@ -72,7 +72,10 @@ def assert_gradients_match(loss, gradient, *args, argnums: int | tuple[int, ...]
     >>> assert_gradients_match(lambda w: jnp.sum(w**3), lambda w: 3 * w**2, jnp.array([1.0, 2.0]))
     """
     __tracebackhide__ = True  # pytest shows the line that calls it, and the report
-    report = compare_gradients(loss, gradient, *args, argnums=argnums, steps=steps)
+    try:
+        report = compare_gradients(loss, gradient, *args, argnums=argnums, steps=steps)
+    except BadCall as error:
+        raise error.with_traceback(None) from None
     if report.correct is not True:
         raise GradientMismatch(report)
 

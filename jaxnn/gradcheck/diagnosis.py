@@ -1,8 +1,10 @@
 """What is wrong with a gradient: its causes, by the names of the report."""
 
 import re
+from collections.abc import Callable
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxnn.gradcheck.calls import Call, own_copies
@@ -27,16 +29,31 @@ def diagnosed(
     if stale is not None:
         return [stale], []
 
+    args = shown.call.rebuilt(shown.leaves)
+    fixed = {
+        k: jax.tree.map(_maker, arg)
+        for k, arg in enumerate(args)
+        if not all(map(_numeric, jax.tree.leaves(arg)))
+    }
+
+    def complete(args):
+        return tuple(
+            jax.tree.map(lambda make: make(), fixed[k]) if k in fixed else arg for k, arg in enumerate(args)
+        )
+
+    def loss(*args):
+        return call.loss(*complete(args))
+
     def gradient(*args):
-        return call.gradient(*own_copies(args))
+        return call.gradient(*own_copies(complete(args)))
 
     n_places = range(len(call.places))
     with jax.enable_x64(True), jax.numpy_dtype_promotion("standard"):
         try:
             found = find_causes(
-                call.loss,
+                loss,
                 gradient,
-                shown.call.rebuilt(shown.leaves),
+                tuple(None if k in fixed else arg for k, arg in enumerate(args)),
                 call.argnums,
                 tree_of(shown.call, shown.hand.values),
                 tree_of(shown.call, shown.reference.values),
@@ -46,6 +63,21 @@ def diagnosed(
             text = [*str(error).strip().splitlines(), ""][0][:120]
             return [], [f"the diagnosis stopped with {type(error).__name__}: {text}"]
     return [_renamed(call, cause) for cause in found], []
+
+
+def _numeric(x) -> bool:
+    """Whether other numbers could stand in its place: not a random key, nor a word or a function."""
+    if isinstance(x, jax.Array):
+        return not jnp.issubdtype(x.dtype, jax.dtypes.extended)
+    return isinstance(x, np.ndarray | np.generic | bool | int | float | complex)
+
+
+def _maker(x) -> Callable:
+    """A function that returns it; a typed key is made of its numbers, which can be constants."""
+    if isinstance(x, jax.Array) and jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
+        numbers, kind = np.asarray(jax.random.key_data(x)), jax.random.key_impl(x)
+        return lambda: jax.random.wrap_key_data(jnp.asarray(numbers), impl=kind)
+    return lambda: x
 
 
 def tree_of(call: Call, flat: list[np.ndarray]):

@@ -15,20 +15,34 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer, eval_context
+from jax.dtypes import canonicalize_dtype, extended
 from jax.extend.core import Literal, set_current_trace, take_current_trace
+from jax.sharding import Sharding
 
 from jaxnn.gradcheck.arithmetic import planned
 from jaxnn.gradcheck.jaxprs import opened, within
 
-ONE = {"add", "add_any", "sub", "mul", "div", "sqrt", "square", "neg", "max", "min"}  # one in a program
+ROUNDED = {
+    "add",
+    "add_any",
+    "sub",
+    "mul",
+    "div",
+    "sqrt",
+    "square",
+    "neg",
+    "max",
+    "min",
+}  # one at most in a program
 MOVED = {
     *("select_n", "reshape", "transpose", "squeeze", "expand_dims", "broadcast_in_dim", "rev", "slice"),
     *("concatenate", "pad", "dynamic_slice", "iota", "stop_gradient", "copy", "copy_p"),
 }
-MANY = MOVED | {
+EXACT = MOVED | {
     *("abs", "floor", "ceil", "is_finite", "convert_element_type", "and", "or", "xor", "not"),
     *("eq", "ne", "lt", "le", "gt", "ge"),
 }
+DIVIDED = {"div", "broadcast_in_dim", "reshape", "convert_element_type"}  # what may stand beside a division
 KINDS = {np.dtype(t) for t in ("float32", "float64", "int32", "int64", "bool")}
 
 
@@ -41,7 +55,9 @@ def op_by_op() -> Iterator[None]:
     ...     print(jnp.arange(3.0) / 3 - 1)
     [-1.         -0.6666666  -0.3333333]
     """
-    with set_current_trace(_op_by_op()):
+    device = jax.config.jax_default_device or jax.devices()[0]  # pyright: ignore[reportAttributeAccessIssue]
+    on_cpu = getattr(device, "platform", device) == "cpu"
+    with set_current_trace(_op_by_op()) if on_cpu else contextlib.nullcontext():
         yield
 
 
@@ -73,8 +89,11 @@ def _by_numpy(primitive, args, params):
     if not all(map(_plain, args)):
         return None
     if primitive.name in ("jit", "pjit"):
+        placed = (*params["in_shardings"], *params["out_shardings"])
+        if any(params["donated_invars"]) or any(isinstance(s, Sharding) for s in placed):
+            return None
         closed = params["jaxpr"]
-    elif primitive.name in ONE | MANY:
+    elif primitive.name in ROUNDED | EXACT:
         closed = _alone(primitive, tuple(map(jax.typeof, args)), tuple(params.items()))
     else:
         return None
@@ -87,7 +106,7 @@ def _by_numpy(primitive, args, params):
         return None
     if plan.divides and not all(_halves(x) for x in given if x.size < out[0].size):
         return None
-    arrays = [jnp.asarray(y if y.base is None else y.copy()) for y in out]
+    arrays = [jnp.array(y) for y in out]
     return arrays if primitive.multiple_results else arrays[0]
 
 
@@ -100,7 +119,9 @@ def _alone(primitive, shapes: tuple, params: tuple):
 def _plain(x) -> bool:
     """A number, or an array that lies where arrays lie if nobody says otherwise, on a CPU."""
     if isinstance(x, jax.Array):
-        return not isinstance(x, Tracer) and not x.committed and _on_cpu(x.sharding)
+        if isinstance(x, Tracer) or x.committed or not _on_cpu(x.sharding):
+            return False
+        return not jnp.issubdtype(x.dtype, extended) and canonicalize_dtype(x.dtype) == x.dtype
     return isinstance(x, np.ndarray | np.generic | bool | int | float)
 
 
@@ -121,13 +142,15 @@ class Plan(NamedTuple):
 def _plan(jaxpr) -> Plan | None:
     """The jaxpr as NumPy runs it; None if a compiler might compute anything else."""
     everything = list(_equations(jaxpr))
-    arithmetic = [e for e in everything if e.primitive.name in ONE or _narrows(e)]
+    arithmetic = [e for e in everything if e.primitive.name in ROUNDED or _narrows(e)]
     fixed = any(isinstance(v, Literal) for e in everything for v in e.invars)
     if len(arithmetic) > 1 or (arithmetic and fixed) or not all(map(_known, everything)):
         return None
     if any(v.aval.weak_type or v.aval.dtype not in KINDS for v in jaxpr.outvars):
         return None
     names = {e.primitive.name for e in everything}
+    if not jaxpr.outvars or ("div" in names and not names <= DIVIDED):
+        return None
     return Plan(planned(jaxpr, ()), not names <= MOVED, "div" in names)
 
 
@@ -146,7 +169,7 @@ def _known(equation) -> bool:
         return False
     if equation.primitive.name == "convert_element_type" and kinds[0].kind == "f":
         return kinds[1].kind == "f"
-    return equation.primitive.name in ONE | MANY and (
+    return equation.primitive.name in ROUNDED | EXACT and (
         equation.primitive.name != "div" or kinds[0].kind == "f"
     )
 

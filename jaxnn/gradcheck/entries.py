@@ -154,7 +154,7 @@ def _unwritten(scenes, wrong) -> Iterator[Finding]:
         for s in scenes:
             off = off_entries(s, k)
             top = np.abs(s.reference[k]).max(initial=0)
-            if off.all() or (off.any() and np.abs(s.hand[k][off]).max() > 1e-10 * top):
+            if off.all() or (off.any() and not np.abs(s.hand[k][off]).max() <= 1e-10 * top):
                 return
         s = next(s for s in scenes if off_entries(s, k).any())
         extents[k] = extent(off_entries(s, k))

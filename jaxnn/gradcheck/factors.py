@@ -303,8 +303,8 @@ POWERS: tuple[tuple[str, Callable[[float], float]], ...] = (
     ("1/{}²", lambda v: v**-2.0),
     ("√{}", lambda v: abs(v) ** 0.5),
     ("1/√{}", lambda v: abs(v) ** -0.5),
-    ("exp({})", lambda v: float(np.exp(v))),
-    ("exp(−{})", lambda v: float(np.exp(-v))),
+    ("exp({})", lambda v: np.exp(v)),
+    ("exp(−{})", lambda v: np.exp(-v)),
 )
 
 
@@ -319,12 +319,19 @@ def _of_arguments(scenes, alphas) -> list[str]:
         for axis in range(np.ndim(first)):
             values[f"the size of axis {axis} of {name}"] = [np.shape(x)[axis] for _, x in leaves]
         for words, row in values.items():
-            numbers_there = [float(np.reshape(v, ())) for v in row]
+            if not all(np.isrealobj(v) for v in row):
+                continue
+            numbers_there = [np.float64(np.reshape(v, ())) for v in row]
             if any(v == 0 for v in numbers_there) or len(set(numbers_there)) < 2:
                 continue
-            for form, f in POWERS:
-                if all(same(a, f(v)) for a, v in zip(alphas, numbers_there, strict=True)):
-                    told.append(form.format(words if form == "{}" else f"({words})"))
+            with np.errstate(all="ignore"):
+                fitting = [
+                    form
+                    for form, f in POWERS
+                    if all(same(a, f(v)) for a, v in zip(alphas, numbers_there, strict=True))
+                ]
+            inner = words if words == name else f"({words})"
+            told += [form.format(words if form == "{}" else inner) for form in fitting]
     return told
 
 

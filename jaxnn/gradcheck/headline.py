@@ -45,7 +45,9 @@ def headline(report: Report, shown: Point) -> str:
             f"{place(worst)}: the formula is right, but in {report.dtype} it is "
             f"{ulps(worst.ulps)} ULPs off where autodiff is {ulps(worst.autodiff_ulps)}"
         )
-    return f"{hand} is the gradient of {report.names[1]}"
+    writes = any(p.name == "arguments" and p.passed is False for p in report.probes)
+    besides = ", but it writes into its arguments" if writes else ""
+    return f"{hand} is the gradient of {report.names[1]}{besides}"
 
 
 def _severity(leaf: Leaf) -> float:

@@ -34,10 +34,12 @@ def sides_of(call: Call, leaves: list, readable: bool) -> Sides:
     except Exception as error:
         text = [*str(error).strip().splitlines(), ""][0][:160]
         raise BadCall(f"autodiff of the loss raised {type(error).__name__}: {text}") from error
-    notes, theirs = [], None
+    notes, theirs, as_written = [], None, None
     if readable:
         try:
             theirs = traced(call, call.gradient, leaves)
+            if not (ours.exact and theirs.exact):
+                as_written = traced(call, call.gradient, leaves, wide=False)
             called_back = primitives(theirs.closed) & {"pure_callback", "io_callback"}
             why = f"calls Python by {min(called_back)}" if called_back else ""
         except Exception as error:
@@ -54,7 +56,7 @@ def sides_of(call: Call, leaves: list, readable: bool) -> Sides:
             "for that precision, and its constants carry that rounding"
         )
         ours = traced(call, differentiated, leaves, skipped=1, wide=False)
-        theirs = None if theirs is None else traced(call, call.gradient, leaves, wide=False)
+        theirs = None if theirs is None else as_written
     if theirs is not None:
         ours, theirs = with_doubt(ours, theirs, leaves), with_doubt(theirs, ours, leaves)
 

@@ -221,7 +221,7 @@ def _penalty_elsewhere(scenes) -> Iterator[Finding]:
 def _penalty_uncalled(scenes) -> Iterator[Finding]:
     """A multiple of W, or of its sign, that no term of the loss accounts for."""
     names = scenes[0].structure.names
-    for of, words in ((lambda p: p, "of the parameter itself"), (np.sign, "of its sign")):
+    for of, words in ((lambda p: p, "the parameter itself"), (np.sign, "its sign")):
         coefficients = []
         for s in scenes:
             for k in s.wrong:
@@ -246,7 +246,7 @@ def _penalty_uncalled(scenes) -> Iterator[Finding]:
             where = joined([names[k] for k in sorted(wrong)])
             yield Finding(
                 "unknown",
-                f"{c:.6g} times a multiple {words} is added to the gradient of {where}: a "
+                f"{c:.6g} times {words} is added to the gradient of {where}: a "
                 f"regularisation (weight decay) that the loss does not have.",
                 where,
                 2,

@@ -4,6 +4,7 @@ With few examples, dW[l] = dZ[l]ᵀ A[l-1] gives the candidate's own dZ[l] back.
 recomputed one by one, each from what the candidate itself had, though it shows none of them.
 """
 
+import re
 import time
 from collections.abc import Iterator
 from functools import partial
@@ -337,22 +338,30 @@ def placed(scenes: list[Scene]) -> list[Finding]:
         one = len({f.quantity.split("[")[0] for f in found}) == 1
         tail = " All other steps follow from it rightly." if not rest else ""
         kind = sentence + "." + tail
-        return [Finding("unknown", kind, where, 8 if one else 9)]
+        return [Finding("unknown", kind + _elsewhere(scenes, scene, kind), where, 8 if one else 9)]
     leaves = scene.wrong
     right = [n for k, n in enumerate(names) if k not in leaves]
     where = joined([names[k] for k in leaves]) if right or len(leaves) < 2 else "every parameter"
     told = _extents(scene, leaves)
+    seen = _elsewhere(scenes, scene, told)
     if quantity:
         return [
             Finding(
                 "unknown",
-                f"One mistake in {plainly(quantity)} would explain all that is wrong: {told}.",
+                f"One mistake in {plainly(quantity)} would explain all that is wrong: {told}.{seen}",
                 f"{quantity}, and so {where}",
                 8,
             )
         ]
     only = f" The rest ({joined(right)}) is right." if right else ""
-    return [Finding("unknown", f"A mistake that has no name here, in {told}.{only}", where, 9)]
+    return [Finding("unknown", f"A mistake that has no name here, in {told}.{only}{seen}", where, 9)]
+
+
+def _elsewhere(scenes: list[Scene], scene: Scene, told: str) -> str:
+    """That the rows or entries told are those of another point than the one given."""
+    if scene is scenes[0] or not re.search(r"(rows?|columns?|entry|entries) [\d(]", told):
+        return ""
+    return f" (Seen at another point, of {scene.sizes['N']} examples.)" if "N" in scene.sizes else ""
 
 
 def _extents(scene: Scene, leaves: list[int]) -> str:

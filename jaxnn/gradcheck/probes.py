@@ -91,8 +91,10 @@ def called_repeatedly(call: Call, q_leaves: list, eps: float) -> Calls:
 
 
 def _written(args: tuple, copies: tuple) -> bool:
-    pairs = zip(jax.tree.leaves(args), jax.tree.leaves(copies), strict=True)
+    """Whether copies of the arguments are no longer that."""
+    if jax.tree.structure(args) != jax.tree.structure(copies):
+        return True
     return any(
-        isinstance(x, np.ndarray) and not np.array_equal(x, y, equal_nan=x.dtype.kind == "f")
-        for x, y in pairs
+        not np.array_equal(x, y, equal_nan=x.dtype.kind == "f") if isinstance(x, np.ndarray) else y is not x
+        for x, y in zip(jax.tree.leaves(args), jax.tree.leaves(copies), strict=True)
     )

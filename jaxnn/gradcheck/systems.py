@@ -33,7 +33,10 @@ def _inverse(t, lower: bool) -> tuple[np.ndarray, np.ndarray]:
     eye = np.eye(t.shape[-1])
     x = np.empty_like(t)
     for k in np.ndindex(t.shape[:-2]):
-        x[k] = solve_triangular(t[k], eye, lower=lower, check_finite=False)
+        try:
+            x[k] = solve_triangular(t[k], eye, lower=lower, check_finite=False)
+        except np.linalg.LinAlgError:  # singular: nothing bounds its solutions
+            x[k] = np.nan
     return x, _residual(x, t, np.broadcast_to(eye, t.shape))
 
 

@@ -603,3 +603,27 @@ def test_the_steps_handed_in_show_the_faulty_one():
 
     report = compare_gradients(squared, gradient, W, X, Y, steps=steps)
     assert [s.step for s in report.steps] == ["dZ1"]
+
+
+@pytest.mark.parametrize("how", ["array", "table", "entry"])
+def test_a_gradient_that_writes_into_its_arguments_is_said_to(how):
+    def gradient(p, x):
+        g = 2 * p["w"]
+        if how == "array":
+            x[0] = 7
+        elif how == "table":
+            p["w"] = p["w"] - 0.1 * g
+        else:
+            p["more"] = g
+        return {"w": g}
+
+    report = compare_gradients(
+        lambda p, x: jnp.sum(p["w"] ** 2) + 0 * jnp.sum(x), gradient, {"w": jnp.arange(1.0, 4)}, np.ones(2)
+    )
+    assert "writes into its arguments" in report.headline
+
+
+def test_a_bad_call_in_a_test_shows_its_sentence_only():
+    with pytest.raises(BadCall, match="returned") as caught:
+        assert_gradients_match(lambda w: jnp.sum(w**2), lambda w: w[:1], jnp.ones(3))
+    assert len(caught.traceback) == 2

@@ -4,9 +4,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.extend.core import get_opaque_trace_state
 
 from jaxnn.activations import sigmoid
-from jaxnn.gradcheck import compare_gradients
+from jaxnn.gradcheck import BadCall, compare_gradients
 from jaxnn.gradcheck.eager import op_by_op
 from jaxnn.layers import mlp
 from jaxnn.losses import binary_cross_entropy
@@ -31,6 +32,10 @@ OF_TWO = {
     "a compiled part": lambda x, y: jax.jit(lambda x, y: x * y + x / 7)(x, y) - y,
     "a derivative": lambda x, y: jax.grad(lambda x: jnp.sum(jnp.where(x > 0, x * x, x * y / 3)))(x),
     "a custom derivative": lambda x, y: jax.nn.relu(x) + jax.vmap(jax.nn.softplus)(y),
+    "a product and a sum": jax.jit(lambda x, y: x * y + y),
+    "a quotient by a number": jax.jit(lambda x, y: x / 7),
+    "by a part of it": jax.jit(lambda x, y: x / x[:1]),
+    "by a part of it, turned": jax.jit(lambda x, y: jnp.swapaxes(x, 0, 1) / jnp.swapaxes(x, 0, 1)[:1]),
     "a loop": lambda x, y: jax.lax.scan(lambda c, r: (c * 0.5 + r, c - r), x[0], y)[1],
     "integers": lambda x, y: jnp.arange(7)[::-1] // 2 * 3 - jnp.arange(1, 8) + x.shape[1],
     "truth values": lambda x, y: jax.nn.one_hot(jnp.argmax(x, axis=1), 3) * 2 - jnp.eye(x.shape[0], 3),
@@ -75,12 +80,23 @@ def test_the_function_sees_arrays_it_may_look_into():
         np.testing.assert_array_equal(halved(jnp.array([3.0, 5.0])), [1.125, 1.875])
 
 
-def test_an_array_is_no_view_of_what_the_caller_may_change():
-    given = np.arange(6.0, dtype=np.float32)
+@pytest.mark.filterwarnings("ignore:Explicitly requested dtype float64")
+def test_float64_from_elsewhere_stays_what_it_is():
+    with jax.enable_x64(True):
+        z = jnp.array([1 / 3])
+    expected = -z, z * z
     with op_by_op():
-        turned = jnp.flip(given)
-    given[:] = 7
-    np.testing.assert_array_equal(turned, [5, 4, 3, 2, 1, 0])
+        got = -z, z * z
+    assert [x.dtype for x in got] == [x.dtype for x in expected]
+    np.testing.assert_array_equal(got, expected)
+
+
+def test_a_function_without_outputs_and_one_that_eats_its_argument():
+    with op_by_op():
+        assert jax.jit(lambda x: None)(jnp.ones(3)) is None
+        x = jnp.ones(3)
+        jax.jit(lambda x: -x, donate_argnums=0)(x)
+    assert x.is_deleted()
 
 
 def test_few_programs_are_compiled(caplog):
@@ -109,5 +125,27 @@ def test_a_gradient_that_sets_a_mesh_is_called_as_ever():
     def gradient(w):
         with jax.set_mesh(mesh):
             return 2 * w
+
+    assert compare_gradients(lambda w: jnp.sum(w**2), gradient, jnp.array([1.5, -2.0])).correct is True
+
+
+def test_what_raises_is_called_once_more_with_what_it_was_given():
+    def gradient(w):
+        w *= -2  # in place
+        if w[0] < 0:
+            raise ValueError("negative")
+        return -w
+
+    with pytest.raises(BadCall, match="negative"):
+        compare_gradients(lambda w: jnp.sum(w**2), gradient, np.array([1.5, 2.0]))
+
+
+def test_a_library_that_asks_for_the_outermost_trace_is_called_as_ever():
+    outermost = get_opaque_trace_state(convention="flax")
+
+    def gradient(w):
+        if get_opaque_trace_state(convention="flax") != outermost and not isinstance(w, jax.core.Tracer):
+            raise RuntimeError("another trace")
+        return 2 * w
 
     assert compare_gradients(lambda w: jnp.sum(w**2), gradient, jnp.array([1.5, -2.0])).correct is True

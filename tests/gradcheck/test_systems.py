@@ -193,3 +193,26 @@ def test_the_gradient_of_a_gaussian_process(inverse):
     args = jax.tree.map(jnp.float32, (p, X, y))
     assert compare_gradients(evidence, by_hand(INVERSES[inverse]), *args).correct is True
     assert compare_gradients(evidence, by_hand(INVERSES[inverse], 1 + 1e-5), *args).correct is False
+
+
+@pytest.mark.parametrize(
+    ("loss", "gradient", "A", "correct"),
+    [
+        (lambda A: jnp.sum(jnp.linalg.solve(A, jnp.ones(2))), lambda A: A, np.ones((2, 2)), None),
+        (
+            lambda A: jnp.linalg.det(A),
+            lambda A: jnp.array([[A[1, 1], -A[1, 0]], [-A[0, 1], A[0, 0]]]),
+            np.outer([1.0, 2.0], [3.0, 5.0]),
+            True,
+        ),
+        (
+            lambda A: jnp.sum(jax.scipy.linalg.solve_triangular(A, jnp.ones(2), lower=True)),
+            lambda A: A,
+            np.zeros((2, 2)),
+            None,
+        ),
+    ],
+)
+def test_what_is_exactly_singular_is_no_accident(loss, gradient, A, correct):
+    report = compare_gradients(loss, gradient, jnp.asarray(A))
+    assert report.correct is correct or (correct is None and report.correct is False)
