@@ -86,13 +86,15 @@ def stale_cause(call: Call, sides: Sides, shown: Point, calls: Calls, eps: float
         return None
     first = points.as_given(call, points.moved(call, shown.leaves, points.near, 1))
     there = sides.reference([widened(x) for x in first])
-    scale = 64 * eps / UNIT
-    right = all(
-        np.all(np.abs(m - r) <= scale * e + 64 * eps * np.abs(r))
-        for m, r, e in zip(moved, there.values, there.errors, strict=True)
-    )
-    if not right or not any(np.any(m) for m in moved):
-        return None
+
+    def near(found: list) -> bool:
+        return all(
+            np.all(np.abs(m - r) <= 64 * eps / UNIT * e + 64 * eps * np.abs(r))
+            for m, r, e in zip(found, there.values, there.errors, strict=True)
+        )
+
+    if near(shown.reference.values) or not near(moved) or not any(np.any(m) for m in moved):
+        return None  # where the right gradient is the same at both points, so may a fresh one be
     return Cause(
         "stale",
         "it keeps what its first call computed: right there, the same values ever after",
