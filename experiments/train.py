@@ -244,11 +244,9 @@ def diverged(number: int, found: tuple[int, str] | None, learning_rate: float, o
     if found and (layer := re.search(r"\[(\d+)\]", found[1])):
         place += f", of layer {layer[1]},"
     line = f"epoch {number}, {place} is the first that is not finite; a smaller --learning-rate usually helps"
-    if out and (out / "checkpoints").exists():
-        line += (
-            f", from the last good checkpoint on with: --out {out} --learning-rate {learning_rate / 10:g} "
-            "--override learning_rate"
-        )
+    if out:
+        begin = "from the last good checkpoint on" if (out / "checkpoints").exists() else "from the start"
+        line += f", {begin} with: --out {out} --learning-rate {learning_rate / 10:g} --override learning_rate"
     return line
 
 

@@ -154,7 +154,9 @@ def test_a_run_that_did_not_finish_can_be_begun_again(tmp_path):
         "train", "--epochs", "2", "--learning-rate", "1e30", "--activation", "relu", "--out", str(tmp_path)
     )
     assert stopped.returncode == 2
-    again = run("train", "--epochs", "2", "--out", str(tmp_path))
+    advice = ["--learning-rate", "1e+29", "--override", "learning_rate"]
+    assert " ".join(["from the start with:", "--out", str(tmp_path), *advice]) in stopped.stderr
+    again = run("train", "--out", str(tmp_path), "--learning-rate", "0.01", "--override", "learning_rate")
     assert again.returncode == 0, again.stderr
     assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 2
 

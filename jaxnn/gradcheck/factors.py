@@ -330,8 +330,7 @@ def _of_arguments(scenes, alphas) -> list[str]:
                     for form, f in POWERS
                     if all(same(a, f(v)) for a, v in zip(alphas, numbers_there, strict=True))
                 ]
-            inner = words if words == name else f"({words})"
-            told += [form.format(words if form == "{}" else inner) for form in fitting]
+            told += [form.format(words if form == "{}" else f"({words})") for form in fitting]
     return told
 
 

@@ -73,7 +73,7 @@ def test_right_and_wrong_have_their_exit_status(folder):
         (("mine:lost", "mine:right", "mine:pair"), "mine has no lost; it has arguments, "),
         (("mine:loss", "mine:raising", "mine:pair"), "raised RuntimeError: not today"),
         (("mine:loss", "mine:right", "mine:pair", "--argnums", "w"), "--argnums wants numbers"),
-        (("mine:loss", "mine:right", "mine:pair", "--html", "no/such/page.html"), "No such file"),
+        (("mine:loss", "mine:right", "mine:pair", "--html", "no/such/page.html"), "folder that is there"),
     ],
 )  # fmt: skip
 def test_a_bad_call_is_one_line_and_status_2(folder, args, sentence):
