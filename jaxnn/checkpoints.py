@@ -164,7 +164,7 @@ class Saver:
     """
 
     def __init__(self, folder: Path, every: float, continued: Checkpoint | None = None, finite: bool = True):
-        """No more than `every` seconds are lost; `continued` is the checkpoint that the run goes on from."""
+        """A kill is to lose `every` seconds at most; `continued` is the one that the run goes on from."""
         there = numbers(folder)
         current = int(continued.folder.name) if continued else 0
         self.folder, self.every, self.finite = folder, every, finite
