@@ -56,6 +56,7 @@ def test_digits_are_those_that_scikit_learn_loads():
         gzip.compress(b"0,1\n2,3\n"),
         gzip.compress(b"x"),
     ],
+    ids=["missing", "empty", "text", "number", "header", "cut", "small", "letter"],
 )
 def test_digits_that_are_damaged_are_one_line(content, tmp_path, monkeypatch):
     path = tmp_path / digits.FILE
