@@ -1,6 +1,7 @@
 """What can be wrong with a call, each said in one sentence."""
 
 import contextlib
+import functools
 import inspect
 import io
 import warnings
@@ -10,6 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from threadpoolctl import ThreadpoolController
 
 from jaxnn.gradcheck.eager import op_by_op
 
@@ -60,13 +62,24 @@ class Call(NamedTuple):
 
 @contextlib.contextmanager
 def quiet() -> Iterator[io.StringIO]:
-    """Hold back what the functions print and warn of: they are called many times, at odd points."""
+    """Hold back what the functions print and warn of: they are called many times, at odd points.
+
+    NumPy multiplies on one thread meanwhile: with two, small products wait for one another, ten times
+    as long where the machine is at work on something else.
+    """
     with (
+        _libraries().limit(limits=1, user_api="blas"),
         contextlib.redirect_stdout(io.StringIO()) as held,
         warnings.catch_warnings(action="ignore"),
         np.errstate(all="ignore"),
     ):
         yield held
+
+
+@functools.cache
+def _libraries() -> ThreadpoolController:
+    """The libraries that multiply for NumPy."""
+    return ThreadpoolController()
 
 
 def first_line(error: BaseException) -> str:

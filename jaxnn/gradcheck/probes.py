@@ -17,13 +17,12 @@ class Probe(NamedTuple):
 
 
 class Calls(NamedTuple):
-    """What the gradient itself returned, called q, p, p, q, p, as float64.
+    """What the gradient itself returned, called q, p, p, q, as float64.
 
-    first, second, last: at p; elsewhere: at q, None where it could not be called there.
+    first, last: at p; elsewhere: at q, None where it could not be called there.
     """
 
     first: list[np.ndarray]
-    second: list[np.ndarray]
     last: list[np.ndarray]
     elsewhere: list[np.ndarray] | None
     probes: list[Probe]
@@ -47,7 +46,7 @@ def same(a: list[np.ndarray], b: list[np.ndarray], eps: float) -> bool:
 
 
 def called_repeatedly(call: Call, q_leaves: list, eps: float) -> Calls:
-    """Call the gradient at q, p, p, q, p and hold what it returned against itself.
+    """Call the gradient at q, p, p, q and hold what it returned against itself.
 
     Raises BadCall where the gradient raises at p.
     """
@@ -56,38 +55,27 @@ def called_repeatedly(call: Call, q_leaves: list, eps: float) -> Calls:
         elsewhere = _wide(called(call, q_args))
     except BadCall:
         elsewhere = None
-    p = call.args
-    copies = own_copies(p)
-    first = _wide(called(call, p))
-    second = _wide(called(call, p))
-    again = None
-    if elsewhere is not None:
-        again = _wide(called(call, q_args))
+    copies = own_copies(call.args)
+    first = _wide(called(call, call.args))
     last = _wide(returned(call, copies))
-    probes = []
-    steady = same(first, second, eps)
-    probes.append(
+    steady = same(first, last, eps)
+    probes = [
         Probe(
             "determinism",
             steady,
             "two calls agree" if steady else "two calls with the same arguments disagree",
         )
-    )
-    pure = same(second, last, eps)
-    if elsewhere is not None and again is not None:
-        pure = pure and same(elsewhere, again, eps)
-    probes.append(
-        Probe(
-            "purity",
-            pure if again is not None else None,
-            ("calls at p, q, p agree" if pure else "a call depends on the call before it")
-            if again is not None
-            else "the gradient could not be called at another point",
-        )
-    )
-    if _written(p, copies):
+    ]
+    pure = steady
+    if elsewhere is None:
+        probes.append(Probe("purity", None, "the gradient could not be called at another point"))
+    else:
+        pure = pure and same(elsewhere, _wide(called(call, q_args)), eps)
+        text = "calls at q, p, p, q agree" if pure else "a call depends on the call before it"
+        probes.append(Probe("purity", pure, text))
+    if _written(call.args, copies):
         probes.append(Probe("arguments", False, "the gradient writes into its arguments"))
-    return Calls(first, second, last, elsewhere, probes, steady and pure)
+    return Calls(first, last, elsewhere, probes, steady and pure)
 
 
 def _written(args: tuple, copies: tuple) -> bool:

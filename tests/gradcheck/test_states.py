@@ -21,3 +21,16 @@ def test_one_example_whose_mask_is_all_zeros(id, dtype):
     report = compare_gradients(loss_of(net), planted(net, id).gradient, *args)
     assert report.correct is False
     assert [c.id for c in report.causes] == [id]
+
+
+@pytest.mark.parametrize("wrong", [lambda k: k == 0, lambda k: k % 2 == 0, lambda k: k % 2 == 1])
+def test_a_gradient_that_is_right_at_some_calls_only(wrong):
+    """Zero at its first call, or at every other one."""
+    made = []
+
+    def gradient(w):
+        made.append(w)
+        return 0 * w if wrong(len(made) - 1) else 3 * w**2
+
+    report = compare_gradients(lambda w: jnp.sum(w**3), gradient, jnp.array([1.0, 2.0, -0.5]))
+    assert report.correct is False
