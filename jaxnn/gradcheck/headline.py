@@ -13,19 +13,20 @@ from jaxnn.gradcheck.trials import SIGNS, Point
 def headline(report: Report, shown: Point) -> str:
     """The verdict in one line; where it is wrong, the worst entry and the likeliest cause."""
     hand = report.names[0]
-    cause = f"; likeliest cause: {report.causes[0].sentence}" if report.causes else ""
     wrong = [leaf for leaf in report.leaves if leaf.wrong]
     if report.correct is False and not wrong:
-        return f"{hand} is wrong: its calls depend on one another{cause}"
+        return blaming(f"{hand} is wrong: its calls depend on one another", report.causes)
     if wrong:
         worst = max(wrong, key=_severity)
         where = "" if shown.name == "the given point" else f" at {shown.name}"
         kept = "signs" if shown.name == SIGNS else "sizes"
         opening = "" if report.correct is False else f"cannot tell at these {kept}, but "
-        return (
-            f"{opening}{place(worst)}: by hand {worst.hand:.6g}, autodiff {worst.autodiff:.6g}, "
-            f"{ulps(worst.ulps)} {report.dtype} ULPs apart{where}{cause}"
+        mine, right = apart(worst.hand, worst.autodiff)
+        line = (
+            f"{opening}{place(worst)}: by hand {mine}, autodiff {right}, "
+            f"{ulps(worst.ulps)} {report.dtype} ULPs apart{where}"
         )
+        return blaming(line, report.causes)
     if report.correct is None:
         if any(b.any() for b in shown.blank):
             leaf = next(x for x, b in zip(report.leaves, shown.blank, strict=True) if b.any())
@@ -48,6 +49,25 @@ def headline(report: Report, shown: Point) -> str:
     writes = any(p.name == "arguments" and p.passed is False for p in report.probes)
     besides = ", but it writes into its arguments" if writes else ""
     return f"{hand} is the gradient of {report.names[1]}{besides}"
+
+
+def blaming(line: str, causes: list) -> str:
+    """The first line with the likeliest cause at its end, in one sentence."""
+    line = line.partition(BLAME)[0]
+    return f"{line}{BLAME}{causes[0].sentence.split('. ')[0].rstrip('.')}" if causes else line
+
+
+BLAME = "; likely cause: "
+
+
+def apart(x: float, y: float) -> tuple[str, str]:
+    """Two numbers in so few digits that they can be read, and so many that they differ.
+
+    >>> apart(2 / 3, 4 / 3), apart(1.0, 1.0000001)
+    (('0.6667', '1.333'), ('1', '1.0000001'))
+    """
+    shown = ((f"{x:.{digits}g}", f"{y:.{digits}g}") for digits in range(4, 18))
+    return next((pair for pair in shown if pair[0] != pair[1]), (f"{x:.4g}", f"{y:.4g}"))
 
 
 def _severity(leaf: Leaf) -> float:

@@ -134,7 +134,9 @@ def ulps(value: float) -> str:
     """An error in ULPs, as it should be read."""
     if not math.isfinite(value):
         return "∞" if value > 0 else "?"
-    return f"{value:.1f}" if value < 100 else f"{value:.0f}" if value < 1e5 else f"{value:.1e}"
+    if value >= 1e5:
+        return f"{value:.1e}".replace("e+0", "e").replace("e+", "e")
+    return f"{value:.1f}" if value < 100 else f"{value:.0f}"
 
 
 def place(leaf: Leaf) -> str:
@@ -144,7 +146,11 @@ def place(leaf: Leaf) -> str:
 
 def _wrapped(text: str, indent: str = "  ", first: str | None = None) -> list[str]:
     return textwrap.wrap(
-        text, 80, initial_indent=indent if first is None else first, subsequent_indent=indent
+        text,
+        80,
+        initial_indent=indent if first is None else first,
+        subsequent_indent=indent,
+        break_on_hyphens=False,
     ) or [""]
 
 
@@ -211,8 +217,8 @@ def _body(report: Report) -> list[str]:
             "     ",
             f"  {n + 1}. ",
         )
-        if cause.equation:
-            lines += _wrapped(cause.equation, "     ")
+        for equation in filter(None, cause.equation.split("; ")):
+            lines += _wrapped(equation, "     ")
     if report.steps:
         lines += ["", "the steps handed in"]
         for step in report.steps:
