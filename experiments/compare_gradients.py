@@ -89,7 +89,7 @@ def compare(arguments: argparse.Namespace, device) -> int:
         J, by_hand = planted.loss or J, planted.gradient
         point = planted.moved(point)
         lines.append(f"planted   {planted.said}")
-    names = [f"d{letter}[{l}]" for l in range(1, len(n)) for letter in "Wb"]
+    names = [f"{letter}[{l}]" for l in range(1, len(n)) for letter in "Wb"]
     report = compare_gradients(J, by_hand, *point, names=names)
     if arguments.json:
         print(report.to_json())
