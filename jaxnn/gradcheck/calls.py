@@ -13,7 +13,6 @@ import numpy as np
 
 from jaxnn.gradcheck.eager import op_by_op
 
-
 LONGEST = 240  # characters of what an exception says
 
 

@@ -103,7 +103,7 @@ def _renamed(call: Call, cause: Cause) -> Cause:
     pattern = re.compile(rf"(?<![\w\]])(?:{longest_first})(?![\[\w]|\.\w)")
 
     def named(text: str) -> str:
-        return pattern.sub(lambda match: bare[match[0]], text)
+        return re.sub(r"(\S+) \(\1\)", r"\1", pattern.sub(lambda match: bare[match[0]], text))
 
     return cause._replace(sentence=named(cause.sentence), where=named(str(cause.where)))
 
@@ -114,7 +114,7 @@ def _low_precision(shown: Point, dtype) -> Cause:
     what = " and ".join(sorted({n.what for n in pinned}))
     return Cause(
         "low-precision",
-        f"it is computed in {what} on the way, the loss is not; the formula itself is right",
+        f"It is computed in {what} on the way, the loss is not; the formula itself is right.",
         where,
         1.0,
         "the conversion stands in the code: keep the precision of the parameters",

@@ -6,7 +6,8 @@ import numpy as np
 
 from jaxnn.gradcheck.bounded import Note
 from jaxnn.gradcheck.calls import Call
-from jaxnn.gradcheck.report import Leaf, Report, place, ulps
+from jaxnn.gradcheck.operations import called
+from jaxnn.gradcheck.report import Leaf, Report, apart, place, ulps
 from jaxnn.gradcheck.trials import SIGNS, Point
 
 
@@ -60,16 +61,6 @@ def blaming(line: str, causes: list) -> str:
 BLAME = "; likely cause: "
 
 
-def apart(x: float, y: float) -> tuple[str, str]:
-    """Two numbers in so few digits that they can be read, and so many that they differ.
-
-    >>> apart(2 / 3, 4 / 3), apart(1.0, 1.0000001)
-    (('0.6667', '1.333'), ('1', '1.0000001'))
-    """
-    shown = ((f"{x:.{digits}g}", f"{y:.{digits}g}") for digits in range(4, 18))
-    return next((pair for pair in shown if pair[0] != pair[1]), (f"{x:.4g}", f"{y:.4g}"))
-
-
 def _severity(leaf: Leaf) -> float:
     """How wrong, so that the first line shows the parameter that is worst off."""
     size = max(abs(leaf.hand), abs(leaf.autodiff)) if math.isfinite(leaf.hand) else 0.0
@@ -88,12 +79,12 @@ def remarks(call: Call, tried: list[Point], rows: list, printed) -> list[str]:
         at = f" at {note.where}" if note.where else ""
         if note.kind == "kink" and count:
             out.append(
-                f"a kink{at}: {count} {'tie' if count == 1 else 'ties'} ({note.what}) at the given "
+                f"a kink{at}: {count} {'tie' if count == 1 else 'ties'} ({called(note.what)}) at the given "
                 "point, where the derivative has no single value; either side is accepted"
             )
         if note.kind == "unknown":
             out.append(
-                f"no rule for the primitive {note.what}{at}: its error is estimated by moving "
+                f"no rule for {called(note.what)}{at}: its error is estimated by moving "
                 "its inputs, with a margin"
             )
         if note.kind == "pinned":

@@ -130,6 +130,16 @@ def short(value: float) -> str:
     return f"{value:.4g}"
 
 
+def apart(x: float, y: float) -> tuple[str, str]:
+    """Two numbers in so few digits that they can be read, and so many that they differ.
+
+    >>> apart(2 / 3, 4 / 3), apart(1.0, 1.0000001)
+    (('0.6667', '1.333'), ('1', '1.0000001'))
+    """
+    shown = ((f"{x:.{digits}g}", f"{y:.{digits}g}") for digits in range(4, 18))
+    return next((pair for pair in shown if pair[0] != pair[1]), (f"{x:.4g}", f"{y:.4g}"))
+
+
 def ulps(value: float) -> str:
     """An error in ULPs, as it should be read."""
     if not math.isfinite(value):
@@ -246,7 +256,7 @@ _COSTS = (
     ("arithmetic", "FLOP", "flops"),
     ("memory traffic", "B", "bytes"),
     ("temporary memory", "B", "temporary"),
-    ("jaxpr equations", "", "equations"),
+    ("operations", "", "equations"),
 )
 
 
