@@ -256,7 +256,7 @@ def test_a_path_left_out_is_no_operand_cut_to_zero():
 def test_the_step_that_is_wrong_is_said_and_not_what_is_made_of_it():
     """More examples than inputs: dZ[1] cannot be had from dW[1], but db[1] is wrong too."""
     rng = np.random.default_rng(0)
-    W, b, X, Y = (rng.normal(size=s) for s in ((2, 3), (2,), (50, 3), (50, 2)))
+    W, b, X, Y = (rng.normal(size=s) for s in ((2, 3), (1, 2), (50, 3), (50, 2)))
 
     def loss(p, X, Y):
         return jnp.mean((jnp.tanh(X @ p[0].T + p[1]) - Y) ** 2)
@@ -265,7 +265,7 @@ def test_the_step_that_is_wrong_is_said_and_not_what_is_made_of_it():
         A = jnp.tanh(X @ p[0].T + p[1])
         dZ = ((A - Y) / 50 * (1 - A**2)).reshape(50, 2)
         dZ = jnp.where(dZ > 0, dZ, jnp.sin(20 * dZ))
-        return dZ.T @ X, dZ.sum(0)
+        return dZ.T @ X, dZ.sum(0, keepdims=True)
 
     (cause,) = compare_gradients(loss, gradient, (W, b), X, Y).causes
     assert cause.sentence == "dZ[1] is wrong: dW[1] is wrong in every entry, and db[1] too."
@@ -279,7 +279,7 @@ def test_operations_are_called_what_a_student_calls_them():
         return jnp.sum(jnp.tanh(p["g"] * centred / jnp.sqrt(jnp.mean(centred**2, axis=1, keepdims=True))))
 
     rng = np.random.default_rng(0)
-    params = {"W": rng.normal(size=(5, 4)), "g": rng.normal(size=4)}
+    params = {"W": rng.normal(size=(5, 4)), "g": rng.normal(size=(1, 4))}
     wrong = jax.grad(functools.partial(standardised, stop=jax.lax.stop_gradient))
     report = compare_gradients(standardised, wrong, params, rng.normal(size=(6, 5)))
     assert report.causes[0].sentence.startswith("The path through a sum at test_causes.py:")
