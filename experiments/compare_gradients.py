@@ -135,7 +135,7 @@ def plant(arguments: argparse.Namespace, n: tuple[int, ...]) -> Planted | None:
     if arguments.plant == "list":
         from jaxnn.gradcheck.findings import MISTAKES
 
-        print("\n".join(f"{id:<30} {MISTAKES[id]}" for id in every))
+        print("\n".join(f"{id:<30} {MISTAKES[id].words}" for id in every))
         return None
     kind = next((kind for kind in kinds if arguments.plant in ids[kind]), None)
     if kind is None:

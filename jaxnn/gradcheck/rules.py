@@ -12,7 +12,7 @@ from jaxnn.gradcheck.calls import BadCall, Call, checked, first_line, function_n
 from jaxnn.gradcheck.causes import Cause
 from jaxnn.gradcheck.comparison import reported
 from jaxnn.gradcheck.cost import compiled
-from jaxnn.gradcheck.findings import EQUATIONS
+from jaxnn.gradcheck.findings import MISTAKES
 from jaxnn.gradcheck.headline import blaming
 from jaxnn.gradcheck.probes import Probe
 from jaxnn.gradcheck.report import Report
@@ -271,7 +271,7 @@ def _with(report: Report, probes: list[Probe]) -> Report:
     if report.correct is not False or "linearity" not in broken:
         return report
     id, sentence = UNSCALED if "zero" in broken else NONLINEAR
-    cause = Cause(id, sentence, "the backward rule", 1.0, EQUATIONS["cotangent-ignored"])
+    cause = Cause(id, sentence, "the backward rule", 1.0, MISTAKES["cotangent-ignored"].equation)
     others = [c for c in report.causes if c.id not in (id, "unknown")]
     report = report._replace(causes=[cause, *others])
     return report._replace(headline=blaming(report.headline, report.causes))

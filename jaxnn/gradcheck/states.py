@@ -9,7 +9,7 @@ from jaxnn.gradcheck import points
 from jaxnn.gradcheck.bounded import UNIT
 from jaxnn.gradcheck.calls import BadCall, Call, called
 from jaxnn.gradcheck.causes import Cause
-from jaxnn.gradcheck.findings import EQUATIONS
+from jaxnn.gradcheck.findings import MISTAKES
 from jaxnn.gradcheck.pair import Sides
 from jaxnn.gradcheck.probes import Calls
 from jaxnn.gradcheck.sides import Side, widened
@@ -59,10 +59,13 @@ def unsteady_causes(call: Call, sides: Sides, leaves: list, calls: Calls) -> lis
     kind = kept(call, leaves, sides.reference)
     if calls.keeps and kind is None:
         sentence = "It computes with values that an earlier call left behind, though here its calls agree."
-        return [Cause(id, sentence, "all parameters", 0.45, EQUATIONS[id]) for id in ("stale", "accumulated")]
+        return [
+            Cause(id, sentence, "all parameters", 0.45, MISTAKES[id].equation)
+            for id in ("stale", "accumulated")
+        ]
     sentence, confidence = KEPT.get(kind or "", (DRAWN, 0.8))
     id = kind or "mask-resampled"
-    return [Cause(id, sentence, "all parameters", confidence, EQUATIONS[id])]
+    return [Cause(id, sentence, "all parameters", confidence, MISTAKES[id].equation)]
 
 
 KEPT = {

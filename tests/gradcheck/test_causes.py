@@ -9,7 +9,7 @@ import pytest
 
 from jaxnn.gradcheck import compare_gradients
 from jaxnn.gradcheck.causes import find_causes
-from jaxnn.gradcheck.findings import EQUATIONS
+from jaxnn.gradcheck.findings import MISTAKES
 from jaxnn.gradcheck.mutants import (
     NEEDS_SATURATION,
     RIGHT,
@@ -93,7 +93,7 @@ def test_a_catalogue_mistake_is_named(mutant, net, examples):
         pytest.skip("no effect here")
     causes = diagnosed(loss, mutant.gradient, args, views=views)
     assert mutant.id == causes[0].id
-    assert causes[0].equation == EQUATIONS[mutant.id]
+    assert causes[0].equation == MISTAKES[mutant.id].equation
     if mutant.where.startswith("layer "):
         l = int(mutant.where[-1])
         names = (f"[{l}]", f"layer {l}", f"[{l - 1}][0]", f"[{l - 1}][1]", f"layer {l + 1}")
@@ -190,7 +190,7 @@ def test_a_loop_over_time_is_one_place():
 
 def test_more_than_a_hundred_faults_are_planted():
     assert len(PLANTINGS) >= 100
-    assert {p.values[0].id for p in PLANTINGS} | STATEFUL | NEEDS_SATURATION <= set(EQUATIONS)
+    assert {p.values[0].id for p in PLANTINGS} | STATEFUL | NEEDS_SATURATION <= set(MISTAKES)
 
 
 def test_one_example_is_divided_by_no_n_minus_one():
