@@ -185,6 +185,10 @@ def _good_numbers(report: Report) -> bool | None:
     return None if report.accurate is None or not leaves else all(leaf.accurate for leaf in leaves)
 
 
+def _name(cause) -> str:
+    return "no name" if cause.id == "unknown" else cause.id
+
+
 def _size(value: int | float | None, unit: str = "") -> str:
     if value is None:
         return "-"
@@ -223,7 +227,7 @@ def _body(report: Report) -> list[str]:
         if n == 0:
             lines += ["", "likeliest causes" if len(report.causes) > 1 else "likeliest cause"]
         lines += _wrapped(
-            f"{cause.sentence} [{cause.id}; {plainly(cause.where)}; confidence {cause.confidence:.0%}]",
+            f"{cause.sentence} [{_name(cause)}; {plainly(cause.where)}; confidence {cause.confidence:.0%}]",
             "     ",
             f"  {n + 1}. ",
         )
@@ -409,7 +413,7 @@ def _page(report: Report) -> str:
         out.append("<h2>What is the mistake?</h2>")
         for cause in report.causes:
             out.append(
-                f'<div class="cause"><div><b>{e(cause.id)}</b> '
+                f'<div class="cause"><div><b>{e(_name(cause))}</b> '
                 f"<small>confidence {cause.confidence:.0%}</small><br>{e(cause.sentence)}"
                 f'<br><span class="small">{e(plainly(cause.where))}</span></div>'
                 + (f"<code>{e(cause.equation)}</code>" if cause.equation else "<span></span>")

@@ -54,6 +54,8 @@ def test_a_wrong_rule_is_placed():
     report = compare_vjp(product(lambda x, y, c: (c * y, c * y)), X, X + 1)
     assert report.correct is False
     assert [leaf.correct for leaf in report.leaves] == [True, False]
+    assert report.causes[0].sentence == "The gradient of y is that of x."
+    assert "[no name; y; confidence 60%]" in str(report)
     assert probes_of(report)["linearity"] is True
 
 
