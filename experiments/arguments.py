@@ -139,6 +139,16 @@ def whole(low: int, high: int | None = None) -> Callable[[str], int]:
     return parse
 
 
+def few_digits(loss: float) -> str:
+    """A loss as it is printed: with four digits after the point, or in all where there are many before."""
+    return f"{loss:.4f}" if abs(loss) < 1e6 else f"{loss:.4g}"
+
+
+def counted(n: int, what: str) -> str:
+    """1 seed, 2 seeds."""
+    return f"{n} {what}" if n == 1 else f"{n} {what}s"
+
+
 def rate(text: str) -> float:
     """The type of a finite number above 0."""
     try:
@@ -214,13 +224,13 @@ def add_surroundings(parser: Parser) -> None:
     )
     parser.add_argument(
         "--data-dir",
-        type=Path,
+        type=folder,
         metavar="DIR",
         help="where prepared data sets are kept; default: ~/.cache/jaxnn",
     )
     parser.add_argument(
         "--source-dir",
-        type=Path,
+        type=folder,
         metavar="DIR",
         help="prepare data sets from the original files in DIR/mnist/ and so on, without the network; "
         "default: JAXNN_SOURCE_DIR, if set",

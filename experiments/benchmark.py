@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from experiments.arguments import Parser, UserError, new_file, run, whole
+from experiments.arguments import Parser, UserError, folder, new_file, run, whole
 from experiments.contenders import CONTENDERS, EXAMPLES, FAMILY, LARGE, REFERENCES, Work
 
 SMALL, LARGER = (784, 17, 10), (784, 512, 512, 10)
@@ -70,8 +70,8 @@ def parser() -> Parser:
     p.add_argument("--rounds", type=whole(1), default=7, metavar="R", help="default: %(default)s")
     p.add_argument("--networks", type=whole(1), default=64, metavar="K", help="in the family; default: 64")
     p.add_argument("--device", choices=("auto", "cpu"), default="auto", help="default: a GPU if there is one")
-    p.add_argument("--data-dir", type=Path, metavar="DIR", help="as for experiments.train")
-    p.add_argument("--source-dir", type=Path, metavar="DIR", help="as for experiments.train")
+    p.add_argument("--data-dir", type=folder, metavar="DIR", help="as for experiments.train")
+    p.add_argument("--source-dir", type=folder, metavar="DIR", help="as for experiments.train")
     p.add_argument("--json", type=new_file, metavar="FILE", help="write everything that was measured")
     p.add_argument("--picture", type=new_file, metavar="FILE", help="draw the epochs as bars, a PNG file")
     return p

@@ -89,7 +89,7 @@ def compare(arguments: argparse.Namespace, device) -> int:
         J, by_hand = planted.loss or J, planted.gradient
         point = planted.moved(point)
         lines.append(f"planted   {planted.said}")
-    names = [f"d{letter}[{l}]" for l in range(1, len(n)) for letter in "Wb"]
+    names = [f"{letter}[{l}]" for l in range(1, len(n)) for letter in "Wb"]
     report = compare_gradients(J, by_hand, *point, names=names)
     if arguments.json:
         print(report.to_json())
@@ -135,7 +135,7 @@ def plant(arguments: argparse.Namespace, n: tuple[int, ...]) -> Planted | None:
     if arguments.plant == "list":
         from jaxnn.gradcheck.findings import MISTAKES
 
-        print("\n".join(f"{id:<30} {MISTAKES[id]}" for id in every))
+        print("\n".join(f"{id:<30} {MISTAKES[id].words}" for id in every))
         return None
     kind = next((kind for kind in kinds if arguments.plant in ids[kind]), None)
     if kind is None:

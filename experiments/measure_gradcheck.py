@@ -1,16 +1,17 @@
-"""How often jaxnn.gradcheck is right about gradients that are known to be right or wrong.
+"""How often jaxnn.gradcheck is right about gradients known to be right or wrong.
 
-    python -m experiments.measure_gradcheck                    # 10,000 right gradients, 3,000 wrong ones
+    python -m experiments.measure_gradcheck     # 10,000 right gradients, 3,000 wrong
     python -m experiments.measure_gradcheck --right 500 --wrong 100
-    python -m experiments.measure_gradcheck --right 0 --wrong 0          # only where steps are shown
-    python -m experiments.measure_gradcheck --results measured.jsonl --minutes 4     # again and again
+    python -m experiments.measure_gradcheck --right 0 --wrong 0   # only shown steps
+    python -m experiments.measure_gradcheck --results measured.jsonl --minutes 4
 
-The right ones are written in five formulations, at generic points and at the hard ones (saturated,
-zero, cancelling, one example, wide sums, tiny and huge scales). The wrong ones are the mistakes of
-the catalogue, planted in networks of 1 to 4 layers. Both in float32, bfloat16 and float64. Besides,
-faults in single steps of a backward pass that shows its steps. Rates are
-printed with their 95 % interval (Clopper and Pearson). With --results, what is known of a case is
-kept in that file, a line each, and the next call goes on from there.
+The right ones are written in five formulations, at generic points and at the
+hard ones (saturated, zero, cancelling, one example, wide sums, tiny and huge
+scales). The wrong ones are the mistakes of the catalogue, planted in networks of
+1 to 4 layers. Both in float32, bfloat16 and float64. Besides, faults in single
+steps of a backward pass that shows its steps. Rates are printed with their 95 %
+interval (Clopper and Pearson). With --results, what is known of a case is kept in
+that file, a line each, and the next call goes on from there.
 """
 
 import argparse
@@ -31,6 +32,7 @@ BLOCK = 28  # right gradients of one kind, one after the other: they share their
 def parser() -> Parser:
     """The arguments of this program."""
     p = Parser(prog="python -m experiments.measure_gradcheck", description=__doc__)
+    p.formatter_class = argparse.RawDescriptionHelpFormatter  # the commands stand each on a line
     p.add_argument("--right", type=whole(0), default=10_000, metavar="N", help="default: %(default)s")
     p.add_argument("--wrong", type=whole(0), default=3_000, metavar="N", help="default: %(default)s")
     p.add_argument("--steps", type=whole(0), default=200, metavar="N", help="default: %(default)s")

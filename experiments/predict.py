@@ -1,15 +1,14 @@
 """Read a run that `experiments.train --out RUN_DIR` wrote, and test its network again."""
 
 import argparse
-from pathlib import Path
 
-from experiments.arguments import Parser, UserError, add_surroundings, run, use_device
+from experiments.arguments import Parser, UserError, add_surroundings, folder, run, use_device
 
 
 def parser() -> Parser:
     """The arguments of this program."""
     p = Parser(prog="python -m experiments.predict", description=__doc__)
-    p.add_argument("run_dir", type=Path, metavar="RUN_DIR", help="the folder that --out named")
+    p.add_argument("run_dir", type=folder, metavar="RUN_DIR", help="the folder that --out named")
     p.add_argument("--best", action="store_true", help="of its best epoch; default: of its last")
     add_surroundings(p)
     return p

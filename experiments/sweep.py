@@ -19,6 +19,8 @@ from experiments.arguments import (
     UserError,
     add_network,
     add_surroundings,
+    counted,
+    few_digits,
     rate,
     run,
     use_device,
@@ -203,16 +205,20 @@ def main(arguments: argparse.Namespace) -> int:
                 f"for {'one network' if len(devices) == K else f'{K}, with which this sweep began'}"
             )
         rounds = min(max(math.ceil(rounds * taken / available), rounds + 1), len(family))
+    if arguments.out:
+        lock = lock or begun(arguments.out)
+        runs.create(arguments.out, settings)
     print(f"device    {len(devices)} × {device.platform} ({device.device_kind})")
     print(f"data      {data.name}: {N} training and {len(data.test.images)} test images")
     print(
-        f"family    {len(family)} networks: {len(seeds)} seeds × {len(arguments.learning_rates)} learning "
-        f"rates × {len(arguments.scales)} scales × {len(hidden)} "
-        f"{'size' if len(hidden) == 1 else 'sizes'}\n          of {arguments.activation}, {arguments.loss}"
+        f"family    {counted(len(family), 'network')}: {counted(len(seeds), 'seed')} × "
+        f"{counted(len(arguments.learning_rates), 'learning rate')} × "
+        f"{counted(len(arguments.scales), 'scale')} × {counted(len(hidden), 'size')}\n"
+        f"          of {arguments.activation}, {arguments.loss}"
     )
     print(
         f"memory    {taken / 1e9:.3g} GB on each device for {K} at once, of {available / 1e9:.3g}: "
-        f"{rounds} {'round' if rounds == 1 else 'rounds'}"
+        f"{counted(rounds, 'round')}"
     )
 
     def round_from(first):
@@ -228,9 +234,6 @@ def main(arguments: argparse.Namespace) -> int:
         saved, best = checkpoints.restore(checkpoint, (shapes, best))
         if round_from(done.first):
             print(f"goes on   in the round from network {done.first + 1} on, after {done.epochs} epochs")
-    if arguments.out:
-        lock = lock or begun(arguments.out)
-        runs.create(arguments.out, settings)
     pause = Pauses(arguments, lock, settings, checkpoint, finite=False)
     table = Table()
     trained = 0
@@ -375,8 +378,8 @@ class Table:
         ]
         if sys.stdout.isatty():
             lines += [
-                f"  {100 * metrics[k][-1]['test_accuracy']:6.2f} %   loss {metrics[k][-1]['loss']:.4f}   "
-                + name_of(family[k])
+                f"  {100 * metrics[k][-1]['test_accuracy']:6.2f} %   "
+                f"loss {few_digits(metrics[k][-1]['loss'])}   {name_of(family[k])}"
                 for k in ranked[:SHOWN]
             ]
             sys.stdout.write(f"\x1b[{self.lines}F\x1b[J" if self.lines else "")

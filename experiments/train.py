@@ -20,6 +20,7 @@ from experiments.arguments import (
     UserError,
     add_network,
     add_surroundings,
+    few_digits,
     rate,
     run,
     use_device,
@@ -137,6 +138,9 @@ def main(arguments: argparse.Namespace) -> int:
                 f"--epochs: got {epochs}, expected more than the {len(done.metrics)} that are done"
             )
     train, test = jax.device_put((data.train, data.test))
+    if arguments.out:
+        lock = lock or begun(arguments.out)
+        runs.create(arguments.out, settings, done.metrics)
 
     print(f"jaxnn {jaxnn.__version__}, jax {jax.__version__}, Python {platform.python_version()}")
     print(f"device    {device.platform} ({device.device_kind})")
@@ -149,9 +153,6 @@ def main(arguments: argparse.Namespace) -> int:
     )
     for name, value in settings["environment"].items():
         print(f"set       {name}={value}")
-    if arguments.out:
-        lock = lock or begun(arguments.out)
-        runs.create(arguments.out, settings, done.metrics)
     pause = Pauses(arguments, lock, settings, checkpoint)
 
     clock = time.perf_counter()
@@ -211,8 +212,8 @@ def main(arguments: argparse.Namespace) -> int:
                 best, done = state.params, done._replace(best=number)
             done = Done([*done.metrics, metrics], 0, [], done.best)
             tqdm.write(
-                f"epoch {number:3}/{epochs}   loss {J:.4f}   "
-                f"test loss {test_J:.4f}   test accuracy {100 * test_accuracy:.2f} %"
+                f"epoch {number:3}/{epochs}   loss {few_digits(J)}   "
+                f"test loss {few_digits(float(test_J))}   test accuracy {100 * test_accuracy:.2f} %"
             )
             if arguments.out:
                 runs.append_metrics(arguments.out, metrics)

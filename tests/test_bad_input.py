@@ -80,6 +80,8 @@ BAD = [
     (train, "--out {things}", "exists and is not empty; expected a new folder"),
     (train, "--out {long}", "File name too long"),
     (train, "--out /proc/1/new", "cannot be written"),  # where nothing can be
+    (train, "--out /proc/x", "cannot be written"),
+    (train, "--data-dir=", "got '', expected the name of a folder"),
     (train, "--out {linked}", "is a link; expected a folder with files of its own"),
     (train, "--out {finished}", "holds a finished run; expected a new folder"),
     (train, "--out {new} --resume", "expected the folder of an interrupted run"),
@@ -185,6 +187,23 @@ def test_a_bad_line_ends_in_one_line_and_nothing_is_written(
     assert {p: (s.st_mtime_ns, s.st_size) for p, s in after.items()} == {
         p: (s.st_mtime_ns, s.st_size) for p, s in before.items()
     }
+
+
+def test_a_folder_without_a_name_is_not_the_current_one(places, monkeypatch, capsys):
+    monkeypatch.chdir(places[1]["finished"])
+    status, printed = ends(predict, [""], monkeypatch, capsys)
+    assert (status, printed.out) == (2, "")
+    assert "RUN_DIR: got '', expected the name of a folder" in printed.err
+
+
+def test_losses_and_numbers_of_things_are_printed_as_one_would_write_them():
+    assert [arguments.few_digits(J) for J in (0.12345, 12345.6, 1e30, float("inf"))] == [
+        "0.1235",
+        "12345.6000",
+        "1e+30",
+        "inf",
+    ]
+    assert [arguments.counted(n, "scale") for n in (1, 2)] == ["1 scale", "2 scales"]
 
 
 ENVIRONMENT = [

@@ -221,13 +221,13 @@ def test_compare_gradients_agrees(dtype, capsys):
     args = ["--hidden", "5", "4", "--activation", "tanh", "--loss", "cross_entropy", "--dtype", dtype]
     assert compare_gradients.main(compare_gradients.parser().parse_args(args)) == 0
     printed = capsys.readouterr().out
-    assert re.findall(r"^  (d\w\[\d\])", printed, re.M) == [
-        "dW[1]",
-        "db[1]",
-        "dW[2]",
-        "db[2]",
-        "dW[3]",
-        "db[3]",
+    assert re.findall(r"^  (\w\[\d\])", printed, re.M) == [
+        "W[1]",
+        "b[1]",
+        "W[2]",
+        "b[2]",
+        "W[3]",
+        "b[3]",
     ]
     assert "formula   right" in printed
     assert f"numerics  good  (in {dtype}," in printed
@@ -246,7 +246,7 @@ def test_compare_gradients_finds_a_wrong_entry(capsys, monkeypatch):
 
     monkeypatch.setattr(objective, "value_and_grad", wrong)
     assert compare_gradients.main(compare_gradients.parser().parse_args([])) == 1
-    assert "\ndb[2][3, 0]: by hand" in capsys.readouterr().out
+    assert "\nb[2][3, 0]: by hand" in capsys.readouterr().out
 
 
 def test_compare_gradients_finds_what_it_plants(capsys, tmp_path):
@@ -256,7 +256,7 @@ def test_compare_gradients_finds_what_it_plants(capsys, tmp_path):
     report = json.loads(capsys.readouterr().out)
     assert report["correct"] is False
     assert report["causes"][0]["id"] == "missing-mean"
-    assert [leaf["path"] for leaf in report["leaves"]] == ["dW[1]", "db[1]", "dW[2]", "db[2]"]
+    assert [leaf["path"] for leaf in report["leaves"]] == ["W[1]", "b[1]", "W[2]", "b[2]"]
     assert page.read_text(encoding="utf-8").count("<svg") >= 4
 
 

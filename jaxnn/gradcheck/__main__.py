@@ -4,7 +4,7 @@
 
 `module` is a module or the path of a Python file; `arguments` is a tuple of what both functions
 take, or a function that returns it. Exit status: 0 the formula is right, 1 it is wrong, 3 nothing
-could tell, 2 the call cannot be made.
+could tell, 2 the call cannot be made, 130 interrupted.
 """
 
 import argparse
@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from typing import Any
 
 STATUS = {True: 0, False: 1, None: 3}
+INTERRUPTED = 130  # as a shell has it
 
 
 class _Parser(argparse.ArgumentParser):
@@ -53,9 +54,8 @@ def _found(place: str) -> Any:
         raise _Bad(f"{place!r} names no object: write module:name, such as mynet:loss")
     try:
         module = _loaded(home)
-    except Exception as error:
-        text = [*str(error).splitlines(), ""][0]
-        raise _Bad(f"cannot import {home}: {type(error).__name__}: {text}") from error
+    except (Exception, SystemExit) as error:
+        raise _Bad(f"cannot import {home}: {_in_a_line(error)}") from error
     try:
         found = module
         for part in name.split("."):
@@ -68,6 +68,11 @@ def _found(place: str) -> Any:
 
 class _Bad(Exception):
     pass
+
+
+def _in_a_line(error: BaseException) -> str:
+    text = [*str(error).splitlines(), ""][0]
+    return f"{type(error).__name__}: {text}"
 
 
 def _loaded(home: str):
@@ -114,7 +119,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise _Bad(f"--html: got {options.html!r}, expected a file in a folder that is there")
         loss, gradient, arguments = map(_found, (options.loss, options.gradient, options.arguments))
         if callable(arguments):
-            arguments = arguments()
+            try:
+                arguments = arguments()
+            except (Exception, SystemExit) as error:
+                raise _Bad(f"{options.arguments} raised {_in_a_line(error)}") from error
         arguments = tuple(arguments) if isinstance(arguments, tuple | list) else (arguments,)
 
         from jaxnn.gradcheck import BadCall, compare_gradients
@@ -133,6 +141,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (_Bad, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return INTERRUPTED
     return STATUS[report.correct]
 
 

@@ -15,6 +15,8 @@ from threadpoolctl import ThreadpoolController
 
 from jaxnn.gradcheck.eager import op_by_op
 
+LONGEST = 240  # characters of what an exception says
+
 
 class BadCall(ValueError):
     """The comparison cannot be made; the message says why, and what to do."""
@@ -86,7 +88,9 @@ def first_line(error: BaseException) -> str:
     """An exception in one line."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     text = lines[0] if lines else ""
-    return f"{type(error).__name__}: {text[:160]}" if text else type(error).__name__
+    if len(text) > LONGEST:
+        text = text[:LONGEST].rsplit(" ", 1)[0] + " …"
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 def function_name(function: Callable) -> str:

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnn.gradcheck import entries, examples, exchanges, factors, inputs, outputs, penalties, places
-from jaxnn.gradcheck.findings import EQUATIONS, Finding, OutOfTime
+from jaxnn.gradcheck.findings import MISTAKES, Finding, OutOfTime
 from jaxnn.gradcheck.jaxprs import line_of
 from jaxnn.gradcheck.scenes import Scene, Views, called, scenes_for, views_of, without_penalty
 from jaxnn.gradcheck.tape import point
@@ -145,7 +145,9 @@ def _ranked(findings: list[Finding], points: int) -> list[Cause]:
         fitting = f.id != "unknown" or re.match(
             r"d[ZWAb]\[\d", f.where
         )  # a quantity of the lecture's network
-        causes.append(Cause(f.id, f.sentence, f.where, confidence, EQUATIONS[f.id] if fitting else ""))
+        causes.append(
+            Cause(f.id, f.sentence, f.where, confidence, MISTAKES[f.id].equation if fitting else "")
+        )
     return causes
 
 

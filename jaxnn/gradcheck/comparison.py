@@ -16,7 +16,8 @@ from jaxnn.gradcheck.probes import Probe, called_repeatedly
 from jaxnn.gradcheck.programs import compiled_sides
 from jaxnn.gradcheck.report import Report
 from jaxnn.gradcheck.sides import widened
-from jaxnn.gradcheck.steps import check_steps
+from jaxnn.gradcheck.steps import LOSS, StepError, check_steps
+from jaxnn.gradcheck.structure import leaf_names
 from jaxnn.gradcheck.trials import SIGNS, Point, at_other_sizes, told_of, tried_points, unsteady, what_it_says
 from jaxnn.gradcheck.verdicts import leaf_row, second_verdict
 
@@ -129,6 +130,8 @@ def reported(call: Call, steps, printed, belongs: Callable[[list], bool] = lambd
         for n in range(len(call.places))
     ]
     faulty = _steps(shown, steps) if steps is not None else []
+    if faulty and causes and causes[0].id == "unknown" and faulty[0].step not in causes[0].where:
+        causes = [_faulty_step(faulty[0]), *(c for c in causes if c.id != "unknown")]
     notes += remarks(call, tried, rows, printed)
     report = Report(
         correct,
@@ -150,9 +153,17 @@ def reported(call: Call, steps, printed, belongs: Callable[[list], bool] = lambd
     return report._replace(headline=headline(report, shown))
 
 
+def _faulty_step(error: StepError) -> Cause:
+    """The cause that the steps handed in show by themselves, where none has a name."""
+    of = "" if error.of == LOSS else f" of {error.of}"
+    return Cause("unknown", f"The step that makes {error.step}{of} is wrong.", error.step, 0.9, "")
+
+
 def _steps(shown: Point, steps) -> list:
     call = shown.call
     args = call.rebuilt(shown.leaves)
     with jax.enable_x64(True), jax.numpy_dtype_promotion("standard"):
         handed: Any = steps(*own_copies(args)) if callable(steps) else steps
-        return check_steps(call.loss, args, call.argnums, tree_of(call, shown.hand.values), handed)
+        found = check_steps(call.loss, args, call.argnums, tree_of(call, shown.hand.values), handed)
+    names = dict(zip(leaf_names(args, call.argnums), call.paths, strict=True))
+    return [error._replace(step=names.get(error.step, error.step)) for error in found]

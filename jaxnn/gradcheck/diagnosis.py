@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnn.gradcheck.calls import Call, own_copies
+from jaxnn.gradcheck.calls import Call, first_line, own_copies, path_names
 from jaxnn.gradcheck.causes import Cause, find_causes
 from jaxnn.gradcheck.pair import Sides
 from jaxnn.gradcheck.probes import Calls
@@ -60,8 +60,7 @@ def diagnosed(
                 tree_of(shown.call, [shown.bound(n) for n in n_places]),
             )
         except Exception as error:  # the verdict stands without a diagnosis
-            text = [*str(error).strip().splitlines(), ""][0][:120]
-            return [], [f"the diagnosis stopped with {type(error).__name__}: {text}"]
+            return [], [f"the diagnosis stopped with {first_line(error)}"]
     return [_renamed(call, cause) for cause in found], []
 
 
@@ -88,16 +87,23 @@ def tree_of(call: Call, flat: list[np.ndarray]):
 def _renamed(call: Call, cause: Cause) -> Cause:
     """The cause with the names of the report in the place of bare paths: W1 for ['W1']."""
     paths, _ = jax.tree_util.tree_flatten_with_path(call.selected(call.args))
-    bare = {jax.tree_util.keystr(path): name for (path, _), name in zip(paths, call.paths, strict=True)}
+    every, _ = jax.tree_util.tree_flatten_with_path(call.args)
+    written = path_names(call.loss, call.args, tuple(range(len(call.args))))
+    bare = {
+        f"argument {path[0].idx}{jax.tree_util.keystr(path[1:])}": name
+        for (path, _), name in zip(every, written, strict=True)
+    }
+    own = {jax.tree_util.keystr(path): name for (path, _), name in zip(paths, call.paths, strict=True)}
     if isinstance(call.argnums, int):
-        bare |= {f"argument {call.argnums}{path}": name for path, name in bare.items()}
+        bare |= {f"argument {call.argnums}{path}": name for path, name in own.items()}
+    bare |= own
     if (alone := bare.pop("", None)) is not None:
         bare["the parameter"] = alone
     longest_first = "|".join(map(re.escape, sorted(bare, key=len, reverse=True)))
     pattern = re.compile(rf"(?<![\w\]])(?:{longest_first})(?![\[\w]|\.\w)")
 
     def named(text: str) -> str:
-        return pattern.sub(lambda match: bare[match[0]], text)
+        return re.sub(r"(\S+) \(\1\)", r"\1", pattern.sub(lambda match: bare[match[0]], text))
 
     return cause._replace(sentence=named(cause.sentence), where=named(str(cause.where)))
 
@@ -108,7 +114,7 @@ def _low_precision(shown: Point, dtype) -> Cause:
     what = " and ".join(sorted({n.what for n in pinned}))
     return Cause(
         "low-precision",
-        f"it is computed in {what} on the way, the loss is not; the formula itself is right",
+        f"It is computed in {what} on the way, the loss is not; the formula itself is right.",
         where,
         1.0,
         "the conversion stands in the code: keep the precision of the parameters",

@@ -139,9 +139,10 @@ def _swapped(scenes, wrong) -> Iterator[Finding]:
                 sources[k] = other
     if len(sources) == len(wrong):
         told = joined([f"{names[k]} has that of {names[o]}" for k, o in sources.items()])
+        one = f"The gradient of {names[wrong[0]]} is that of {names[sources[wrong[0]]]}."
         yield Finding(
             "unknown",
-            f"Gradients are in each other's place: {told}.",
+            one if len(wrong) == 1 else f"Gradients are in each other's place: {told}.",
             joined([names[k] for k in wrong]),
             0.5,
         )

@@ -166,9 +166,10 @@ def _one_factor(scenes, alphas, off: set[int], quiet: set[int]) -> Iterator[Find
                 0.4 if rest else 0,
             )
         elif k is not None:
+            layers = f"Layers 1 to {k} get" if k > 1 else "Layer 1 gets"
             yield Finding(
                 "not-propagated",
-                f"Layers 1 to {k} get no gradient at all: nothing is passed down from layer {k + 1}.",
+                f"{layers} no gradient at all: nothing is passed down from layer {k + 1}.",
                 f"dA[{k}], and so {where}",
                 0,
             )
@@ -209,8 +210,8 @@ def _one_factor(scenes, alphas, off: set[int], quiet: set[int]) -> Iterator[Find
     else:
         for id, words, rank, sure in meanings:
             if id == "sign" and (k or layer or len(off) > 1):
-                down = f"from layer {k} down" if k else f"of {where}"
-                yield Finding("layer-sign", f"The sign is flipped {down}.", place, rank, sure)
+                what = f"gradient from layer {k} down" if k and k > 1 else f"gradient of {where}"
+                yield Finding("layer-sign", f"The {what} has the opposite sign.", place, rank, sure)
             else:
                 down = f"from layer {k} down" if k and k > 1 else f"of {where}"
                 yield Finding(id, f"The gradient {down} {words}.", place, rank, sure)

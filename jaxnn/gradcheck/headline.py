@@ -6,26 +6,28 @@ import numpy as np
 
 from jaxnn.gradcheck.bounded import Note
 from jaxnn.gradcheck.calls import Call
-from jaxnn.gradcheck.report import Leaf, Report, place, ulps
+from jaxnn.gradcheck.operations import called
+from jaxnn.gradcheck.report import Leaf, Report, apart, place, ulps
 from jaxnn.gradcheck.trials import SIGNS, Point
 
 
 def headline(report: Report, shown: Point) -> str:
     """The verdict in one line; where it is wrong, the worst entry and the likeliest cause."""
     hand = report.names[0]
-    cause = f"; likeliest cause: {report.causes[0].sentence}" if report.causes else ""
     wrong = [leaf for leaf in report.leaves if leaf.wrong]
     if report.correct is False and not wrong:
-        return f"{hand} is wrong: its calls depend on one another{cause}"
+        return blaming(f"{hand} is wrong: its calls depend on one another", report.causes)
     if wrong:
         worst = max(wrong, key=_severity)
         where = "" if shown.name == "the given point" else f" at {shown.name}"
         kept = "signs" if shown.name == SIGNS else "sizes"
         opening = "" if report.correct is False else f"cannot tell at these {kept}, but "
-        return (
-            f"{opening}{place(worst)}: by hand {worst.hand:.6g}, autodiff {worst.autodiff:.6g}, "
-            f"{ulps(worst.ulps)} {report.dtype} ULPs apart{where}{cause}"
+        mine, right = apart(worst.hand, worst.autodiff)
+        line = (
+            f"{opening}{place(worst)}: by hand {mine}, autodiff {right}, "
+            f"{ulps(worst.ulps)} {report.dtype} ULPs apart{where}"
         )
+        return blaming(line, report.causes)
     if report.correct is None:
         if any(b.any() for b in shown.blank):
             leaf = next(x for x, b in zip(report.leaves, shown.blank, strict=True) if b.any())
@@ -50,6 +52,15 @@ def headline(report: Report, shown: Point) -> str:
     return f"{hand} is the gradient of {report.names[1]}{besides}"
 
 
+def blaming(line: str, causes: list) -> str:
+    """The first line with the likeliest cause at its end, in one sentence."""
+    line = line.partition(BLAME)[0]
+    return f"{line}{BLAME}{causes[0].sentence.split('. ')[0].rstrip('.')}" if causes else line
+
+
+BLAME = "; likely cause: "
+
+
 def _severity(leaf: Leaf) -> float:
     """How wrong, so that the first line shows the parameter that is worst off."""
     size = max(abs(leaf.hand), abs(leaf.autodiff)) if math.isfinite(leaf.hand) else 0.0
@@ -68,12 +79,12 @@ def remarks(call: Call, tried: list[Point], rows: list, printed) -> list[str]:
         at = f" at {note.where}" if note.where else ""
         if note.kind == "kink" and count:
             out.append(
-                f"a kink{at}: {count} {'tie' if count == 1 else 'ties'} ({note.what}) at the given "
+                f"a kink{at}: {count} {'tie' if count == 1 else 'ties'} ({called(note.what)}) at the given "
                 "point, where the derivative has no single value; either side is accepted"
             )
         if note.kind == "unknown":
             out.append(
-                f"no rule for the primitive {note.what}{at}: its error is estimated by moving "
+                f"no rule for {called(note.what)}{at}: its error is estimated by moving "
                 "its inputs, with a margin"
             )
         if note.kind == "pinned":

@@ -119,12 +119,12 @@ def _argument_ignored(scenes) -> Iterator[Finding]:
         if linear:
             yield Finding(
                 "cotangent-ignored",
-                f"The gradient is that of {name} = 1: it is not multiplied by {name}.",
+                f"Ones stand where {name} belongs: the gradient is not multiplied by it.",
                 f"through {name}",
                 0.4,
             )
         else:
-            yield Finding("unknown", f"{name} is left out, as if it were 1.", f"through {name}", 1)
+            yield Finding("unknown", f"Ones stand where {name} belongs.", f"through {name}", 1)
 
 
 def _argument_name(scene: Scene, value: int) -> str:
@@ -133,7 +133,9 @@ def _argument_name(scene: Scene, value: int) -> str:
     for number, (path, _) in zip(scene.point.tape.inputs, paths, strict=True):
         if number == value:
             return f"argument {path[0].idx}{jax.tree_util.keystr(path[1:])}"
-    return "an array that the loss closes over"
+    shape = scene.point.values[value].shape
+    what = f"the {'×'.join(map(str, shape))} array" if shape else "the number"
+    return f"{what} that the loss holds itself"
 
 
 def mean_label_sum(scenes: list[Scene]) -> Iterator[Finding]:

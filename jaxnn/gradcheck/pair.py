@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxnn.gradcheck.bounds import TooLong
-from jaxnn.gradcheck.calls import BadCall, Call, called
+from jaxnn.gradcheck.calls import BadCall, Call, called, first_line
 from jaxnn.gradcheck.corners import CORNERS
 from jaxnn.gradcheck.jaxprs import primitives, turns
 from jaxnn.gradcheck.sides import Side, compiled_reference, evaluated, jittered, traced, with_doubt
@@ -32,8 +32,7 @@ def sides_of(call: Call, leaves: list, readable: bool) -> Sides:
     try:
         ours = traced(call, differentiated, leaves, skipped=1)
     except Exception as error:
-        text = [*str(error).strip().splitlines(), ""][0][:160]
-        raise BadCall(f"autodiff of the loss raised {type(error).__name__}: {text}") from error
+        raise BadCall(f"autodiff of the loss raised {first_line(error)}") from error
     notes, theirs, as_written = [], None, None
     if readable:
         try:

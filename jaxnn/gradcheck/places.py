@@ -15,6 +15,7 @@ from jax.extend.core import Literal
 
 from jaxnn.gradcheck.factors import factor_words
 from jaxnn.gradcheck.findings import Finding, extent, holds, joined, off_entries, plainly, spoken, tidy
+from jaxnn.gradcheck.operations import called
 from jaxnn.gradcheck.quantities import as_product, dense_rows
 from jaxnn.gradcheck.scenes import Scene, changed
 from jaxnn.gradcheck.structure import Layer
@@ -31,6 +32,7 @@ class Fault(NamedTuple):
     quantity: str
     layer: int
     how: str
+    followed: bool = False  # what is below was made of it again, before it was called wrong
 
 
 def _near(x: np.ndarray, y: np.ndarray, slack: float = 1e-8, least: float = 0.0) -> bool:
@@ -129,7 +131,9 @@ def faults(scene: Scene) -> list[Fault] | None:
             how = _leaf_words(scene.hand[layer.weight], np.asarray(gradient[layer.weight]), f"dW[{n}]")
             out.append(Fault(f"dW[{n}] ({w_name})", n, how))
         elif own is not None:
-            out.append(Fault(f"dZ[{n}] (layer {n}, {w_name})", n, compare(own, turned, f"dZ[{n}]")))
+            followed = cotangents[layer.z].shape == expected.shape
+            how = compare(own, turned, f"dZ[{n}]")
+            out.append(Fault(f"dZ[{n}] (layer {n}, {w_name})", n, how, followed))
             total = own.sum(axis=0)
             size = np.abs(own).sum()
             if layer.bias is not None and not np.allclose(
@@ -138,17 +142,14 @@ def faults(scene: Scene) -> list[Fault] | None:
                 b_name = scene.structure.names[layer.bias]
                 how = compare(scene.hand[layer.bias].ravel(), total, f"db[{n}]")
                 out.append(Fault(f"db[{n}] ({b_name})", n, how))
-            if cotangents[layer.z].shape == expected.shape:
+            if followed:
                 given = {**given, layer.z: own.T if layer.input_side == 1 else own}
         else:
             how = _leaf_words(scene.hand[layer.weight], np.asarray(gradient[layer.weight]), f"dW[{n}]")
-            out.append(
-                Fault(
-                    f"dZ[{n}] (layer {n}, {w_name})" if layer.bias is not None else f"dW[{n}] ({w_name})",
-                    n,
-                    how,
-                )
-            )
+            quantity = f"dW[{n}] ({w_name})"
+            if layer.bias is not None and not right_b:  # both are made of dZ[l]
+                how, quantity = f"dZ[{n}] is wrong: {how}, and db[{n}] too", f"dZ[{n}] (layer {n}, {w_name})"
+            out.append(Fault(quantity, n, how))
     known = {k for y in layers for k in (y.weight, y.bias)}
     for k in scene.wrong:
         if k not in known:
@@ -259,9 +260,9 @@ def _weight(scene: Scene) -> int:
 def _describe(scene: Scene, place: int) -> str:
     node = scene.point.tape.nodes[place]
     shape = scene.point.tape.shapes[node.outputs[0]].shape
-    own = [part for part in node.name.split("+") if part not in CUSTOM | INLINED]
+    own = [called(part) for part in node.name.split("+") if part not in CUSTOM | INLINED]
     at = f" at {node.line}" if node.line else ""
-    size = f"shape {'×'.join(map(str, shape))}" if shape else "a number"
+    size = f"of shape {'×'.join(map(str, shape))}" if shape else "that gives a number"
     return f"{' and '.join(own) or 'a function'}{at} ({size})"
 
 
@@ -285,8 +286,10 @@ def single_quantity(scene: Scene) -> str | None:
     best: tuple[int, str] | None = None
     parameters = set(scene.structure.views)
     began = time.thread_time()
-    known = {v for y in scene.structure.layers for v in (y.z, y.a)}
-    for value in sorted(scene.point.tape.active - parameters, key=lambda v: (v not in known, -v)):
+    own = [{y.z for y in scene.structure.layers}, {y.a for y in scene.structure.layers}]
+    for value in sorted(
+        scene.point.tape.active - parameters, key=lambda v: (v not in own[0], v not in own[1], -v)
+    ):
         if time.thread_time() - began > SECONDS:
             break
         shape = scene.point.tape.shapes[value].shape
@@ -331,13 +334,16 @@ def placed(scenes: list[Scene]) -> list[Finding]:
     if found and quantity is None:
         # the topmost is the cause of what is below, unless those steps are wrong themselves
         rest = [f for f in found if f is not found[0]]
-        sentence = found[0].how
-        if rest:
-            sentence += "; and " + "; ".join(f.how for f in rest)
         where = joined([f.quantity for f in found])
         one = len({f.quantity.split("[")[0] for f in found}) == 1
-        tail = " All other steps follow from it rightly." if not rest else ""
-        kind = sentence + "." + tail
+        if not rest:
+            follows = found[0].followed and found[0].layer > 1
+            told = "What follows from it is right." if follows else "All else is right."
+            kind = f"{found[0].how}. {told if follows or len(scene.wrong) < len(names) else ''}".rstrip()
+        elif found[0].followed or not found[0].quantity.startswith("dZ"):
+            kind = "; and ".join([found[0].how, "; ".join(f.how for f in rest)]) + "."
+        else:
+            kind = f"{found[0].how}. What is below may be wrong for no other reason."
         return [Finding("unknown", kind + _elsewhere(scenes, scene, kind), where, 8 if one else 9)]
     leaves = scene.wrong
     right = [n for k, n in enumerate(names) if k not in leaves]

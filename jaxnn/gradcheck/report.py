@@ -130,11 +130,23 @@ def short(value: float) -> str:
     return f"{value:.4g}"
 
 
+def apart(x: float, y: float) -> tuple[str, str]:
+    """Two numbers in so few digits that they can be read, and so many that they differ.
+
+    >>> apart(2 / 3, 4 / 3), apart(1.0, 1.0000001)
+    (('0.6667', '1.333'), ('1', '1.0000001'))
+    """
+    shown = ((f"{x:.{digits}g}", f"{y:.{digits}g}") for digits in range(4, 18))
+    return next((pair for pair in shown if pair[0] != pair[1]), (f"{x:.4g}", f"{y:.4g}"))
+
+
 def ulps(value: float) -> str:
     """An error in ULPs, as it should be read."""
     if not math.isfinite(value):
         return "∞" if value > 0 else "?"
-    return f"{value:.1f}" if value < 100 else f"{value:.0f}" if value < 1e5 else f"{value:.1e}"
+    if value >= 1e5:
+        return f"{value:.1e}".replace("e+0", "e").replace("e+", "e")
+    return f"{value:.1f}" if value < 100 else f"{value:.0f}"
 
 
 def place(leaf: Leaf) -> str:
@@ -144,7 +156,11 @@ def place(leaf: Leaf) -> str:
 
 def _wrapped(text: str, indent: str = "  ", first: str | None = None) -> list[str]:
     return textwrap.wrap(
-        text, 80, initial_indent=indent if first is None else first, subsequent_indent=indent
+        text,
+        80,
+        initial_indent=indent if first is None else first,
+        subsequent_indent=indent,
+        break_on_hyphens=False,
     ) or [""]
 
 
@@ -167,6 +183,10 @@ def _good_numbers(report: Report) -> bool | None:
     """The second verdict, where the formula is right; None where it is nowhere."""
     leaves = _right(report)
     return None if report.accurate is None or not leaves else all(leaf.accurate for leaf in leaves)
+
+
+def _name(cause) -> str:
+    return "no name" if cause.id == "unknown" else cause.id
 
 
 def _size(value: int | float | None, unit: str = "") -> str:
@@ -207,12 +227,12 @@ def _body(report: Report) -> list[str]:
         if n == 0:
             lines += ["", "likeliest causes" if len(report.causes) > 1 else "likeliest cause"]
         lines += _wrapped(
-            f"{cause.sentence} [{cause.id}; {plainly(cause.where)}; confidence {cause.confidence:.0%}]",
+            f"{cause.sentence} [{_name(cause)}; {plainly(cause.where)}; confidence {cause.confidence:.0%}]",
             "     ",
             f"  {n + 1}. ",
         )
-        if cause.equation:
-            lines += _wrapped(cause.equation, "     ")
+        for equation in filter(None, cause.equation.split("; ")):
+            lines += _wrapped(equation, "     ")
     if report.steps:
         lines += ["", "the steps handed in"]
         for step in report.steps:
@@ -240,7 +260,7 @@ _COSTS = (
     ("arithmetic", "FLOP", "flops"),
     ("memory traffic", "B", "bytes"),
     ("temporary memory", "B", "temporary"),
-    ("jaxpr equations", "", "equations"),
+    ("operations", "", "equations"),
 )
 
 
@@ -393,7 +413,7 @@ def _page(report: Report) -> str:
         out.append("<h2>What is the mistake?</h2>")
         for cause in report.causes:
             out.append(
-                f'<div class="cause"><div><b>{e(cause.id)}</b> '
+                f'<div class="cause"><div><b>{e(_name(cause))}</b> '
                 f"<small>confidence {cause.confidence:.0%}</small><br>{e(cause.sentence)}"
                 f'<br><span class="small">{e(plainly(cause.where))}</span></div>'
                 + (f"<code>{e(cause.equation)}</code>" if cause.equation else "<span></span>")

@@ -1,5 +1,6 @@
 """Rules for derivatives, custom_vjp and custom_jvp, against autodiff of the plain function."""
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +12,8 @@ from jaxnn.gradcheck.calls import BadCall, Call, checked, first_line, function_n
 from jaxnn.gradcheck.causes import Cause
 from jaxnn.gradcheck.comparison import reported
 from jaxnn.gradcheck.cost import compiled
+from jaxnn.gradcheck.findings import MISTAKES
+from jaxnn.gradcheck.headline import blaming
 from jaxnn.gradcheck.probes import Probe
 from jaxnn.gradcheck.report import Report
 from jaxnn.gradcheck.sides import evaluated, traced, widened
@@ -61,10 +64,32 @@ def compare_vjp(
         gradient.__name__ = f"the rule of {function_name(function)}"
         call = checked(loss, gradient, args, argnums)
         meant = lambda leaves: _forward(call, leaves, function, plain).passed is True  # noqa: E731
-        report = reported(call, None, printed, meant)
+        try:
+            report = reported(call, None, printed, meant)
+        except BadCall as error:
+            raise BadCall(_of_the_rule(function, str(error), error.__cause__)) from error
         given = [widened(x) for x in call.leaves]
         probes = [_forward(call, given, function, plain), *_linear(function, shapes, args, argnums, call)]
     return _with(report, probes)
+
+
+def _of_the_rule(function: Callable, sentence: str, cause: BaseException | None) -> str:
+    """What is wrong with a call, where it is what the rule returns, which JAX tells at length."""
+    said = " ".join(str(cause).split())
+    opening = f"the backward rule of {function_name(function)} returned"
+    tree = re.search(r"got bwd output structure PyTreeDef\((.*)\) for primal .* PyTreeDef\((.*)\)", said)
+    if tree:
+        return (
+            f"{opening} {tree[1]}, expected {tree[2]}, where * is an array: a tuple with the gradient "
+            "of every argument, each of its argument's structure"
+        )
+    kind = re.search(r"at output(\S+) the bwd .* of type (\S+) .* input of type (\S+\])", said)
+    if kind:
+        return (
+            f"{opening} {kind[2]} at {kind[1]}, expected {kind[3]}: a gradient has the shape and dtype "
+            "of its argument"
+        )
+    return sentence
 
 
 def _ruled(function: Callable) -> Any:
@@ -225,9 +250,10 @@ def _linear(function: Callable, shapes, args: tuple, argnums: int | tuple[int, .
             scales and adds,
             "linear in the cotangent"
             if scales and adds
-            else ("pull(2c) is not 2 pull(c)" if not scales else "pull(c + d) is not the sum"),
+            else f"not linear in the cotangent: {'twice it' if not scales else 'a sum of two'} does not "
+            f"give {'twice the' if not scales else 'the sum of their'} gradients",
         ),
-        Probe("zero", zero, f"pull(0) is {'zero' if zero else 'not zero'}"),
+        Probe("zero", zero, f"a zero cotangent gives {'zeros' if zero else 'other than zeros'}"),
         Probe(
             "types",
             kept,
@@ -239,18 +265,20 @@ def _linear(function: Callable, shapes, args: tuple, argnums: int | tuple[int, .
 
 
 def _with(report: Report, probes: list[Probe]) -> Report:
+    """The report with the probes of a rule, and the cause that they show before those that fit."""
     report = report._replace(probes=[*report.probes, *probes])
     broken = {p.name for p in probes if p.passed is False}
-    if report.correct is False and "linearity" in broken:
-        cause = Cause(
-            "cotangent-ignored",
-            "the rule does not multiply by the cotangent it is handed, as a vjp must",
-            "the backward rule",
-            1.0,
-            "dx = cotangent · f′(x): linear in the cotangent",
-        )
-        opening = report.headline.split("; likeliest cause")[0]
-        report = report._replace(
-            causes=[cause, *report.causes], headline=f"{opening}; likeliest cause: {cause.sentence}"
-        )
-    return report
+    if report.correct is not False or "linearity" not in broken:
+        return report
+    id, sentence = UNSCALED if "zero" in broken else NONLINEAR
+    cause = Cause(id, sentence, "the backward rule", 1.0, MISTAKES["cotangent-ignored"].equation)
+    others = [c for c in report.causes if c.id not in (id, "unknown")]
+    report = report._replace(causes=[cause, *others])
+    return report._replace(headline=blaming(report.headline, report.causes))
+
+
+UNSCALED = ("cotangent-ignored", "The rule does not multiply by the cotangent it is handed.")
+NONLINEAR = (
+    "unknown",
+    "The rule is not linear in the cotangent it is handed, as where that is clipped or squared.",
+)

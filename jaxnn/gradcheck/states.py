@@ -9,7 +9,7 @@ from jaxnn.gradcheck import points
 from jaxnn.gradcheck.bounded import UNIT
 from jaxnn.gradcheck.calls import BadCall, Call, called
 from jaxnn.gradcheck.causes import Cause
-from jaxnn.gradcheck.findings import EQUATIONS
+from jaxnn.gradcheck.findings import MISTAKES
 from jaxnn.gradcheck.pair import Sides
 from jaxnn.gradcheck.probes import Calls
 from jaxnn.gradcheck.sides import Side, widened
@@ -58,23 +58,26 @@ def unsteady_causes(call: Call, sides: Sides, leaves: list, calls: Calls) -> lis
     """What a gradient may do whose calls depend on one another."""
     kind = kept(call, leaves, sides.reference)
     if calls.keeps and kind is None:
-        sentence = "it computes with values that an earlier call left behind, though here its calls agree"
-        return [Cause(id, sentence, "all parameters", 0.45, EQUATIONS[id]) for id in ("stale", "accumulated")]
+        sentence = "It computes with values that an earlier call left behind, though here its calls agree."
+        return [
+            Cause(id, sentence, "all parameters", 0.45, MISTAKES[id].equation)
+            for id in ("stale", "accumulated")
+        ]
     sentence, confidence = KEPT.get(kind or "", (DRAWN, 0.8))
     id = kind or "mask-resampled"
-    return [Cause(id, sentence, "all parameters", confidence, EQUATIONS[id])]
+    return [Cause(id, sentence, "all parameters", confidence, MISTAKES[id].equation)]
 
 
 KEPT = {
     "accumulated": (
-        "it adds to what earlier calls left: every call is the one before plus the gradient",
+        "It adds to what earlier calls left: every call is the one before plus the gradient.",
         1.0,
     ),
-    "stale": ("it uses values kept from the call before: right only when called twice at one point", 1.0),
+    "stale": ("It uses values kept from the call before: right only when called twice at one point.", 1.0),
 }
 
 
-DRAWN = "two calls with the same arguments disagree: something is drawn anew, such as a mask"
+DRAWN = "Two calls with the same arguments disagree: something is drawn anew, such as a mask."
 
 
 def stale_cause(call: Call, sides: Sides, shown: Point, calls: Calls, eps: float) -> Cause | None:
@@ -97,7 +100,7 @@ def stale_cause(call: Call, sides: Sides, shown: Point, calls: Calls, eps: float
         return None  # where the right gradient is the same at both points, so may a fresh one be
     return Cause(
         "stale",
-        "it keeps what its first call computed: right there, the same values ever after",
+        "It keeps what its first call computed: right there, the same values ever after.",
         "all parameters",
         1.0,
         "every residual belongs to the forward pass of the same call",

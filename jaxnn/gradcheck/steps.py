@@ -12,17 +12,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxnn.gradcheck.findings import joined
+from jaxnn.gradcheck.report import apart
 from jaxnn.gradcheck.structure import Structure, structure
-from jaxnn.gradcheck.tape import Tape, point, trace
+from jaxnn.gradcheck.tape import Tape, consumers, point, trace
 
 SLACK = 200  # rounding units of the step's dtype, of the largest entry, that a right step may be off
+
+LOSS = "the loss"
 
 
 class StepError(NamedTuple):
     """A step that does not follow from the candidate's own inputs to it."""
 
     step: str  # what is wrong: "dZ[1]", "[0][0]"
-    of: str  # what it is made of: the nearest steps handed in
+    of: str  # what it is made of: those of the steps handed in, or the loss
     entry: tuple[int, ...]  # the worst
     hand: float
     right: float
@@ -31,9 +35,11 @@ class StepError(NamedTuple):
     @property
     def sentence(self) -> str:
         """The same in words."""
+        index = f"[{', '.join(map(str, self.entry))}]" if self.entry else ""
+        hand, right = apart(self.hand, self.right)
+        made = "made rightly" if self.of == LOSS else f"made rightly of {self.of}, as it was by hand"
         return (
-            f"{self.step} does not follow from {self.of}: at {self.entry} the candidate has "
-            f"{self.hand:.6g}; made of its own {self.of}, it is {self.right:.6g}"
+            f"{self.step} is where it goes wrong: {self.step}{index} is {hand} by hand; {made}, it is {right}"
         )
 
 
@@ -82,17 +88,32 @@ def check_steps(
     depth = {o: place for place, node in enumerate(tape.nodes) for o in node.outputs}
     ordered = sorted(steps, key=lambda n: -depth[values[n]])
     errors = []
-    done: list[str] = []
+    readers = consumers(tape.nodes)
+    shown = {v: name for name, v in values.items()}
     for name in ordered:
-        rounding = _rounding(steps[name])
-        error = _compared(name, done, given[name], cotangents[values[name]], rounding)
+        of = _made_of(tape, readers, shown, values[name])
+        error = _compared(name, of, given[name], cotangents[values[name]], _rounding(steps[name]))
         errors += [error] if error else []
-        done.append(name)
-    leaves = zip(layout.names, jax.tree.leaves(hand), gradient, strict=True)
-    for name, mine, right in leaves:
-        error = _compared(name, done, np.asarray(_wide(mine)), right, _rounding(mine))
+    leaves = zip(layout.names, tape.parameters, jax.tree.leaves(hand), gradient, strict=True)
+    for name, value, mine, right in leaves:
+        of = _made_of(tape, readers, shown, value)
+        error = _compared(name, of, np.asarray(_wide(mine)), right, _rounding(mine))
         errors += [error] if error else []
     return errors
+
+
+def _made_of(tape: Tape, readers: dict, shown: dict[int, str], value: int) -> str:
+    """The steps handed in that a cotangent is made of: the first met on every way to the loss."""
+    met, seen, todo = [], {value}, [value]
+    while todo:
+        for place in readers.get(todo.pop(), []):
+            for v in set(tape.nodes[place].outputs) - seen:
+                seen.add(v)
+                if v in shown:
+                    met.append(shown[v])
+                else:
+                    todo.append(v)
+    return joined(sorted(met)) if met else LOSS
 
 
 def _wide(x) -> np.ndarray:
@@ -120,7 +141,7 @@ def _value_of(tape: Tape, layout: Structure, name: str) -> int:
     return found
 
 
-def _compared(name, done, hand, right, rounding) -> StepError | None:
+def _compared(name, of, hand, right, rounding) -> StepError | None:
     right = np.asarray(right, np.float64)
     top = max(np.abs(right).max(initial=0), 1e-300)
     with np.errstate(all="ignore"):
@@ -131,7 +152,7 @@ def _compared(name, done, hand, right, rounding) -> StepError | None:
     index = tuple(map(int, np.unravel_index(int(np.argmax(gap)), gap.shape)))
     return StepError(
         name,
-        ", ".join(done[-2:]) or "the loss",
+        of,
         index,
         float(hand[index]),
         float(right[index]),

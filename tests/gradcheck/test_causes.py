@@ -9,7 +9,7 @@ import pytest
 
 from jaxnn.gradcheck import compare_gradients
 from jaxnn.gradcheck.causes import find_causes
-from jaxnn.gradcheck.findings import EQUATIONS
+from jaxnn.gradcheck.findings import MISTAKES
 from jaxnn.gradcheck.mutants import (
     NEEDS_SATURATION,
     RIGHT,
@@ -93,7 +93,7 @@ def test_a_catalogue_mistake_is_named(mutant, net, examples):
         pytest.skip("no effect here")
     causes = diagnosed(loss, mutant.gradient, args, views=views)
     assert mutant.id == causes[0].id
-    assert causes[0].equation == EQUATIONS[mutant.id]
+    assert causes[0].equation == MISTAKES[mutant.id].equation
     if mutant.where.startswith("layer "):
         l = int(mutant.where[-1])
         names = (f"[{l}]", f"layer {l}", f"[{l - 1}][0]", f"[{l - 1}][1]", f"layer {l + 1}")
@@ -190,7 +190,7 @@ def test_a_loop_over_time_is_one_place():
 
 def test_more_than_a_hundred_faults_are_planted():
     assert len(PLANTINGS) >= 100
-    assert {p.values[0].id for p in PLANTINGS} | STATEFUL | NEEDS_SATURATION <= set(EQUATIONS)
+    assert {p.values[0].id for p in PLANTINGS} | STATEFUL | NEEDS_SATURATION <= set(MISTAKES)
 
 
 def test_one_example_is_divided_by_no_n_minus_one():
@@ -251,6 +251,38 @@ def test_a_path_left_out_is_no_operand_cut_to_zero():
     causes = diagnosed(loss, encoder_only, ({"W": rng.normal(size=(4, 5))}, rng.normal(size=(6, 5))))
     assert causes[0].id == "unknown"
     assert "not differentiated" in causes[0].sentence
+
+
+def test_the_step_that_is_wrong_is_said_and_not_what_is_made_of_it():
+    """More examples than inputs: dZ[1] cannot be had from dW[1], but db[1] is wrong too."""
+    rng = np.random.default_rng(0)
+    W, b, X, Y = (rng.normal(size=s) for s in ((2, 3), (1, 2), (50, 3), (50, 2)))
+
+    def loss(p, X, Y):
+        return jnp.mean((jnp.tanh(X @ p[0].T + p[1]) - Y) ** 2)
+
+    def gradient(p, X, Y):
+        A = jnp.tanh(X @ p[0].T + p[1])
+        dZ = ((A - Y) / 50 * (1 - A**2)).reshape(50, 2)
+        dZ = jnp.where(dZ > 0, dZ, jnp.sin(20 * dZ))
+        return dZ.T @ X, dZ.sum(0, keepdims=True)
+
+    (cause,) = compare_gradients(loss, gradient, (W, b), X, Y).causes
+    assert cause.sentence == "dZ[1] is wrong: dW[1] is wrong in every entry, and db[1] too."
+    assert cause.where.startswith("dZ[1]")
+
+
+def test_operations_are_called_what_a_student_calls_them():
+    def standardised(p, X, stop=lambda x: x):
+        Z = X @ p["W"]
+        centred = Z - stop(jnp.mean(Z, axis=1, keepdims=True))
+        return jnp.sum(jnp.tanh(p["g"] * centred / jnp.sqrt(jnp.mean(centred**2, axis=1, keepdims=True))))
+
+    rng = np.random.default_rng(0)
+    params = {"W": rng.normal(size=(5, 4)), "g": rng.normal(size=(1, 4))}
+    wrong = jax.grad(functools.partial(standardised, stop=jax.lax.stop_gradient))
+    report = compare_gradients(standardised, wrong, params, rng.normal(size=(6, 5)))
+    assert report.causes[0].sentence.startswith("The path through a sum at test_causes.py:")
 
 
 @pytest.mark.parametrize("sizes", [(4, 1), (5, 4, 3)])

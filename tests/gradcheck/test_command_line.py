@@ -10,6 +10,9 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 MODULE = """
+import os
+import signal
+
 import jax.numpy as jnp
 
 def loss(w, x):
@@ -29,6 +32,16 @@ def flat(w, x):
 
 def raising(w, x):
     raise RuntimeError("not today")
+
+def interrupted(w, x):
+    os.kill(os.getpid(), signal.SIGINT)
+    return w
+
+def stopped(w, x):
+    raise KeyboardInterrupt
+
+def no_arguments():
+    raise SystemExit(0)
 
 def arguments():
     return jnp.ones(3), jnp.arange(15.0).reshape(5, 3)
@@ -72,6 +85,7 @@ def test_right_and_wrong_have_their_exit_status(folder):
         (("nowhere.py:loss", "mine:right", "mine:pair"), "cannot import nowhere.py: FileNotFoundError"),
         (("mine:lost", "mine:right", "mine:pair"), "mine has no lost; it has arguments, "),
         (("mine:loss", "mine:raising", "mine:pair"), "raised RuntimeError: not today"),
+        (("mine:loss", "mine:right", "mine:no_arguments"), "mine:no_arguments raised SystemExit: 0"),
         (("mine:loss", "mine:right", "mine:pair", "--argnums", "w"), "--argnums wants numbers"),
         (("mine:loss", "mine:right", "mine:pair", "--html", "no/such/page.html"), "folder that is there"),
     ],
@@ -82,6 +96,12 @@ def test_a_bad_call_is_one_line_and_status_2(folder, args, sentence):
     assert done.stderr.startswith("error: ")
     assert sentence in done.stderr
     assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("functions", [("loss", "interrupted"), ("loss", "stopped"), ("stopped", "right")])
+def test_an_interruption_is_one_line_and_the_status_of_a_shell(folder, functions):
+    done = run(folder, *(f"mine:{name}" for name in functions), "mine:pair")
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "interrupted\n")
 
 
 def test_help_answers_at_once(folder):

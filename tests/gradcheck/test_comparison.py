@@ -81,7 +81,8 @@ def test_one_wrong_entry_is_found_and_named():
     first = str(report).splitlines()[0]
     assert first.startswith("p['W'][2, 1]: by hand ")
     assert "autodiff" in first
-    assert "float32 ULPs apart" in first
+    assert "float32 ULPs apart; likely cause: " in first
+    assert len(first) <= 160
 
 
 POINTS = {
@@ -274,7 +275,7 @@ def test_one_array_is_called_by_its_name():
 def test_a_factor_that_is_an_argument_is_told():
     f = lambda x, s: jnp.sum(jnp.tanh(x * s))  # noqa: E731
     report = compare_gradients(f, lambda x, s: 1 - jnp.tanh(x * s) ** 2, jnp.arange(3.0), 1.5)
-    assert "1/(argument 1) times" in report.headline
+    assert "1/(s) times" in report.headline
 
 
 def test_low_precision_inside_is_named():

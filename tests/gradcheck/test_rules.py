@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxnn.gradcheck import BadCall, compare_vjp
+from jaxnn.gradcheck import BadCall, compare_gradients, compare_vjp
 
 X = jnp.asarray(np.random.default_rng(0).normal(size=(4, 5)), jnp.float32)
 
@@ -54,14 +54,16 @@ def test_a_wrong_rule_is_placed():
     report = compare_vjp(product(lambda x, y, c: (c * y, c * y)), X, X + 1)
     assert report.correct is False
     assert [leaf.correct for leaf in report.leaves] == [True, False]
+    assert report.causes[0].sentence == "The gradient of y is that of x."
+    assert "[no name; y; confidence 60%]" in str(report)
     assert probes_of(report)["linearity"] is True
 
 
 def test_a_rule_that_ignores_its_cotangent_is_named():
     report = compare_vjp(product(lambda x, y, c: (y, x)), X, X + 1)
     assert report.correct is False
-    assert report.causes[0].id == "cotangent-ignored"
-    assert "cotangent" in str(report).splitlines()[0]
+    assert [c.id for c in report.causes] == ["cotangent-ignored"]
+    assert str(report).splitlines()[0].endswith("The rule does not multiply by the cotangent it is handed")
     assert (probes_of(report)["linearity"], probes_of(report)["zero"]) == (False, False)
 
 
@@ -75,6 +77,8 @@ def test_a_clipped_cotangent_is_no_derivative():
     assert report.correct is False
     assert probes_of(report)["linearity"] is False
     assert [leaf.path for leaf in report.leaves] == ["x"]
+    assert [c.id for c in report.causes] == ["unknown"]
+    assert "not linear in the cotangent" in report.headline
 
 
 def test_another_forward_is_seen():
@@ -120,3 +124,25 @@ def test_the_plain_form_must_be_known():
 def test_only_floating_results_have_a_rule():
     with pytest.raises(BadCall, match="nothing in floating point"):
         compare_vjp(jnp.argmax, X, reference=jnp.argmax)
+
+
+@pytest.mark.parametrize(
+    ("backward", "said"),
+    [
+        (lambda x, y, c: (c * y,), r"returned (*,), expected (*, *), where * is an array"),
+        (lambda x, y, c: ({"x": c * y}, c * x), r"returned ({'x': *}, *), expected (*, *)"),
+        (lambda x, y, c: (c * y, jnp.sum(c * x)), "returned float32[] at [1], expected float32[4,5]"),
+    ],
+    ids=["one too few", "a dict", "a sum"],
+)
+def test_what_a_rule_returns_is_told_in_one_whole_sentence(backward, said):
+    with pytest.raises(BadCall) as raised:
+        compare_vjp(product(backward), X, X + 1)
+    assert f"the backward rule of times {said}" in str(raised.value)
+    assert len(str(raised.value)) < 200
+
+
+def test_ones_for_the_cotangent_of_a_linear_loss_name_the_argument():
+    report = compare_gradients(lambda x, c: jnp.sum(c * jnp.sin(x)), lambda x, c: jnp.cos(x), X, X + 0.5)
+    assert report.causes[0].id == "cotangent-ignored"
+    assert "Ones stand where c belongs" in report.headline

@@ -21,6 +21,7 @@ def test_one_example_whose_mask_is_all_zeros(id, dtype):
     report = compare_gradients(loss_of(net), planted(net, id).gradient, *args)
     assert report.correct is False
     assert [c.id for c in report.causes] == [id]
+    assert report.causes[0].sentence[0].isupper()
 
 
 @pytest.mark.parametrize("wrong", [lambda k: k == 0, lambda k: k % 2 == 0, lambda k: k % 2 == 1])

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from jax.ad_checkpoint import checkpoint_name
 
+from jaxnn.gradcheck import compare_gradients
 from jaxnn.gradcheck.mutants import ACTIVATIONS, COSTS, Network, data, init, loss_of
 from jaxnn.gradcheck.steps import check_steps
 
@@ -16,13 +17,13 @@ NETS = (
 )
 
 
-def shown(net, params, X, Y, wrong=()):
+def shown(net, params, X, Y, wrong=(), fault=lambda x: 1.01 * x):
     """(gradient, steps) with every step by name; the steps in `wrong` are changed on the way."""
     g = ACTIVATIONS[net.hidden]
     steps = {}
 
     def noted(name, value):
-        steps[name] = value * 1.01 if name in wrong else value
+        steps[name] = fault(value) if name in wrong else value
         return steps[name]
 
     Z, A = [None], [X]
@@ -67,6 +68,44 @@ def test_only_the_faulty_step_is_flagged(net, dtype):
             expected = name if name[1] in "ZA" else leaf(name)
             assert [e.step for e in found] == [expected]
             assert found[0].error == pytest.approx(0.01, rel=0.2)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "of"),
+    [("dZ[3]", ""), ("dA[2]", " of dZ[3]"), ("dZ[2]", " of dA[2]"), ("dA[1]", " of dZ[2]")],
+)
+def test_the_report_names_the_step_that_is_wrong_and_what_it_is_made_of(wrong, of):
+    net = Network((5, 4, 3, 2), "tanh", "bce-logits")
+    args = (init(net, 2), *data(net, 7, 2))
+
+    def made(*args):
+        return shown(net, *args, wrong={wrong}, fault=lambda x: x * x)
+
+    names = [f"{k}[{l}]" for l in (1, 2, 3) for k in "Wb"]
+    report = compare_gradients(
+        loss_of(net), lambda *a: made(*a)[0], *args, steps=lambda *a: made(*a)[1], names=names
+    )
+    (step,) = report.steps
+    assert step.step == wrong
+    assert step.sentence.startswith(f"{wrong} is where it goes wrong")
+    assert f"made rightly{of}, " in step.sentence
+    assert wrong in report.causes[0].where
+    assert report.headline.endswith(
+        (
+            f"The step that makes {wrong}{of} is wrong",
+            f"{wrong} is squared",
+            f"{wrong} is wrong in every entry",
+        )
+    )
+
+
+def test_a_wrong_parameter_has_the_name_of_the_report_and_its_own_layers_step():
+    net = NETS[1]
+    args = (init(net, 3), *data(net, 5, 3))
+    gradient = lambda *a: shown(net, *a, wrong={"dW[2]"})[0]  # noqa: E731
+    steps = lambda *a: shown(net, *a)[1]  # noqa: E731
+    (step,) = compare_gradients(loss_of(net), gradient, *args, steps=steps).steps
+    assert (step.step, step.of) == ("params[1][0]", "dZ[2]")
 
 
 def test_two_faults_are_both_flagged_the_upper_first():
