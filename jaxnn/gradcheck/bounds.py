@@ -53,6 +53,7 @@ class Reading(NamedTuple):
     draws: dict[int, tuple]
     expanded: dict[int, tuple]
     steps: list[int]
+    grain: float  # the relative error of a number that no format shorter than float64 holds
 
 
 def _inlined(equation, inputs, reading) -> list[Bounded]:
@@ -242,17 +243,17 @@ def _plan(jaxpr) -> list[tuple[Any, list]]:
     return plan[::-1]
 
 
-def _literal(atom) -> Bounded:
+def _literal(atom, grain: float) -> Bounded:
     value = np.asarray(atom.val)
-    return _number(value.tobytes(), value.dtype) if value.ndim == 0 else _constant(value)
+    return _number(value.tobytes(), value.dtype, grain) if value.ndim == 0 else _constant(value)
 
 
 @lru_cache(1024)
-def _number(content: bytes, dtype) -> Bounded:
-    return _constant(np.frombuffer(content, dtype).reshape(()))
+def _number(content: bytes, dtype, grain: float) -> Bounded:
+    return _constant(np.frombuffer(content, dtype).reshape(()), grain=grain)
 
 
-def _constant(value, shared: bool = True) -> Bounded:
+def _constant(value, shared: bool = True, grain: float = UNIT) -> Bounded:
     """A constant is as exact as the shortest format that holds it: 0.5 is, 0.1 is not."""
     value = as_numpy(value)
     if not is_float(value) or not np.all(np.isfinite(value)):
@@ -262,7 +263,7 @@ def _constant(value, shared: bool = True) -> Bounded:
     mantissa, _ = np.frexp(value)
     short = (mantissa * 4096 == np.rint(mantissa * 4096)) | (value == np.rint(value))
     narrow = value.astype(np.float32).astype(np.float64) == value
-    error = np.where(short, 0.0, np.where(narrow, 2.0**-24, UNIT) * np.abs(value))
+    error = np.where(short, 0.0, np.where(narrow, 2.0**-24, grain) * np.abs(value))
     return Bounded(value, error if error.any() else None, False)
 
 
@@ -363,7 +364,7 @@ def _run(jaxpr, consts: Sequence[Bounded], args: Sequence[Bounded], reading: Rea
     known: dict[Any, Bounded] = {}
     known.update(zip(jaxpr.constvars, consts, strict=True))
     known.update(zip(jaxpr.invars, args, strict=True))
-    read = lambda v: _literal(v) if isinstance(v, Literal) else known[v]  # noqa: E731
+    read = lambda v: _literal(v, reading.grain) if isinstance(v, Literal) else known[v]  # noqa: E731
     for equation, last in plan:
         inputs = [read(v) for v in equation.invars]
         out = _pins(equation, _step(equation, inputs, reading), inputs, reading)
@@ -386,16 +387,22 @@ def _doubts(x: Bounded) -> int:
 
 
 def interpret(
-    jaxpr, consts: Sequence, args: Sequence, active: Sequence[bool], obeyed: float = math.inf
+    jaxpr,
+    consts: Sequence,
+    args: Sequence,
+    active: Sequence[bool],
+    obeyed: float = math.inf,
+    grain: float = UNIT,
 ) -> tuple[list[Bounded], dict[Note, int]]:
     """The outputs of a jaxpr with bounds on their errors, and what was noted on the way.
 
     args: the values of its inputs, of any shape; active: which of them are differentiated. consts
     and args may hold Bounded entries where they are not exact. Precision losses to a machine
-    epsilon above `obeyed` are carried out, all others are looked past.
+    epsilon above `obeyed` are carried out, all others are looked past. Numbers in the code that no
+    format shorter than float64 holds, such as 0.1, have the relative error `grain`.
     Raises TooLong when the loops run for too many steps. Call it with x64 enabled.
     """
-    reading = Reading({}, obeyed, {}, {}, {}, [0])
+    reading = Reading({}, obeyed, {}, {}, {}, [0], grain)
     given = []
     for value, live in zip(args, active, strict=True):
         if isinstance(value, Bounded):

@@ -89,6 +89,16 @@ def remarks(call: Call, tried: list[Point], rows: list, printed) -> list[str]:
             )
         if note.kind == "pinned":
             out.append(f"the code rounds to {note.what}{at}")
+    off = [
+        float(np.max(np.abs(h - r)[f] / np.abs(r)[f]))
+        for h, r, f in zip(tried[0].hand.values, tried[0].reference.values, tried[0].faint, strict=True)
+        if f.any()
+    ]
+    if off:
+        out.append(
+            f"by hand and by autodiff differ by up to {max(off):.1g} of an entry: less than {call.dtype} can "
+            "show, and more than float64 rounds; a constant with few digits does that"
+        )
     better = [p for p, row in zip(call.paths, rows, strict=True) if row is not None and row.better]
     if better:
         out.append(

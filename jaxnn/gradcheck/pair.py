@@ -7,6 +7,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxnn.gradcheck.bounded import UNIT
 from jaxnn.gradcheck.bounds import TooLong
 from jaxnn.gradcheck.calls import BadCall, Call, called, first_line
 from jaxnn.gradcheck.corners import CORNERS
@@ -20,6 +21,7 @@ class Sides(NamedTuple):
     reference: Callable[..., Side]
     hand: Callable[[list], Side]
     as_meant: Callable[[list], Side]  # no loss of precision carried out
+    with_few_digits: Callable[[list], Side]  # the numbers in its code as float32 would hold them
     readable: bool
     cornered: bool  # the reference compares, sorts or rounds somewhere
     precomputed: bool  # the hand-written one returns constants, autodiff does not
@@ -69,12 +71,12 @@ def sides_of(call: Call, leaves: list, readable: bool) -> Sides:
         with jax.enable_x64(True), jax.numpy_dtype_promotion("standard"):
             return called(call, call.rebuilt(at))
 
-    def hand(at: list, obeyed: float = math.inf) -> Side:
+    def hand(at: list, obeyed: float = math.inf, grain: float = UNIT) -> Side:
         if theirs is None:
             return jittered(call, only_called, at, reference(at))
         try:
             if theirs.varies or not ours.varies:
-                return evaluated(call, theirs, at, obeyed)
+                return evaluated(call, theirs, at, obeyed, grain=grain)
         except TooLong:
             return jittered(call, compiled_reference(call, theirs), at, reference(at), turns(theirs.closed))
         return jittered(call, only_called, at, reference(at))
@@ -88,6 +90,7 @@ def sides_of(call: Call, leaves: list, readable: bool) -> Sides:
         reference,
         lambda at: hand(at, eps),
         hand,
+        lambda at: hand(at, eps, 2.0**-24),
         theirs is not None,
         cornered,
         precomputed,

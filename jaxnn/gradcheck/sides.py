@@ -128,10 +128,18 @@ def _known(value: np.ndarray, pool: list) -> bool:
     return False
 
 
-def evaluated(call: Call, side: Traced, leaves: list, obeyed: float = math.inf, shake: float = 0.0) -> Side:
+def evaluated(
+    call: Call,
+    side: Traced,
+    leaves: list,
+    obeyed: float = math.inf,
+    shake: float = 0.0,
+    grain: float = UNIT,
+) -> Side:
     """The traced gradient at these leaves. Raises TooLong when its loops are too long to read.
 
-    shake: a relative error that every floating argument is said to have.
+    shake: a relative error that every floating argument is said to have; grain: the same of numbers in
+    the code.
     """
     live = set(call.places)
     with jax.enable_x64(True), jax.default_device(_host()):
@@ -141,6 +149,7 @@ def evaluated(call: Call, side: Traced, leaves: list, obeyed: float = math.inf, 
             [_shaken(leaves[k], shake, k in live) for k in call.dynamic],
             [k in live for k in call.dynamic],
             obeyed,
+            grain,
         )
     out = out[side.skipped :]
     values = [np.asarray(x.value, np.float64) for x in out]

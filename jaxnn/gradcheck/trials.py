@@ -10,6 +10,7 @@ import numpy as np
 from jaxnn.gradcheck import points
 from jaxnn.gradcheck.bounded import UNIT, Note
 from jaxnn.gradcheck.calls import BadCall, Call
+from jaxnn.gradcheck.numerics import ulp
 from jaxnn.gradcheck.pair import Sides, sides_of
 from jaxnn.gradcheck.probes import Calls
 from jaxnn.gradcheck.sides import Side
@@ -30,6 +31,7 @@ class Point(NamedTuple):
     hand: Side
     wrong: list[np.ndarray]
     seen: list[np.ndarray]  # the bound is small enough to tell of the entry
+    faint: list[np.ndarray]  # beyond the bound, as by numbers with few digits, and not by half a ULP
     blank: list[np.ndarray]  # by hand not finite, and autodiff says nothing either
 
     @property
@@ -62,7 +64,19 @@ def judged(name: str, call: Call, leaves: list, sides: Sides) -> Point:
     reference = sides.reference(leaves)
     coarse = any(is_coarse(note, call.dtype) for note in reference.notes)
     hand = sides.as_meant(leaves) if coarse else sides.hand(leaves)
-    return compared(name, call, leaves, reference, hand)
+    point = compared(name, call, leaves, reference, hand)
+    if not point.is_wrong or call.dtype == np.float64:
+        return point
+    slight = [
+        np.abs(h - r) <= ulp(r, np.float32) / 2 for h, r in zip(hand.values, reference.values, strict=True)
+    ]  # as where π has ten digits: in float32 it is the same number
+    if any(np.any(w & ~s) for w, s in zip(point.wrong, slight, strict=True)):
+        return point
+    if sides.readable and compared(name, call, leaves, reference, sides.with_few_digits(leaves)).is_wrong:
+        return point
+    none = [np.zeros_like(w) for w in point.wrong]
+    unseen = [s & ~w for s, w in zip(point.seen, point.wrong, strict=True)]
+    return point._replace(wrong=none, seen=unseen, faint=point.wrong)
 
 
 def compared(name: str, call: Call, leaves: list, reference: Side, hand: Side) -> Point:
@@ -81,12 +95,23 @@ def compared(name: str, call: Call, leaves: list, reference: Side, hand: Side) -
         nothing = bool(reference.fixed[n]) and not np.any(r)
         blank.append(~np.isfinite(h) & ~lost & (h != r))
         seen.append((visible_here | nothing) & ~blank[n])
-    return Point(name, call, leaves, reference, hand, wrong, seen, blank)
+    none = [np.zeros_like(w) for w in wrong]
+    return Point(name, call, leaves, reference, hand, wrong, seen, none, blank)
 
 
 def told_of(tried: list[Point]) -> list[bool]:
     """Whether the points together tell of every entry of a leaf."""
     return [bool(np.any(seen, axis=0).all()) for seen in zip(*(p.seen for p in tried), strict=True)]
+
+
+def nearly(tried: list[Point]) -> list[bool]:
+    """Whether all that several points show of a leaf is right or off by less than float32 can show."""
+    if len(tried) < 3 or not any(f.any() for p in tried for f in p.faint):
+        return [False] * len(tried[0].faint)
+    return [
+        all(bool((seen | faint).all()) for seen, faint in each)
+        for each in zip(*(zip(p.seen, p.faint, strict=True) for p in tried), strict=True)
+    ]
 
 
 def _candidates(call: Call, leaves: list) -> Iterator[tuple[str, Callable[[], list], bool]]:
@@ -184,6 +209,8 @@ def what_it_says(point: Point) -> str:
         return "right"
     silent = [p for p, told in zip(point.call.paths, point.told, strict=True) if not told]
     names = ", ".join(silent[:3]) + (", …" if len(silent) > 3 else "")
+    if all(bool((seen | faint).all()) for seen, faint in zip(point.seen, point.faint, strict=True)):
+        return "right, but for less than float32 can show"
     why = "at a kink" if kinks else "zero, cancelling or unbounded"
     if any(b.any() for b in point.blank):
         why = "neither side is finite"

@@ -628,3 +628,48 @@ def test_a_bad_call_in_a_test_shows_its_sentence_only():
     with pytest.raises(BadCall, match="returned") as caught:
         assert_gradients_match(lambda w: jnp.sum(w**2), lambda w: w[:1], jnp.ones(3))
     assert len(caught.traceback) == 2
+
+
+GELU = (2 / np.pi) ** 0.5
+
+
+def gelu_gradient(c, called_only):
+    """Of sum(gelu(x w)), with √(2/π) written as c."""
+
+    def gradient(w, x):
+        z = x @ w
+        t = jnp.tanh(c * (z + 0.044715 * z**3))
+        dw = x.T @ ((1 + t) / 2 + z / 2 * (1 - t**2) * c * (1 + 3 * 0.044715 * z**2))
+        return np.array(dw) if called_only else dw
+
+    return gradient
+
+
+@pytest.mark.parametrize("called_only", [False, True])
+@pytest.mark.parametrize(
+    ("c", "dtype", "correct"),
+    [
+        (0.7978845608, "float32", True),
+        (0.79788456, "bfloat16", True),
+        (0.7978845608, "float64", False),
+        (0.797885, "float32", False),
+    ],
+)
+def test_a_number_with_few_digits_is_right_where_the_dtype_has_no_more(c, dtype, correct, called_only):
+    x = np.random.default_rng(0).normal(size=(7, 3))
+    loss = lambda w, x: jnp.sum(jax.nn.gelu(x @ w))  # noqa: E731
+    with jax.enable_x64(dtype == "float64"):
+        args = jnp.asarray([0.3, -0.7, 1.1], dtype), jnp.asarray(x, dtype)
+        report = compare_gradients(loss, gelu_gradient(c, called_only), *args)
+        exact = compare_gradients(loss, gelu_gradient(GELU, called_only), *args)
+    assert report.correct is correct
+    assert ("few digits" in str(report)) is correct
+    assert exact.correct is True
+    assert "few digits" not in str(exact)
+
+
+def test_a_small_term_that_is_missing_is_no_number_with_few_digits():
+    x = jnp.asarray(1e5 * np.random.default_rng(0).normal(size=(7, 3)), jnp.float32)
+    loss = lambda w: jnp.mean((x @ w) ** 2) + 0.1 * jnp.sum(w**2)  # noqa: E731
+    report = compare_gradients(loss, lambda w: 2 * x.T @ (x @ w) / 7, jnp.array([0.3, -0.7, 1.1]))
+    assert report.correct is False
