@@ -11,7 +11,7 @@ import numpy as np
 
 from jaxnn.gradcheck import entries, examples, exchanges, factors, inputs, outputs, penalties, places
 from jaxnn.gradcheck.findings import MISTAKES, Finding, OutOfTime
-from jaxnn.gradcheck.jaxprs import line_of
+from jaxnn.gradcheck.jaxprs import line_of, numbers
 from jaxnn.gradcheck.scenes import Scene, Views, called, scenes_for, views_of, without_penalty
 from jaxnn.gradcheck.tape import point
 
@@ -74,6 +74,8 @@ def find_causes(
         findings = _findings(scenes, strict)
         if not findings and (rounded := low_precision(loss, gradient, scenes)):
             findings = [rounded]
+        if not findings and (short := few_digits(loss, gradient, scenes[0])):
+            findings = [short]
         if not findings and len(scenes) > 1 and time.thread_time() < until:
             # a size written into the candidate's code: only points of the caller's own sizes tell
             alike = _finite(scenes_for(views, gradient, hand, reference, bound, alike=True))
@@ -181,6 +183,23 @@ def low_precision(loss: Callable, gradient: Callable, scenes: list[Scene]) -> Fi
         where,
         0.5,
     )
+
+
+def few_digits(loss: Callable, gradient: Callable, scene: Scene) -> Finding | None:
+    """A number of the loss stands in the candidate with fewer digits, and that may be all."""
+    try:
+        own, exact = (numbers(jax.make_jaxpr(f)(*scene.point.args)) for f in (gradient, loss))
+    except Exception:  # a gradient that JAX cannot trace
+        return None
+    pairs = zip(scene.hand, scene.reference, strict=True)
+    off = max(np.abs(g - r).max(initial=0) / max(np.abs(r).max(initial=0), 1e-300) for g, r in pairs)
+    for short, line in own.items():
+        for full in exact:
+            gap = abs(short / full - 1)
+            if 0 < gap < 1e-3 and off < 30 * gap and short not in exact and full not in own:
+                sentence = f"{short:.12g} stands in the gradient where the loss has {full:.12g}."
+                return Finding("unknown", sentence, f"the number at {line}" if line else "a number", 6)
+    return None
 
 
 def _jumps(gradient: Callable, scene: Scene, eps: float) -> bool:

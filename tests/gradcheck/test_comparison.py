@@ -668,6 +668,14 @@ def test_a_number_with_few_digits_is_right_where_the_dtype_has_no_more(c, dtype,
     assert "few digits" not in str(exact)
 
 
+def test_a_number_with_too_few_digits_is_named():
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(7, 3)), jnp.float32)
+    loss = lambda w, x: jnp.sum(jax.nn.gelu(x @ w))  # noqa: E731
+    report = compare_gradients(loss, gelu_gradient(0.7979, False), jnp.array([0.3, -0.7, 1.1]), x)
+    assert "0.7979 stands in the gradient where the loss has 0.79788456" in report.causes[0].sentence
+    assert report.causes[0].confidence < 0.9
+
+
 def test_a_small_term_that_is_missing_is_no_number_with_few_digits():
     x = jnp.asarray(1e5 * np.random.default_rng(0).normal(size=(7, 3)), jnp.float32)
     loss = lambda w: jnp.mean((x @ w) ** 2) + 0.1 * jnp.sum(w**2)  # noqa: E731
