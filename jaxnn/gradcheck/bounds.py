@@ -53,7 +53,7 @@ class Reading(NamedTuple):
     draws: dict[int, tuple]
     expanded: dict[int, tuple]
     steps: list[int]
-    grain: float  # the relative error of a number that no format shorter than float64 holds
+    grain: float  # the relative error of numbers that no format shorter than float64 holds
 
 
 def _inlined(equation, inputs, reading) -> list[Bounded]:
@@ -245,20 +245,23 @@ def _plan(jaxpr) -> list[tuple[Any, list]]:
 
 def _literal(atom, grain: float) -> Bounded:
     value = np.asarray(atom.val)
-    return _number(value.tobytes(), value.dtype, grain) if value.ndim == 0 else _constant(value)
+    return _number(value.tobytes(), value.dtype, grain) if value.ndim == 0 else _constant(value, grain)
 
 
 @lru_cache(1024)
 def _number(content: bytes, dtype, grain: float) -> Bounded:
-    return _constant(np.frombuffer(content, dtype).reshape(()), grain=grain)
+    return _constant(np.frombuffer(content, dtype).reshape(()), grain)
 
 
-def _constant(value, shared: bool = True, grain: float = UNIT) -> Bounded:
-    """A constant is as exact as the shortest format that holds it: 0.5 is, 0.1 is not."""
+def _constant(value, grain: float = UNIT) -> Bounded:
+    """A number is as exact as the shortest format that holds it: 0.5 is, 0.1 is not.
+
+    Arrays, which both sides have, are exact unless the grain is coarser than float64.
+    """
     value = as_numpy(value)
     if not is_float(value) or not np.all(np.isfinite(value)):
         return Bounded(value, None, False)
-    if value.size != 1 and shared:
+    if value.size != 1 and grain == UNIT:
         return Bounded(value, None, False)
     mantissa, _ = np.frexp(value)
     short = (mantissa * 4096 == np.rint(mantissa * 4096)) | (value == np.rint(value))
@@ -399,7 +402,8 @@ def interpret(
     args: the values of its inputs, of any shape; active: which of them are differentiated. consts
     and args may hold Bounded entries where they are not exact. Precision losses to a machine
     epsilon above `obeyed` are carried out, all others are looked past. Numbers in the code that no
-    format shorter than float64 holds, such as 0.1, have the relative error `grain`.
+    format shorter than float64 holds, such as 0.1, have the relative error `grain`; above that of
+    float64, so have arrays that are not differentiated.
     Raises TooLong when the loops run for too many steps. Call it with x64 enabled.
     """
     reading = Reading({}, obeyed, {}, {}, {}, [0], grain)
@@ -409,9 +413,12 @@ def interpret(
             given.append(value)
             continue
         value = as_numpy(value)
-        floats = is_float(value) and live
-        given.append(Bounded(value, np.broadcast_to(VARIES, value.shape) if floats else None, floats))
-    held = [c if isinstance(c, Bounded) else _constant(c) for c in consts]
+        varies = is_float(value) and live
+        here = Bounded(value, np.broadcast_to(VARIES, value.shape), True)
+        given.append(
+            here if varies else _constant(value, grain) if grain > UNIT else Bounded(value, None, False)
+        )
+    held = [c if isinstance(c, Bounded) else _constant(c, grain) for c in consts]
     with np.errstate(all="ignore"):
         out = _run(jaxpr, held, given, reading)
     return out, reading.notes

@@ -97,7 +97,7 @@ def remarks(call: Call, tried: list[Point], rows: list, printed) -> list[str]:
     if off:
         out.append(
             f"by hand and by autodiff differ by up to {max(off):.1g} of an entry: less than {call.dtype} can "
-            "show, and more than float64 rounds; a constant with few digits does that"
+            "show, and more than float64 rounds; numbers with few digits, in the code or the data, do that"
         )
     better = [p for p, row in zip(call.paths, rows, strict=True) if row is not None and row.better]
     if better:

@@ -21,7 +21,6 @@ class Sides(NamedTuple):
     reference: Callable[..., Side]
     hand: Callable[[list], Side]
     as_meant: Callable[[list], Side]  # no loss of precision carried out
-    with_few_digits: Callable[[list], Side]  # the numbers in its code as float32 would hold them
     readable: bool
     cornered: bool  # the reference compares, sorts or rounds somewhere
     precomputed: bool  # the hand-written one returns constants, autodiff does not
@@ -61,9 +60,9 @@ def sides_of(call: Call, leaves: list, readable: bool) -> Sides:
     if theirs is not None:
         ours, theirs = with_doubt(ours, theirs, leaves), with_doubt(theirs, ours, leaves)
 
-    def reference(at: list, shake: float = 0.0) -> Side:
+    def reference(at: list, shake: float = 0.0, grain: float = UNIT) -> Side:
         try:
-            return evaluated(call, ours, at, shake=shake)
+            return evaluated(call, ours, at, shake=shake, grain=grain)
         except TooLong:
             return jittered(call, compiled_reference(call, ours), at, None, turns(ours.closed))
 
@@ -71,12 +70,12 @@ def sides_of(call: Call, leaves: list, readable: bool) -> Sides:
         with jax.enable_x64(True), jax.numpy_dtype_promotion("standard"):
             return called(call, call.rebuilt(at))
 
-    def hand(at: list, obeyed: float = math.inf, grain: float = UNIT) -> Side:
+    def hand(at: list, obeyed: float = math.inf) -> Side:
         if theirs is None:
             return jittered(call, only_called, at, reference(at))
         try:
             if theirs.varies or not ours.varies:
-                return evaluated(call, theirs, at, obeyed, grain=grain)
+                return evaluated(call, theirs, at, obeyed)
         except TooLong:
             return jittered(call, compiled_reference(call, theirs), at, reference(at), turns(theirs.closed))
         return jittered(call, only_called, at, reference(at))
@@ -90,7 +89,6 @@ def sides_of(call: Call, leaves: list, readable: bool) -> Sides:
         reference,
         lambda at: hand(at, eps),
         hand,
-        lambda at: hand(at, eps, 2.0**-24),
         theirs is not None,
         cornered,
         precomputed,

@@ -138,8 +138,8 @@ def evaluated(
 ) -> Side:
     """The traced gradient at these leaves. Raises TooLong when its loops are too long to read.
 
-    shake: a relative error that every floating argument is said to have; grain: the same of numbers in
-    the code.
+    shake: a relative error that every floating argument is said to have; grain: that of numbers in the
+    code and of arrays that are not differentiated, see interpret.
     """
     live = set(call.places)
     with jax.enable_x64(True), jax.default_device(_host()):
