@@ -30,7 +30,7 @@ class Point(NamedTuple):
     hand: Side
     wrong: list[np.ndarray]
     seen: list[np.ndarray]  # the bound is small enough to tell of the entry
-    faint: list[np.ndarray]  # beyond the bound, and by less than float32 can show
+    faint: list[np.ndarray]  # beyond the bound, as by numbers with few digits
     blank: list[np.ndarray]  # by hand not finite, and autodiff says nothing either
 
     @property
@@ -112,7 +112,7 @@ def told_of(tried: list[Point]) -> list[bool]:
 
 
 def nearly(tried: list[Point]) -> list[bool]:
-    """Whether all that several points show of a leaf is right or off by less than float32 can show."""
+    """Whether all that several points show of a leaf is right but for numbers with few digits."""
     if len(tried) < 3 or not any(f.any() for p in tried for f in p.faint):
         return [False] * len(tried[0].faint)
     return [
@@ -217,7 +217,7 @@ def what_it_says(point: Point) -> str:
     silent = [p for p, told in zip(point.call.paths, point.told, strict=True) if not told]
     names = ", ".join(silent[:3]) + (", …" if len(silent) > 3 else "")
     if all(bool((seen | faint).all()) for seen, faint in zip(point.seen, point.faint, strict=True)):
-        return "right, but for less than float32 can show"
+        return "right to the digits of float32"
     why = "at a kink" if kinks else "zero, cancelling or unbounded"
     if any(b.any() for b in point.blank):
         why = "neither side is finite"

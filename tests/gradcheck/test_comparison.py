@@ -685,7 +685,7 @@ def test_what_holds_but_for_the_rounding_of_the_data_is_right():
     args = (jnp.asarray(array, jnp.float32) for array in (rng.normal(size=(4, 3)), X, Y))
     report = compare_gradients(loss, gradient, *args)
     assert report.correct is True
-    assert "few digits, in the code or the data" in " ".join(str(report).split())
+    assert "few digits explain, in the code or the data" in " ".join(str(report).split())
 
 
 def test_a_term_that_is_missing_and_too_small_to_show_is_found_at_other_data():
