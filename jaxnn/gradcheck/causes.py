@@ -15,7 +15,8 @@ from jaxnn.gradcheck.jaxprs import line_of
 from jaxnn.gradcheck.scenes import Scene, Views, called, in_few_turns, scenes_for, views_of, without_penalty
 from jaxnn.gradcheck.tape import point
 
-PATIENCE = 5.0  # seconds of computing after which no further mistake is tried
+PATIENCE = 3.0  # seconds of computing after which no further mistake is tried
+LONGER = 3.0  # so many more for what a loop over time can do wrong
 
 
 class Cause(NamedTuple):
@@ -74,7 +75,8 @@ def find_causes(
         scenes = [s._replace(until=until) for s in _finite(scenes)]
         findings = _findings(scenes, FAMILIES, strict)
         if not _named(findings) and time.thread_time() < until:
-            few = [s._replace(until=until) for s in _finite(_few_turns(views, gradient, strict))]
+            few = _finite(_few_turns(views, gradient, strict))
+            few = [s._replace(until=until + LONGER) for s in few]
             findings += _findings(few or scenes, ON_EDGES, strict)
         if not findings and (rounded := low_precision(loss, gradient, scenes)):
             findings = [rounded]
