@@ -21,6 +21,7 @@ from jaxnn.gradcheck.tape import CUSTOM, INLINED, VIEWS, Node, edge
 
 PAIRED = 40  # paths up to which two at a time are tried
 OWN_SLOPES = {"tanh": "tanh′", "logistic": "σ′"}
+DROPPED = "is not differentiated"
 PASSING = {"add", "add_any", "sub", "neg"}
 CHOICES = {*VIEWS, "slice", "dynamic_slice", "gather"}
 ALONE = 4  # steps at one spot of the code up to which each is also tried alone
@@ -110,7 +111,7 @@ def scaled(scenes: list[Scene]) -> Iterator[Finding]:
                     "unknown",
                     f"The path through {_described(probe, path)} {words}.",
                     cotangent_name(probe, _value(probe, path)),
-                    3 + 1e-3 * path.places[0],
+                    (2.1 if words == DROPPED else 3) + 1e-3 * path.places[0] / len(probe.point.tape.nodes),
                 )
 
 
@@ -128,7 +129,7 @@ def _counted(scenes, probe: Scene, path: Path, without) -> Iterator[tuple[list, 
     """How a path may be counted: on which edges, by which factor at a scene, and in words."""
     edges = path.edges
     if len(edges) > 1:
-        yield edges, lambda s: 0.0, "is not differentiated"
+        yield edges, lambda s: 0.0, DROPPED
         yield edges, lambda s: -1.0, "counts −1 times: its sign is wrong"
         yield edges, lambda s: 2.0, "counts 2 times"
         yield edges[:-1], lambda s: 0.0, "is differentiated in the last turn only"
@@ -143,7 +144,7 @@ def _counted(scenes, probe: Scene, path: Path, without) -> Iterator[tuple[list, 
         return
     if all(abs(a - alpha) <= 1e-7 * abs(alpha) for a in alphas):
         times = "−1 times: its sign is wrong" if alpha == -1 else f"{spoken(alpha)} times"
-        words = "is not differentiated" if abs(alpha) < 1e-9 else f"counts {times}"
+        words = DROPPED if abs(alpha) < 1e-9 else f"counts {times}"
         yield edges, lambda s: alpha, words
         return
     for _, words, _, sure in factor_names(scenes, alphas):
@@ -225,7 +226,7 @@ def turns_left_out(scenes: list[Scene]) -> Iterator[Finding]:
             f"The gradient of {joined(names)} has only turn{'s' * (len(there) > 1)} {told} of the loop's "
             f"{count}, counted from 0{why}.",
             joined(names),
-            2.2,
+            2.0,
         )
 
 
@@ -344,6 +345,9 @@ def _other_operands(scenes, probe: Scene, rows, path: Path, node: Node) -> Itera
     shape = tape.shapes[own[0]].shape
     leaf = probe.structure.views.get(own[0])
     values = [Value(row) for row in _siblings(probe, rows, path, shape)]
+    if len(shape) == 2:
+        turned = [row for row in _siblings(probe, rows, path, shape[::-1]) if row != own]
+        values += [Value(row, "{} transposed", np.transpose) for row in turned]
     if len(shape) == 2 and shape[0] == shape[1]:
         id = "weights-not-transposed" if leaf is not None else "unknown"
         words = "{} transposed where it should not be, or not where it should"
@@ -361,7 +365,7 @@ def _other_operands(scenes, probe: Scene, rows, path: Path, node: Node) -> Itera
             said = _said(probe, value, own)
             down = cotangent_name(probe, _value(probe, path))
             was = _named(probe, own)
-            if value.id == "weights-not-transposed" or value.of is not None:
+            if value.numbers == own:
                 sentence = f"{plainly(down)} is made with {said}"
             else:
                 sentence = f"{plainly(down)} is made with {said} in the place of {was}"
@@ -388,6 +392,9 @@ def _other_cotangents(scenes, probe: Scene, rows, path: Path, node: Node) -> Ite
     ]
     for row, turned in taken:
         back = probe.point.cotangents
+        least = [1e-9 * np.abs(back[o]).max(initial=0) for o in own]
+        if all(np.abs(back[i]).max(initial=0) <= s for i, s in zip(row, least, strict=True)):
+            continue  # nothing but rounding: the path is left out, whatever the reason
         if not turned and all(near(back[i], back[o]) for i, o in zip(row, own, strict=True)):
             continue
         if holds(scenes, partial(_with_cotangent, path, row, turned)):
@@ -465,7 +472,8 @@ def _with_cotangent(path: Path, row: tuple[int, ...], turned: bool, scene: Scene
 
 
 def _described(scene: Scene, path: Path) -> str:
-    return ("every turn's " if len(path.places) > 1 else "") + describe(scene, max(path.places))
+    each = "every turn's " if scene.structure.turns else f"each of {len(path.places)} steps "
+    return (each if len(path.places) > 1 else "") + describe(scene, max(path.places))
 
 
 def _said(scene: Scene, value: Value, own: tuple) -> str:
@@ -481,23 +489,25 @@ def _said(scene: Scene, value: Value, own: tuple) -> str:
 
 
 def _named(scene: Scene, row: tuple[int, ...]) -> str:
-    """A value by its parameter or argument, or by the step that makes it."""
+    """A value by its layer, parameter or argument, or by the step that makes it."""
     tape, views = scene.point.tape, scene.structure.views
     value, part = row[-1], ""
     maker = {o: p for p, n in enumerate(tape.nodes) for o in n.outputs}
-    while value not in views and value in maker and tape.nodes[maker[value]].name in CHOICES:
-        first = tape.nodes[maker[value]].inputs[0]
-        if isinstance(first, Literal):
-            break
-        value, part = first, "a part of "
+    own: dict[int, str] = {}
     for y in (*scene.structure.layers, *scene.structure.turns):
-        if y.activation is not None and y.a == row[-1]:
-            return f"A[{y.number}]" if y.number else f"A of {scene.structure.names[y.weight]}"
-    if value in views:
-        return part + scene.structure.names[views[value]]
+        of = f"[{y.number}]" if y.number else f" of {scene.structure.names[y.weight]}"
+        own |= {y.product: f"Z{of}", y.z: f"Z{of}"}
+        own |= {y.a: f"A{of}"} if y.activation is not None else {}
+    while value not in views and value not in own and value in maker:
+        node = tape.nodes[maker[value]]
+        if node.name not in CHOICES or isinstance(node.inputs[0], Literal):
+            break
+        value, part = node.inputs[0], part if node.name in VIEWS else "a part of "
+    if value in own or value in views:
+        return part + (own[value] if value in own else scene.structure.names[views[value]])
     if value in tape.inputs:
-        of = [n for n, arg in enumerate(scene.point.args) for _ in jax.tree.leaves(arg)]
-        return f"{part}argument {of[tape.inputs.index(value)]}"
+        numbers = [n for n, arg in enumerate(scene.point.args) for _ in jax.tree.leaves(arg)]
+        return f"{part}argument {numbers[tape.inputs.index(value)]}"
     return f"the result of {describe(scene, maker[row[-1]])}" if row[-1] in maker else "a constant"
 
 
