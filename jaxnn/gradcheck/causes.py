@@ -9,13 +9,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnn.gradcheck import entries, examples, exchanges, factors, inputs, outputs, penalties, places
+from jaxnn.gradcheck import edges, entries, examples, exchanges, factors, inputs, outputs, penalties, places
 from jaxnn.gradcheck.findings import MISTAKES, Finding, OutOfTime
 from jaxnn.gradcheck.jaxprs import line_of, numbers
-from jaxnn.gradcheck.scenes import Scene, Views, called, scenes_for, views_of, without_penalty
+from jaxnn.gradcheck.scenes import Scene, Views, called, in_few_turns, scenes_for, views_of, without_penalty
 from jaxnn.gradcheck.tape import point
 
 PATIENCE = 3.0  # seconds of computing after which no further mistake is tried
+LONGER = 3.0  # so many more for what a loop over time can do wrong
 
 
 class Cause(NamedTuple):
@@ -41,8 +42,9 @@ FAMILIES: tuple[Callable, ...] = (
     inputs.mean_label_sum,
     exchanges.updated_weights,
     outputs.clipped_log,
-    places.scaled_edges,
+    edges.turns_left_out,
 )
+ON_EDGES: tuple[Callable, ...] = (edges.scaled, edges.mistaken, edges.both_ignored)
 
 
 def find_causes(
@@ -71,7 +73,11 @@ def find_causes(
         views = views or views_of(loss, args, argnums)
         scenes = scenes_for(views, gradient, hand, reference, bound)
         scenes = [s._replace(until=until) for s in _finite(scenes)]
-        findings = _findings(scenes, strict)
+        findings = _findings(scenes, FAMILIES, strict)
+        if not _named(findings) and time.thread_time() < until:
+            few = _finite(_few_turns(views, gradient, strict))
+            few = [s._replace(until=until + LONGER) for s in few]
+            findings += _findings(few or scenes, ON_EDGES, strict)
         if not findings and (rounded := low_precision(loss, gradient, scenes)):
             findings = [rounded]
         if not findings and (short := few_digits(loss, gradient, scenes[0])):
@@ -80,7 +86,7 @@ def find_causes(
             # a size written into the candidate's code: only points of the caller's own sizes tell
             alike = _finite(scenes_for(views, gradient, hand, reference, bound, alike=True))
             alike = [s._replace(until=until) for s in alike]
-            findings = [f._replace(sure=False) for f in _named(_findings(alike, strict))]
+            findings = [f._replace(sure=False) for f in _named(_findings(alike, FAMILIES, strict))]
         if not findings:
             findings = places.placed(scenes) or [_faint(scenes[0])]
     return _ranked(findings, len(scenes))
@@ -109,13 +115,22 @@ def _named(findings: list[Finding]) -> list[Finding]:
     return [f for f in findings if f.id != "unknown"]
 
 
-def _findings(scenes: list[Scene], strict: bool) -> list[Finding]:
+def _few_turns(views: Views, gradient: Callable, strict: bool) -> list[Scene]:
+    try:
+        return in_few_turns(views, gradient)
+    except Exception:  # a loss that takes no other number of turns
+        if strict:
+            raise
+        return []
+
+
+def _findings(scenes: list[Scene], families: tuple[Callable, ...], strict: bool) -> list[Finding]:
     found: list[Finding] = []
     views = [scenes]
     if scenes[0].structure.penalties:
         views.append([without_penalty(s) for s in scenes])
     for view in views:
-        for family in FAMILIES:
+        for family in families:
             try:
                 for finding in family(view):
                     found.append(finding)

@@ -96,8 +96,8 @@ def remarks(call: Call, tried: list[Point], rows: list, printed) -> list[str]:
     ]
     if off:
         out.append(
-            f"by hand and by autodiff differ by up to {max(off):.1g} of an entry: more than float64 rounds, and "
-            "no more than numbers with few digits explain, in the code or the data"
+            f"by hand and by autodiff differ by up to {max(off):.1g} of an entry: more than float64 rounds, "
+            "and no more than numbers with few digits explain, in the code or the data"
         )
     better = [p for p, row in zip(call.paths, rows, strict=True) if row is not None and row.better]
     if better:

@@ -52,25 +52,31 @@ FED: tuple[Altered, ...] = (
 def elsewhere(scenes: list[Scene]) -> Iterator[Finding]:
     """The right gradient, of other labels or inputs."""
     layout = scenes[0].structure
-    if not layout.layers:
+    if not layout.products:
         yield from _argument_ignored(scenes)
         return
-    last = len(layout.layers)
     for t in layout.targets:
         kind = scenes[0].point.values[t].dtype.kind
         table = (*SHIFTED, *(RELABELLED if kind == "f" else ()))
-        yield from _altered(scenes, t, table, f"dZ[{last}] (through Y)")
+        yield from _altered(scenes, t, table, _through_labels(scenes[0]))
         if kind in "iu":
             yield from _other_classes(scenes, t)
     for x in layout.data:
         if scenes[0].point.values[x].dtype.kind == "f":
-            yield from _altered(scenes, x, FED, "dW[1] and the forward pass (through X)")
+            first = "dW[1] and the forward pass (through X)" if layout.layers else "through X"
+            yield from _altered(scenes, x, FED, first)
+
+
+def _through_labels(scene: Scene) -> str:
+    """What Y is wrong in."""
+    last = len(scene.structure.layers)
+    return f"dZ[{last}] (through Y)" if last else "through Y"
 
 
 def _with_input(value: int, f: Callable, scene: Scene):
     """The gradient where an input is f of itself, a row an example."""
     old = scene.point.values[value]
-    columns = old.ndim == 2 and scene.structure.layers[-1].input_side == 1
+    columns = old.ndim == 2 and scene.structure.products[-1].input_side == 1
     new = f(old.T).T if columns else f(old) if old.ndim else old
     return gradient_at(scene, value, np.asarray(new, old.dtype))
 
@@ -93,9 +99,7 @@ def _other_classes(scenes, value: int) -> Iterator[Finding]:
 
             if holds(scenes, predict):
                 sentence = "The classes of the labels are off by one."
-                yield Finding(
-                    "classes-shifted", sentence, f"dZ[{len(scenes[0].structure.layers)}] (through Y)", 0.4
-                )
+                yield Finding("classes-shifted", sentence, _through_labels(scenes[0]), 0.4)
                 return
 
 
@@ -141,7 +145,7 @@ def _argument_name(scene: Scene, value: int) -> str:
 def mean_label_sum(scenes: list[Scene]) -> Iterator[Finding]:
     """(N, 1) − (N,) makes N × N numbers; summed, they are N times the gradient at the mean label."""
     layout = scenes[0].structure
-    if not layout.layers or not all("N" in s.sizes for s in scenes):
+    if not layout.products or not all("N" in s.sizes for s in scenes):
         return
     for t in layout.targets:
         if scenes[0].point.values[t].dtype.kind != "f":
@@ -157,4 +161,4 @@ def mean_label_sum(scenes: list[Scene]) -> Iterator[Finding]:
                 "Every example is held against all labels, and the N × N errors are summed: "
                 "(N,) was broadcast against (N, 1)."
             )
-            yield Finding("broadcast-labels", sentence, f"dZ[{len(layout.layers)}] (through Y)", 0.5)
+            yield Finding("broadcast-labels", sentence, _through_labels(scenes[0]), 0.5)

@@ -54,6 +54,11 @@ def numbers(jaxpr) -> dict[float, str]:
     held = {v: c for v, c in zip(jaxpr.constvars, consts, strict=True) if getattr(c, "size", 0) == 1}
     found: dict[float, str] = {}
     for equation in jaxpr.eqns:
+        read = [v.val if isinstance(v, Literal) else held.get(v) for v in equation.invars]
+        if all(x is not None and getattr(x, "size", 1) == 1 for x in read) and not within(equation):
+            out = equation.primitive.bind(*read, **equation.params)  # √4 is a number too
+            if getattr(out, "size", 0) == 1:
+                held[equation.outvars[0]] = out
         if equation.primitive.name in {"mul", "div"}:
             divides = equation.primitive.name == "div"
             for k, v in enumerate(equation.invars):

@@ -225,6 +225,8 @@ def _with_error(f: Callable, scene: Scene):
     y = target_of(scene)
     with np.errstate(all="ignore"):
         new = f(upright(scene, layer, d), z, np.zeros_like(z) if y is None else y)
+    if not np.any(new):
+        return None  # nothing at all: the path is left out, whatever the reason
     given = {layer.z: as_it_was(layer, np.asarray(new), d.shape)}
     return scene.point.pull(changed(scene, given=given))[0]
 

@@ -6,22 +6,17 @@ recomputed one by one, each from what the candidate itself had, though it shows 
 
 import re
 import time
-from collections.abc import Iterator
-from functools import partial
 from typing import NamedTuple
 
 import numpy as np
-from jax.extend.core import Literal
 
+from jaxnn.gradcheck.edges import cotangent_name, near, weight_of
 from jaxnn.gradcheck.factors import factor_words
-from jaxnn.gradcheck.findings import Finding, extent, holds, joined, off_entries, plainly, spoken, tidy
-from jaxnn.gradcheck.operations import called
+from jaxnn.gradcheck.findings import Finding, extent, joined, off_entries, plainly, spoken
 from jaxnn.gradcheck.quantities import as_product, dense_rows
 from jaxnn.gradcheck.scenes import Scene, changed
 from jaxnn.gradcheck.structure import Layer
-from jaxnn.gradcheck.tape import CUSTOM, INLINED, edge
 
-PAIRED = 40  # paths up to which two at a time are tried
 SECONDS = 1.0  # for the search of one quantity that explains all
 LARGE = 200  # entries of a quantity up to which all its directions are tried
 
@@ -35,11 +30,6 @@ class Fault(NamedTuple):
     followed: bool = False  # what is below was made of it again, before it was called wrong
 
 
-def _near(x: np.ndarray, y: np.ndarray, slack: float = 1e-8, least: float = 0.0) -> bool:
-    top = max(np.abs(x).max(initial=0), np.abs(y).max(initial=0), least)
-    return bool(np.allclose(x, y, rtol=0, atol=slack * top + 1e-300))
-
-
 def _recovered(scene: Scene, layer: Layer) -> np.ndarray | None:
     """The dZ[l] of dW[l] = dZ[l]ᵀ A[l-1]; None where no dZ[l] gives the candidate's dW[l]."""
     rows = dense_rows(scene, layer)
@@ -48,7 +38,7 @@ def _recovered(scene: Scene, layer: Layer) -> np.ndarray | None:
         return None
     a, _ = rows
     d, _, rank, _ = np.linalg.lstsq(a.T, g.T, rcond=1e-10)
-    return d if rank == len(a) and _near(d.T @ a, g) else None
+    return d if rank == len(a) and near(d.T @ a, g) else None
 
 
 def compare(found: np.ndarray, right: np.ndarray, what: str) -> str:
@@ -63,7 +53,7 @@ def compare(found: np.ndarray, right: np.ndarray, what: str) -> str:
     known = quotient[np.isfinite(quotient)]
     if not known.size:
         return f"{what} is wrong in {extent(off)}"
-    if np.allclose(known, known.flat[0], rtol=1e-7, atol=0):
+    if np.allclose(known, known.flat[0], rtol=1e-7, atol=0) and not np.allclose(known, 1):
         return f"{what} is {spoken(known.flat[0])} times what it should be"
     if not off.all() and off.ndim == 2:
         if not found[off].any():
@@ -95,13 +85,13 @@ def compare(found: np.ndarray, right: np.ndarray, what: str) -> str:
 def _permutation(found: np.ndarray, right: np.ndarray, axis: int) -> list[int] | None:
     f, r = (found, right) if axis == 0 else (found.T, right.T)
     order = [int(np.argmin(np.abs(r - row).max(axis=1))) for row in f]
-    return order if sorted(order) == list(range(len(r))) and _near(f, r[order]) else None
+    return order if sorted(order) == list(range(len(r))) and near(f, r[order]) else None
 
 
 def faults(scene: Scene) -> list[Fault] | None:
     """The wrong quantities of a chain of dense layers, from the top down; None where it is none."""
     layers = scene.structure.layers
-    if not layers or len({y.weight for y in layers}) < len(layers):
+    if not layers or scene.structure.turns or len({y.weight for y in layers}) < len(layers):
         return None
     if any(dense_rows(scene, y) is None for y in layers):
         return None
@@ -111,9 +101,9 @@ def faults(scene: Scene) -> list[Fault] | None:
         gradient, cotangents = scene.point.pull(changed(scene, given=given))
         expected = np.asarray(cotangents[layer.product])
         turned = expected.T if layer.input_side == 1 else expected
-        right_w = _near(np.asarray(gradient[layer.weight]), scene.hand[layer.weight])
+        right_w = near(np.asarray(gradient[layer.weight]), scene.hand[layer.weight])
         terms = np.abs(expected).max(initial=0)  # what db is summed of: the sum itself may cancel
-        right_b = layer.bias is None or _near(
+        right_b = layer.bias is None or near(
             np.asarray(gradient[layer.bias]), scene.hand[layer.bias], least=terms
         )
         if right_w and right_b:
@@ -125,9 +115,7 @@ def faults(scene: Scene) -> list[Fault] | None:
             b_name = scene.structure.names[layer.bias]
             how = _leaf_words(scene.hand[layer.bias], np.asarray(gradient[layer.bias]), f"db[{n}]")
             out.append(Fault(f"db[{n}] ({b_name})", n, how))
-        elif (
-            right_b and layer.bias is not None and not _near(gradient[layer.bias], np.zeros(()), least=terms)
-        ):
+        elif right_b and layer.bias is not None and not near(gradient[layer.bias], np.zeros(()), least=terms):
             how = _leaf_words(scene.hand[layer.weight], np.asarray(gradient[layer.weight]), f"dW[{n}]")
             out.append(Fault(f"dW[{n}] ({w_name})", n, how))
         elif own is not None:
@@ -161,120 +149,6 @@ def faults(scene: Scene) -> list[Fault] | None:
 def _leaf_words(found: np.ndarray, right: np.ndarray, what: str) -> str:
     words = compare(found, right, what)
     return words.replace(" (rows are examples)", "").replace("example", "row").replace("neuron", "column")
-
-
-def scaled_edges(scenes: list[Scene]) -> Iterator[Finding]:
-    """One path of the graph is not differentiated, or with another factor; or one step's derivative.
-
-    The steps that one line of the code makes in a loop go together.
-    """
-    probe = min((s for s in scenes if s.wrong), key=_weight, default=None)
-    if probe is None or any(not np.isfinite(g).all() for g in probe.hand):
-        return
-    seen: list[list[np.ndarray]] = []
-    lone, ends = False, []
-    for (place, k), edges in _alike(probe).items():
-        without = probe.point.pull(changed(probe, gains=dict.fromkeys(edges, 0.0)))[0]
-        paths = [r - np.asarray(w) for r, w in zip(probe.reference, without, strict=True)]
-        if not any(p.any() for p in paths) or any(
-            all(_near(p, q) for p, q in zip(paths, others, strict=True)) for others in seen
-        ):
-            continue
-        seen.append(paths)
-        ends.append(edges)
-        told = _describe(probe, place)
-        where = _cotangent_name(probe, probe.point.tape.nodes[place].inputs[k])
-        several = len(edges) > 1
-
-        for alpha in (0.0, -1.0, 2.0) if several else (_gain(probe, paths, without),):
-            if abs(alpha - 1) > 1e-9 and holds(scenes, partial(_with_gain, edges, alpha)):
-                times = "−1 times: its sign is wrong" if alpha == -1 else f"{spoken(alpha)} times"
-                how = "is not differentiated" if abs(alpha) < 1e-9 else f"counts {times}"
-                yield Finding("unknown", f"The path through {told} {how}.", where, 3 + 1e-3 * place)
-                lone = True
-        if not probe.point.tape.nodes[place].elementwise or _is_linear(probe, place, k):
-            continue
-        for power, words in ((0, "is missing"), (2, "is multiplied in twice")):
-            if holds(scenes, partial(_with_power, edges, power)):
-                yield Finding("unknown", f"The derivative of {told} {words}.", where, 2.5)
-                lone = True
-    if not lone and len(ends) <= PAIRED:
-        yield from _both_ignored(scenes, probe, ends)
-
-
-def _both_ignored(scenes: list[Scene], probe: Scene, ends: list[list]) -> Iterator[Finding]:
-    """Two paths of the graph that are not differentiated, as where a mean and a variance are constants."""
-    for n, one in enumerate(ends):
-        for other in ends[n + 1 :]:
-            if holds(scenes, partial(_with_gain, [*one, *other], 0.0)):
-                told = [_describe(probe, edges[0][0]) for edges in (one, other)]
-                values = [probe.point.tape.nodes[p].inputs[k] for (p, k), *_ in (one, other)]
-                where = joined(sorted({_cotangent_name(probe, v) for v in values}))
-                sentence = f"Neither the path through {told[0]} nor that through {told[1]} is differentiated."
-                yield Finding("unknown", sentence, where, 4)
-                return
-
-
-def _with_gain(edges: list, alpha: float, scene: Scene):
-    return scene.point.pull(changed(scene, gains=dict.fromkeys(edges, alpha)))[0]
-
-
-def _with_power(edges: list, power: int, scene: Scene):
-    old = scene.point.change.factors
-    new = {e: np.asarray(old[edge(*e)]) ** power for e in edges}
-    return scene.point.pull(changed(scene, factors=new))[0]
-
-
-def _gain(scene: Scene, paths: list[np.ndarray], without: list[np.ndarray]) -> float:
-    """α of g = without + α · path."""
-    size = sum(np.vdot(p, p) for p in paths)
-    pairs = zip(paths, scene.hand, without, strict=True)
-    alpha = sum(np.vdot(p, g - np.asarray(w)) for p, g, w in pairs) / size
-    return tidy(float(alpha))
-
-
-def _alike(scene: Scene) -> dict[tuple[int, int], list[tuple[int, int]]]:
-    """Every differentiated edge alone, and those together that one line makes in a loop."""
-    tape, groups = scene.point.tape, {}
-    for place, node in enumerate(tape.nodes):
-        for k, i in enumerate(node.inputs):
-            if isinstance(i, Literal) or edge(place, k) not in scene.point.programs.edges:
-                continue
-            leaves = tuple(scene.structure.views.get(x) for x in node.inputs if not isinstance(x, Literal))
-            groups.setdefault((node.name, node.line, node.spot, k, leaves), []).append((place, k))
-    loops = {edges[0]: edges for edges in groups.values() if len(edges) > 1 and edges[0][0] >= 0}
-    single = {e: [e] for edges in groups.values() for e in edges if len(edges) == 1}
-    return {**single, **loops}
-
-
-def _is_linear(scene: Scene, place: int, k: int) -> bool:
-    """Whether the step's derivative is the same number everywhere."""
-    slope = np.asarray(scene.point.change.factors[edge(place, k)])
-    return slope.size < 2 or bool(np.ptp(slope) <= 1e-12 * np.abs(slope).max())
-
-
-def _weight(scene: Scene) -> int:
-    return sum(x.size for x in scene.point.values.values())
-
-
-def _describe(scene: Scene, place: int) -> str:
-    node = scene.point.tape.nodes[place]
-    shape = scene.point.tape.shapes[node.outputs[0]].shape
-    own = [called(part) for part in node.name.split("+") if part not in CUSTOM | INLINED]
-    at = f" at {node.line}" if node.line else ""
-    size = f"of shape {'×'.join(map(str, shape))}" if shape else "that gives a number"
-    return f"{' and '.join(own) or 'a function'}{at} ({size})"
-
-
-def _cotangent_name(scene: Scene, value: int) -> str:
-    for y in scene.structure.layers:
-        for v, name in ((y.z, "dZ"), (y.a, "dA"), (y.product, "dZ")):
-            if v == value:
-                return f"{name}[{y.number}]"
-    if value in scene.structure.views:
-        return f"the gradient of {scene.structure.names[scene.structure.views[value]]}"
-    made = next((p for p, n in enumerate(scene.point.tape.nodes) if value in n.outputs), None)
-    return f"the cotangent of {_describe(scene, made) if made is not None else 'an input'}"
 
 
 def single_quantity(scene: Scene) -> str | None:
@@ -311,7 +185,7 @@ def single_quantity(scene: Scene) -> str | None:
             and np.abs(system @ answer - gap).max() <= 1e-7 * top
             and (best is None or rank < best[0])
         ):
-            best = (int(rank), _cotangent_name(scene, value))
+            best = (int(rank), cotangent_name(scene, value))
     return best[1] if best else None
 
 
@@ -323,7 +197,7 @@ def _tells(scene: Scene) -> bool:
 
 def placed(scenes: list[Scene]) -> list[Finding]:
     """What can be said of a mistake without a name: never none, never with much confidence."""
-    able = sorted((s for s in scenes if s.wrong), key=lambda s: (not _tells(s), _weight(s)))
+    able = sorted((s for s in scenes if s.wrong), key=lambda s: (not _tells(s), weight_of(s)))
     if not able:
         return []
     scene = able[0]

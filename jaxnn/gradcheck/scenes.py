@@ -1,5 +1,6 @@
 """The points at which a candidate is watched: the caller's, and generic ones of other sizes."""
 
+from collections import Counter
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -13,6 +14,7 @@ from jaxnn.gradcheck.jaxprs import mapped_axes
 from jaxnn.gradcheck.structure import Layer, Structure, structure
 from jaxnn.gradcheck.tape import Change, Point, Tape, by_numpy, edge, point, trace
 
+FEW_TURNS = 3  # of a loop over time, that show what one turn does wrong
 SLACK = 1e-10  # of a leaf's largest entry: what two right computations may differ by at a generic point
 
 
@@ -69,7 +71,9 @@ def telling(scene: Scene, prediction: list[np.ndarray]) -> bool:
     )
 
 
-def changed(scene: Scene, factors=None, operands=None, gains=None, given=None, added=None) -> Change:
+def changed(
+    scene: Scene, factors=None, operands=None, gains=None, given=None, added=None, taken=None
+) -> Change:
     """The right backward pass with these parts exchanged; `given` by value, the rest by edge."""
     right = scene.point.change
     new_given, free = dict(right.given), dict(right.free)
@@ -84,6 +88,7 @@ def changed(scene: Scene, factors=None, operands=None, gains=None, given=None, a
         {**right.gains, **{edge(*e): np.asarray(x, float) for e, x in (gains or {}).items()}},
         new_given,
         free,
+        {edge(*e): x for e, x in (taken or {}).items()},
     )
 
 
@@ -157,8 +162,8 @@ def _sizes(tape, layout: Structure, axes: Axes, leaves: list) -> dict[str, int]:
     for name, classes in (("N", axes.examples), ("n_x", axes.inputs), ("n_L", axes.outputs)):
         if classes:
             sizes[name] = lookup[min(classes)]
-    if layout.layers:
-        for layer, name in ((layout.layers[0], "n_x"), (layout.layers[-1], "n_L")):
+    if layout.products:
+        for layer, name in ((layout.products[0], "n_x"), (layout.products[-1], "n_L")):
             node = tape.nodes[layer.place]
             if node.name != "dot_general":
                 continue
@@ -328,3 +333,33 @@ def scenes_for(views: Views, gradient, hand, reference, bound, alike=False) -> l
         less = _scene(shrunk, views.loss, gradient)
         scenes[1:1] = [less._replace(devices=devices)] if less else []
     return scenes
+
+
+def in_few_turns(views: Views, gradient: Callable) -> list[Scene]:
+    """Scenes of the same loss with data for a few turns of its loop over time; empty if there is none.
+
+    What one turn does wrong shows there too, and a loop too long to be looked at step by step is not.
+    """
+    layout, tape = _given(views).structure, views.tape
+    spots = Counter((tape.nodes[y.place].line, tape.nodes[y.place].spot, y.weight) for y in layout.turns)
+    scans = [node.params["length"] for node in tape.nodes if node.name == "scan"]
+    turns = max([*spots.values(), *scans], default=0)
+    if turns <= FEW_TURNS:
+        return []
+    own = parameter_leaves(views.args, views.argnums)
+    leaves, tree = jax.tree.flatten(views.args)
+    few = list(leaves)
+    for n, (x, classes, mine) in enumerate(zip(leaves, views.axes.leaves, own, strict=True)):
+        for axis, c in enumerate(classes):
+            if not mine and c in views.axes.examples and np.shape(x)[axis] == turns:
+                few[n] = np.asarray(few[n])[(slice(None),) * axis + (slice(FEW_TURNS),)]
+    args = jax.tree.unflatten(tree, few)
+    hand = called(gradient, args)
+    if hand is None or all(a is b for a, b in zip(few, leaves, strict=True)):
+        return []
+    shorter = views_of(views.loss, args, views.argnums)
+    reference = [np.asarray(r, np.float64) for r in _given(shorter).point.gradient]
+    if [h.shape for h in hand] != [r.shape for r in reference]:
+        return []
+    scenes = scenes_for(shorter, gradient, hand, reference, [np.zeros(())] * len(hand))
+    return scenes if any(s.wrong for s in scenes) else []

@@ -1,5 +1,6 @@
 """The layers a tape is made of: Z[l] = A[l-1] W[l]ᵀ + b[l]ᵀ, A[l] = g(Z[l]), whatever they are called."""
 
+from collections import Counter
 from typing import NamedTuple
 
 import jax
@@ -30,12 +31,18 @@ class Structure(NamedTuple):
     """What a loss is made of, by numbers of values and places of steps."""
 
     layers: tuple[Layer, ...]
+    turns: tuple[Layer, ...]  # what would be a layer, were it not one turn of a loop; no numbers
     names: tuple[str, ...]  # of the parameter leaves, as the user writes them
     views: dict[int, int]  # value → the parameter leaf of which it is a view
     penalties: tuple[tuple[int, int], ...]  # edges on which a term of parameters alone is added
     masks: tuple[tuple[int, int], ...]  # edges on which a layer's values meet an array of numbers
     targets: tuple[int, ...]  # inputs and constants that only the loss reads: Y
     data: tuple[int, ...]  # the others that are arrays: X, masks
+
+    @property
+    def products(self) -> tuple[Layer, ...]:
+        """The layers, or where there are none what each turn of a loop does like one."""
+        return self.layers or self.turns
 
 
 def _read(node: Node) -> list[int]:
@@ -103,10 +110,16 @@ def _leaf_behind(tape: Tape, value: int, views) -> int | None:
     return views[value]
 
 
+def _spot(tape: Tape, layer: Layer) -> tuple:
+    """What is the same in all turns of a loop, over time: a product there is no layer of its own."""
+    node = tape.nodes[layer.place]
+    return node.name, node.line, node.spot, layer.weight
+
+
 def structure(tape: Tape, args: tuple, argnums: int | tuple[int, ...] = 0) -> Structure:
     """The layers, penalties, masks and targets of a loss."""
     views, readers, origin = _views(tape), consumers(tape.nodes), _data_of(tape)
-    layers: list[Layer] = []
+    found: list[Layer] = []
     for place, node in enumerate(tape.nodes):
         if node.name not in PRODUCTS or len(_read(node)) != 2:
             continue
@@ -119,9 +132,9 @@ def structure(tape: Tape, args: tuple, argnums: int | tuple[int, ...] = 0) -> St
         a = ends[-1] if ends else z
         activation = next((p for p, n in enumerate(tape.nodes) if z in n.inputs and a in n.outputs), None)
         weight = views[node.inputs[1 - k]]
-        layers.append(
+        found.append(
             Layer(
-                len(layers) + 1,
+                0,
                 place,
                 k,
                 weight,
@@ -133,13 +146,17 @@ def structure(tape: Tape, args: tuple, argnums: int | tuple[int, ...] = 0) -> St
                 activation,
             )
         )
+    repeated = Counter(_spot(tape, y) for y in found)
+    once = [y for y in found if repeated[_spot(tape, y)] == 1]
+    layers = [y._replace(number=n) for n, y in enumerate(once, 1)]
     return Structure(
         tuple(layers),
+        tuple(y for y in found if repeated[_spot(tape, y)] > 1),
         leaf_names(args, argnums),
         views,
         _penalties(tape, origin),
-        _masks(tape, layers, origin),
-        *_targets(tape, layers, origin),
+        _masks(tape, found, origin),
+        *_targets(tape, found, origin),
     )
 
 

@@ -65,7 +65,7 @@ class Change(NamedTuple):
     """What a backward pass is done with. The defaults of a Point make it the right one.
 
     The cotangent of value v, once summed, becomes free[v] · it + given[v]. What stands in none of
-    gains, given and free is as it was.
+    gains, given, free and taken is as it was.
     """
 
     factors: dict[str, Any]  # "node,input" → local derivative of an elementwise step
@@ -73,6 +73,7 @@ class Change(NamedTuple):
     gains: dict[str, Any]  # "node,input" → a scalar on that edge
     given: dict[str, Any]
     free: dict[str, Any]
+    taken: dict[str, tuple[int, bool]]  # "node,input" → the value whose cotangent it gets; transposed?
 
 
 class Point(NamedTuple):
@@ -241,6 +242,7 @@ def cuts(tape: Tape, start: int, still: frozenset[int] | None = None) -> list[in
         if (
             not node.elementwise
             or not set(rest) <= still
+            or (node.name in {"add", "sub", "mul", "div"} and any(tape.shapes[i].shape for i in rest))
             or tape.shapes[node.outputs[0]].shape != tape.shapes[start].shape
         ):
             break  # from here on, something escapes
@@ -332,7 +334,7 @@ def point(tape: Tape, args: tuple, traced: "Programs | None" = None) -> Point:
     held = {str(n): np.asarray(c) for n, c in tape.constants.items()}
     leaves = [np.asarray(x) for x in jax.tree.leaves(args)]
     values, factors, operands = traced.prepare(leaves, held)
-    right = Change(factors, operands, {}, {}, {})
+    right = Change(factors, operands, {}, {}, {}, {})
     gradient, cotangents = traced.pull(right)
     values = {int(v): x for v, x in values.items()}
     return Point(tape, args, values, right, gradient, cotangents, traced.pull, traced)
@@ -438,7 +440,7 @@ def _unbroadcast(x: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 
 def _pull(tape: Tape, plan: list[Backward], change: Change) -> tuple[list, dict[int, Any]]:
     """The backward pass, with all that is exchanged: the gradient, and the cotangent of every value."""
-    factors, operands, gains, given, free = change
+    factors, operands, gains, given, free, taken = change
     summed: dict[int, Any] = {}
     seen: dict[int, Any] = {}
     if tape.output in tape.active:
@@ -459,7 +461,16 @@ def _pull(tape: Tape, plan: list[Backward], change: Change) -> tuple[list, dict[
             above = [settle(o) for o in step.outputs]
             got = None if step.back is None else step.back([operands[r] for r in step.reads], above)
             for n, (key, i, shape, dtype) in enumerate(step.edges):
-                part = _unbroadcast(above[0] * factors[key], shape) if got is None else got[n]
+                if taken and key in taken:
+                    value, turned = taken[key]
+                    other = seen[value].T if turned else seen[value]
+                    part = (
+                        _unbroadcast(other * factors[key], shape)
+                        if step.back is None
+                        else step.back([operands[r] for r in step.reads], [other])[n]
+                    )
+                else:
+                    part = _unbroadcast(above[0] * factors[key], shape) if got is None else got[n]
                 if gains and key in gains:
                     part = part * gains[key]
                 if part.dtype != dtype:

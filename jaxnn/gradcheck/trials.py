@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -16,6 +17,7 @@ from jaxnn.gradcheck.sides import Side
 
 VISIBLE = 1e-6  # a point tells of an entry whose bound is below so much of the largest one
 SIGNS, SIZES = "a point where weights change sign", "the same batch three times over"
+NEAR = "a point near it"
 NEAREST = "a point with weights halved until autodiff is finite"
 VISIBLE_SINGLE = 1e-2  # the same for a gradient that is only called, and computes in float32
 
@@ -127,9 +129,9 @@ def _candidates(call: Call, leaves: list) -> Iterator[tuple[str, Callable[[], li
     def moved(how: Callable, seed: int, given: list = leaves) -> Callable[[], list]:
         return lambda: points.moved(call, given, how, seed)
 
-    yield "a point near it", moved(points.near, 1), True
+    yield NEAR, moved(points.near, 1), True
     if (switched := points.switched_on(call, leaves)) is not None:
-        yield "a point near it, zero scalars switched on", moved(points.near, 1, switched), True
+        yield f"{NEAR}, zero scalars switched on", moved(points.near, 1, switched), True
     fresh = moved(points.generic, 2)
     yield "a point with fresh weights", fresh, points.extreme(call, leaves)
     yield "a point with small weights", moved(points.small, 3), False
@@ -149,6 +151,37 @@ def _unsaturated(call: Call, leaves: list, sides: Sides) -> list | None:
         if all(np.isfinite(r).all() for r in side.values):
             return halved
     return None
+
+
+def _within_signs(point: Point, leaves: list, sides: Sides, belongs: Callable[[list], bool]) -> Point | None:
+    """A point that condemns, once entries of other signs than those given are no reason for it.
+
+    Where an entry must be positive, a loss is no number at others, or a formula none, or another.
+    So the point with the signs given is asked too: if it condemns, it is the one; if it is right and
+    tells of all, the first counts only as a point where weights change sign; where the loss or
+    the gradient by hand is not finite, it is none at all.
+    """
+    call = point.call
+    kept = [
+        np.where(np.asarray(x) == 0, at, np.copysign(at, x)) if n in call.places else at
+        for n, (at, x) in enumerate(zip(point.leaves, leaves, strict=True))
+    ]
+    if all(np.array_equal(kept[n], point.leaves[n]) for n in call.places):
+        return point if _is_sound(point) else None
+    inside = judged(point.name, call, kept, sides)
+    if inside.is_wrong and _is_sound(inside):
+        return inside
+    if not (_is_sound(point) and belongs(point.leaves)):
+        return None
+    return point._replace(name=SIGNS) if all(inside.told) or point.name == SIGNS else point
+
+
+def _is_sound(point: Point) -> bool:
+    """Whether the loss is a number there, and far from the given point the gradient by hand is too."""
+    with jax.enable_x64(True), jax.numpy_dtype_promotion("standard"):
+        loss = point.call.loss(*point.call.rebuilt(point.leaves))
+    near = point.name.startswith(NEAR)
+    return bool(np.isfinite(loss)) and (near or all(np.isfinite(h).all() for h in point.hand.values))
 
 
 def tried_points(call: Call, leaves: list, sides: Sides, belongs: Callable[[list], bool]) -> list[Point]:
@@ -172,9 +205,10 @@ def tried_points(call: Call, leaves: list, sides: Sides, belongs: Callable[[list
             point = judged(name, call, at, sides)
         except BadCall:  # a gradient that is only called may refuse a point
             continue
-        finite = all(np.all(np.isfinite(h)) for h in point.hand.values)
-        if name == SIGNS and point.is_wrong and not (finite and belongs(at)):
-            continue
+        if point.is_wrong and name != NEAREST:
+            point = _within_signs(point, leaves, sides, belongs)
+            if point is None:
+                continue
         tried.append(point)
         if point.is_wrong:
             break

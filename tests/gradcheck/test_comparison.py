@@ -168,6 +168,46 @@ def test_domains_are_not_left(name):
     assert compare_gradients(f, lambda p: 1.001 * slope(p), POSITIVE).correct is False
 
 
+SOME = jnp.array([0.7, 1.2, -0.5, 0.3], jnp.float32)
+L = jnp.array([[0.8, 0, 0], [-1.3, 0.5, 0], [0.4, -0.6, 1.1]], jnp.float32)
+PARTLY_POSITIVE = {
+    # f, f′ by hand as it is where some entries are positive, a point
+    "Cholesky factor": (
+        lambda L: jnp.sum(jnp.log(jnp.diag(L))) + jnp.sum(L**2),
+        lambda L: jnp.diag(jnp.exp(-jnp.log(jnp.diag(L)))) + 2 * L,
+        L,
+    ),
+    "near the identity": (
+        lambda L: jnp.sum(jnp.log(jnp.diag(L))) + jnp.sum(L**2),
+        lambda L: np.diag(np.exp(-np.log(np.diag(L)))) + 2 * np.asarray(L),
+        jnp.eye(3) / 1000,
+    ),
+    "root of some": (
+        lambda v: jnp.sum(jnp.sqrt(v[:2])) + jnp.sum(v[2:] ** 3),
+        lambda v: jnp.concatenate([0.5 * v[:2] ** -0.5, 3 * v[2:] ** 2]),
+        SOME / 1000,
+    ),
+    "another formula elsewhere": (
+        lambda v: jnp.sum(jnp.log(v[:2])) + jnp.sum(v[2:] ** 3),
+        lambda v: jnp.concatenate([1 / jnp.sqrt(v[:2] ** 2), 3 * v[2:] ** 2]),
+        SOME / 1000,
+    ),
+    "above one": (lambda v: jnp.sum(jnp.log(v - 1)), lambda v: jnp.exp(-jnp.log(v - 1)), SOME[1:2]),
+    "absolute": (
+        lambda v: jnp.sum(jnp.log(jnp.abs(v[:2]))) + jnp.sum(v[2:] ** 3),
+        lambda v: jnp.concatenate([jnp.exp(-jnp.log(v[:2])), 3 * v[2:] ** 2]),
+        SOME / 1000,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", PARTLY_POSITIVE)
+def test_where_some_entries_must_be_positive_their_signs_are_kept(name):
+    f, slope, at = PARTLY_POSITIVE[name]
+    assert compare_gradients(f, slope, at).correct is True
+    assert compare_gradients(f, lambda p: 1.001 * slope(p), at).correct is False
+
+
 def test_weights_of_one_sign_may_hide_a_mistake():
     f = lambda w, x: jnp.sum(jax.nn.relu(x @ w) ** 2)  # noqa: E731
     x = jnp.abs(X)
