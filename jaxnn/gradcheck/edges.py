@@ -473,8 +473,8 @@ def _with_cotangent(path: Path, row: tuple[int, ...], turned: bool, scene: Scene
 
 
 def _described(scene: Scene, path: Path) -> str:
-    each = "every turn's " if scene.structure.turns else f"each of {len(path.places)} steps "
-    return (each if len(path.places) > 1 else "") + describe(scene, max(path.places))
+    each = "in every turn" if scene.structure.turns else f"in each of {len(path.places)} places"
+    return describe(scene, max(path.places)) + (f", {each}," if len(path.places) > 1 else "")
 
 
 def _said(scene: Scene, value: Value, own: tuple) -> str:

@@ -66,7 +66,7 @@ def judged(name: str, call: Call, leaves: list, sides: Sides) -> Point:
     coarse = any(is_coarse(note, call.dtype) for note in reference.notes)
     hand = sides.as_meant(leaves) if coarse else sides.hand(leaves)
     point = compared(name, call, leaves, reference, hand)
-    return point if call.dtype == np.float64 else _of_few_digits(point, sides)
+    return point if call.dtype == np.float64 or name == NEAREST else _of_few_digits(point, sides)
 
 
 def _of_few_digits(point: Point, sides: Sides) -> Point:

@@ -78,8 +78,8 @@ def normalised_backward(mistake):
 
 
 NORMALISED = {
-    "Z": ("p['γ']", "stands where the other factor in mul"),
-    "γ": ("", "other factor in mul"),
+    "Z": ("p['γ']", "stands where the other factor in a multiplication"),
+    "γ": ("", "other factor in a multiplication"),
     "variance": ("", "not differentiated"),
 }
 

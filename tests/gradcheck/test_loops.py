@@ -63,8 +63,8 @@ def backward(mistake=""):
 
 MISTAKES = {
     # mistake: (id, what is said)
-    "no slope": ("missing-activation-derivative", "derivative of every turn's tanh"),
-    "slope before": ("unknown", "stands where the derivative of every turn's tanh"),
+    "no slope": ("missing-activation-derivative", "derivative of tanh"),
+    "slope before": ("unknown", "stands where the derivative of tanh"),
     "σ′": ("wrong-activation-derivative", "σ′"),
     "overwritten": ("unknown", "only turn 0 of the loop's 7, counted from 0: it is overwritten"),
     "input before": ("unknown", "of the turn before"),
