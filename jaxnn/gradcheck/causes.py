@@ -74,9 +74,10 @@ def find_causes(
         scenes = scenes_for(views, gradient, hand, reference, bound)
         scenes = [s._replace(until=until) for s in _finite(scenes)]
         findings = _findings(scenes, FAMILIES, strict)
-        if not _named(findings) and time.thread_time() < until:
-            few = _finite(_few_turns(views, gradient, strict))
-            few = [s._replace(until=until + LONGER) for s in few]
+        if not _named(findings):
+            few = _finite(in_few_turns(views, gradient))
+            longer = time.thread_time() + LONGER
+            few = [s._replace(until=longer) for s in few]
             findings += _findings(few or scenes, ON_EDGES, strict)
         if not findings and (rounded := low_precision(loss, gradient, scenes)):
             findings = [rounded]
@@ -113,15 +114,6 @@ def _faint(scene: Scene) -> Finding:
 
 def _named(findings: list[Finding]) -> list[Finding]:
     return [f for f in findings if f.id != "unknown"]
-
-
-def _few_turns(views: Views, gradient: Callable, strict: bool) -> list[Scene]:
-    try:
-        return in_few_turns(views, gradient)
-    except Exception:  # a loss that takes no other number of turns
-        if strict:
-            raise
-        return []
 
 
 def _findings(scenes: list[Scene], families: tuple[Callable, ...], strict: bool) -> list[Finding]:

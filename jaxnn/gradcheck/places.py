@@ -91,7 +91,8 @@ def _permutation(found: np.ndarray, right: np.ndarray, axis: int) -> list[int] |
 def faults(scene: Scene) -> list[Fault] | None:
     """The wrong quantities of a chain of dense layers, from the top down; None where it is none."""
     layers = scene.structure.layers
-    if not layers or scene.structure.turns or len({y.weight for y in layers}) < len(layers):
+    loop = scene.structure.turns or any(n.name in {"scan", "while"} for n in scene.point.tape.nodes)
+    if not layers or loop or len({y.weight for y in layers}) < len(layers):
         return None
     if any(dense_rows(scene, y) is None for y in layers):
         return None

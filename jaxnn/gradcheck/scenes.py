@@ -340,26 +340,40 @@ def in_few_turns(views: Views, gradient: Callable) -> list[Scene]:
 
     What one turn does wrong shows there too, and a loop too long to be looked at step by step is not.
     """
-    layout, tape = _given(views).structure, views.tape
-    spots = Counter((tape.nodes[y.place].line, tape.nodes[y.place].spot, y.weight) for y in layout.turns)
-    scans = [node.params["length"] for node in tape.nodes if node.name == "scan"]
-    turns = max([*spots.values(), *scans], default=0)
-    if turns <= FEW_TURNS:
-        return []
+    turns = _turns(_given(views))
     own = parameter_leaves(views.args, views.argnums)
     leaves, tree = jax.tree.flatten(views.args)
-    few = list(leaves)
-    for n, (x, classes, mine) in enumerate(zip(leaves, views.axes.leaves, own, strict=True)):
-        for axis, c in enumerate(classes):
-            if not mine and c in views.axes.examples and np.shape(x)[axis] == turns:
-                few[n] = np.asarray(few[n])[(slice(None),) * axis + (slice(FEW_TURNS),)]
-    args = jax.tree.unflatten(tree, few)
-    hand = called(gradient, args)
-    if hand is None or all(a is b for a, b in zip(few, leaves, strict=True)):
-        return []
-    shorter = views_of(views.loss, args, views.argnums)
-    reference = [np.asarray(r, np.float64) for r in _given(shorter).point.gradient]
-    if [h.shape for h in hand] != [r.shape for r in reference]:
-        return []
-    scenes = scenes_for(shorter, gradient, hand, reference, [np.zeros(())] * len(hand))
-    return scenes if any(s.wrong for s in scenes) else []
+    long = [
+        (n, axis)
+        for n, (classes, mine) in enumerate(zip(views.axes.leaves, own, strict=True))
+        for axis, c in enumerate(classes)
+        if not mine and views.axes.sizes[c] == turns > FEW_TURNS and c in views.axes.examples
+    ]
+    together = [[place for place in long if place[1] == axis] for axis in sorted({a for _, a in long})]
+    alone = [[place] for place in long if [place] not in together]  # N may be as large
+    for places in (*together, *alone):
+        few = list(leaves)
+        for n, axis in places:
+            few[n] = np.asarray(few[n])[(slice(None),) * axis + (slice(FEW_TURNS),)]
+        args = jax.tree.unflatten(tree, few)
+        hand = called(gradient, args)
+        try:
+            shorter = views_of(views.loss, args, views.argnums)
+            here = _given(shorter)
+        except Exception:  # another axis of that size, which the loss takes at no other
+            continue
+        reference = [np.asarray(r, np.float64) for r in here.point.gradient]
+        if hand is None or _turns(here) > FEW_TURNS:
+            continue
+        if [h.shape for h in hand] != [r.shape for r in reference]:
+            continue
+        scenes = scenes_for(shorter, gradient, hand, reference, [np.zeros(())] * len(hand))
+        return scenes if any(s.wrong for s in scenes) else []
+    return []
+
+
+def _turns(view: View) -> int:
+    """How many turns the longest loop of a loss takes, unrolled or not."""
+    nodes = view.point.tape.nodes
+    spots = Counter((nodes[y.place].line, nodes[y.place].spot, y.weight) for y in view.structure.turns)
+    return max([*spots.values(), *(n.params["length"] for n in nodes if n.name == "scan")], default=0)

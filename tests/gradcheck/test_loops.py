@@ -92,8 +92,8 @@ def test_what_every_turn_does_wrong_is_named(mistake, loss):
 
 
 def test_a_loop_too_long_to_be_unrolled_is_looked_at_in_few_turns():
-    many = n(90, N, n_x)
-    (cause, *_) = compare_gradients(scanned, backward("no slope"), P, many, Y).causes
+    many = n(90, 90, n_x)  # as many examples as turns
+    (cause, *_) = compare_gradients(scanned, backward("no slope"), P, many, n(90, 2)).causes
     assert cause.id == "missing-activation-derivative"
 
 
