@@ -58,7 +58,7 @@ def _same_axes(node, shapes, constant) -> list[tuple[tuple[int, int], tuple[int,
     if node.name.startswith(("reduce_", "arg")) and "axes" in p:
         kept = [a for a in axes if a not in p["axes"]]
         return [((x, a), (out, k)) for k, a in enumerate(kept)]
-    if node.name == "reshape":
+    if node.name == "reshape" and p["dimensions"] is None:
         return _reshaped_axes(x, out, shapes)
     if node.name == "squeeze":
         kept = [a for a in axes if a not in p["dimensions"]]

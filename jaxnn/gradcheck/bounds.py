@@ -159,19 +159,28 @@ def _while(equation, inputs, reading) -> list[Bounded]:
     held_c = [_constant(c) for c in condition_consts]
     held_b = [_constant(c) for c in body_consts]
     fixed_c, fixed_b = inputs[:n_cond], inputs[n_cond : n_cond + n_body]
-    carry, doubt = list(inputs[n_cond + n_body :]), False
+    carry, doubt = list(inputs[n_cond + n_body :]), np.array(False)
     while True:
         (go,) = _run(condition, held_c, [*fixed_c, *carry], reading)
-        doubt = doubt or (go.error is not None and bool(np.any(go.error)))
-        if not go.value.all():
+        doubt = np.asarray(doubt | (error_of(go) > 0))
+        if not go.value.any():
             break
-        carry = _run(body, held_b, [*fixed_b, *carry], reading)
-    if not doubt:
-        return carry
-    return [  # another turn, or one less, may have been right
-        Bounded(x.value, np.full(np.shape(x.value), np.inf), x.active) if is_float(x.value) else x
+        turned = _run(body, held_b, [*fixed_b, *carry], reading)
+        carry = [_chosen(go.value, x, y) for x, y in zip(turned, carry, strict=True)]
+    return [  # where in doubt, another turn, or one less, may have been right
+        _chosen(doubt, x._replace(error=np.full(np.shape(x.value), np.inf)), x) if is_float(x.value) else x
         for x in carry
     ]
+
+
+def _chosen(which: np.ndarray, x: Bounded, y: Bounded) -> Bounded:
+    """x where that is true, y elsewhere; under vmap a loop ends for every example by itself."""
+    if which.all() or not which.any():
+        return x if which.all() else y
+    which = which.reshape(which.shape + (1,) * (np.ndim(x.value) - which.ndim))
+    exact = x.error is None and y.error is None
+    error = None if exact else np.where(which, error_of(x), error_of(y))
+    return Bounded(np.where(which, x.value, y.value), error, x.active or y.active)
 
 
 def _cond(equation, inputs, reading) -> list[Bounded]:
@@ -266,7 +275,7 @@ def _constant(value, grain: float = UNIT) -> Bounded:
     mantissa, _ = np.frexp(value)
     short = (mantissa * 4096 == np.rint(mantissa * 4096)) | (value == np.rint(value))
     narrow = value.astype(np.float32).astype(np.float64) == value
-    error = np.where(short, 0.0, np.where(narrow, 2.0**-24, grain) * np.abs(value))
+    error = np.where(short, 0.0, np.where(narrow, max(2.0**-24, grain), grain) * np.abs(value))
     return Bounded(value, error if error.any() else None, False)
 
 

@@ -25,9 +25,26 @@ def _compared(function, exact_ties: bool):
         if a.error is None and b.error is None:
             return Bounded(value, None, active)
         gap, slack = np.abs(a.value - b.value), error_of(a) + error_of(b)
-        # the rule of max asks whether it is x that came out: equal is equal
-        doubtful = (gap <= slack) & ((gap if exact_ties else slack) > 0)
+        # the rule of max asks whether it is x that came out: equal is equal, but to a constant
+        tied = gap if exact_ties and a.active == b.active else slack
+        doubtful = (gap <= slack) & (tied > 0)
         return Bounded(value, doubtful.astype(np.float64), active)
+
+    return rule
+
+
+def _logical(function):
+    """and, or: certain where either truth value of what is in doubt gives the same."""
+
+    def rule(params, a, b):
+        value = function(a.value, b.value)
+        if value.dtype != bool or (a.error is None and b.error is None):
+            return integral(value, a, b)
+        low, high = (
+            function(*(np.where(np.asarray(error_of(x)) > 0, worst, x.value) for x in (a, b)))
+            for worst in (False, True)
+        )
+        return Bounded(value, (low != high).astype(np.float64), a.active or b.active)
 
     return rule
 
@@ -136,6 +153,8 @@ def _convert(params, x):
 
 STEPS_AND_CORNERS: dict[str, Callable] = {
     "rem": _rem,
+    "and": _logical(np.bitwise_and),
+    "or": _logical(np.bitwise_or),
     "max": extreme(np.maximum, 1),
     "min": extreme(np.minimum, -1),
     "clamp": _clamp,

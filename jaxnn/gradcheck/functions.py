@@ -215,8 +215,6 @@ FUNCTIONS: dict[str, Callable] = {
     "pow": _pow,
     "polynomial": _polynomial,
     "atan2": _atan2,
-    "and": _lifted(np.bitwise_and),
-    "or": _lifted(np.bitwise_or),
     "xor": _lifted(np.bitwise_xor),
     "not": _lifted(np.invert),
 }

@@ -39,13 +39,19 @@ def _slice(params, x):
     return x[tuple(slice(*bounds) for bounds in zipped)]
 
 
+def _reshape(params, x, *_):
+    return np.reshape(
+        x if params["dimensions"] is None else x.transpose(params["dimensions"]), params["new_sizes"]
+    )
+
+
 def _expand_dims(params, x):
     return np.expand_dims(x, params["dimensions"])
 
 
 MOVED: dict[str, Callable] = {
     "broadcast_in_dim": _broadcast_in_dim,
-    "reshape": lambda p, x, *_: np.reshape(x, p["new_sizes"]),
+    "reshape": _reshape,
     "squeeze": lambda p, x: np.squeeze(x, tuple(int(d) for d in p["dimensions"])),
     "expand_dims": _expand_dims,
     "transpose": lambda p, x: np.transpose(x, p["permutation"]),

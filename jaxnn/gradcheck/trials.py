@@ -70,16 +70,17 @@ def judged(name: str, call: Call, leaves: list, sides: Sides) -> Point:
 
 
 def _of_few_digits(point: Point, sides: Sides) -> Point:
-    """Faint, not wrong, where data and numbers of float32's digits explain it, as ten digits of π do.
+    """Faint, not wrong, where data and numbers of float32's digits explain it.
 
-    Nothing else does, that is: what is off by a millionth of the largest entry is wrong.
+    As where π has ten digits, or labels sum to 1 but for their rounding. What is off by half a millionth
+    of the largest entry is wrong, whatever the reason.
     """
     off = [np.abs(h - r) for h, r in zip(point.hand.values, point.reference.values, strict=True)]
     tops = [np.max(np.abs(r), initial=0.0) for r in point.reference.values]
     slight = [o <= 2.0**-21 * top for o, top in zip(off, tops, strict=True)]
     if not point.is_wrong or not all(np.all(s | ~w) for s, w in zip(slight, point.wrong, strict=True)):
         return point
-    rough = sides.reference(point.leaves, grain=2.0**-24)
+    rough = sides.reference(point.leaves, grain=2.0**-22)  # computed in float32, in a few roundings
     bounds = [e + h for e, h in zip(rough.errors, point.hand.errors, strict=True)]
     if not all(np.all((o <= b) | ~w) for o, b, w in zip(off, bounds, point.wrong, strict=True)):
         return point

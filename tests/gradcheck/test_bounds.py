@@ -126,8 +126,35 @@ def normalised(x):
     return jnp.sum((centred / jnp.sqrt(x.var(1, keepdims=True) + 1e-5)) ** 3)
 
 
+def grouped(images, kernels):
+    return lax.conv_general_dilated(images, kernels, (1, 2), "SAME", feature_group_count=2)
+
+
+def one_by_one(images, kernels):
+    """A convolution of its own for each."""
+    return jax.vmap(lambda i, k: lax.conv_general_dilated(i[None], k, (1, 1), "VALID"))(images, kernels)
+
+
+IMAGES, KERNELS = RNG.normal(size=(2, 4, 5, 6)), RNG.normal(size=(6, 2, 3, 3))
 LABELS = np.array([0, 2, 4])
 FUNCTIONS = {
+    "grouped conv": (lambda i, k: jnp.sum(grouped(i, k) ** 2), (IMAGES, KERNELS)),
+    "conv one by one": (
+        lambda i, k: jnp.sum(one_by_one(i, k) ** 2),
+        (IMAGES, RNG.normal(size=(2, 3, 4, 3, 3))),
+    ),
+    "dilated conv": (
+        lambda i, k: jnp.sum(lax.conv_general_dilated(i, k, (1, 1), [(1, 1), (2, 0)], (2, 1), (1, 2)) ** 2),
+        (IMAGES, RNG.normal(size=(3, 4, 2, 3))),
+    ),
+    "segments": (lambda v: jnp.sum(jax.ops.segment_sum(v, np.array([0, 1, 0, 2, 2, 1, 0]), 4) ** 2), (LINE,)),
+    "running maximum": (lambda v: jnp.sum(lax.cummax(v) * np.arange(7.0)), (LINE,)),
+    "associative": (lambda v: jnp.sum(lax.associative_scan(jnp.multiply, v)), (LINE,)),
+    "out of bounds": (
+        lambda v: jnp.sum(v.at[np.array([2, 9])].get(mode="fill", fill_value=3.0) ** 2),
+        (LINE,),
+    ),
+    "wrapped": (lambda v: jnp.sum(jnp.take(v, np.array([2, 9, -1]), mode="wrap") ** 2), (LINE,)),
     "softmax": (lambda x: jnp.sum(jax.nn.softmax(x)[:, 0]), (ROWS,)),
     "logsumexp": (jax.nn.logsumexp, (ROWS,)),
     "gelu": (lambda x: jnp.sum(jax.nn.gelu(x, approximate=False)), (ROWS,)),
@@ -284,6 +311,45 @@ def test_both_branches_are_taken_where_it_is_not_sure_which():
     (out,), _ = bounded(branch, np.array([0.3]))
     assert abs(out.value - 7.0) <= out.error
     assert abs(out.value - 2.0) <= out.error
+
+
+def series(x):
+    """exp, until a term is too small to matter."""
+
+    def grown(state):
+        total, term, k = state
+        return total + term, term * x / (k + 1), k + 1
+
+    return lax.while_loop(lambda s: jnp.abs(s[1]) > 1e-17 * s[0], grown, (1.0, x, 1.0))[0]
+
+
+def test_a_loop_of_many_at_once_ends_for_each_by_itself():
+    x = np.array([0.01, -0.7, 2.0, 9.0])
+    (out,), _ = bounded(jax.vmap(series), x)
+    assert np.all(np.abs(out.value - np.exp(x)) <= out.error + 4 * UNIT * np.exp(x))
+    assert np.all(out.error <= 1e-13 * np.exp(x))
+
+
+def test_a_loop_that_may_end_a_turn_later_is_in_doubt_where_it_may():
+    turns = jax.vmap(lambda x: lax.while_loop(lambda c: c < 1.0, lambda c: c + x, 0.0))
+    (out,), _ = bounded(turns, np.array([0.3, 0.1, 0.25]))
+    assert (out.error == np.inf).tolist() == [False, True, True]
+
+
+def test_what_is_certain_of_two_truth_values_is_certain():
+    def chosen(x):
+        z = (x + 0.1) - 0.1 - x
+        return jnp.where((z > 0) & (x < 0), 7.0, jnp.where((z > 0) | (x > 0), 2.0, 1.0))
+
+    (out,), _ = bounded(chosen, np.array([0.3]))
+    assert (out.value[0], error_of(out)[0]) == (2.0, 0.0)
+
+
+@pytest.mark.parametrize(("x", "kinks"), [(0.0, ["eq"]), (0.5, [])])
+def test_a_case_made_for_one_number_is_a_kink_there(x, kinks):
+    (out,), notes = bounded(lambda x: jnp.where(x == 0.0, 5.0, 1.0), np.array([x]))
+    assert [n.what for n in notes if n.kind == "kink"] == kinks
+    assert error_of(out)[0] == (4.0 if kinks else 0.0)
 
 
 def test_infinities_of_a_mask_are_exact():
