@@ -1,13 +1,13 @@
 """Mistakes that leave every parameter's gradient a multiple of the right one."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import jax
 import numpy as np
 
 from jaxnn.gradcheck.findings import Finding, common_value, joined, same, spoken
 from jaxnn.gradcheck.jaxprs import numbers
-from jaxnn.gradcheck.scenes import Scene, fits
+from jaxnn.gradcheck.scenes import Scene, changed, fits
 
 
 def ratio(g: np.ndarray, r: np.ndarray, scene: Scene, k: int) -> float | None:
@@ -155,6 +155,10 @@ def _one_factor(scenes, alphas, off: set[int], quiet: set[int]) -> Iterator[Find
     constant = all(same(a, alphas[0]) for a in alphas)
     meanings = factor_names(scenes, alphas)
     only_biases = bool(biases) and off <= biases and not everywhere
+    if zero and any(beside(s, off) for s in scenes):
+        id = "not-propagated" if everywhere and scenes[0].structure.layers else "unknown"
+        yield Finding(id, f"The gradient of {where} is {ALONE}.", where, 0)
+        return
     if zero:
         k = _lower(scenes[0], off, quiet)
         if only_biases:
@@ -224,6 +228,17 @@ def _one_factor(scenes, alphas, off: set[int], quiet: set[int]) -> Iterator[Find
     elif not meanings:
         yield from _per_leaf_norm(scenes, off)
         yield _nameless(scenes, alphas, f"The gradient of {where}", where)
+
+
+ALONE = "that of the terms of parameters alone: the terms with data in them add nothing to it"
+
+
+def beside(scene: Scene, leaves: Iterable[int]) -> bool:
+    """Whether terms of parameters alone, that the scene is without, have a gradient for one of them."""
+    if not scene.muted:
+        return False
+    whole = scene.point.pull(changed(scene, gains=dict.fromkeys(scene.muted, 1.0)))[0]
+    return any(np.any(whole[k] != scene.reference[k]) for k in leaves)
 
 
 LARGEST_RATE = 0.3  # of a learning rate that is taken for one with confidence

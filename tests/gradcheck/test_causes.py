@@ -623,3 +623,34 @@ def test_what_is_not_a_number_was_not_left_unwritten():
     (cause, *_) = compare_gradients(loss, gradient, p, jnp.asarray(rng.normal(size=(5, 3)))).causes
     assert "not finite" in cause.sentence
     assert "zero" not in cause.sentence
+
+
+def test_a_term_of_the_parameters_alone_is_not_called_zero():
+    """The partition function of a CRF is one: without the observed counts the gradient is its own."""
+
+    def loss(T, y):
+        return 3 * jax.nn.logsumexp(T) - T[y[:-1], y[1:]].sum()
+
+    def uncounted(T, y):
+        return 3 * jax.nn.softmax(T, axis=None)
+
+    T, y = np.random.default_rng(0).normal(size=(3, 4)), np.array([0, 1, 1, 2])
+    cause = compare_gradients(loss, uncounted, T, y).causes[0]
+    assert cause.id == "unknown"
+    assert "parameters alone" in cause.sentence
+    assert "zero" not in cause.sentence
+
+
+def test_what_only_a_penalty_writes_is_not_called_zero():
+    def loss(p, X, Y):
+        return jnp.mean((X @ p["W"].T - Y) ** 2) + 0.1 * jnp.sum(p["W"] ** 2)
+
+    def one_row(p, X, Y):
+        return {"W": jax.grad(loss)(p, X, Y)["W"].at[1].set(0.2 * p["W"][1])}
+
+    rng = np.random.default_rng(0)
+    args = {"W": rng.normal(size=(3, 4))}, rng.normal(size=(7, 4)), rng.normal(size=(7, 3))
+    cause = compare_gradients(loss, one_row, *args).causes[0]
+    assert cause.sentence.startswith(
+        "In row 1 of p['W'] the gradient is that of the terms of parameters alone"
+    )
