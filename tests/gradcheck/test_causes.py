@@ -654,3 +654,16 @@ def test_what_only_a_penalty_writes_is_not_called_zero():
     assert cause.sentence.startswith(
         "In row 1 of p['W'] the gradient is that of the terms of parameters alone"
     )
+
+
+def test_a_nan_without_a_sigmoid_is_not_saturation():
+    def loss(x):
+        return jnp.sum(jnp.where(x == 1, 1.0, x * (1 - x)))
+
+    def divided(x):
+        return (1 - 2 * x) * (1 - x) / (1 - x)
+
+    report = compare_gradients(loss, divided, np.array([0.3, 1.0, 50.0]))
+    assert report.correct is False
+    assert [c.id for c in report.causes] == ["unknown"]
+    assert "saturated" not in str(report)
