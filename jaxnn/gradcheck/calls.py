@@ -98,6 +98,18 @@ def function_name(function: Callable) -> str:
     return getattr(function, "__name__", type(function).__name__)
 
 
+def _titled(kind: str, function: Callable) -> str:
+    """The loss, or the gradient, with its name where that says more.
+
+    >>> def loss(x): ...
+    >>> def cost(x): ...
+    >>> _titled("loss", loss), _titled("loss", cost)
+    ('the loss', 'the loss cost')
+    """
+    name = function_name(function)
+    return f"the {kind}" if name == kind else f"the {kind} {name}"
+
+
 def _is_array(leaf) -> bool:
     return isinstance(leaf, jax.Array | np.ndarray | np.generic)
 
@@ -221,25 +233,25 @@ def _check_loss(call: Call) -> None:
         out = jax.eval_shape(of_dynamic, *given)
     except jax.errors.JAXTypeError as error:
         raise _Untraceable(
-            f"the loss {function_name(loss)} cannot be traced by JAX, so autodiff cannot "
+            f"{_titled('loss', loss)} cannot be traced by JAX, so autodiff cannot "
             f"differentiate it ({first_line(error)}); write it with jax.numpy instead of NumPy, "
             "float() or if"
         ) from error
     except (Exception, SystemExit) as error:
-        raise BadCall(f"the loss {function_name(loss)} raised {first_line(error)}") from error
+        raise BadCall(f"{_titled('loss', loss)} raised {first_line(error)}") from error
     if not hasattr(out, "shape"):
         hint = "pass a loss without the auxiliary output" if isinstance(out, tuple) else ""
         raise BadCall(
-            f"the loss {function_name(loss)} must return one number, got {type(out).__name__}"
+            f"{_titled('loss', loss)} must return one number, got {type(out).__name__}"
             + (f"; {hint}" if hint else "")
         )
     if out.shape != ():
         raise BadCall(
-            f"the loss {function_name(loss)} must return a scalar, got shape {out.shape}; "
+            f"{_titled('loss', loss)} must return a scalar, got shape {out.shape}; "
             "take jnp.mean or jnp.sum of it"
         )
     if not jnp.issubdtype(out.dtype, jnp.floating):
-        raise BadCall(f"the loss {function_name(loss)} must return a real number, got dtype {out.dtype}")
+        raise BadCall(f"{_titled('loss', loss)} must return a real number, got dtype {out.dtype}")
 
 
 def own_copies(args: tuple) -> tuple:
@@ -258,7 +270,7 @@ def _sequence_free(tree):
 
 def gradient_leaves(call: Call, out, args: tuple | None = None) -> list:
     """The leaves of what the gradient returned, or a BadCall that says how it differs."""
-    name = function_name(call.gradient)
+    name = _titled("gradient", call.gradient)
     expected = call.selected(call.args if args is None else args)
     wanted, structure = jax.tree.flatten(expected)
     got, got_structure = jax.tree.flatten(out)
@@ -272,19 +284,19 @@ def gradient_leaves(call: Call, out, args: tuple | None = None) -> list:
             kind = jnp.result_type(leaf)
         except (TypeError, ValueError):
             raise BadCall(
-                f"the gradient {name} returned {type(leaf).__name__} for {path}; "
+                f"{name} returned {type(leaf).__name__} for {path}; "
                 f"expected an array of shape {jnp.shape(target)}"
             ) from None
         if jnp.shape(leaf) != jnp.shape(target):
             transposed = jnp.shape(leaf) == jnp.shape(target)[::-1]
             raise BadCall(
-                f"the gradient {name} returned shape {jnp.shape(leaf)} for {path}, whose shape is "
+                f"{name} returned shape {jnp.shape(leaf)} for {path}, whose shape is "
                 f"{jnp.shape(target)}"
                 + ("; it looks transposed (mistake: transposed)" if transposed else "")
                 + "; a gradient has the shape of its parameter"
             )
         if not jnp.issubdtype(kind, jnp.floating):
-            raise BadCall(f"the gradient {name} returned dtype {kind} for {path}; expected floating point")
+            raise BadCall(f"{name} returned dtype {kind} for {path}; expected floating point")
     return got
 
 
@@ -302,17 +314,17 @@ def _structure_sentence(name: str, call: Call, expected, out) -> str:
                  f"with {', '.join(extra)} that is no parameter" if extra else ""]  # fmt: skip
         if missing or extra:
             return (
-                f"the gradient {name} returned a dict {' and '.join(p for p in parts if p)}; "
+                f"{name} returned a dict {' and '.join(p for p in parts if p)}; "
                 "return one entry for every parameter, under the same names"
             )
     if isinstance(out, tuple) and len(out) == 2 and jnp.ndim(jax.tree.leaves(out)[0]) == 0:
         second = jax.tree.structure(_sequence_free(out[1]))
         if second == jax.tree.structure(_sequence_free(expected)):
-            return f"the gradient {name} returned a pair, perhaps of loss and gradient: return the second"
+            return f"{name} returned a pair, perhaps of loss and gradient: return the second"
     several = isinstance(out, tuple) and isinstance(call.argnums, int) and 1 < len(out) <= len(call.args)
     if several and all(map(_like, out, call.args)):
         return (
-            f"the gradient {name} returned those of {len(out)} arguments, and argnums={call.argnums} names "
+            f"{name} returned those of {len(out)} arguments, and argnums={call.argnums} names "
             f"one; say argnums={tuple(range(len(out)))}"
         )
     try:
@@ -322,15 +334,12 @@ def _structure_sentence(name: str, call: Call, expected, out) -> str:
     for path, part, target in zip(call.paths, parts, jax.tree.leaves(expected), strict=False):
         if not jax.tree_util.all_leaves([part]):
             return (
-                f"the gradient {name} returned {_described(part)} for {path}; expected an array of "
+                f"{name} returned {_described(part)} for {path}; expected an array of "
                 f"shape {jnp.shape(target)}: return jnp.asarray of it"
             )
     if out is None:
-        return f"the gradient {name} returned None; return a tree like args[{call.argnums}]"
-    return (
-        f"the gradient {name} returned {_described(out)}; expected {_described(expected)}, like "
-        f"args[{call.argnums}]"
-    )
+        return f"{name} returned None; return a tree like args[{call.argnums}]"
+    return f"{name} returned {_described(out)}; expected {_described(expected)}, like args[{call.argnums}]"
 
 
 def _described(tree) -> str:
@@ -365,5 +374,5 @@ def returned(call: Call, args: tuple) -> list:
     except BadCall:
         raise
     except (Exception, SystemExit) as error:
-        raise BadCall(f"the gradient {function_name(call.gradient)} raised {first_line(error)}") from error
+        raise BadCall(f"{_titled('gradient', call.gradient)} raised {first_line(error)}") from error
     return gradient_leaves(call, out, untouched)

@@ -14,7 +14,7 @@ import numpy as np
 from jax.extend.core import Literal
 
 from jaxnn.gradcheck.exchanges import SLOPES
-from jaxnn.gradcheck.factors import factor_names
+from jaxnn.gradcheck.factors import factor_names, of_arguments
 from jaxnn.gradcheck.findings import Finding, holds, joined, plainly, spoken, tidy
 from jaxnn.gradcheck.operations import called
 from jaxnn.gradcheck.scenes import Scene, changed
@@ -25,6 +25,7 @@ OWN_SLOPES = {"tanh": "tanh′", "logistic": "σ′"}
 DROPPED = "is not differentiated"
 PASSING = {"add", "add_any", "sub", "neg"}
 CHOICES = {*VIEWS, "slice", "dynamic_slice", "gather"}
+HIDDEN = "the hidden state"
 ALONE = 4  # steps at one spot of the code up to which each is also tried alone
 
 
@@ -148,9 +149,10 @@ def _counted(scenes, probe: Scene, path: Path, without) -> Iterator[tuple[list, 
         words = DROPPED if abs(alpha) < 1e-9 else f"counts {times}"
         yield edges, lambda s: alpha, words
         return
-    for _, words, _, sure in factor_names(scenes, alphas):
-        if sure:
-            yield edges, lambda s: known[id(s)], words.replace("is ", "is, in the backward pass, ", 1)
+    told = [words for _, words, _, sure in factor_names(scenes, alphas) if sure]
+    told = [words.replace("is ", "is, in the backward pass, ", 1) for words in told]
+    for words in told or [f"counts {words} times" for words in of_arguments(scenes, alphas)[:1]]:
+        yield edges, lambda s: known[id(s)], words
 
 
 def _predicted(scene: Scene, without, alpha: float) -> tuple[np.ndarray, np.ndarray]:
@@ -368,6 +370,11 @@ def _other_operands(scenes, probe: Scene, rows, path: Path, node: Node) -> Itera
             was = _named(probe, own)
             if value.numbers == own:
                 sentence = f"{plainly(down)} is made with {said}"
+            elif ahead and {was, _named(probe, value.numbers)} == {HIDDEN}:
+                sentence = (
+                    f"{plainly(down)} is made with {HIDDEN} after each turn (h_t) in the place of that "
+                    "before it (h_{t-1})"
+                )
             else:
                 sentence = f"{plainly(down)} is made with {said} in the place of {was}"
             yield Finding(value.id, _capital(sentence) + ".", down, 2.4)
@@ -499,6 +506,10 @@ def _named(scene: Scene, row: tuple[int, ...]) -> str:
         of = f"[{y.number}]" if y.number else f" of {scene.structure.names[y.weight]}"
         own |= {y.product: f"Z{of}", y.z: f"Z{of}"}
         own |= {y.a: f"A{of}"} if y.activation is not None else {}
+    handed_on = {(y.weight, y.before) for y in scene.structure.turns}
+    recurrent = {y.weight for y in scene.structure.turns if (y.weight, y.a) in handed_on}
+    if len(recurrent) == 1:
+        own |= {y.a: HIDDEN for y in scene.structure.turns if y.weight in recurrent}
     while value not in views and value not in own and value in maker:
         node = tape.nodes[maker[value]]
         if node.name not in CHOICES or isinstance(node.inputs[0], Literal):
@@ -519,7 +530,15 @@ def describe(scene: Scene, place: int) -> str:
     own = [called(part) for part in node.name.split("+") if part not in CUSTOM | INLINED]
     at = f" at {node.line}" if node.line else ""
     size = f"of shape {'×'.join(map(str, shape))}" if shape else "that gives a number"
-    return f"{' and '.join(own) or 'a function'}{at} ({size})"
+    return f"{' and '.join(own) or _own_name(node)}{at} ({size})"
+
+
+def _own_name(node: Node) -> str:
+    """What a function with a rule of its own is called by who wrote it."""
+    inner = node.params.get("call_jaxpr")
+    about = getattr(getattr(inner, "jaxpr", inner), "debug_info", None)
+    name = getattr(about, "func_name", "").strip("_")
+    return name if name.isidentifier() else "a function"
 
 
 def cotangent_name(scene: Scene, value: int) -> str:

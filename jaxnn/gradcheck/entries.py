@@ -5,7 +5,7 @@ from functools import partial
 
 import numpy as np
 
-from jaxnn.gradcheck.factors import _leaf_roles
+from jaxnn.gradcheck.factors import ALONE, _leaf_roles, beside
 from jaxnn.gradcheck.findings import Finding, extent, holds, joined, off_entries
 from jaxnn.gradcheck.scenes import Scene, fits
 
@@ -168,6 +168,10 @@ def _unwritten(scenes, wrong) -> Iterator[Finding]:
             return
     where = joined(told)
     steady = all(_same_place(scenes, k) for k in wrong)
+    if any(beside(s, wrong) for s in scenes):
+        id = "entries-unwritten" if layers else "unknown"
+        yield Finding(id, f"In {where} the gradient is {ALONE}.", where, 0.3, steady)
+        return
     why = "Never written, and so zero" if steady else "Never written, or cut off, and so zero"
     yield Finding("entries-unwritten", f"{why}: {where}.", where, 0.3, steady)
 

@@ -1,13 +1,13 @@
 """Mistakes that leave every parameter's gradient a multiple of the right one."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import jax
 import numpy as np
 
 from jaxnn.gradcheck.findings import Finding, common_value, joined, same, spoken
 from jaxnn.gradcheck.jaxprs import numbers
-from jaxnn.gradcheck.scenes import Scene, fits
+from jaxnn.gradcheck.scenes import Scene, changed, fits
 
 
 def ratio(g: np.ndarray, r: np.ndarray, scene: Scene, k: int) -> float | None:
@@ -47,7 +47,9 @@ def number_words(scenes: list[Scene], alpha: float) -> str:
 
 def factor_names(scenes: list[Scene], alphas: list[float]) -> list[tuple[str, str, float, bool]]:
     """What a factor can mean that is alphas[s] at scenes[s]: (id, in words, rank, sure)."""
-    here = scenes[0].sizes
+    network = bool(scenes[0].structure.products)  # else no axis is known to be the features or the outputs
+    sizes = [{k: n for k, n in s.sizes.items() if network or k == "N"} for s in scenes]
+    here = sizes[0]
 
     def everywhere(f: Callable[[dict], float]) -> float | int | None:
         """None, or how far-fetched it is: sizes may be written into the candidate's code."""
@@ -59,7 +61,7 @@ def factor_names(scenes: list[Scene], alphas: list[float]) -> list[tuple[str, st
         )
         for k, fixed in enumerate(kept):
             try:
-                if all(same(a, f({**s.sizes, **fixed})) for a, s in zip(alphas, scenes, strict=True)):
+                if all(same(a, f({**own, **fixed})) for a, own in zip(alphas, sizes, strict=True)):
                     return 0.02 * k
             except (KeyError, ZeroDivisionError):
                 return None
@@ -91,7 +93,7 @@ def factor_names(scenes: list[Scene], alphas: list[float]) -> list[tuple[str, st
         if id not in seen and (fetched := everywhere(f)) is not None:
             seen.add(id)
             # a size that is the same at all points may be any number
-            known = id in {"sign", "factor-two"} or len({f(s.sizes) for s in scenes}) > 1
+            known = id in {"sign", "factor-two"} or len({f(own) for own in sizes}) > 1
             found.append((id, words, 0.1 * rank + fetched, fetched == 0 and known))
     if any(sure for *_, sure in found):
         found = [f for f in found if f[3]]
@@ -155,8 +157,13 @@ def _one_factor(scenes, alphas, off: set[int], quiet: set[int]) -> Iterator[Find
     constant = all(same(a, alphas[0]) for a in alphas)
     meanings = factor_names(scenes, alphas)
     only_biases = bool(biases) and off <= biases and not everywhere
+    k = _lower(scenes[0], off, quiet)
+    kept = any(beside(s, off) for s in scenes)
+    if zero and kept and k is None:
+        id = "not-propagated" if everywhere and scenes[0].structure.layers else "unknown"
+        yield Finding(id, f"The gradient of {where} is {ALONE}.", where, 0)
+        return
     if zero:
-        k = _lower(scenes[0], off, quiet)
         if only_biases:
             rest = any(s.hand[k].any() for s in scenes for k in off)
             yield Finding(
@@ -167,9 +174,10 @@ def _one_factor(scenes, alphas, off: set[int], quiet: set[int]) -> Iterator[Find
             )
         elif k is not None:
             layers = f"Layers 1 to {k} get" if k > 1 else "Layer 1 gets"
+            none = "no gradient but that of the terms of parameters alone" if kept else "no gradient at all"
             yield Finding(
                 "not-propagated",
-                f"{layers} no gradient at all: nothing is passed down from layer {k + 1}.",
+                f"{layers} {none}: nothing is passed down from layer {k + 1}.",
                 f"dA[{k}], and so {where}",
                 0,
             )
@@ -183,7 +191,7 @@ def _one_factor(scenes, alphas, off: set[int], quiet: set[int]) -> Iterator[Find
                 1,
             )
         return
-    k = None if everywhere else _lower(scenes[0], off, quiet)
+    k = None if everywhere else k
     layer = [y for y in scenes[0].structure.layers if off <= {y.weight, y.bias} and y.weight in off]
     place = f"dZ[{k}], and so {where}" if k else f"layer {layer[0].number}: {where}" if layer else where
     if constant:  # a size that no point changes may be any number
@@ -224,6 +232,17 @@ def _one_factor(scenes, alphas, off: set[int], quiet: set[int]) -> Iterator[Find
     elif not meanings:
         yield from _per_leaf_norm(scenes, off)
         yield _nameless(scenes, alphas, f"The gradient of {where}", where)
+
+
+ALONE = "that of the terms of parameters alone: the terms with data in them add nothing to it"
+
+
+def beside(scene: Scene, leaves: Iterable[int]) -> bool:
+    """Whether terms of parameters alone, that the scene is without, have a gradient for one of them."""
+    if not scene.muted:
+        return False
+    whole = scene.point.pull(changed(scene, gains=dict.fromkeys(scene.muted, 1.0)))[0]
+    return any(np.any(whole[k] != scene.reference[k]) for k in leaves)
 
 
 LARGEST_RATE = 0.3  # of a learning rate that is taken for one with confidence
@@ -277,7 +296,7 @@ def _nameless(scenes, alphas, what: str, where: str) -> Finding:
     """A factor that is another at every point, and none of the catalogue."""
     told = f"{spoken(alphas[0])} times what it should be here, {spoken(alphas[-1])} times elsewhere"
     known = [words for words, f in OTHER_FACTORS if _matches(scenes, alphas, f)]
-    known += [f"{words} times" for words in _of_arguments(scenes, alphas)]
+    known += [f"{words} times" for words in of_arguments(scenes, alphas)]
     told += f" ({known[0]})" if known else ""
     return Finding("unknown", f"{what} is {told}.", where, 5)
 
@@ -309,7 +328,7 @@ POWERS: tuple[tuple[str, Callable[[float], float]], ...] = (
 )
 
 
-def _of_arguments(scenes, alphas) -> list[str]:
+def of_arguments(scenes, alphas) -> list[str]:
     """The factor as a number that is handed in, or as the size of an axis; the nearest first."""
     told = []
     paths = [jax.tree_util.tree_flatten_with_path(s.point.args)[0] for s in scenes]

@@ -13,7 +13,8 @@ from jaxnn.gradcheck.trials import SIGNS, Point
 
 def headline(report: Report, shown: Point) -> str:
     """The verdict in one line; where it is wrong, the worst entry and the likeliest cause."""
-    hand = report.names[0]
+    hand, loss = report.names
+    hand = "the gradient" if hand == loss else hand  # as jax.grad names what it returns
     wrong = [leaf for leaf in report.leaves if leaf.wrong]
     if report.correct is False and not wrong:
         return blaming(f"{hand} is wrong: its calls depend on one another", report.causes)
@@ -49,7 +50,8 @@ def headline(report: Report, shown: Point) -> str:
         )
     writes = any(p.name == "arguments" and p.passed is False for p in report.probes)
     besides = ", but it writes into its arguments" if writes else ""
-    return f"{hand} is the gradient of {report.names[1]}{besides}"
+    what = "that" if hand == "the gradient" else "the gradient"
+    return f"{hand} is {what} of {loss}{besides}"
 
 
 def blaming(line: str, causes: list) -> str:

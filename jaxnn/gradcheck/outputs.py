@@ -4,9 +4,11 @@ from collections.abc import Callable, Iterator
 from functools import partial
 
 import numpy as np
+from jax.extend.core import Literal
 
 from jaxnn.gradcheck.exchanges import SLOPES
 from jaxnn.gradcheck.findings import Finding, holds, joined
+from jaxnn.gradcheck.jaxprs import primitives
 from jaxnn.gradcheck.quantities import as_it_was, sigmoid, softmax, target_of, upright, z_of
 from jaxnn.gradcheck.scenes import Scene, changed
 
@@ -332,8 +334,11 @@ def clipped_log(scenes: list[Scene]) -> Iterator[Finding]:
                     return
 
 
+SATURATED = 36  # |z| from which σ(z) is 0 or 1 to the last digit of float64, or as good as 0
+
+
 def saturated(scenes: list[Scene]) -> Iterator[Finding]:
-    """0 · ∞ where Ŷ is 0 or 1 to the last digit."""
+    """0 · ∞ where the Ŷ of a sigmoid or a softmax is 0 or 1 to the last digit."""
     names = scenes[0].structure.names
     for scene in scenes:
         broken = [k for k, g in enumerate(scene.hand) if not np.isfinite(g).all()]
@@ -341,13 +346,18 @@ def saturated(scenes: list[Scene]) -> Iterator[Finding]:
             continue
         where = joined([names[k] for k in broken])
         rows = ""
+        if not _saturates(scene):
+            yield Finding("unknown", f"The gradient of {where} is not finite, where autodiff is.", where, 1)
+            return
         if scene.structure.layers:
             layer = scene.structure.layers[-1]
             z = upright(scene, layer, z_of(scene, layer))
             soft = softmax(z)
-            full = ((np.abs(z) > 36) | (soft == 0) | (soft == 1)).any(axis=1)
+            full = ((np.abs(z) > SATURATED) | (soft == 0) | (soft == 1)).any(axis=1)
             if not full.any():
-                yield Finding("unknown", f"The gradient of {where} is not finite.", where, 1)
+                yield Finding(
+                    "unknown", f"The gradient of {where} is not finite, where autodiff is.", where, 1
+                )
                 return
             at = np.flatnonzero(full)
             rows = f"; saturated examples: {', '.join(map(str, at[:6]))}{' …' if len(at) > 6 else ''}"
@@ -357,5 +367,25 @@ def saturated(scenes: list[Scene]) -> Iterator[Finding]:
             f"is 0 or 1 to the last digit){rows}.",
             f"dZ[{len(scene.structure.layers)}], and so {where}",
             0.2,
+            bool(scene.structure.layers),  # without one, who can tell that there is an Ŷ
         )
         return
+
+
+def _saturates(scene: Scene) -> bool:
+    """Whether the loss has exponentials, as a sigmoid or a softmax has, of numbers that are too large."""
+    tape = scene.point.tape
+    for node in tape.nodes:
+        inner = {
+            name
+            for p in node.params.values()
+            if hasattr(p, "eqns") or hasattr(p, "jaxpr")
+            for name in primitives(p)
+        }
+        if {*node.name.split("+"), *inner} & {"exp", "exp2", "logistic"}:
+            read = [
+                scene.point.values[i] for i in node.inputs if not isinstance(i, Literal) and i in tape.active
+            ]
+            if any((np.abs(x) > SATURATED).any() for x in read):
+                return True
+    return False

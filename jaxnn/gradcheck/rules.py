@@ -236,14 +236,27 @@ def _linear(function: Callable, shapes, args: tuple, argnums: int | tuple[int, .
     twice = pulled(jax.tree.map(lambda x: 2 * x, c))
     both = pulled(jax.tree.map(np.add, c, d))
     nothing = pulled(jax.tree.map(np.zeros_like, c))
-    scales = all(_near(t, 2 * o, 64) for t, o in zip(twice, once, strict=True))
-    adds = all(_near(b, o + p, 1e3) for b, o, p in zip(both, once, other, strict=True))
-    zero = all(not np.any(np.asarray(n, np.float64)) for n in nothing)
     kept = all(
         g.dtype == jax.dtypes.canonicalize_dtype(jnp.result_type(call.leaves[k]))
         and g.shape == np.shape(call.leaves[k])
         for g, k in zip(once, call.places, strict=True)
     )
+    types = Probe(
+        "types",
+        kept,
+        "shapes and dtypes are those of the arguments"
+        if kept
+        else "a shape or dtype differs from that of its argument",
+    )
+    told = [np.isfinite(np.asarray(o, np.float64)) for o in once]  # ∞ times a number says nothing of it
+    if not any(t.any() for t in told):
+        return [*(Probe(name, None, "no entry is finite") for name in ("linearity", "zero")), types]
+    once, other, twice, both, nothing = (
+        [x[t] for x, t in zip(back, told, strict=True)] for back in (once, other, twice, both, nothing)
+    )
+    scales = all(_near(t, 2 * o, 64) for t, o in zip(twice, once, strict=True))
+    adds = all(_near(b, o + p, 1e3) for b, o, p in zip(both, once, other, strict=True))
+    zero = all(not np.any(np.asarray(n, np.float64)) for n in nothing)
     return [
         Probe(
             "linearity",
@@ -254,13 +267,7 @@ def _linear(function: Callable, shapes, args: tuple, argnums: int | tuple[int, .
             f"give {'twice the' if not scales else 'the sum of their'} gradients",
         ),
         Probe("zero", zero, f"a zero cotangent gives {'zeros' if zero else 'other than zeros'}"),
-        Probe(
-            "types",
-            kept,
-            "shapes and dtypes are those of the arguments"
-            if kept
-            else "a shape or dtype differs from that of its argument",
-        ),
+        types,
     ]
 
 

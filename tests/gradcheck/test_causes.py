@@ -623,3 +623,83 @@ def test_what_is_not_a_number_was_not_left_unwritten():
     (cause, *_) = compare_gradients(loss, gradient, p, jnp.asarray(rng.normal(size=(5, 3)))).causes
     assert "not finite" in cause.sentence
     assert "zero" not in cause.sentence
+
+
+def test_a_term_of_the_parameters_alone_is_not_called_zero():
+    """The partition function of a CRF is one: without the observed counts the gradient is its own."""
+
+    def loss(T, y):
+        return 3 * jax.nn.logsumexp(T) - T[y[:-1], y[1:]].sum()
+
+    def uncounted(T, y):
+        return 3 * jax.nn.softmax(T, axis=None)
+
+    T, y = np.random.default_rng(0).normal(size=(3, 4)), np.array([0, 1, 1, 2])
+    cause = compare_gradients(loss, uncounted, T, y).causes[0]
+    assert cause.id == "unknown"
+    assert "parameters alone" in cause.sentence
+    assert "zero" not in cause.sentence
+
+
+def test_what_only_a_penalty_writes_is_not_called_zero():
+    def loss(p, X, Y):
+        return jnp.mean((X @ p["W"].T - Y) ** 2) + 0.1 * jnp.sum(p["W"] ** 2)
+
+    def one_row(p, X, Y):
+        return {"W": jax.grad(loss)(p, X, Y)["W"].at[1].set(0.2 * p["W"][1])}
+
+    rng = np.random.default_rng(0)
+    args = {"W": rng.normal(size=(3, 4))}, rng.normal(size=(7, 4)), rng.normal(size=(7, 3))
+    cause = compare_gradients(loss, one_row, *args).causes[0]
+    assert cause.sentence.startswith(
+        "In row 1 of p['W'] the gradient is that of the terms of parameters alone"
+    )
+
+
+def test_a_nan_without_a_sigmoid_is_not_saturation():
+    def loss(x):
+        return jnp.sum(jnp.where(x == 1, 1.0, x * (1 - x)))
+
+    def divided(x):
+        return (1 - 2 * x) * (1 - x) / (1 - x)
+
+    report = compare_gradients(loss, divided, np.array([0.3, 1.0, 50.0]))
+    assert report.correct is False
+    assert [c.id for c in report.causes] == ["unknown"]
+    assert "saturated" not in str(report)
+
+
+def test_an_axis_is_not_called_the_outputs_where_there_is_no_layer():
+    """The log-determinant of σ² I has D log σ: without the D, the sizes of a mixture name no n_L."""
+
+    def log_density(p, X):
+        apart = jnp.sum((X[:, None] - p["mu"][None]) ** 2, -1) / jnp.exp(2 * p["s"])[None]
+        return (p["a"] - X.shape[1] * p["s"])[None] - apart / 2
+
+    def loss(p, X):
+        return -jnp.sum(jax.nn.logsumexp(log_density(p, X), 1))
+
+    def without_size(p, X):
+        right, part = jax.grad(loss)(p, X), jax.nn.softmax(log_density(p, X))
+        return {**right, "s": right["s"] - (X.shape[1] - 1) * part.sum(0)}
+
+    rng = np.random.default_rng(0)
+    p = {"mu": rng.normal(size=(3, 2)), "s": 0.3 * rng.normal(size=3), "a": rng.normal(size=3)}
+    report = compare_gradients(loss, without_size, p, rng.normal(size=(9, 2)))
+    assert report.correct is False
+    assert "n_L" not in report.causes[0].sentence
+    assert "counts 1/(the size of axis 1 of p['mu']) times" in report.causes[0].sentence
+
+
+def test_a_function_with_a_rule_of_its_own_is_called_by_its_name():
+    @jax.custom_jvp
+    def energy(x):
+        return jnp.sum(jnp.cosh(x))
+
+    energy.defjvp(lambda p, t: (energy(*p), jnp.sum(jnp.sinh(p[0]) * t[0])))
+
+    def loss(x):
+        return energy(x) + jnp.sum(jnp.sin(x))
+
+    cause = compare_gradients(loss, jnp.cos, np.random.default_rng(0).normal(size=(3, 4))).causes[0]
+    assert cause.sentence.startswith("The path through energy at ")

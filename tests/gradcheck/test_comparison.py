@@ -734,3 +734,27 @@ def test_a_term_that_is_missing_and_too_small_to_show_is_found_at_other_data():
     gradient = lambda w, X: 2 * X.T @ (X @ w) / 7  # noqa: E731
     report = compare_gradients(loss, gradient, jnp.array([0.3, -0.7, 1.1]), X)
     assert report.correct is False
+
+
+def test_no_name_is_said_twice():
+    """The gradient that jax.grad returns has the loss's name, and many call them loss and gradient."""
+
+    def loss(x):
+        return jnp.sum(x**3)
+
+    assert (
+        compare_gradients(loss, jax.grad(loss), np.array([1.0, 2.0])).headline
+        == "the gradient is that of loss"
+    )
+
+    def gradient(x):
+        raise ValueError("no")
+
+    with pytest.raises(BadCall, match=r"^the gradient raised ValueError: no"):
+        compare_gradients(loss, gradient, np.array([1.0, 2.0]))
+
+    def loss(x):
+        raise ValueError("no")
+
+    with pytest.raises(BadCall, match=r"^the loss raised ValueError: no"):
+        compare_gradients(loss, gradient, np.array([1.0, 2.0]))

@@ -130,3 +130,33 @@ def test_another_gate_is_named_by_its_parameter():
     (cause, *_) = compare_gradients(loss, gradient, p, X).causes
     assert cause.sentence.startswith("A of p['F'] stands where the other factor")
     assert cause.where == "dA of p['C'] (in a loop)"
+
+
+def test_the_hidden_state_of_another_turn_is_called_so():
+    def loss(p, xs, h):
+        J = 0.0
+        for t in range(4):
+            h = jnp.tanh(p["U"][:, xs[t]] + p["V"] @ h + p["b"])
+            J += jnp.sum((p["W"] @ h) ** 2)
+        return J
+
+    def after_for_before(p, xs, h):
+        hs = [h]
+        for t in range(4):
+            hs.append(jnp.tanh(p["U"][:, xs[t]] + p["V"] @ hs[-1] + p["b"]))
+        right, back, V = jax.grad(loss)(p, xs, h), jnp.zeros(5), jnp.zeros((5, 5))
+        for t in reversed(range(4)):
+            dz = (2 * p["W"].T @ (p["W"] @ hs[t + 1]) + back) * (1 - hs[t + 1] ** 2)
+            V, back = V + jnp.outer(dz, hs[t + 1]), p["V"].T @ dz
+        return {**right, "V": V}
+
+    rng = np.random.default_rng(0)
+    shapes = {"U": (5, 6), "V": (5, 5), "W": (3, 5), "b": (5,)}
+    p = {name: rng.normal(size=shape) / 2 for name, shape in shapes.items()}
+    args = p, rng.integers(0, 6, 4), rng.normal(size=5)
+    cause = compare_gradients(loss, after_for_before, *args).causes[0]
+    assert cause.id == "own-activation"
+    assert cause.sentence == (
+        "The gradient of p['V'] is made with the hidden state after each turn (h_t) "
+        "in the place of that before it (h_{t-1})."
+    )

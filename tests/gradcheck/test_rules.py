@@ -146,3 +146,16 @@ def test_ones_for_the_cotangent_of_a_linear_loss_name_the_argument():
     report = compare_gradients(lambda x, c: jnp.sum(c * jnp.sin(x)), lambda x, c: jnp.cos(x), X, X + 0.5)
     assert report.causes[0].id == "cotangent-ignored"
     assert "Ones stand where c belongs" in report.headline
+
+
+@pytest.mark.parametrize(("x", "told"), [([0.0, 1.0, 2.0], True), ([0.0, 0.0], None)])
+def test_an_infinite_entry_says_nothing_of_the_cotangent(x, told):
+    @jax.custom_vjp
+    def entropy(x):
+        return jnp.where(x == 0, 0.0, -x * jnp.log(jnp.where(x == 0, 1.0, x)))
+
+    entropy.defvjp(lambda x: (entropy(x), x), lambda x, c: (c * (-1 - jnp.log(x)),))
+    report = compare_vjp(entropy, jnp.array(x))
+    assert report.correct is False
+    assert (probes_of(report)["linearity"], probes_of(report)["zero"]) == (told, told)
+    assert "cotangent-ignored" not in [c.id for c in report.causes]
