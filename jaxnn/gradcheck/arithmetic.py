@@ -167,6 +167,20 @@ BUILT: dict[str, Callable[..., Any]] = {
     "triangular_solve": _triangular_solve,
 }
 
+
+def as_integers(x: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """Floats as integers, as XLA takes them: what is too large is the largest, what is no number 0."""
+    info = np.iinfo(dtype)
+    whole = np.trunc(np.nan_to_num(x.astype(np.float64), nan=0.0, posinf=np.inf, neginf=-np.inf))
+    inside = (whole >= info.min) & (whole <= info.max) & (whole < 2.0**63)
+    ends = np.where(whole > 0, np.array(info.max, dtype), np.array(info.min, dtype))
+    return np.where(inside, np.where(inside, whole, 0).astype(dtype), ends)
+
+
+def _converted(x: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    return as_integers(x, dtype) if x.dtype.kind == "f" and dtype.kind in "iu" else x.astype(dtype)
+
+
 SHAPED: dict[str, Callable[..., Any]] = {
     **BUILT,
     "div": lambda p, x, y: x / y,
@@ -177,7 +191,7 @@ SHAPED: dict[str, Callable[..., Any]] = {
     "xor": lambda p, x, y: np.bitwise_xor(x, y),
     "not": lambda p, x: np.invert(x),
     "select_n": lambda p, which, x, y: np.where(which, y, x),
-    "convert_element_type": lambda p, x: x.astype(p["new_dtype"]),
+    "convert_element_type": lambda p, x: _converted(x, np.dtype(p["new_dtype"])),
     "name": lambda p, x: x,
     "transpose": lambda p, x: x.transpose(p["permutation"]),
     "reshape": lambda p, x: x.reshape(p["new_sizes"]),
@@ -198,8 +212,8 @@ SHAPED: dict[str, Callable[..., Any]] = {
     "reduce_prod": lambda p, x: np.prod(x, axis=tuple(p["axes"]), dtype=x.dtype),
     "reduce_max": lambda p, x: np.max(x, axis=tuple(p["axes"])),
     "reduce_min": lambda p, x: np.min(x, axis=tuple(p["axes"])),
-    "reduce_and": lambda p, x: np.all(x, axis=tuple(p["axes"])),
-    "reduce_or": lambda p, x: np.any(x, axis=tuple(p["axes"])),
+    "reduce_and": lambda p, x: np.bitwise_and.reduce(x, axis=tuple(p["axes"])),
+    "reduce_or": lambda p, x: np.bitwise_or.reduce(x, axis=tuple(p["axes"])),
     "cumsum": lambda p, x: _running(np.add, p, x),
     "cumprod": lambda p, x: _running(np.multiply, p, x),
     "dot_general": _dot_general,

@@ -180,7 +180,8 @@ def _chosen(which: np.ndarray, x: Bounded, y: Bounded) -> Bounded:
     which = which.reshape(which.shape + (1,) * (np.ndim(x.value) - which.ndim))
     exact = x.error is None and y.error is None
     error = None if exact else np.where(which, error_of(x), error_of(y))
-    return Bounded(np.where(which, x.value, y.value), error, x.active or y.active)
+    where = np.where if isinstance(x.value, np.ndarray) else jnp.where  # the keys of random numbers
+    return Bounded(where(which, x.value, y.value), error, x.active or y.active)
 
 
 def _cond(equation, inputs, reading) -> list[Bounded]:

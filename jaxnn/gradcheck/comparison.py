@@ -144,7 +144,7 @@ def reported(call: Call, steps, printed, belongs: Callable[[list], bool] = lambd
     faulty = _steps(shown, steps) if steps is not None else []
     if faulty and causes and causes[0].id == "unknown" and faulty[0].step not in causes[0].where:
         causes = [_faulty_step(faulty[0]), *(c for c in causes if c.id != "unknown")]
-    notes += remarks(call, tried, rows, printed)
+    notes += remarks(call, tried, rows, printed, correct)
     report = Report(
         correct,
         accurate,

@@ -4,7 +4,9 @@ from collections.abc import Callable
 
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
+from jaxnn.gradcheck.arithmetic import as_integers
 from jaxnn.gradcheck.bounded import (
     Bounded,
     error_of,
@@ -93,7 +95,7 @@ def _stepped(function):
 
 
 def _round(params, x):
-    half_even = "EVEN" in str(params.get("rounding_method", "EVEN"))
+    half_even = params["rounding_method"] == lax.RoundingMethod.TO_NEAREST_EVEN
     away = lambda v: np.where(np.abs(v) % 1 == 0.5, v + np.sign(v) / 2, np.rint(v))  # noqa: E731
     return _stepped(np.rint if half_even else away)(params, x)
 
@@ -144,10 +146,10 @@ def _convert(params, x):
         return Bounded(x.value.astype(np.float64), x.error, x.active)
     if target.kind == "b":
         return _compared(np.not_equal, True)({}, x, Bounded(np.zeros((), x.value.dtype), None, False))
-    value = x.value.astype(target)
+    value = as_integers(x.value, target) if is_float(x.value) else x.value.astype(target)
     if x.error is None or not is_float(x.value):
         return integral(value, x)
-    low, high = np.trunc(x.value - x.error), np.trunc(x.value + x.error)
+    low, high = as_integers(x.value - x.error, target), as_integers(x.value + x.error, target)
     return Bounded(value, np.where(low == high, 0.0, np.inf), x.active)
 
 

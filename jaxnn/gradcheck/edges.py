@@ -45,10 +45,10 @@ class Path(NamedTuple):
         return [(self.places[t], self.k) for t in self.on]
 
 
-def near(x: np.ndarray, y: np.ndarray, slack: float = 1e-8, least: float = 0.0) -> bool:
+def near(x: np.ndarray, y: np.ndarray, least: float = 0.0) -> bool:
     """Equal but for rounding, on the scale of the largest entry."""
     top = max(np.abs(x).max(initial=0), np.abs(y).max(initial=0), least)
-    return bool(np.allclose(x, y, rtol=0, atol=slack * top + 1e-300))
+    return bool(np.allclose(x, y, rtol=0, atol=1e-8 * top + 1e-300))
 
 
 def weight_of(scene: Scene) -> int:
@@ -134,16 +134,18 @@ def _counted(scenes, probe: Scene, path: Path, without) -> Iterator[tuple[list, 
         yield edges, lambda s: 0.0, DROPPED
         yield edges, lambda s: -1.0, "counts −1 times: its sign is wrong"
         yield edges, lambda s: 2.0, "counts 2 times"
-        yield edges[:-1], lambda s: 0.0, "is differentiated in the last turn only"
-        yield edges[1:], lambda s: 0.0, "is differentiated in the first turn only"
-        yield edges[-1:], lambda s: 0.0, "is not differentiated in the last turn"
-        yield edges[:1], lambda s: 0.0, "is not differentiated in the first turn"
+        if probe.structure.turns:
+            yield edges[:-1], lambda s: 0.0, "is differentiated in the last turn only"
+            yield edges[1:], lambda s: 0.0, "is differentiated in the first turn only"
+        if probe.structure.turns and len(edges) > 2:
+            yield edges[-1:], lambda s: 0.0, "is not differentiated in the last turn"
+            yield edges[:1], lambda s: 0.0, "is not differentiated in the first turn"
+        return
+    alpha = _gain(probe, path)
+    if abs(alpha - 1) < 1e-9 or not near(*_predicted(probe, without, alpha)):
         return
     known = {id(s): _gain(s, path) for s in scenes}
     alphas = [known[id(s)] for s in scenes]
-    alpha = known[id(probe)]
-    if abs(alpha - 1) < 1e-9 or not near(*_predicted(probe, without, alpha)):
-        return
     if all(abs(a - alpha) <= 1e-7 * abs(alpha) for a in alphas):
         times = "−1 times: its sign is wrong" if alpha == -1 else f"{spoken(alpha)} times"
         words = DROPPED if abs(alpha) < 1e-9 else f"counts {times}"

@@ -69,7 +69,7 @@ def _severity(leaf: Leaf) -> float:
     return leaf.error / size if size else math.inf
 
 
-def remarks(call: Call, tried: list[Point], rows: list, printed) -> list[str]:
+def remarks(call: Call, tried: list[Point], rows: list, printed, correct: bool | None) -> list[str]:
     """What a reader should know besides: kinks, unknown primitives, pinned precisions, praise."""
     met: dict[Note, int] = {}
     for point in tried:
@@ -93,10 +93,11 @@ def remarks(call: Call, tried: list[Point], rows: list, printed) -> list[str]:
             out.append(f"the code rounds to {note.what}{at}")
     off = [
         float(np.max(np.abs(h - r)[f] / np.abs(r)[f]))
-        for h, r, f in zip(tried[0].hand.values, tried[0].reference.values, tried[0].faint, strict=True)
+        for p in tried
+        for h, r, f in zip(p.hand.values, p.reference.values, p.faint, strict=True)
         if f.any()
     ]
-    if off:
+    if off and correct:
         out.append(
             f"by hand and by autodiff differ by up to {max(off):.1g} of an entry: more than float64 rounds, "
             "and no more than numbers with few digits explain, in the code or the data"

@@ -140,7 +140,6 @@ def _sorted(equation, inputs) -> list[Bounded]:
     """Sorting moves no entry further than the largest error; what goes along may be swapped."""
     values = applied(equation, [x.value for x in inputs])
     axis = equation.params["dimension"]
-    keys = equation.params["num_keys"]
     active = any(x.active for x in inputs)
     if all(x.error is None for x in inputs):
         return [Bounded(v, None, active) for v in values]
@@ -151,19 +150,22 @@ def _sorted(equation, inputs) -> list[Bounded]:
     for k, (x, v) in enumerate(zip(inputs, values, strict=True)):
         worst = np.max(np.broadcast_to(error_of(x), x.value.shape), axis=axis, keepdims=True, initial=0)
         error = np.broadcast_to(worst, v.shape)
-        out.append(Bounded(v, error if k < keys else np.where(tied, np.inf, error), active))
+        out.append(Bounded(v, error if k == 0 else np.where(tied, np.inf, error), active))
     return out
 
 
 def _top_k(equation, inputs) -> list[Bounded]:
     (x,) = inputs
+    axis = equation.params.get("axis", -1)
     values, index = applied(equation, [x.value])
     if x.error is None:
         return [Bounded(values, None, x.active), Bounded(index, None, x.active)]
-    worst = np.broadcast_to(np.max(x.error, axis=-1, keepdims=True), values.shape)
-    ordered = -np.sort(-x.value, axis=-1)[..., : values.shape[-1] + 1]
-    gap = np.abs(np.diff(ordered, axis=-1))
-    tied = np.any(gap <= 2 * worst[..., :1], axis=-1, keepdims=True)
+    worst = np.max(x.error, axis=axis, keepdims=True)
+    ordered = -np.sort(-x.value, axis=axis).take(
+        range(min(values.shape[axis] + 1, x.value.shape[axis])), axis
+    )
+    tied = np.any(np.abs(np.diff(ordered, axis=axis)) <= 2 * worst, axis=axis, keepdims=True)
+    worst = np.broadcast_to(worst, values.shape)
     error = np.where(tied, np.inf, np.zeros(index.shape))
     return [Bounded(values, worst, x.active), Bounded(index, error, x.active)]
 

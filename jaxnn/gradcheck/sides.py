@@ -19,7 +19,7 @@ class Side(NamedTuple):
     """Values and bounds, leaf by leaf.
 
     fixed: which leaves are constants; notes: what was met; single: computed in float32 at best,
-    where nothing better can be had.
+    where nothing better can be had; loss: its value, where that is known.
     """
 
     values: list[np.ndarray]
@@ -27,6 +27,7 @@ class Side(NamedTuple):
     fixed: list[bool]
     notes: dict[Note, int]
     single: bool = False
+    loss: float | None = None
 
 
 class Traced(NamedTuple):
@@ -151,13 +152,15 @@ def evaluated(
             obeyed,
             grain,
         )
+    loss = float(out[0].value) if side.skipped else None
     out = out[side.skipped :]
     values = [np.asarray(x.value, np.float64) for x in out]
     errors = [
         np.zeros(v.shape) if x.error is None else np.broadcast_to(x.error, v.shape)
         for x, v in zip(out, values, strict=True)
     ]
-    return Side(values, errors, [x.error is None and not x.active for x in out], notes)
+    fixed = [x.error is None and not x.active for x in out]
+    return Side(values, errors, fixed, notes, loss=loss)
 
 
 def _shaken(leaf, shake: float, live: bool):

@@ -163,7 +163,7 @@ def _reduce_prod(params, x):
 def _reduce_logic(function):
     def rule(params, x):
         return integral(
-            np.asarray(function(x.value, axis=tuple(int(d) for d in params["axes"]))),
+            np.asarray(function.reduce(x.value, axis=tuple(int(d) for d in params["axes"]))),
             Bounded(None, None if x.error is None else np.max(x.error, initial=0.0), x.active),
         )
 
@@ -215,8 +215,8 @@ SUMS: dict[str, Callable] = {
     "reduce_max": _reduce_extreme(np.max, 1),
     "reduce_min": _reduce_extreme(np.min, -1),
     "reduce_prod": _reduce_prod,
-    "reduce_and": _reduce_logic(np.all),
-    "reduce_or": _reduce_logic(np.any),
+    "reduce_and": _reduce_logic(np.bitwise_and),
+    "reduce_or": _reduce_logic(np.bitwise_or),
     "argmax": _arg_extreme(np.argmax, 1),
     "argmin": _arg_extreme(np.argmin, -1),
     "cumsum": _running(add(1)),

@@ -1,10 +1,10 @@
 """The points that are tried, and what both sides say of each other there."""
 
+import contextlib
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -72,21 +72,23 @@ def judged(name: str, call: Call, leaves: list, sides: Sides) -> Point:
 def _of_few_digits(point: Point, sides: Sides) -> Point:
     """Faint, not wrong, where data and numbers of float32's digits explain it.
 
-    As where π has ten digits, or labels sum to 1 but for their rounding. What is off by half a millionth
-    of the largest entry is wrong, whatever the reason.
+    As where π has ten digits, or labels sum to 1 but for their rounding. What is off by more than half a
+    millionth of the largest entry is wrong, unless the rounding of the data may do far more there: then
+    the point cannot tell.
     """
     off = [np.abs(h - r) for h, r in zip(point.hand.values, point.reference.values, strict=True)]
-    tops = [np.max(np.abs(r), initial=0.0) for r in point.reference.values]
-    slight = [o <= 2.0**-21 * top for o, top in zip(off, tops, strict=True)]
-    if not point.is_wrong or not all(np.all(s | ~w) for s, w in zip(slight, point.wrong, strict=True)):
+    tops = [np.max(np.abs(r[np.isfinite(r)]), initial=0.0) for r in point.reference.values]
+    if not point.is_wrong or any(np.any(w & (o > t)) for w, o, t in zip(point.wrong, off, tops, strict=True)):
         return point
     rough = sides.reference(point.leaves, grain=2.0**-22)  # computed in float32, in a few roundings
-    bounds = [e + h for e, h in zip(rough.errors, point.hand.errors, strict=True)]
-    if not all(np.all((o <= b) | ~w) for o, b, w in zip(off, bounds, point.wrong, strict=True)):
-        return point
+    faint = [w & (o <= 2.0**-21 * t) for w, o, t in zip(point.wrong, off, tops, strict=True)]
+    blurred = [f | (e > 2.0**-17 * t) for f, e, t in zip(faint, rough.errors, tops, strict=True)]
+    for w, o, b, e, h in zip(point.wrong, off, blurred, rough.errors, point.hand.errors, strict=True):
+        if np.any(w & ~(b & (o <= e + h))):
+            return point
     none = [np.zeros_like(w) for w in point.wrong]
     unseen = [s & ~w for s, w in zip(point.seen, point.wrong, strict=True)]
-    return point._replace(wrong=none, seen=unseen, faint=point.wrong)
+    return point._replace(wrong=none, seen=unseen, faint=faint)
 
 
 def compared(name: str, call: Call, leaves: list, reference: Side, hand: Side) -> Point:
@@ -115,13 +117,10 @@ def told_of(tried: list[Point]) -> list[bool]:
 
 
 def nearly(tried: list[Point]) -> list[bool]:
-    """Whether all that several points show of a leaf is right but for numbers with few digits."""
-    if len(tried) < 3 or not any(f.any() for p in tried for f in p.faint):
-        return [False] * len(tried[0].faint)
-    return [
-        all(bool((seen | faint).all()) for seen, faint in each)
-        for each in zip(*(zip(p.seen, p.faint, strict=True) for p in tried), strict=True)
-    ]
+    """Whether three points or more show every entry of a leaf right but for numbers with few digits."""
+    leaves = range(len(tried[0].seen))
+    times = [np.sum([p.seen[n] | p.faint[n] for p in tried], axis=0) for n in leaves]
+    return [bool(np.all(t >= 3)) and any(p.faint[n].any() for p in tried) for n, t in enumerate(times)]
 
 
 def _candidates(call: Call, leaves: list) -> Iterator[tuple[str, Callable[[], list], bool]]:
@@ -164,25 +163,26 @@ def _within_signs(point: Point, leaves: list, sides: Sides, belongs: Callable[[l
     """
     call = point.call
     kept = [
-        np.where(np.asarray(x) == 0, at, np.copysign(at, x)) if n in call.places else at
+        np.where(np.asarray(x) == 0, at, np.copysign(at, x)) if n in call.places and np.any(x > 0) else at
         for n, (at, x) in enumerate(zip(point.leaves, leaves, strict=True))
     ]
     if all(np.array_equal(kept[n], point.leaves[n]) for n in call.places):
         return point if _is_sound(point) else None
-    inside = judged(point.name, call, kept, sides)
-    if inside.is_wrong and _is_sound(inside):
+    inside = None
+    with contextlib.suppress(BadCall):  # a gradient that is only called may refuse it
+        inside = judged(point.name, call, kept, sides)
+    if inside and inside.is_wrong and _is_sound(inside):
         return inside
     if not (_is_sound(point) and belongs(point.leaves)):
         return None
-    return point._replace(name=SIGNS) if all(inside.told) or point.name == SIGNS else point
+    return point._replace(name=SIGNS) if inside and all(inside.told) else point
 
 
 def _is_sound(point: Point) -> bool:
     """Whether the loss is a number there, and far from the given point the gradient by hand is too."""
-    with jax.enable_x64(True), jax.numpy_dtype_promotion("standard"):
-        loss = point.call.loss(*point.call.rebuilt(point.leaves))
-    near = point.name.startswith(NEAR)
-    return bool(np.isfinite(loss)) and (near or all(np.isfinite(h).all() for h in point.hand.values))
+    loss, near = point.reference.loss, point.name.startswith(NEAR)
+    finite = near or all(np.isfinite(h).all() for h in point.hand.values)
+    return finite and (loss is None or np.isfinite(loss))
 
 
 def tried_points(call: Call, leaves: list, sides: Sides, belongs: Callable[[list], bool]) -> list[Point]:

@@ -168,6 +168,7 @@ FUNCTIONS = {
     "argsort": (lambda v: jnp.sum(v[jnp.argsort(v)] * np.arange(7.0)), (LINE,)),
     "max": (lambda x: jnp.sum(jnp.max(x, axis=1)), (ROWS,)),
     "top_k": (lambda v: jnp.sum(lax.top_k(v, 3)[0] ** 2), (LINE,)),
+    "top_k of columns": (lambda x: jnp.sum(lax.top_k(x, 2, axis=0)[0] ** 2), (ROWS,)),
     "gather": (lambda v: jnp.sum(v[np.array([1, 1, 4])] ** 2), (LINE,)),
     "scatter": (lambda v: jnp.sum(v.at[LABELS].add(v[:3] ** 2) ** 2), (LINE,)),
     "set": (lambda v: jnp.sum(v.at[2].set(v[0] ** 2) ** 2), (LINE,)),
@@ -350,6 +351,28 @@ def test_a_case_made_for_one_number_is_a_kink_there(x, kinks):
     (out,), notes = bounded(lambda x: jnp.where(x == 0.0, 5.0, 1.0), np.array([x]))
     assert [n.what for n in notes if n.kind == "kink"] == kinks
     assert error_of(out)[0] == (4.0 if kinks else 0.0)
+
+
+@pytest.mark.parametrize(
+    ("function", "expected"),
+    [
+        (lambda x: jnp.round(x), [0, 2, 2, 0, 300, -7]),
+        (lambda x: x.astype(jnp.uint8) * 1.0, [0, 1, 2, 0, 255, 0]),
+        (lambda x: lax.reduce(x.astype(jnp.int32), -1, lax.bitwise_and, (0,)) * 1.0, 0),
+        (lambda x: lax.reduce(x[4:].astype(jnp.int32), 0, lax.bitwise_or, (0,)) * 1.0, 300 | -7),
+    ],
+)
+@pytest.mark.parametrize("active", [True, False])
+def test_whole_numbers_are_those_of_xla(function, expected, active):
+    x = np.array([0.5, 1.5, 2.5, -0.5, 300.2, -7.0])
+    (out,), _ = bounded(function, x, active=[active])
+    np.testing.assert_array_equal(out.value, expected)
+
+
+def test_a_tie_in_the_first_key_leaves_the_second_in_doubt():
+    keys = lambda x: lax.sort(((x + 0.1) - 0.1, jnp.array([1.0, 5.0, 3.0])), num_keys=2)[1]  # noqa: E731
+    (out,), _ = bounded(keys, np.array([0.3, 0.3, 2.0]))
+    assert np.all(out.error == np.inf)
 
 
 def test_infinities_of_a_mask_are_exact():

@@ -758,3 +758,56 @@ def test_no_name_is_said_twice():
 
     with pytest.raises(BadCall, match=r"^the loss raised ValueError: no"):
         compare_gradients(loss, gradient, np.array([1.0, 2.0]))
+
+
+@pytest.mark.parametrize("apart", [0.05, 0.02])
+def test_labels_of_a_teacher_that_is_near_leave_the_right_gradient_right(apart):
+    """All that is left of Ŷ − Y is little more than the rounding of Y."""
+    rng = np.random.default_rng(1)
+    W, X = rng.normal(size=(4, 3)).astype(np.float32), rng.normal(size=(9, 3)).astype(np.float32)
+    Y = jax.nn.softmax(X @ W.T)
+    loss = lambda W: -jnp.sum(Y * jax.nn.log_softmax(X @ W.T))  # noqa: E731
+    gradient = lambda W: (jax.nn.softmax(X @ W.T) - Y).T @ X  # noqa: E731
+    assert compare_gradients(loss, gradient, (1 + apart) * W).correct is True
+    off = compare_gradients(loss, lambda W: (1 + 3e-6) * gradient(W), (1 + apart) * W)
+    assert off.correct is False
+
+
+def test_a_loss_that_insists_on_float32_is_judged_elsewhere():
+    """U is symmetric where it is given, and so is what the gradient takes for it."""
+    x = jnp.asarray(np.random.default_rng(2).normal(size=(6, 3)), jnp.float32)
+
+    def loss(p):
+        turn = lambda h, a: (jnp.tanh(p["W"] @ a + p["U"] @ h), None)  # noqa: E731
+        return jnp.sum(jax.lax.scan(turn, jnp.zeros(4, jnp.float32), x)[0] ** 2)
+
+    def gradient(p):
+        return jax.grad(loss)(p | {"U": (p["U"] + p["U"].T) / 2})
+
+    p = {"W": jnp.asarray(0.3 * np.random.default_rng(3).normal(size=(4, 3)), jnp.float32)}
+    report = compare_gradients(loss, gradient, p | {"U": 0.3 * jnp.eye(4)})
+    assert report.correct is False
+
+
+def test_a_gradient_may_refuse_points_of_other_signs():
+    x = np.random.default_rng(4).normal(size=(5, 3)).astype(np.float32)
+
+    def gradient(w):
+        if np.all(w > 0) and np.max(w) > 0.2:
+            raise ValueError("refused")
+        return 3 * x.T @ (x @ np.asarray(w)) ** 2 * (1.0 if np.all(w > 0) else 1.5)
+
+    report = compare_gradients(lambda w: jnp.sum((x @ w) ** 3), gradient, jnp.full((3, 2), 1e-3))
+    assert report.correct is not True
+
+
+def test_a_loop_that_carries_a_key_is_read_under_vmap():
+    def drawn(key, n):
+        turn = lambda s: (jax.random.split(s[0])[0], s[1] + 1)  # noqa: E731
+        return jax.lax.while_loop(lambda s: s[1] < n, turn, (key, 0))[0]
+
+    def loss(w):
+        keys = jax.vmap(drawn)(jax.random.split(jax.random.key(0), 3), jnp.array([1, 2, 3]))
+        return jnp.sum(w * jax.vmap(jax.random.normal)(keys))
+
+    assert compare_gradients(loss, jax.grad(loss), jnp.array([1.0, 2.0, 3.0])).correct is True
