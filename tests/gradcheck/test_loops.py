@@ -69,7 +69,7 @@ MISTAKES = {
     "overwritten": ("unknown", "only turn 0 of the loop's 7, counted from 0: it is overwritten"),
     "input before": ("unknown", "of the turn before"),
     "own": ("own-activation", "gradient of p['U'] is made with"),
-    "dA down": ("unknown", "is made of what comes back to A"),
+    "dA down": ("unknown", "is made of what comes back to the hidden state, not of what comes back to Z"),
     "not transposed": ("weights-not-transposed", "p['U'] transposed"),
     "dropped": ("unknown", "nothing is handed down from one turn to the turn before"),
 }

@@ -156,6 +156,6 @@ def test_an_infinite_entry_says_nothing_of_the_cotangent(x, told):
 
     entropy.defvjp(lambda x: (entropy(x), x), lambda x, c: (c * (-1 - jnp.log(x)),))
     report = compare_vjp(entropy, jnp.array(x))
-    assert report.correct is False
+    assert report.correct is None  # a case made for 0 is a kink there
     assert (probes_of(report)["linearity"], probes_of(report)["zero"]) == (told, told)
     assert "cotangent-ignored" not in [c.id for c in report.causes]
