@@ -2,6 +2,8 @@
 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from itertools import chain
 from typing import NamedTuple
 
@@ -61,10 +63,13 @@ def is_coarse(note: Note, dtype) -> bool:
 
 
 def judged(name: str, call: Call, leaves: list, sides: Sides) -> Point:
-    """Both sides at a point with these leaves."""
-    reference = sides.reference(leaves)
-    coarse = any(is_coarse(note, call.dtype) for note in reference.notes)
-    hand = sides.as_meant(leaves) if coarse else sides.hand(leaves)
+    """Both sides at a point with these leaves, side by side."""
+    with ThreadPoolExecutor(1) as beside:
+        referring = beside.submit(copy_context().run, sides.reference, leaves)
+        hand = sides.hand(leaves)
+        reference = referring.result()
+    if any(is_coarse(note, call.dtype) for note in reference.notes):
+        hand = sides.as_meant(leaves)
     point = compared(name, call, leaves, reference, hand)
     return point if call.dtype == np.float64 or name == NEAREST else _of_few_digits(point, sides)
 
