@@ -8,6 +8,7 @@ could tell, 2 the call cannot be made, 130 interrupted.
 """
 
 import argparse
+import contextlib
 import importlib
 import importlib.util
 import os
@@ -117,12 +118,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         argnums = _numbers(options.argnums)
         if options.html and (os.path.isdir(options.html) or not os.path.isdir(_folder(options.html))):
             raise _Bad(f"--html: got {options.html!r}, expected a file in a folder that is there")
-        loss, gradient, arguments = map(_found, (options.loss, options.gradient, options.arguments))
-        if callable(arguments):
-            try:
-                arguments = arguments()
-            except (Exception, SystemExit) as error:
-                raise _Bad(f"{options.arguments} raised {_in_a_line(error)}") from error
+        with contextlib.redirect_stdout(sys.stderr):  # what a module prints is no part of the report
+            loss, gradient, arguments = map(_found, (options.loss, options.gradient, options.arguments))
+            if callable(arguments):
+                try:
+                    arguments = arguments()
+                except (Exception, SystemExit) as error:
+                    raise _Bad(f"{options.arguments} raised {_in_a_line(error)}") from error
         arguments = tuple(arguments) if isinstance(arguments, tuple | list) else (arguments,)
 
         from jaxnn.gradcheck import BadCall, compare_gradients

@@ -218,7 +218,10 @@ def checked(loss, gradient, args: tuple, argnums) -> Call:
         _check_loss(call)
     except _Untraceable:  # some array decides what is computed: only the parameters are traced
         call = call._replace(dynamic=tuple(sorted(set(places))))
-        _check_loss(call)
+        try:
+            _check_loss(call)
+        except _Untraceable as error:
+            raise BadCall(str(error)) from error.__cause__
     return call
 
 
@@ -349,6 +352,8 @@ def _described(tree) -> str:
     kind = type(tree).__name__
     if isinstance(tree, dict):
         return f"a dict of {', '.join(map(str, tree))}"
+    if tree is None:
+        return "None"
     if isinstance(tree, int | float):
         return f"one {kind}"
     arrays = "array" if len(leaves) == 1 else "arrays"

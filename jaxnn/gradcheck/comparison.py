@@ -126,7 +126,7 @@ def reported(call: Call, steps, printed, belongs: Callable[[list], bool] = lambd
         notes.append("right with weights of the signs given, wrong with others, where it may not belong")
     elif decisive is not None or not calls.repeatable:
         correct = False
-    elif (resized := at_other_sizes(call, leaves, sides.readable)) is not None:
+    elif (resized := at_other_sizes(call, leaves, sides)) is not None:
         said.append((resized.name, what_it_says(resized)))
         if resized.is_wrong:
             correct, decisive = None, resized

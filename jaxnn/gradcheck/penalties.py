@@ -113,7 +113,7 @@ def _penalty_factors(scenes) -> Iterator[Finding]:
     elif all(same(v, 2) for v in values):
         yield Finding(
             "regularisation-doubled",
-            "The regularisation term is there twice (λ W for (λ/2)·2W, or a stray 2).",
+            "The regularisation term is there twice: the ½ of its λ/2 is left out, or a 2 is too much.",
             where,
             0,
         )

@@ -203,6 +203,11 @@ def placed(scenes: list[Scene]) -> list[Finding]:
         return []
     scene = able[0]
     found = faults(scene) if all(np.isfinite(g).all() for g in scene.hand) else None
+    given = scenes[0]
+    if scene is not given and given.wrong == scene.wrong and all(np.isfinite(g).all() for g in given.hand):
+        there = faults(given) if found else None
+        if [f.quantity for f in there or []] == [f.quantity for f in found or []]:
+            scene, found = given, there  # the rows and entries told are then those of the given point
     names = scene.structure.names
     several = len(scene.wrong) > 1 or len(names) == 1
     quantity = single_quantity(scene) if several and (not found or len(found) > 1) else None

@@ -275,6 +275,10 @@ def _with(report: Report, probes: list[Probe]) -> Report:
     """The report with the probes of a rule, and the cause that they show before those that fit."""
     report = report._replace(probes=[*report.probes, *probes])
     broken = {p.name for p in probes if p.passed is False}
+    if report.correct and "forward" in broken:
+        return report._replace(
+            headline=f"{report.headline}, but it returns other values than the plain function"
+        )
     if report.correct is not False or "linearity" not in broken:
         return report
     id, sentence = UNSCALED if "zero" in broken else NONLINEAR

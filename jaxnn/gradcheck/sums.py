@@ -99,7 +99,8 @@ def _rows(x, axes):
     """x with the axes to be reduced as one, last and contiguous (so NumPy sums it pairwise)."""
     kept = [d for d in range(x.ndim) if d not in axes]
     moved = np.transpose(x, [*kept, *axes])
-    return np.ascontiguousarray(moved).reshape([*(x.shape[d] for d in kept), -1])
+    terms = math.prod(x.shape[d] for d in axes)
+    return np.ascontiguousarray(moved).reshape([*(x.shape[d] for d in kept), terms])
 
 
 def _reduce_sum(params, x):

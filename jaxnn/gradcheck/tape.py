@@ -196,7 +196,17 @@ def flatten(loss: Callable, args: tuple, through: frozenset[str] = frozenset()) 
 
     inputs = tuple(number(v.aval) for v in jaxpr.invars)
     (output,) = walk(jaxpr, [constant(c) for c in consts], list(inputs))
-    return tuple(nodes), inputs, constants, output, shapes
+    return _needed(nodes, output), inputs, constants, output, shapes
+
+
+def _needed(nodes: list[Node], output: int) -> tuple[Node, ...]:
+    """The steps that lead to the output."""
+    wanted, kept = {output}, []
+    for node in reversed(nodes):
+        if wanted & set(node.outputs):
+            kept.append(node)
+            wanted |= {i for i in node.inputs if not isinstance(i, Literal)}
+    return tuple(reversed(kept))
 
 
 def _active(nodes, parameters, shapes) -> frozenset[int]:

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnn.gradcheck import points
-from jaxnn.gradcheck.bounded import UNIT, Note
+from jaxnn.gradcheck.bounded import UNIT, Note, is_float
 from jaxnn.gradcheck.calls import BadCall, Call
 from jaxnn.gradcheck.pair import Sides, sides_of
 from jaxnn.gradcheck.probes import Calls
@@ -78,22 +78,39 @@ def _of_few_digits(point: Point, sides: Sides) -> Point:
     """Faint, not wrong, where data and numbers of float32's digits explain it.
 
     As where π has ten digits, or labels sum to 1 but for their rounding. What is off by more than half a
-    millionth of the largest entry is wrong, unless the rounding of the data may do far more there: then
-    the point cannot tell.
+    millionth of the largest entry is wrong, unless the rounding of the data is seen to do it: then the
+    point cannot tell.
     """
     off = [np.abs(h - r) for h, r in zip(point.hand.values, point.reference.values, strict=True)]
     tops = [np.max(np.abs(r[np.isfinite(r)]), initial=0.0) for r in point.reference.values]
     if not point.is_wrong or any(np.any(w & (o > t)) for w, o, t in zip(point.wrong, off, tops, strict=True)):
         return point
     rough = sides.reference(point.leaves, grain=2.0**-22)  # computed in float32, in a few roundings
-    faint = [w & (o <= 2.0**-21 * t) for w, o, t in zip(point.wrong, off, tops, strict=True)]
-    blurred = [f | (e > 2.0**-17 * t) for f, e, t in zip(faint, rough.errors, tops, strict=True)]
-    for w, o, b, e, h in zip(point.wrong, off, blurred, rough.errors, point.hand.errors, strict=True):
-        if np.any(w & ~(b & (o <= e + h))):
+    for w, o, e, h in zip(point.wrong, off, rough.errors, point.hand.errors, strict=True):
+        if np.any(w & (o > e + h)):
             return point
+    faint = [w & (o <= 2.0**-21 * t) for w, o, t in zip(point.wrong, off, tops, strict=True)]
+    if any(np.any(w & ~f) for w, f in zip(point.wrong, faint, strict=True)) and not _of_data(point, sides):
+        return point
     none = [np.zeros_like(w) for w in point.wrong]
     unseen = [s & ~w for s, w in zip(point.seen, point.wrong, strict=True)]
     return point._replace(wrong=none, seen=unseen, faint=faint)
+
+
+def _of_data(point: Point, sides: Sides) -> bool:
+    """Whether the two are apart by far more where the data are rounded to fewer digits."""
+    rng = np.random.default_rng(0)
+    moved = [
+        x * (1 + 2.0**-17 * rng.uniform(-1, 1, x.shape)) if k not in point.call.places and is_float(x) else x
+        for k, x in enumerate(point.leaves)
+    ]
+    pairs = zip(sides.hand(moved).values, sides.reference(moved).values, strict=True)
+    there = [np.abs(h - r)[w].max(initial=0.0) for (h, r), w in zip(pairs, point.wrong, strict=True)]
+    here = [
+        np.abs(h - r)[w].max(initial=0.0)
+        for h, r, w in zip(point.hand.values, point.reference.values, point.wrong, strict=True)
+    ]
+    return all(t >= 4 * o for t, o in zip(there, here, strict=True))
 
 
 def compared(name: str, call: Call, leaves: list, reference: Side, hand: Side) -> Point:
@@ -221,14 +238,14 @@ def tried_points(call: Call, leaves: list, sides: Sides, belongs: Callable[[list
     return tried
 
 
-def at_other_sizes(call: Call, leaves: list, readable: bool) -> Point | None:
+def at_other_sizes(call: Call, leaves: list, sides: Sides) -> Point | None:
     """The batch three times over, where its size hides mistakes; None where it makes no sense."""
     more = points.repeated(call, leaves)
-    if more is None or not readable:
+    if more is None or sides.precomputed:
         return None
     bigger = call._replace(args=call.rebuilt(more), leaves=more)
     try:
-        return judged(SIZES, bigger, more, sides_of(bigger, more, True))
+        return judged(SIZES, bigger, more, sides_of(bigger, more, sides.readable))
     except Exception:  # a size the functions do not take: nothing is learned
         return None
 

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxnn.activations import sigmoid
 from jaxnn.gradcheck import compare_gradients
 from jaxnn.gradcheck.causes import find_causes
 from jaxnn.gradcheck.findings import MISTAKES
@@ -25,6 +26,9 @@ from jaxnn.gradcheck.mutants import (
 from jaxnn.gradcheck.scenes import views_of
 from jaxnn.gradcheck.tape import by_numpy
 from jaxnn.gradcheck.trials import NEAREST
+from jaxnn.layers import mlp
+from jaxnn.losses import binary_cross_entropy
+from jaxnn.objective import cost
 
 # pairwise different sizes, except where a mistake needs equal ones
 NETS = {
@@ -703,3 +707,27 @@ def test_a_function_with_a_rule_of_its_own_is_called_by_its_name():
 
     cause = compare_gradients(loss, jnp.cos, np.random.default_rng(0).normal(size=(3, 4))).causes[0]
     assert cause.sentence.startswith("The path through energy at ")
+
+
+@pytest.mark.parametrize(
+    "id",
+    [
+        "derivative-at-output",
+        "derivative-twice",
+        "missing-activation-derivative",
+        "output-for-derivative",
+        "wrong-activation-derivative",
+    ],
+)
+def test_a_derivative_is_named_in_a_network_of_jaxnn_itself(id):
+    """Its sigmoid is of many steps, some of which no one reads."""
+    net, same = mlp(5, 4, 3, g=sigmoid), Network((5, 4, 3), "sigmoid", "bce-logits")
+    layers = net.init(jax.random.key(0))
+    mutant = planted(same, id)
+
+    def gradient(layers, X, Y):
+        pairs = mutant.gradient(tuple((W, b) for W, b in layers), X, Y)
+        return [type(layer)(*pair) for layer, pair in zip(layers, pairs, strict=True)]
+
+    report = compare_gradients(cost(net, binary_cross_entropy), gradient, layers, *data(same, 7))
+    assert report.causes[0].id == id

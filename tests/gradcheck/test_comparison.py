@@ -766,10 +766,11 @@ def test_labels_of_a_teacher_that_is_near_leave_the_right_gradient_right(apart):
     rng = np.random.default_rng(1)
     W, X = rng.normal(size=(4, 3)).astype(np.float32), rng.normal(size=(9, 3)).astype(np.float32)
     Y = jax.nn.softmax(X @ W.T)
-    loss = lambda W: -jnp.sum(Y * jax.nn.log_softmax(X @ W.T))  # noqa: E731
-    gradient = lambda W: (jax.nn.softmax(X @ W.T) - Y).T @ X  # noqa: E731
-    assert compare_gradients(loss, gradient, (1 + apart) * W).correct is True
-    off = compare_gradients(loss, lambda W: (1 + 3e-6) * gradient(W), (1 + apart) * W)
+    loss = lambda W, X, Y: -jnp.sum(Y * jax.nn.log_softmax(X @ W.T))  # noqa: E731
+    gradient = lambda W, X, Y: (jax.nn.softmax(X @ W.T) - Y).T @ X  # noqa: E731
+    args = (1 + apart) * W, X, Y
+    assert compare_gradients(loss, gradient, *args).correct is True
+    off = compare_gradients(loss, lambda *args: (1 + 3e-6) * gradient(*args), *args)
     assert off.correct is False
 
 
@@ -811,3 +812,26 @@ def test_a_loop_that_carries_a_key_is_read_under_vmap():
         return jnp.sum(w * jax.vmap(jax.random.normal)(keys))
 
     assert compare_gradients(loss, jax.grad(loss), jnp.array([1.0, 2.0, 3.0])).correct is True
+
+
+@pytest.mark.parametrize("called_only", [False, True])
+def test_a_size_that_is_mistaken_for_another_is_seen_at_other_sizes(called_only):
+    """As many examples as features."""
+    rng = np.random.default_rng(5)
+    W, X, Y = (rng.normal(size=s).astype(np.float32) for s in ((3, 5), (5, 5), (5, 3)))
+    loss = lambda W, X, Y: jnp.mean(jnp.sum((X @ W.T - Y) ** 2, axis=1)) / 2  # noqa: E731
+
+    def gradient(W, X, Y):
+        dW = (X @ W.T - Y).T @ X / X.shape[1]
+        return np.array(dW) if called_only else dW
+
+    report = compare_gradients(loss, gradient, W, X, Y)
+    assert report.correct is None
+    assert "the same batch three times over" in report.headline
+
+
+def test_a_batch_without_examples_ends_in_no_traceback():
+    loss = lambda W, X, Y: jnp.sum(jnp.sum((X @ W.T - Y) ** 2, axis=1))  # noqa: E731
+    gradient = lambda W, X, Y: 2 * (X @ W.T - Y).T @ X  # noqa: E731
+    report = compare_gradients(loss, gradient, jnp.ones((3, 5)), jnp.ones((0, 5)), jnp.ones((0, 3)))
+    assert report.correct is not False

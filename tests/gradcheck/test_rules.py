@@ -159,3 +159,13 @@ def test_an_infinite_entry_says_nothing_of_the_cotangent(x, told):
     assert report.correct is None  # a case made for 0 is a kink there
     assert (probes_of(report)["linearity"], probes_of(report)["zero"]) == (told, told)
     assert "cotangent-ignored" not in [c.id for c in report.causes]
+
+
+def test_a_forward_pass_of_another_value_is_said_first():
+    @jax.custom_vjp
+    def squared(x):
+        return x**2
+
+    squared.defvjp(lambda x: (1.01 * x**2, x), lambda x, c: (2 * x * c,))
+    report = compare_vjp(squared, X)
+    assert "but it returns other values than the plain function" in report.headline
