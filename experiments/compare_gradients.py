@@ -4,6 +4,7 @@ Exit status 0 if it is right, 1 if it is wrong, 3 if nothing can tell.
 """
 
 import argparse
+import difflib
 import sys
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -104,6 +105,11 @@ def compare(arguments: argparse.Namespace, device) -> int:
     return STATUS[report.correct]
 
 
+def _instead(id: str, every: list[str]) -> str:
+    near = difflib.get_close_matches(id, every, 1)
+    return f"did you mean {near[0]}?" if near else "--plant list lists what there is"
+
+
 class Planted(NamedTuple):
     """A gradient with a mistake in it; loss: another than the network's own, where the mistake needs it."""
 
@@ -144,7 +150,7 @@ def plant(arguments: argparse.Namespace, n: tuple[int, ...]) -> Planted | None:
         advice = (
             f"needs layers of equal size: try --hidden {n[-1]} {n[-1]}"
             if arguments.plant in known
-            else f"--plant: got {arguments.plant!r}, expected one of {', '.join(every)}"
+            else f"--plant: got {arguments.plant!r}, {_instead(arguments.plant, every)}"
         )
         raise UserError(f"{arguments.plant} {advice}" if arguments.plant in known else advice)
     try:

@@ -115,7 +115,8 @@ BAD = [
     (compare_gradients, "--dtype float16", "invalid choice: 'float16'"),
     (compare_gradients, "--examples 0", NUMBER),
     (compare_gradients, "--layer 0", NUMBER),
-    (compare_gradients, "--plant typo", "missing-mean"),
+    (compare_gradients, "--plant biasmean", "did you mean bias-mean?"),
+    (compare_gradients, "--plant zzz", "--plant list lists what there is"),
     (
         compare_gradients,
         "--plant missing-mean --layer 7",

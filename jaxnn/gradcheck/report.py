@@ -201,7 +201,7 @@ def _size(value: int | float | None, unit: str = "") -> str:
 
 def _body(report: Report) -> list[str]:
     lines = [""]
-    numbers = {True: "good", False: "POOR", None: "not seen"}[_good_numbers(report)]
+    numbers = {True: "good", False: "POOR", None: "not judged"}[_good_numbers(report)]
     lines += [
         f"formula   {MARK[report.correct]}  (float64, bound derived from the computation)",
         f"numerics  {numbers}  (in {report.dtype}, in ULPs beside autodiff)",
@@ -392,7 +392,7 @@ def _page(report: Report) -> str:
     looks = {True: "good", False: "bad", None: "dim"}
     formula = {True: "right", False: "wrong", None: "cannot tell"}[report.correct]
     good = _good_numbers(report)
-    numbers = {True: "good", False: "poor", None: "not seen"}[good]
+    numbers = {True: "good", False: "poor", None: "not judged"}[good]
     hand_name, loss_name = report.names
     out = [
         '<!doctype html><html lang="en"><head><meta charset="utf-8">',
