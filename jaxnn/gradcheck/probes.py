@@ -7,7 +7,6 @@ import numpy as np
 
 from jaxnn.gradcheck.calls import BadCall, Call, called, own_copies, returned
 
-
 FEW = 4096  # numbers: a gradient of so few costs little to call
 
 
