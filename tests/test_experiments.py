@@ -261,7 +261,8 @@ def test_compare_gradients_finds_what_it_plants(capsys, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("plant", "advice"), [("weights-not-transposed", "--hidden"), ("typo", "--plant list lists what there is")]
+    ("plant", "advice"),
+    [("weights-not-transposed", "--hidden"), ("typo", "--plant list lists what there is")],
 )
 def test_a_mistake_that_cannot_be_planted_is_refused(plant, advice):
     with pytest.raises(arguments.UserError, match=advice):
