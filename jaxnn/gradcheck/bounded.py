@@ -39,6 +39,12 @@ def is_float(x) -> bool:
     return isinstance(x, np.ndarray | np.generic) and x.dtype.kind == "f"
 
 
+def is_short(values: np.ndarray) -> np.ndarray:
+    """Which numbers are whole or have 12 binary digits at most: what is written so is meant so."""
+    mantissa, _ = np.frexp(values)
+    return (mantissa * 4096 == np.rint(mantissa * 4096)) | (values == np.rint(values))
+
+
 def stretched(slope, error):
     """slope · error, where no error is no error even on an infinite slope."""
     out = slope * error

@@ -25,6 +25,7 @@ from jaxnn.gradcheck.bounded import (
     error_of,
     integral,
     is_float,
+    is_short,
     nearest,
     rounding,
     settled,
@@ -273,10 +274,8 @@ def _constant(value, grain: float = UNIT) -> Bounded:
         return Bounded(value, None, False)
     if value.size != 1 and grain == UNIT:
         return Bounded(value, None, False)
-    mantissa, _ = np.frexp(value)
-    short = (mantissa * 4096 == np.rint(mantissa * 4096)) | (value == np.rint(value))
     narrow = value.astype(np.float32).astype(np.float64) == value
-    error = np.where(short, 0.0, np.where(narrow, max(2.0**-24, grain), grain) * np.abs(value))
+    error = np.where(is_short(value), 0.0, np.where(narrow, max(2.0**-24, grain), grain) * np.abs(value))
     return Bounded(value, error if error.any() else None, False)
 
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import eval_jaxpr
 
-from jaxnn.gradcheck.bounded import UNIT, Bounded, Note
+from jaxnn.gradcheck.bounded import UNIT, Bounded, Note, is_short
 from jaxnn.gradcheck.bounds import RANDOM, interpret
 from jaxnn.gradcheck.calls import Call
 from jaxnn.gradcheck.jaxprs import depends, opened, primitives
@@ -89,12 +89,6 @@ def _is_wide(x) -> bool:
     return isinstance(x, np.ndarray) and x.dtype == np.float64
 
 
-def _short(values: np.ndarray) -> bool:
-    mantissa, _ = np.frexp(values)
-    whole = values == np.rint(values)
-    return bool(np.all(whole | (mantissa * 4096 == np.rint(mantissa * 4096))))
-
-
 def with_doubt(side: Traced, other: Traced, leaves: list) -> Traced:
     """Arrays closed over in low precision that the other side has not got carry their rounding."""
     consts = []
@@ -108,7 +102,7 @@ def with_doubt(side: Traced, other: Traced, leaves: list) -> Traced:
             consts.append(c)
             continue
         value = np.asarray(c).astype(np.float64)
-        if _short(value) or _known(value, [*other.consts, *leaves]):
+        if is_short(value).all() or _known(value, [*other.consts, *leaves]):
             consts.append(c)
             continue
         error = float(jnp.finfo(kind).eps) / 2 * np.abs(value)

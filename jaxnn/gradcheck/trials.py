@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnn.gradcheck import points
-from jaxnn.gradcheck.bounded import UNIT, Note, is_float
+from jaxnn.gradcheck.bounded import UNIT, Note, is_float, is_short
 from jaxnn.gradcheck.calls import BadCall, Call
 from jaxnn.gradcheck.pair import Sides, sides_of
 from jaxnn.gradcheck.probes import Calls
@@ -101,10 +101,15 @@ def _of_data(point: Point, sides: Sides) -> bool:
     """Whether the two are apart by far more where the data are rounded to fewer digits."""
     rng = np.random.default_rng(0)
     moved = [
-        x * (1 + 2.0**-17 * rng.uniform(-1, 1, x.shape)) if k not in point.call.places and is_float(x) else x
+        x
+        if k in point.call.places or not is_float(x)
+        else np.where(is_short(x), x, x * (1 + 2.0**-17 * rng.uniform(-1, 1, x.shape)))
         for k, x in enumerate(point.leaves)
     ]
-    pairs = zip(sides.hand(moved).values, sides.reference(moved).values, strict=True)
+    try:
+        pairs = zip(sides.hand(moved).values, sides.reference(moved).values, strict=True)
+    except BadCall:  # a gradient that is only called may refuse other data: nothing speaks against it
+        return True
     there = [np.abs(h - r)[w].max(initial=0.0) for (h, r), w in zip(pairs, point.wrong, strict=True)]
     here = [
         np.abs(h - r)[w].max(initial=0.0)
@@ -179,9 +184,9 @@ def _within_signs(point: Point, leaves: list, sides: Sides, belongs: Callable[[l
     """A point that condemns, once entries of other signs than those given are no reason for it.
 
     Where an entry must be positive, a loss is no number at others, or a formula none, or another.
-    So the point with the signs given is asked too: if it condemns, it is the one; if it is right and
-    tells of all, the first counts only as a point where weights change sign; where the loss or
-    the gradient by hand is not finite, it is none at all.
+    So the point with the signs given, in arrays where any is positive, is asked too: if it condemns, it is
+    the one; if it is right and tells of all, the first counts only as a point where weights change sign;
+    where the loss or the gradient by hand is not finite, it is none at all.
     """
     call = point.call
     kept = [

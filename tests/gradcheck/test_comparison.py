@@ -835,3 +835,20 @@ def test_a_batch_without_examples_ends_in_no_traceback():
     gradient = lambda W, X, Y: 2 * (X @ W.T - Y).T @ X  # noqa: E731
     report = compare_gradients(loss, gradient, jnp.ones((3, 5)), jnp.ones((0, 5)), jnp.ones((0, 3)))
     assert report.correct is not False
+
+
+def test_a_gradient_that_checks_its_data_is_asked_of_no_other():
+    """As of labels that must sum to 1."""
+    rng = np.random.default_rng(1)
+    W, X = rng.normal(size=(4, 3)).astype(np.float32), rng.normal(size=(9, 3)).astype(np.float32)
+    Y = np.asarray(jax.nn.softmax(X @ W.T))
+
+    def gradient(W, X, Y):
+        if not np.allclose(np.sum(Y, axis=1), 1, rtol=0, atol=1e-6):
+            raise ValueError("labels must sum to 1")
+        return np.asarray((jax.nn.softmax(X @ W.T) - Y).T @ X)
+
+    loss = lambda W, X, Y: -jnp.sum(Y * jax.nn.log_softmax(X @ W.T))  # noqa: E731
+    assert compare_gradients(loss, gradient, 1.02 * W, X, Y).correct is True
+    twice = lambda *args: 2 * gradient(*args)  # noqa: E731
+    assert compare_gradients(loss, twice, 1.02 * W, X, Y).correct is False
