@@ -125,7 +125,7 @@ def plant(arguments: argparse.Namespace, n: tuple[int, ...]) -> Planted | None:
     import jax.numpy as jnp
     import numpy as np
 
-    from jaxnn.gradcheck import mutants
+    from experiments import planted
 
     hidden = "gelu-exact" if arguments.activation == "gelu" else arguments.activation
     form = {
@@ -133,20 +133,20 @@ def plant(arguments: argparse.Namespace, n: tuple[int, ...]) -> Planted | None:
         "cross_entropy": "softmax-logits",
         "squared_error": "squared-linear",
     }[arguments.loss]
-    plain = mutants.Network(n, hidden, form)
+    plain = planted.Network(n, hidden, form)
     penalised, masked = plain._replace(penalty=PENALTY), plain._replace(masked=True)
     kinds = (plain, penalised, masked)
-    ids = {kind: {mutant.id for mutant in mutants.mutants(kind)} for kind in kinds}
+    ids = {kind: {mutant.id for mutant in planted.mutants(kind)} for kind in kinds}
     every = sorted(set().union(*ids.values()))
     if arguments.plant == "list":
-        from jaxnn.gradcheck.findings import MISTAKES
+        from jaxnn.gradcheck.mistakes.finding import MISTAKES
 
         print("\n".join(f"{id:<30} {MISTAKES[id].words}" for id in every))
         return None
     kind = next((kind for kind in kinds if arguments.plant in ids[kind]), None)
     if kind is None:
-        deep = [mutants.Network((n[-1],) * 4, hidden, form, PENALTY, masked) for masked in (False, True)]
-        known = {m.id for network in deep for m in mutants.mutants(network)} | set(every)
+        deep = [planted.Network((n[-1],) * 4, hidden, form, PENALTY, masked) for masked in (False, True)]
+        known = {m.id for network in deep for m in planted.mutants(network)} | set(every)
         advice = (
             f"needs layers of equal size: try --hidden {n[-1]} {n[-1]}"
             if arguments.plant in known
@@ -154,13 +154,13 @@ def plant(arguments: argparse.Namespace, n: tuple[int, ...]) -> Planted | None:
         )
         raise UserError(f"{arguments.plant} {advice}" if arguments.plant in known else advice)
     try:
-        mutant = mutants.planted(kind, arguments.plant, arguments.layer)
+        mutant = planted.planted(kind, arguments.plant, arguments.layer)
     except ValueError as error:
         raise UserError(f"--layer: {arguments.plant} cannot be planted in layer {arguments.layer}") from error
 
     def moved(point):
         params, X, Y = point
-        if arguments.plant in mutants.NEEDS_SATURATION:
+        if arguments.plant in planted.NEEDS_SATURATION:
             params = jax.tree.map(lambda p: p * SATURATION, params)
         if not kind.masked:
             return params, X, Y
@@ -175,9 +175,9 @@ def plant(arguments: argparse.Namespace, n: tuple[int, ...]) -> Planted | None:
     said = ", ".join(part for part in (mutant.id, mutant.where) if part)
     loss = None
     if kind is not plain:
-        loss = mutants.loss_of(kind)
+        loss = planted.loss_of(kind)
         said += ", with dropout" if kind.masked else f", with L2 regularisation λ = {PENALTY}"
-    if arguments.plant in mutants.NEEDS_SATURATION:
+    if arguments.plant in planted.NEEDS_SATURATION:
         said += f", at weights {SATURATION:g} times as large"
     return Planted(gradient, loss, moved, said)
 

@@ -52,7 +52,7 @@ def planted(place: int) -> Iterator[tuple[str, Callable, Callable, tuple, str]]:
     """Every mistake, and right gradients, in one of the networks."""
     import numpy as np
 
-    from jaxnn.gradcheck.mutants import NEEDS_SATURATION, formulations, loss_of, mutants
+    from experiments.planted import NEEDS_SATURATION, formulations, loss_of, mutants
 
     net, examples = (*networks(), *wide_networks())[place]
     wrong = mutants(net) if place < len(networks()) else ()
@@ -111,9 +111,9 @@ def of_tests(where: Path) -> dict[str, dict]:
 
 
 def _without_limit() -> None:
-    from jaxnn.gradcheck import causes
+    from jaxnn.gradcheck.diagnosis import search
 
-    causes.PATIENCE = causes.LONGER = math.inf
+    search.PATIENCE = search.LONGER = math.inf
 
 
 def write(file: Path, processes: int, tests: Path) -> int:

@@ -94,12 +94,13 @@ def main(arguments: argparse.Namespace) -> int:
     import numpy as np
     import optax
 
-    from jaxnn import activations, checkpoints, datasets, losses, runs
+    from jaxnn import activations, datasets, losses
     from jaxnn.encoding import flatten, one_hot
     from jaxnn.evaluation import predict
     from jaxnn.families import member, narrow, put, split_over, stack, together, widen
     from jaxnn.layers import mlp
     from jaxnn.objective import cost, value_and_grad
+    from jaxnn.runs import checkpoints, record
     from jaxnn.training import State, scaled, start, step, steps_at_once, steps_from
 
     arguments, lock, checkpoint = reopened(arguments, parser(), "networks.jsonl")
@@ -207,7 +208,7 @@ def main(arguments: argparse.Namespace) -> int:
         rounds = min(max(math.ceil(rounds * taken / available), rounds + 1), len(family))
     if arguments.out:
         lock = lock or begun(arguments.out)
-        runs.create(arguments.out, settings)
+        record.create(arguments.out, settings)
     print(f"device    {len(devices)} × {device.platform} ({device.device_kind})")
     print(f"data      {data.name}: {N} training and {len(data.test.images)} test images")
     print(
@@ -310,13 +311,13 @@ def main(arguments: argparse.Namespace) -> int:
                 chosen, curve = family[done.best], done.metrics[done.best]
                 found = vars(arguments) | chosen._asdict() | {"batch_size": batch_size, "epochs": epochs}
                 found = describe(found | {"shuffle_seed": arguments.seed}, sizes(chosen), device)
-                runs.create(arguments.out / "best", found, curve)
+                record.create(arguments.out / "best", found, curve)
                 drawings.learning_curves(
                     curve, name_of(chosen), arguments.out / "best" / "learning_curves.png"
                 )
-                runs.save_params(arguments.out / "best" / "params.safetensors", narrow(best, sizes(chosen)))
+                record.save_params(arguments.out / "best" / "params.safetensors", narrow(best, sizes(chosen)))
             pause.finish()
-            runs.replace(arguments.out / "networks.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+            record.replace(arguments.out / "networks.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
             best_one = f", the best one in {arguments.out / 'best'}" if done.best >= 0 else ""
             print(f"saved     in {arguments.out}{best_one}")
     return 0

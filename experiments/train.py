@@ -88,11 +88,12 @@ def main(arguments: argparse.Namespace) -> int:
     import optax
     from tqdm import tqdm
 
-    from jaxnn import activations, checkpoints, datasets, divergence, losses, runs, seals
+    from jaxnn import activations, datasets, losses
     from jaxnn.encoding import flatten, one_hot
     from jaxnn.evaluation import accuracy, confusion_matrix, predict
     from jaxnn.layers import mlp
     from jaxnn.objective import cost, value_and_grad
+    from jaxnn.runs import checkpoints, divergence, record, seals
     from jaxnn.training import batch, start, step, steps_at_once, steps_from
 
     arguments, lock, checkpoint = reopened(arguments, parser(), "params.safetensors")
@@ -140,7 +141,7 @@ def main(arguments: argparse.Namespace) -> int:
     train, test = jax.device_put((data.train, data.test))
     if arguments.out:
         lock = lock or begun(arguments.out)
-        runs.create(arguments.out, settings, done.metrics)
+        record.create(arguments.out, settings, done.metrics)
 
     print(f"jaxnn {jaxnn.__version__}, jax {jax.__version__}, Python {platform.python_version()}")
     print(f"device    {device.platform} ({device.device_kind})")
@@ -216,7 +217,7 @@ def main(arguments: argparse.Namespace) -> int:
                 f"test loss {few_digits(float(test_J))}   test accuracy {100 * test_accuracy:.2f} %"
             )
             if arguments.out:
-                runs.append_metrics(arguments.out, metrics)
+                record.append_metrics(arguments.out, metrics)
         pause.save((state, best), done)
         print(f"trained   in {time.perf_counter() - clock:.2f} s")
         print(f"accuracy  {100 * done.metrics[-1]['test_accuracy']:.2f} % of {len(test.images)} test images")
@@ -231,10 +232,10 @@ def main(arguments: argparse.Namespace) -> int:
             from jaxnn import drawings  # matplotlib: half a second that bad arguments need not wait for
 
             drawings.learning_curves(done.metrics, title, arguments.out / "learning_curves.png")
-            runs.save_params(arguments.out / "best.safetensors", best)
+            record.save_params(arguments.out / "best.safetensors", best)
             seals.sync(arguments.out / "metrics.jsonl")
             pause.finish()
-            runs.save_params(arguments.out / "params.safetensors", state.params)
+            record.save_params(arguments.out / "params.safetensors", state.params)
             print(f"saved     in {arguments.out}")
     return 0
 

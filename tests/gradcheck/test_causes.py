@@ -7,11 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxnn.activations import sigmoid
-from jaxnn.gradcheck import compare_gradients
-from jaxnn.gradcheck.causes import find_causes
-from jaxnn.gradcheck.findings import MISTAKES
-from jaxnn.gradcheck.mutants import (
+from experiments.planted import (
     NEEDS_SATURATION,
     RIGHT,
     STATEFUL,
@@ -23,9 +19,13 @@ from jaxnn.gradcheck.mutants import (
     mutants,
     planted,
 )
-from jaxnn.gradcheck.scenes import views_of
-from jaxnn.gradcheck.tape import by_numpy
-from jaxnn.gradcheck.trials import NEAREST
+from jaxnn.activations import sigmoid
+from jaxnn.gradcheck import compare_gradients
+from jaxnn.gradcheck.diagnosis.search import find_causes
+from jaxnn.gradcheck.mistakes.finding import MISTAKES
+from jaxnn.gradcheck.tape.scenes import views_of
+from jaxnn.gradcheck.tape.tape import by_numpy
+from jaxnn.gradcheck.verdict.trials import NEAREST
 from jaxnn.layers import mlp
 from jaxnn.losses import binary_cross_entropy
 from jaxnn.objective import cost

@@ -4,8 +4,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from experiments.planted import Network, data, init, loss_of, planted
 from jaxnn.gradcheck import compare_gradients
-from jaxnn.gradcheck.mutants import Network, data, init, loss_of, planted
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,1 @@
+"""Every value of a program with a bound on its rounding error."""

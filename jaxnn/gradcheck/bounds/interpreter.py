@@ -1,0 +1,433 @@
+"""Running-error bounds: a jaxpr interpreted with (value, bound on the value's error) at every step.
+
+Everything is computed in NumPy in float64, whatever precision the code asks for, so nothing is
+compiled. The bound is against exact real arithmetic on the same inputs: two programs that compute
+the same function give values that differ by no more than the sum of their bounds.
+
+Source: N. J. Higham, Accuracy and Stability of Numerical Algorithms, 2nd ed., section 3.3.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.extend.core import Literal
+
+from jaxnn.gradcheck.bounds.bounded import (
+    UNIT,
+    VARIES,
+    Bounded,
+    Note,
+    error_of,
+    integral,
+    is_float,
+    is_short,
+    nearest,
+    rounding,
+    settled,
+    stretched,
+)
+from jaxnn.gradcheck.bounds.corners import CORNERS, STEPS_AND_CORNERS
+from jaxnn.gradcheck.bounds.functions import COMPILED, FUNCTIONS, smooth
+from jaxnn.gradcheck.bounds.moves import MOVES, WHOLE, applied, as_numpy, unknown
+from jaxnn.gradcheck.bounds.sums import SUMS
+from jaxnn.gradcheck.bounds.systems import SYSTEMS
+from jaxnn.gradcheck.jaxprs.equations import line_of, opened, primitives, scan_counts
+
+STEPS = 50_000  # equations, all turns of all loops together
+
+
+class TooLong(Exception):
+    """The loops of a program run for more steps than an interpreter should take."""
+
+
+class Reading(NamedTuple):
+    """How a program is read: what is noted, and the precision below which a pin is obeyed."""
+
+    notes: dict[Note, int]
+    obeyed: float  # roundings coarser than this machine epsilon are carried out; inf: none
+    plans: dict[int, tuple]
+    draws: dict[int, tuple]
+    expanded: dict[int, tuple]
+    steps: list[int]
+    grain: float  # the relative error of numbers that no format shorter than float64 holds
+
+
+def _inlined(equation, inputs, reading) -> list[Bounded]:
+    p = equation.params
+    if not any(x.active for x in inputs) and _draws(equation, reading):
+        given = [
+            x.value if not is_float(x.value) else x.value.astype(v.aval.dtype)
+            for x, v in zip(inputs, equation.invars, strict=True)
+        ]  # random numbers are data: the very same on both sides
+        return [Bounded(v, None, False) for v in applied(equation, given)]
+    jaxpr, consts = opened(next(p[k] for k in ("jaxpr", "call_jaxpr", "fun_jaxpr") if k in p))
+    held = [_constant(c) for c in consts]
+    name = getattr(getattr(jaxpr, "debug_info", None), "func_name", "")
+    if name == "exp_neg_sq" and (known := _bell_curve(jaxpr, held, inputs, reading)):
+        return known
+    return _run(jaxpr, held, inputs, reading)
+
+
+def _bell_curve(jaxpr, held, inputs, reading) -> list[Bounded] | None:
+    """e^(−x²) of a program that splits x by its bits, which no bound follows; None if it is not that."""
+    (x,) = inputs
+    (out,) = _run(jaxpr, held, [x._replace(error=None)], reading)
+    right = np.exp(-np.square(x.value))
+    slack = (16 + 4 * np.square(x.value)) * UNIT * right + 1e-300
+    if not np.all(np.abs(out.value - right) <= slack):
+        return None
+    steepest = np.minimum(
+        0.86, 2 * (np.abs(x.value) + error_of(x)) * np.exp(-(nearest(x.value, error_of(x)) ** 2))
+    )
+    error = rounding(out.value, 16) + stretched(steepest, np.asarray(error_of(x)))
+    return [settled(out.value, error, x)]
+
+
+def _expanded(equation, inputs, reading) -> list[Bounded]:
+    """A call that JAX itself writes out in simpler primitives."""
+    call = equation.params["_prim"]
+    if id(call) not in reading.expanded:
+
+        def flat(*leaves):
+            return jax.tree.leaves(call.expand(*jax.tree.unflatten(call.in_tree, leaves)))
+
+        closed = jax.make_jaxpr(flat)(*(v.aval for v in equation.invars))
+        reading.expanded[id(call)] = (closed, call)
+    jaxpr, consts = opened(reading.expanded[id(call)][0])
+    return _run(jaxpr, [_constant(c) for c in consts], inputs, reading)
+
+
+def _draws(equation, reading: Reading) -> bool:
+    key = id(equation)
+    if key not in reading.draws:
+        inner = [v for k, v in equation.params.items() if k in ("jaxpr", "call_jaxpr")]
+        reading.draws[key] = (any(primitives(j) & RANDOM for j in inner), equation)
+    return reading.draws[key][0]
+
+
+def _stacked(columns: list[list[Bounded]], shapes) -> list[Bounded]:
+    out = []
+    for column, aval in zip(columns, shapes, strict=True):
+        if not column:
+            out.append(Bounded(np.zeros(aval.shape, _wide(aval.dtype)), None, False))
+            continue
+        error = None
+        if any(x.error is not None for x in column):
+            error = np.stack([np.broadcast_to(error_of(x), np.shape(x.value)) for x in column])
+        stack = jnp.stack if not isinstance(column[0].value, np.ndarray) else np.stack
+        out.append(Bounded(stack([x.value for x in column]), error, any(x.active for x in column)))
+    return out
+
+
+def _wide(dtype):
+    return np.float64 if jnp.issubdtype(dtype, jnp.floating) else dtype
+
+
+def _at(x: Bounded, t: int) -> Bounded:
+    error = None if x.error is None else np.broadcast_to(x.error, x.value.shape)[t]
+    value = x.value[t]
+    return Bounded(np.asarray(value) if isinstance(x.value, np.ndarray) else value, error, x.active)
+
+
+def _scan(equation, inputs, reading) -> list[Bounded]:
+    p = equation.params
+    n_consts, n_carry = scan_counts(p)
+    jaxpr, consts = opened(p["jaxpr"])
+    held = [_constant(c) for c in consts]
+    fixed, carry = inputs[:n_consts], list(inputs[n_consts : n_consts + n_carry])
+    xs = inputs[n_consts + n_carry :]
+    columns: list[list[Bounded]] = [[] for _ in equation.outvars[n_carry:]]
+    turns = range(p["length"])
+    for t in reversed(turns) if p["reverse"] else turns:
+        out = _run(jaxpr, held, [*fixed, *carry, *(_at(x, t) for x in xs)], reading)
+        carry = out[:n_carry]
+        for column, y in zip(columns, out[n_carry:], strict=True):
+            column.append(y)
+    columns = [c[::-1] for c in columns] if p["reverse"] else columns
+    return [*carry, *_stacked(columns, [v.aval for v in equation.outvars[n_carry:]])]
+
+
+def _while(equation, inputs, reading) -> list[Bounded]:
+    p = equation.params
+    n_cond, n_body = p["cond_nconsts"], p["body_nconsts"]
+    condition, condition_consts = opened(p["cond_jaxpr"])
+    body, body_consts = opened(p["body_jaxpr"])
+    held_c = [_constant(c) for c in condition_consts]
+    held_b = [_constant(c) for c in body_consts]
+    fixed_c, fixed_b = inputs[:n_cond], inputs[n_cond : n_cond + n_body]
+    carry, doubt = list(inputs[n_cond + n_body :]), np.array(False)
+    while True:
+        (go,) = _run(condition, held_c, [*fixed_c, *carry], reading)
+        doubt = np.asarray(doubt | (error_of(go) > 0))
+        if not go.value.any():
+            break
+        turned = _run(body, held_b, [*fixed_b, *carry], reading)
+        carry = [_chosen(go.value, x, y) for x, y in zip(turned, carry, strict=True)]
+    return [  # where in doubt, another turn, or one less, may have been right
+        _chosen(doubt, x._replace(error=np.full(np.shape(x.value), np.inf)), x) if is_float(x.value) else x
+        for x in carry
+    ]
+
+
+def _chosen(which: np.ndarray, x: Bounded, y: Bounded) -> Bounded:
+    """x where that is true, y elsewhere; under vmap a loop ends for every example by itself."""
+    if which.all() or not which.any():
+        return x if which.all() else y
+    which = which.reshape(which.shape + (1,) * (np.ndim(x.value) - which.ndim))
+    exact = x.error is None and y.error is None
+    error = None if exact else np.where(which, error_of(x), error_of(y))
+    where = np.where if isinstance(x.value, np.ndarray) else jnp.where  # the keys of random numbers
+    return Bounded(where(which, x.value, y.value), error, x.active or y.active)
+
+
+def _cond(equation, inputs, reading) -> list[Bounded]:
+    which, *operands = inputs
+    branches = [opened(b) for b in equation.params["branches"]]
+    index = int(np.clip(int(which.value), 0, len(branches) - 1))
+
+    def taken(k: int) -> list[Bounded]:
+        return _run(branches[k][0], [_constant(c) for c in branches[k][1]], operands, reading)
+
+    out = taken(index)
+    if which.error is None or not np.any(which.error):
+        return out
+    others = [taken(k) for k in range(len(branches)) if k != index]
+    wide = []
+    for k, x in enumerate(out):
+        error = error_of(x)
+        for other in others:
+            error = np.maximum(error, np.abs(other[k].value - x.value) + error_of(other[k]))
+        wide.append(settled(x.value, error, x, *(o[k] for o in others)))
+    return wide
+
+
+def _solved(equation, inputs, reading) -> list[Bounded]:
+    """The solver itself, if it goes step by step; one that iterates stops where roundings let it."""
+    solve = equation.params["jaxprs"].solve
+    if "while" in primitives(solve):
+        return _unknown(equation, inputs, reading)
+    counts = equation.params["const_lengths"]
+    first, all_of_them = counts.matvec + counts.vecmat, sum(counts)
+    jaxpr, consts = opened(solve)
+    given = [*inputs[first : first + counts.solve], *inputs[all_of_them:]]
+    return _run(jaxpr, [_constant(c) for c in consts], given, reading)
+
+
+def _unknown(equation, inputs, reading) -> list[Bounded]:
+    note = Note("unknown", equation.primitive.name, line_of(equation))
+    reading.notes[note] = reading.notes.get(note, 0) + 1
+    return unknown(equation, inputs)
+
+
+INLINED = {
+    *("jit", "pjit", "closed_call", "core_call", "remat", "remat2", "checkpoint", "call"),
+    *("custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr", "custom_lin"),
+}
+CONTROL = {
+    "scan": _scan,
+    "while": _while,
+    "cond": _cond,
+    "call_hi_primitive": _expanded,
+    "custom_linear_solve": _solved,
+}
+EVERY: dict[str, Callable] = {**FUNCTIONS, **STEPS_AND_CORNERS, **SUMS, **MOVES}
+WITH_EQUATION: dict[str, Callable] = {**WHOLE, **SYSTEMS}
+RANDOM = {"random_bits", "threefry2x32", "random_seed", "random_wrap", "random_gamma"}
+INTEGERS_TOO = {"div", "rem", "pow"}  # integers divide otherwise in NumPy
+
+
+def _plan(jaxpr) -> list[tuple[Any, list]]:
+    """The equations that matter, each with the variables that are not needed after it."""
+    needed = {v for v in jaxpr.outvars if not isinstance(v, Literal)}
+    plan = []
+    for equation in reversed(jaxpr.eqns):
+        if not equation.effects and not any(v in needed for v in equation.outvars):
+            continue
+        fresh = {v for v in equation.invars if not isinstance(v, Literal)} - needed
+        needed |= fresh
+        plan.append((equation, list(fresh)))
+    return plan[::-1]
+
+
+def _literal(atom, grain: float) -> Bounded:
+    value = np.asarray(atom.val)
+    return _number(value.tobytes(), value.dtype, grain) if value.ndim == 0 else _constant(value, grain)
+
+
+@lru_cache(1024)
+def _number(content: bytes, dtype, grain: float) -> Bounded:
+    return _constant(np.frombuffer(content, dtype).reshape(()), grain)
+
+
+def _constant(value, grain: float = UNIT) -> Bounded:
+    """A number is as exact as the shortest format that holds it: 0.5 is, 0.1 is not.
+
+    Arrays, which both sides have, are exact unless the grain is coarser than float64.
+    """
+    value = as_numpy(value)
+    if not is_float(value) or not np.all(np.isfinite(value)):
+        return Bounded(value, None, False)
+    if value.size != 1 and grain == UNIT:
+        return Bounded(value, None, False)
+    narrow = value.astype(np.float32).astype(np.float64) == value
+    error = np.where(is_short(value), 0.0, np.where(narrow, max(2.0**-24, grain), grain) * np.abs(value))
+    return Bounded(value, error if error.any() else None, False)
+
+
+FULL = {np.dtype(t) for t in ("float64", "bool", "int32", "int64", "uint32", "uint8")}  # nothing is lost
+
+
+def _precision(aval) -> float:
+    return float(jnp.finfo(aval.dtype).eps)
+
+
+def _pins(equation, out: list[Bounded], inputs, reading: Reading) -> list[Bounded]:
+    """Name every loss of precision; carry it out where it is to be obeyed."""
+    kept = all(v.aval.dtype in FULL for v in equation.outvars)
+    if kept and equation.primitive.name != "reduce_precision":
+        return out
+    floats = [v.aval for v in equation.invars if jnp.issubdtype(v.aval.dtype, jnp.floating)]
+    finest = min((_precision(a) for a in floats), default=0.0)
+    result = []
+    for x, v in zip(out, equation.outvars, strict=True):
+        dtype = v.aval.dtype
+        if not jnp.issubdtype(dtype, jnp.floating) or not is_float(x.value):
+            result.append(x)
+            continue
+        eps, name = _precision(v.aval), str(dtype)
+        if equation.primitive.name == "reduce_precision":
+            bits = equation.params["mantissa_bits"]
+            eps, name = 2.0**-bits, f"{bits} bits of mantissa"
+            finest = 0.0 if eps > finest else finest
+        narrow = x.value
+        if eps > reading.obeyed or (floats and eps > finest):
+            if equation.primitive.name == "reduce_precision":
+                scale = 2.0 ** (np.frexp(x.value)[1] - equation.params["mantissa_bits"] - 1.0)
+                narrow = np.where(x.value == 0, 0.0, np.rint(x.value / scale) * scale)
+            else:
+                narrow = x.value.astype(dtype).astype(np.float64)
+            changed = not np.array_equal(narrow, x.value, equal_nan=True)
+            if changed and eps > finest and x.active:
+                note = Note("pinned", name, line_of(equation))
+                reading.notes[note] = reading.notes.get(note, 0) + 1
+        if eps > reading.obeyed:
+            x = Bounded(narrow, x.error, x.active)
+        result.append(x)
+    return result
+
+
+def _step(equation, inputs: list[Bounded], reading: Reading) -> list[Bounded]:
+    name = equation.primitive.name
+    if name in INLINED:
+        return _inlined(equation, inputs, reading)
+    if name in CONTROL:
+        return CONTROL[name](equation, inputs, reading)
+    plain = all(isinstance(x.value, np.ndarray) for x in inputs)
+    whole = plain and not any(np.iscomplexobj(x.value) for x in inputs)
+    whole = whole and not any(jnp.issubdtype(v.aval.dtype, jnp.complexfloating) for v in equation.outvars)
+    real = any(jnp.issubdtype(v.aval.dtype, jnp.floating) for v in equation.outvars)
+    out = None
+    if whole and name in EVERY and (real or name not in INTEGERS_TOO):
+        out = EVERY[name](equation.params, *inputs)
+    elif whole and name in WITH_EQUATION:
+        out = WITH_EQUATION[name](equation, inputs)
+    elif whole and name in COMPILED:
+        slope, ulps = COMPILED[name]
+        out = smooth(lambda v: applied(equation, [v])[0], slope, ulps)(equation.params, *inputs)
+    if out is None:
+        floating = real or any(jnp.issubdtype(v.aval.dtype, jnp.complexfloating) for v in equation.outvars)
+        fed = any(is_float(x.value) or np.iscomplexobj(x.value) for x in inputs if plain)
+        if plain and floating and fed and name != "iota":
+            out = _unknown(equation, inputs, reading)
+        else:
+            values = applied(equation, [x.value for x in inputs])
+            checked = [x for x in inputs if isinstance(x.value, np.ndarray)]
+            out = [
+                integral(v, *(c for c in checked if not is_float(c.value)))
+                if isinstance(v, np.ndarray) and not is_float(v) and not checked
+                else _exactly(v, checked)
+                for v in values
+            ]
+    out = [out] if isinstance(out, Bounded) else list(out)
+    return [Bounded(np.asarray(x.value), x.error, x.active)
+            if isinstance(x.value, np.generic) else x for x in out]  # fmt: skip
+
+
+def _exactly(value, inputs) -> Bounded:
+    doubt = any(x.error is not None and np.any(x.error) for x in inputs)
+    active = any(x.active for x in inputs)
+    if not doubt or not isinstance(value, np.ndarray):
+        return Bounded(value, None, active)
+    return Bounded(value, np.full(value.shape, 1.0 if value.dtype == bool else np.inf), active)
+
+
+def _run(jaxpr, consts: Sequence[Bounded], args: Sequence[Bounded], reading: Reading) -> list:
+    if id(jaxpr) not in reading.plans:
+        reading.plans[id(jaxpr)] = (_plan(jaxpr), jaxpr)
+    plan, _ = reading.plans[id(jaxpr)]
+    reading.steps[0] += len(plan)
+    if reading.steps[0] > STEPS:
+        raise TooLong
+    known: dict[Any, Bounded] = {}
+    known.update(zip(jaxpr.constvars, consts, strict=True))
+    known.update(zip(jaxpr.invars, args, strict=True))
+    read = lambda v: _literal(v, reading.grain) if isinstance(v, Literal) else known[v]  # noqa: E731
+    for equation, last in plan:
+        inputs = [read(v) for v in equation.invars]
+        out = _pins(equation, _step(equation, inputs, reading), inputs, reading)
+        if equation.primitive.name in CORNERS:
+            doubtful = sum(_doubts(x) for x in out)
+            if doubtful:
+                note = Note("kink", equation.primitive.name, line_of(equation))
+                reading.notes[note] = reading.notes.get(note, 0) + doubtful
+        known.update(zip(equation.outvars, out, strict=True))
+        for v in last:
+            known.pop(v, None)
+    return [read(v) for v in jaxpr.outvars]
+
+
+def _doubts(x: Bounded) -> int:
+    """How many truth values, indices or steps are in doubt; rounding does not count."""
+    if x.error is None:
+        return 0
+    return int(np.count_nonzero(x.error >= 0.5 if is_float(x.value) else x.error))
+
+
+def interpret(
+    jaxpr,
+    consts: Sequence,
+    args: Sequence,
+    active: Sequence[bool],
+    obeyed: float = math.inf,
+    grain: float = UNIT,
+) -> tuple[list[Bounded], dict[Note, int]]:
+    """The outputs of a jaxpr with bounds on their errors, and what was noted on the way.
+
+    args: the values of its inputs, of any shape; active: which of them are differentiated. consts
+    and args may hold Bounded entries where they are not exact. Precision losses to a machine
+    epsilon above `obeyed` are carried out, all others are looked past. Numbers in the code that no
+    format shorter than float64 holds, such as 0.1, have the relative error `grain`; above that of
+    float64, so have arrays that are not differentiated.
+    Raises TooLong when the loops run for too many steps. Call it with x64 enabled.
+    """
+    reading = Reading({}, obeyed, {}, {}, {}, [0], grain)
+    given = []
+    for value, live in zip(args, active, strict=True):
+        if isinstance(value, Bounded):
+            given.append(value)
+            continue
+        value = as_numpy(value)
+        varies = is_float(value) and live
+        here = Bounded(value, np.broadcast_to(VARIES, value.shape), True)
+        given.append(
+            here if varies else _constant(value, grain) if grain > UNIT else Bounded(value, None, False)
+        )
+    held = [c if isinstance(c, Bounded) else _constant(c, grain) for c in consts]
+    with np.errstate(all="ignore"):
+        out = _run(jaxpr, held, given, reading)
+    return out, reading.notes

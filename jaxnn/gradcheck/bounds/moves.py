@@ -1,0 +1,266 @@
+"""Error bounds where entries move: slices, gathers, sorts; and of primitives that have no rule."""
+
+import math
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from jaxnn.gradcheck.bounds.bounded import TINY, UNIT, Bounded, error_of, integral, is_float, settled
+from jaxnn.gradcheck.jaxprs.by_numpy import BUILT
+
+
+def _moved(function):
+    """The same entries elsewhere: their errors go with them."""
+
+    def rule(params, *inputs):
+        value = function(params, *(x.value for x in inputs))
+        active = any(x.active for x in inputs)
+        if all(x.error is None for x in inputs):
+            return Bounded(value, None, active)
+        errors = (np.broadcast_to(np.asarray(error_of(x), float), x.value.shape) for x in inputs)
+        return Bounded(value, function(params, *errors), active)
+
+    return rule
+
+
+def _broadcast_in_dim(params, x, *_):
+    shape = [1] * len(params["shape"])
+    for d, size in zip(params["broadcast_dimensions"], x.shape, strict=True):
+        shape[d] = size
+    return np.broadcast_to(x.reshape(shape), params["shape"])
+
+
+def _slice(params, x):
+    strides = params["strides"] or (1,) * x.ndim
+    zipped = zip(params["start_indices"], params["limit_indices"], strides, strict=True)
+    return x[tuple(slice(*bounds) for bounds in zipped)]
+
+
+def _reshape(params, x, *_):
+    return np.reshape(
+        x if params["dimensions"] is None else x.transpose(params["dimensions"]), params["new_sizes"]
+    )
+
+
+def _expand_dims(params, x):
+    return np.expand_dims(x, params["dimensions"])
+
+
+MOVED: dict[str, Callable] = {
+    "broadcast_in_dim": _broadcast_in_dim,
+    "reshape": _reshape,
+    "squeeze": lambda p, x: np.squeeze(x, tuple(int(d) for d in p["dimensions"])),
+    "expand_dims": _expand_dims,
+    "transpose": lambda p, x: np.transpose(x, p["permutation"]),
+    "rev": lambda p, x: np.flip(x, p["dimensions"]),
+    "slice": _slice,
+    "concatenate": lambda p, *xs: np.concatenate(xs, p["dimension"]),
+}
+
+
+def _same(params, *inputs):
+    return inputs[0] if len(inputs) == 1 else list(inputs)
+
+
+def applied(equation, values) -> list:
+    """The primitive itself, on these values; by NumPy where that is simple, so nothing is compiled."""
+    if equation.primitive.name in BUILT and all(isinstance(v, np.ndarray) for v in values):
+        return [as_numpy(BUILT[equation.primitive.name](equation.params, *values))]
+    params = dict(equation.params)
+    wide = all(is_float(v) and v.dtype == np.float64 for v in values)
+    if wide and params.get("preferred_element_type") is not None:
+        params["preferred_element_type"] = np.dtype(np.float64)
+    name, scatter = equation.primitive.name.replace("-", "_"), None
+    if name in ("scatter", "scatter_add", "scatter_mul", "scatter_min", "scatter_max"):
+        scatter = getattr(lax, name)
+    if scatter is not None:
+        names = ("dimension_numbers", "indices_are_sorted", "unique_indices", "mode")
+        out = scatter(*values, **{n: params[n] for n in names})
+    else:
+        out = equation.primitive.bind(*values, **equation.primitive.get_bind_params(params))
+    out = list(out) if equation.primitive.multiple_results else [out]
+    return [as_numpy(o) for o in out]
+
+
+def as_numpy(x):
+    """As NumPy, floats as float64; keys of random numbers stay as they are."""
+    if jnp.issubdtype(jnp.result_type(x), jax.dtypes.extended):
+        return x
+    x = np.asarray(x)
+    return x.astype(np.float64) if jnp.issubdtype(x.dtype, jnp.floating) else x
+
+
+def _carried(equation, inputs) -> list[Bounded]:
+    """gather, pad, dynamic_slice and their kin: moves entries; integers say where."""
+    values = applied(equation, [x.value for x in inputs])
+    active = any(x.active for x in inputs)
+    if all(x.error is None for x in inputs):
+        return [Bounded(v, None, active) for v in values]
+    places = [x for x in inputs if not is_float(x.value)]
+    if any(x.error is not None and np.any(x.error) for x in places):
+        return [Bounded(v, np.full(v.shape, np.inf), active) for v in values]
+    shifted = [
+        np.array(np.broadcast_to(error_of(x), x.value.shape)) if is_float(x.value) else x.value
+        for x in inputs
+    ]
+    errors = [np.where(np.isnan(e), np.inf, e) for e in applied(equation, shifted)]
+    return [settled(v, e if is_float(v) else None, *inputs) for v, e in zip(values, errors, strict=True)]
+
+
+def _accumulated(equation, inputs) -> list[Bounded]:
+    """scatter_add, reduce_window_sum: sums of moved entries."""
+    (carried,) = _carried(equation, inputs)
+    if not is_float(carried.value):
+        return [carried]
+    ones = [np.ones(x.value.shape) if is_float(x.value) else x.value for x in inputs]
+    sizes = [np.abs(x.value) if is_float(x.value) else x.value for x in inputs]
+    (count,), (size,) = applied(equation, ones), applied(equation, sizes)
+    error = error_of(carried) + UNIT * count * size
+    return [settled(carried.value, error, *inputs)]
+
+
+def _conv(equation, inputs) -> list[Bounded]:
+    a, b = inputs
+    (value,) = applied(equation, [a.value, b.value])
+    out_features = equation.params["dimension_numbers"].rhs_spec[0]
+    terms = b.value.size // max(b.value.shape[out_features], 1)
+    terms *= equation.params["batch_group_count"]
+    size_a, size_b = np.abs(a.value), np.abs(b.value)
+    gamma = (terms + 2) * UNIT
+    (error,) = applied(equation, [error_of(a) + gamma * (size_a + error_of(a)), size_b + error_of(b)])
+    if b.error is not None:
+        error = error + applied(equation, [size_a, np.array(b.error)])[0]
+    return [settled(value, error, a, b)]
+
+
+def _sorted(equation, inputs) -> list[Bounded]:
+    """Sorting moves no entry further than the largest error; what goes along may be swapped."""
+    values = applied(equation, [x.value for x in inputs])
+    axis = equation.params["dimension"]
+    active = any(x.active for x in inputs)
+    if all(x.error is None for x in inputs):
+        return [Bounded(v, None, active) for v in values]
+    gap = np.abs(np.diff(values[0], axis=axis))
+    reach = np.max(error_of(inputs[0]), axis=axis, keepdims=True) if inputs[0].error is not None else 0.0
+    tied = np.any(gap <= 2 * reach, axis=axis, keepdims=True) if gap.size else np.array(False)
+    out = []
+    for k, (x, v) in enumerate(zip(inputs, values, strict=True)):
+        worst = np.max(np.broadcast_to(error_of(x), x.value.shape), axis=axis, keepdims=True, initial=0)
+        error = np.broadcast_to(worst, v.shape)
+        out.append(Bounded(v, error if k == 0 else np.where(tied, np.inf, error), active))
+    return out
+
+
+def _top_k(equation, inputs) -> list[Bounded]:
+    (x,) = inputs
+    axis = equation.params.get("axis", -1)
+    values, index = applied(equation, [x.value])
+    if x.error is None:
+        return [Bounded(values, None, x.active), Bounded(index, None, x.active)]
+    worst = np.max(x.error, axis=axis, keepdims=True)
+    ordered = -np.sort(-x.value, axis=axis).take(
+        range(min(values.shape[axis] + 1, x.value.shape[axis])), axis
+    )
+    tied = np.any(np.abs(np.diff(ordered, axis=axis)) <= 2 * worst, axis=axis, keepdims=True)
+    worst = np.broadcast_to(worst, values.shape)
+    error = np.where(tied, np.inf, np.zeros(index.shape))
+    return [Bounded(values, worst, x.active), Bounded(index, error, x.active)]
+
+
+def _pooled_back(equation, inputs) -> list[Bounded]:
+    """The backward pass of max pooling: each entry goes to the winner of its window."""
+    source, operand = inputs
+    values = [source.value, operand.value]
+    (value,) = applied(equation, values)
+    ones = [np.ones(source.value.shape), operand.value]
+    sizes = [np.abs(source.value), operand.value]
+    errors = [np.array(np.broadcast_to(error_of(source), source.value.shape)), operand.value]
+    (count,), (size,), (error,) = (applied(equation, v) for v in (ones, sizes, errors))
+    error = error + UNIT * count * size
+    if operand.error is not None:
+        rng = np.random.default_rng(0)
+        for _ in range(16):  # nearly equal entries: any of them may win
+            noise = operand.error + 4 * UNIT * np.abs(operand.value) + TINY
+            shaken = operand.value + noise * rng.uniform(-1, 1, noise.shape)
+            (other,) = applied(equation, [source.value, shaken])
+            error = np.maximum(error, np.abs(other - value))
+    return [settled(value, error, source, operand)]
+
+
+def _bitcast(equation, inputs) -> list[Bounded]:
+    (x,) = inputs
+    width = np.dtype(equation.invars[0].aval.dtype)
+    given = x.value.astype(width) if is_float(x.value) else x.value
+    values = [as_numpy(v) for v in applied(equation, [given])]
+    doubt = x.error is not None and np.any(x.error)
+    return [Bounded(v, np.full(v.shape, np.inf) if doubt else None, x.active) for v in values]
+
+
+def unknown(equation, inputs) -> list[Bounded]:
+    """A primitive without a rule: how far its outputs move when its inputs do, with a margin.
+
+    The inputs are moved by the unit roundoff of their largest entry, beside their own errors:
+    what a backward stable algorithm may do to them. Integers that stay as they are, such as the
+    pivots of a factorisation, are exact.
+    """
+    values = [x.value for x in inputs]
+    out = applied(equation, values)
+    movable = [
+        k for k, v in enumerate(values) if (is_float(v) or np.iscomplexobj(v)) and inputs[k].error is not None
+    ]
+    if all(not is_float(v) and not np.iscomplexobj(v) for v in out):
+        return [integral(v, *inputs) if isinstance(v, np.ndarray) else Bounded(v, None, False)
+                for v in out]  # fmt: skip
+    rng = np.random.default_rng(0)
+    stretch = 2.0**16
+    moves = [np.zeros(np.shape(v)) for v in out]
+    places = any(x.error is not None and np.any(x.error) and not is_float(x.value) for x in inputs)
+    for _ in range(6):
+        shaken = list(values)
+        for k in movable:
+            v = values[k]
+            e = error_of(inputs[k]) + 8 * UNIT * (np.max(np.abs(v), initial=0.0))
+            e = np.where(np.isfinite(e), e, np.abs(v))
+            shaken[k] = v + stretch * e * rng.choice([-1.0, 1.0], v.shape)
+        for m, v, w in zip(moves, out, applied(equation, shaken), strict=True):
+            if is_float(v) or np.iscomplexobj(v):
+                np.maximum(m, np.abs(w - v) / stretch, out=m)
+            else:
+                np.maximum(m, np.where(w == v, 0.0, np.inf), out=m)
+    widest = max((v.size for v in out), default=1)
+    bounded = []
+    for v, m in zip(out, moves, strict=True):
+        if not (is_float(v) or np.iscomplexobj(v)):
+            doubt = np.full(v.shape, np.inf) if places else m
+            error = np.minimum(doubt, 1.0) if v.dtype == bool else doubt
+            bounded.append(Bounded(v, error, any(x.active for x in inputs)))
+            continue
+        scale = np.max(np.abs(v[np.isfinite(v)]), initial=0.0)
+        around = np.max(m[np.isfinite(m)], initial=0.0)
+        error = 8 * m + 2 * around + 32 * (1 + math.sqrt(widest)) * UNIT * scale
+        bounded.append(settled(v, error, *(x for x in inputs if isinstance(x.value, np.ndarray))))
+    return bounded
+
+
+SAME = {
+    *("copy", "copy_p", "name", "optimization_barrier", "device_put", "sharding_constraint"),
+    *("layout_constraint", "stop_gradient", "pvary", "reduce_precision", "mesh_cast", "reshard"),
+}
+MOVES: dict[str, Callable] = {
+    **{name: _moved(function) for name, function in MOVED.items()},
+    **dict.fromkeys(SAME, _same),
+}
+WHOLE: dict[str, Callable] = {
+    # rules that need the primitive itself
+    **dict.fromkeys(("gather", "dynamic_slice", "dynamic_update_slice", "pad", "split", "scatter"), _carried),
+    **dict.fromkeys(("reduce_window_max", "reduce_window_min"), _carried),
+    **dict.fromkeys(("scatter_add", "scatter-add", "reduce_window_sum"), _accumulated),
+    "conv_general_dilated": _conv,
+    "sort": _sorted,
+    "top_k": _top_k,
+    "select_and_scatter_add": _pooled_back,
+    "bitcast_convert_type": _bitcast,
+}

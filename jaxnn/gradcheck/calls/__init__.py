@@ -1,0 +1,1 @@
+"""What the caller hands in: checked, named, and called without surprises."""

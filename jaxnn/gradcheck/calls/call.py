@@ -1,0 +1,383 @@
+"""What can be wrong with a call, each said in one sentence."""
+
+import contextlib
+import functools
+import inspect
+import io
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from threadpoolctl import ThreadpoolController
+
+from jaxnn.gradcheck.calls.eager import op_by_op
+
+LONGEST = 240  # characters of what an exception says
+
+
+class BadCall(ValueError):
+    """The comparison cannot be made; the message says why, and what to do."""
+
+
+class Call(NamedTuple):
+    """A loss, a gradient and a point, checked.
+
+    places: the leaves of args (all of them, in order) that are differentiated; paths: their names;
+    dynamic: the leaves that a trace takes as inputs, the others keep their values.
+    """
+
+    loss: Callable
+    gradient: Callable
+    args: tuple
+    argnums: int | tuple[int, ...]
+    leaves: list
+    treedef: Any
+    places: tuple[int, ...]
+    paths: tuple[str, ...]
+    dtype: np.dtype
+    dynamic: tuple[int, ...]
+
+    def rebuilt(self, leaves: list) -> tuple:
+        """The arguments with these leaves."""
+        return jax.tree.unflatten(self.treedef, leaves)
+
+    def traceable(self, function: Callable, leaves: list) -> tuple[Callable, list]:
+        """(the function of the dynamic leaves alone, those leaves)."""
+
+        def of_dynamic(*given):
+            full = list(leaves)
+            for k, x in zip(self.dynamic, given, strict=True):
+                full[k] = x
+            return function(*self.rebuilt(full))
+
+        return of_dynamic, [leaves[k] for k in self.dynamic]
+
+    def selected(self, args: tuple) -> Any:
+        """args[argnums]: what a gradient looks like."""
+        if isinstance(self.argnums, int):
+            return args[self.argnums]
+        return tuple(args[n] for n in self.argnums)
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[io.StringIO]:
+    """Hold back what the functions print and warn of: they are called many times, at odd points.
+
+    NumPy multiplies on one thread meanwhile: with two, small products wait for one another, ten times
+    as long where the machine is at work on something else.
+    """
+    with (
+        _libraries().limit(limits=1, user_api="blas"),
+        contextlib.redirect_stdout(io.StringIO()) as held,
+        warnings.catch_warnings(action="ignore"),
+        np.errstate(all="ignore"),
+    ):
+        yield held
+
+
+@functools.cache
+def _libraries() -> ThreadpoolController:
+    """The libraries that multiply for NumPy."""
+    return ThreadpoolController()
+
+
+def first_line(error: BaseException) -> str:
+    """An exception in one line."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    text = lines[0] if lines else ""
+    if len(text) > LONGEST:
+        text = text[:LONGEST].rsplit(" ", 1)[0] + " …"
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def function_name(function: Callable) -> str:
+    """What to call it in a sentence."""
+    return getattr(function, "__name__", type(function).__name__)
+
+
+def _titled(kind: str, function: Callable) -> str:
+    """The loss, or the gradient, with its name where that says more.
+
+    >>> def loss(x): ...
+    >>> def cost(x): ...
+    >>> _titled("loss", loss), _titled("loss", cost)
+    ('the loss', 'the loss cost')
+    """
+    name = function_name(function)
+    return f"the {kind}" if name == kind else f"the {kind} {name}"
+
+
+def _is_array(leaf) -> bool:
+    return isinstance(leaf, jax.Array | np.ndarray | np.generic)
+
+
+def is_floating(leaf) -> bool:
+    """A real floating-point array or number."""
+    kind = _kind(leaf)
+    return kind is not None and jnp.issubdtype(kind, jnp.floating)
+
+
+def _kind(leaf):
+    """The dtype of an array or number that JAX can compute with, or None."""
+    if not (_is_array(leaf) or isinstance(leaf, bool | int | float | complex)):
+        return None
+    try:
+        return jnp.result_type(leaf)
+    except TypeError:  # objects, strings, long doubles
+        return None
+
+
+def argument_names(function: Callable, count: int) -> list[str]:
+    """The names of its positional arguments, or args[k] where they have none."""
+    try:
+        parameters = list(inspect.signature(function).parameters.values())
+    except (TypeError, ValueError):
+        parameters = []
+    names = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    return [*names[:count], *(f"args[{k}]" for k in range(len(names), count))]
+
+
+def path_names(function: Callable, args: tuple, argnums: tuple[int, ...]) -> list[str]:
+    """A name for every leaf of the arguments argnums: params['W1'], params[0].b, x."""
+    names = argument_names(function, len(args))
+    return [
+        names[n] + jax.tree_util.keystr(path)
+        for n in argnums
+        for path, _ in jax.tree_util.tree_flatten_with_path(args[n])[0]
+    ]
+
+
+def _at(mask: np.ndarray) -> str:
+    index = tuple(int(i) for i in np.argwhere(mask)[0])
+    return f"[{', '.join(map(str, index))}]" if index else ""
+
+
+def _checked_values(names: list[str], leaves: list, places: tuple[int, ...]) -> None:
+    for k, (name, leaf) in enumerate(zip(names, leaves, strict=True)):
+        if not is_floating(leaf):
+            continue
+        value = np.asarray(leaf).astype(np.float64)
+        bad = ~np.isfinite(value) if k in places else np.isnan(value)
+        if bad.any():
+            raise BadCall(
+                f"{name}{_at(bad)} is {value[bad][0]}: a gradient can be compared only at a point "
+                "where the arguments are finite; repair the input"
+            )
+
+
+def checked(loss, gradient, args: tuple, argnums) -> Call:
+    """The call, or a BadCall that says what is wrong with it."""
+    for what, function in (("loss", loss), ("gradient", gradient)):
+        if not callable(function):
+            raise BadCall(
+                f"the {what} must be a function, got {type(function).__name__}: "
+                f"pass the function itself, not what it returns"
+            )
+    if not args:
+        raise BadCall("no arguments were given: pass those of loss(*args) after the gradient")
+    single = isinstance(argnums, int)
+    try:
+        numbers = (argnums,) if single else tuple(int(n) for n in argnums)
+        numbers = tuple(range(len(args))[n] for n in numbers)
+        if len(set(numbers)) < len(numbers):
+            raise ValueError
+    except (IndexError, TypeError, ValueError):
+        raise BadCall(
+            f"argnums must number some of the {len(args)} arguments from 0, each once, got {argnums!r}"
+        ) from None
+    leaves, treedef = jax.tree.flatten(args)
+    sizes = [len(jax.tree.leaves(a)) for a in args]
+    starts = np.concatenate([[0], np.cumsum(sizes)])
+    places = tuple(k for n in numbers for k in range(starts[n], starts[n + 1]))
+    if not places:
+        raise BadCall(f"argument {argnums} holds no arrays, so there is no gradient to compare")
+    names = path_names(loss, args, tuple(range(len(args))))
+    for k in places:
+        if not is_floating(leaves[k]):
+            what = type(leaves[k]).__name__
+            kind = f"{what} of {leaves[k].dtype}" if hasattr(leaves[k], "dtype") else what
+            if _kind(leaves[k]) is None:
+                raise BadCall(
+                    f"{names[k]} is {kind}, which JAX cannot compute with: pass floating-point arrays"
+                )
+            raise BadCall(
+                f"{names[k]} is {_kind(leaves[k])}: only real floating-point "
+                "parameters have a gradient; convert it with .astype(jnp.float32), or leave it "
+                "out of argnums"
+            )
+    _checked_values(names, leaves, places)
+    dtype = np.dtype(jax.dtypes.canonicalize_dtype(jnp.result_type(*(leaves[k] for k in places))))
+    argnums = numbers[0] if single else numbers
+    paths = tuple(names[k] for k in places)
+    arrays = tuple(k for k, x in enumerate(leaves) if k in places or _is_array(x))
+    call = Call(loss, gradient, args, argnums, leaves, treedef, places, paths, dtype, arrays)
+    try:
+        _check_loss(call)
+    except _Untraceable:  # some array decides what is computed: only the parameters are traced
+        call = call._replace(dynamic=tuple(sorted(set(places))))
+        try:
+            _check_loss(call)
+        except _Untraceable as error:
+            raise BadCall(str(error)) from error.__cause__
+    return call
+
+
+class _Untraceable(BadCall):
+    """The loss wants a number where a trace has none."""
+
+
+def _check_loss(call: Call) -> None:
+    loss = call.loss
+    of_dynamic, given = call.traceable(loss, call.leaves)
+    try:
+        out = jax.eval_shape(of_dynamic, *given)
+    except jax.errors.JAXTypeError as error:
+        raise _Untraceable(
+            f"{_titled('loss', loss)} cannot be traced by JAX, so autodiff cannot "
+            f"differentiate it ({first_line(error)}); write it with jax.numpy instead of NumPy, "
+            "float() or if"
+        ) from error
+    except (Exception, SystemExit) as error:
+        raise BadCall(f"{_titled('loss', loss)} raised {first_line(error)}") from error
+    if not hasattr(out, "shape"):
+        hint = "pass a loss without the auxiliary output" if isinstance(out, tuple) else ""
+        raise BadCall(
+            f"{_titled('loss', loss)} must return one number, got {type(out).__name__}"
+            + (f"; {hint}" if hint else "")
+        )
+    if out.shape != ():
+        raise BadCall(
+            f"{_titled('loss', loss)} must return a scalar, got shape {out.shape}; "
+            "take jnp.mean or jnp.sum of it"
+        )
+    if not jnp.issubdtype(out.dtype, jnp.floating):
+        raise BadCall(f"{_titled('loss', loss)} must return a real number, got dtype {out.dtype}")
+
+
+def own_copies(args: tuple) -> tuple:
+    """The arguments again, NumPy arrays copied: a gradient may write into what it is given."""
+    return jax.tree.map(lambda x: x.copy() if isinstance(x, np.ndarray) else x, args)
+
+
+def _sequence_free(tree):
+    """The tree with every list and tuple as a tuple."""
+    if isinstance(tree, list | tuple) and not hasattr(tree, "_fields"):
+        return tuple(_sequence_free(t) for t in tree)
+    if isinstance(tree, dict):
+        return {k: _sequence_free(v) for k, v in tree.items()}
+    return tree
+
+
+def gradient_leaves(call: Call, out, args: tuple | None = None) -> list:
+    """The leaves of what the gradient returned, or a BadCall that says how it differs."""
+    name = _titled("gradient", call.gradient)
+    expected = call.selected(call.args if args is None else args)
+    wanted, structure = jax.tree.flatten(expected)
+    got, got_structure = jax.tree.flatten(out)
+    loose = jax.tree.structure(_sequence_free(expected)) == jax.tree.structure(_sequence_free(out))
+    if structure != got_structure and not loose:
+        same = len(got) == len(wanted) and len(wanted) == 1
+        if not (same and not isinstance(out, dict)):
+            raise BadCall(_structure_sentence(name, call, expected, out))
+    for path, leaf, target in zip(call.paths, got, wanted, strict=True):
+        try:
+            kind = jnp.result_type(leaf)
+        except (TypeError, ValueError):
+            raise BadCall(
+                f"{name} returned {type(leaf).__name__} for {path}; "
+                f"expected an array of shape {jnp.shape(target)}"
+            ) from None
+        if jnp.shape(leaf) != jnp.shape(target):
+            transposed = jnp.shape(leaf) == jnp.shape(target)[::-1]
+            raise BadCall(
+                f"{name} returned shape {jnp.shape(leaf)} for {path}, whose shape is "
+                f"{jnp.shape(target)}"
+                + ("; it looks transposed (mistake: transposed)" if transposed else "")
+                + "; a gradient has the shape of its parameter"
+            )
+        if not jnp.issubdtype(kind, jnp.floating):
+            raise BadCall(f"{name} returned dtype {kind} for {path}; expected floating point")
+    return got
+
+
+def _like(gradient, argument) -> bool:
+    return jax.tree.map(jnp.shape, gradient) == jax.tree.map(jnp.shape, argument)
+
+
+def _structure_sentence(name: str, call: Call, expected, out) -> str:
+    if isinstance(expected, dict) and isinstance(out, dict):
+        missing, extra = (
+            sorted(map(str, expected.keys() - out.keys())),
+            sorted(map(str, out.keys() - expected.keys())),
+        )
+        parts = [f"without {', '.join(missing)}" if missing else "",
+                 f"with {', '.join(extra)} that is no parameter" if extra else ""]  # fmt: skip
+        if missing or extra:
+            return (
+                f"{name} returned a dict {' and '.join(p for p in parts if p)}; "
+                "return one entry for every parameter, under the same names"
+            )
+    if isinstance(out, tuple) and len(out) == 2 and jnp.ndim(jax.tree.leaves(out)[0]) == 0:
+        second = jax.tree.structure(_sequence_free(out[1]))
+        if second == jax.tree.structure(_sequence_free(expected)):
+            return f"{name} returned a pair, perhaps of loss and gradient: return the second"
+    several = isinstance(out, tuple) and isinstance(call.argnums, int) and 1 < len(out) <= len(call.args)
+    if several and all(map(_like, out, call.args)):
+        return (
+            f"{name} returned those of {len(out)} arguments, and argnums={call.argnums} names "
+            f"one; say argnums={tuple(range(len(out)))}"
+        )
+    try:
+        parts = jax.tree.structure(expected).flatten_up_to(out)
+    except ValueError:
+        parts = []
+    for path, part, target in zip(call.paths, parts, jax.tree.leaves(expected), strict=False):
+        if not jax.tree_util.all_leaves([part]):
+            return (
+                f"{name} returned {_described(part)} for {path}; expected an array of "
+                f"shape {jnp.shape(target)}: return jnp.asarray of it"
+            )
+    if out is None:
+        return f"{name} returned None; return a tree like args[{call.argnums}]"
+    return f"{name} returned {_described(out)}; expected {_described(expected)}, like args[{call.argnums}]"
+
+
+def _described(tree) -> str:
+    leaves = jax.tree.leaves(tree)
+    if hasattr(tree, "shape"):
+        return f"one array of shape {tuple(tree.shape)}"
+    kind = type(tree).__name__
+    if isinstance(tree, dict):
+        return f"a dict of {', '.join(map(str, tree))}"
+    if tree is None:
+        return "None"
+    if isinstance(tree, int | float):
+        return f"one {kind}"
+    arrays = "array" if len(leaves) == 1 else "arrays"
+    return f"a {kind} of {len(tree) if hasattr(tree, '__len__') else '?'} with {len(leaves)} {arrays}"
+
+
+def called(call: Call, args: tuple) -> list:
+    """gradient(*args) as a list of arrays, args kept from harm; what it raises becomes a BadCall."""
+    return returned(call, own_copies(args))
+
+
+def returned(call: Call, args: tuple) -> list:
+    """The same, with args themselves."""
+    untouched = own_copies(args)
+    try:
+        try:
+            with op_by_op():
+                out = call.gradient(*args)
+        except jax.errors.UnexpectedTracerError:  # it keeps what an earlier call left
+            raise
+        except Exception:  # its own, or that of a library which runs at JAX's outermost only
+            out = call.gradient(*own_copies(untouched))
+    except BadCall:
+        raise
+    except (Exception, SystemExit) as error:
+        raise BadCall(f"{_titled('gradient', call.gradient)} raised {first_line(error)}") from error
+    return gradient_leaves(call, out, untouched)

@@ -1,0 +1,1 @@
+"""Which mistake it is, and where: run only when a gradient is wrong."""

@@ -1,0 +1,107 @@
+"""Mistakes that keep something from one call to the next."""
+
+import contextlib
+
+import jax
+import numpy as np
+
+from jaxnn.gradcheck.bounds.bounded import UNIT
+from jaxnn.gradcheck.calls.call import BadCall, Call, called
+from jaxnn.gradcheck.calls.probes import Calls
+from jaxnn.gradcheck.diagnosis.search import Cause
+from jaxnn.gradcheck.mistakes.finding import MISTAKES
+from jaxnn.gradcheck.verdict import points
+from jaxnn.gradcheck.verdict.pair import Sides
+from jaxnn.gradcheck.verdict.sides import Side, widened
+from jaxnn.gradcheck.verdict.trials import Point
+
+NEAR = 1e-4  # of the largest entry: what is kept may be kept in float32
+
+
+def _close(a: list[np.ndarray], b: list[np.ndarray]) -> bool:
+    sizes = [
+        max(np.max(np.abs(x), initial=0.0), np.max(np.abs(y), initial=0.0)) for x, y in zip(a, b, strict=True)
+    ]
+    return all(bool(np.all(np.abs(x - y) <= NEAR * s)) for x, y, s in zip(a, b, sizes, strict=True))
+
+
+def kept(call: Call, leaves: list, reference) -> str | None:
+    """What a gradient whose calls disagree does: "accumulated", "stale"; None for neither.
+
+    It is called in float64 at two points of one's own choosing, where autodiff is neither zero nor
+    the same: leaves → Side is `reference`.
+    """
+    p, q = (points.moved(call, leaves, points.near, seed) for seed in (21, 22))
+
+    def at(leaves: list) -> list[np.ndarray]:
+        with jax.enable_x64(True), jax.numpy_dtype_promotion("standard"):
+            return [np.asarray(x).astype(np.float64) for x in called(call, call.rebuilt(leaves))]
+
+    def right(leaves: list) -> list[np.ndarray]:
+        side: Side = reference(leaves)
+        return side.values
+
+    with contextlib.suppress(BadCall):  # what it kept may be of a trace that is over
+        at(p)
+    try:
+        first, second, other = at(p), at(p), at(q)
+        there, elsewhere = right(p), right(q)
+    except BadCall:
+        return None
+    added = [[b - a for a, b in zip(x, y, strict=True)] for x, y in ((first, second), (second, other))]
+    if _close(added[0], there) and _close(added[1], elsewhere):
+        return "accumulated"
+    return "stale" if _close(other, there) and not _close(there, elsewhere) else None
+
+
+def unsteady_causes(call: Call, sides: Sides, leaves: list, calls: Calls) -> list[Cause]:
+    """What a gradient may do whose calls depend on one another."""
+    kind = kept(call, leaves, sides.reference)
+    if calls.keeps and kind is None:
+        sentence = "It computes with values that an earlier call left behind, though here its calls agree."
+        return [
+            Cause(id, sentence, "all parameters", 0.45, MISTAKES[id].equation)
+            for id in ("stale", "accumulated")
+        ]
+    sentence, confidence = KEPT.get(kind or "", (DRAWN, 0.8))
+    id = kind or "mask-resampled"
+    return [Cause(id, sentence, "all parameters", confidence, MISTAKES[id].equation)]
+
+
+KEPT = {
+    "accumulated": (
+        "It adds to what earlier calls left: every call is the one before plus the gradient.",
+        1.0,
+    ),
+    "stale": ("It uses values kept from the call before: right only when called twice at one point.", 1.0),
+}
+
+
+DRAWN = "Two calls with the same arguments disagree: something is drawn anew, such as a mask."
+
+
+def stale_cause(call: Call, sides: Sides, shown: Point, calls: Calls, eps: float) -> Cause | None:
+    """Right where it was called first, the same values ever after."""
+    if calls.elsewhere is None or shown.name != "the given point":
+        return None
+    moved = [np.asarray(x, np.float64) for x in calls.elsewhere]
+    if not all(np.array_equal(a, b) for a, b in zip(moved, calls.first, strict=True)):
+        return None
+    first = points.as_given(call, points.moved(call, shown.leaves, points.near, 1))
+    there = sides.reference([widened(x) for x in first])
+
+    def near(found: list) -> bool:
+        return all(
+            np.all(np.abs(m - r) <= 64 * eps / UNIT * e + 64 * eps * np.abs(r))
+            for m, r, e in zip(found, there.values, there.errors, strict=True)
+        )
+
+    if near(shown.reference.values) or not near(moved) or not any(np.any(m) for m in moved):
+        return None  # where the right gradient is the same at both points, so may a fresh one be
+    return Cause(
+        "stale",
+        "It keeps what its first call computed: right there, the same values ever after.",
+        "all parameters",
+        1.0,
+        "every residual belongs to the forward pass of the same call",
+    )

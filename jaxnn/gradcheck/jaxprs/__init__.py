@@ -1,0 +1,1 @@
+"""Programs of JAX as data: their equations, primitives, and how NumPy runs them."""

@@ -1,0 +1,272 @@
+"""Which axes of a loss's arguments must have equal sizes, and the same loss at other sizes.
+
+At sizes that are pairwise different primes, N cannot be taken for n_x, nor W for Wᵀ; with few
+examples and wide layers, dW = dZᵀ A tells dZ itself.
+"""
+
+from collections.abc import Callable, Mapping
+from itertools import count
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from jax.extend.core import Literal
+
+from jaxnn.gradcheck.tape.tape import CUSTOM, ELEMENTWISE, flatten
+
+PRIMES = (5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43, 47)
+
+
+class Axes(NamedTuple):
+    """For every leaf of args a tuple: the class of each of its axes; and what the classes mean."""
+
+    leaves: tuple[tuple[int, ...], ...]
+    sizes: Mapping[int, int]
+    examples: frozenset[int]  # classes no parameter has: N
+    inputs: frozenset[int]  # classes of data that meet a parameter and not the loss: n_x
+    outputs: frozenset[int]  # classes of data and parameters at the loss: n_L
+
+
+def _same_axes(node, shapes, constant) -> list[tuple[tuple[int, int], tuple[int, int]]]:
+    """Pairs ((value, axis), (value, axis)) that a step demands to be of one size.
+
+    An axis of size 1 of a value that is constant over the data, as of a bias, may only be broadcast.
+    """
+    ins = [(k, i) for k, i in enumerate(node.inputs) if not isinstance(i, Literal)]
+    p, out, pairs = node.params, node.outputs[0], []
+    rank = len(shapes[out].shape)
+    if node.name in ELEMENTWISE or node.name in {"cumsum", "cumprod", "cummax", "rev", "sort"}:
+        for _, i in ins:
+            if len(shapes[i].shape) == rank:
+                wide = [
+                    a for a in range(rank) if shapes[i].shape[a] > 1 or i not in constant or out in constant
+                ]
+                pairs += [((i, a), (out, a)) for a in wide]
+        return [(x, y) for x, y in pairs if _size(x, shapes) == _size(y, shapes)]
+    if not ins:
+        return []
+    x = ins[0][1]
+    axes = range(len(shapes[x].shape))
+    if node.name == "transpose":
+        return [((x, a), (out, k)) for k, a in enumerate(p["permutation"])]
+    if node.name == "broadcast_in_dim":
+        return [
+            ((x, k), (out, a))
+            for k, a in enumerate(p["broadcast_dimensions"])
+            if shapes[x].shape[k] == shapes[out].shape[a]
+        ]
+    if node.name.startswith(("reduce_", "arg")) and "axes" in p:
+        kept = [a for a in axes if a not in p["axes"]]
+        return [((x, a), (out, k)) for k, a in enumerate(kept)]
+    if node.name == "reshape" and p["dimensions"] is None:
+        return _reshaped_axes(x, out, shapes)
+    if node.name == "squeeze":
+        kept = [a for a in axes if a not in p["dimensions"]]
+        return [((x, a), (out, k)) for k, a in enumerate(kept)]
+    if node.name == "dot_general" and len(ins) == 2:
+        y = ins[1][1]
+        (cx, cy), (bx, by) = p["dimension_numbers"]
+        pairs = [((x, a), (y, b)) for a, b in zip(cx, cy, strict=True)]
+        pairs += [((x, a), (y, b)) for a, b in zip(bx, by, strict=True)]
+        free_x = [a for a in axes if a not in (*cx, *bx)]
+        free_y = [b for b in range(len(shapes[y].shape)) if b not in (*cy, *by)]
+        order = [(x, a) for a in (*bx, *free_x)] + [(y, b) for b in free_y]
+        return pairs + [(s, (out, k)) for k, s in enumerate(order)]
+    if node.name == "concatenate":
+        return [((i, a), (out, a)) for _, i in ins for a in range(rank) if a != p["dimension"]]
+    if node.name == "conv_general_dilated" and len(ins) == 2:
+        d, y = p["dimension_numbers"], ins[1][1]
+        pairs = [((x, d.lhs_spec[0]), (out, d.out_spec[0]))]
+        pairs += [((y, d.rhs_spec[0]), (out, d.out_spec[1]))]
+        if p["feature_group_count"] == 1:
+            pairs += [((x, d.lhs_spec[1]), (y, d.rhs_spec[1]))]
+        return pairs
+    if node.name in {"slice", "pad", "select_and_scatter_add", "dynamic_slice"}:
+        return [
+            ((x, a), (out, a))
+            for a in range(rank)
+            if len(axes) == rank and _size((x, a), shapes) == _size((out, a), shapes)
+        ]
+    return []
+
+
+def _size(axis: tuple[int, int], shapes) -> int:
+    return shapes[axis[0]].shape[axis[1]]
+
+
+def _reshaped_axes(x: int, out: int, shapes) -> list:
+    """Axes that a reshape leaves whole, from the front and from the back."""
+    a, b = shapes[x].shape, shapes[out].shape
+    front = [k for k, (s, t) in enumerate(zip(a, b, strict=False)) if a[: k + 1] == b[: k + 1]]
+    back = [
+        (len(a) - 1 - k, len(b) - 1 - k)
+        for k in range(min(len(a), len(b)))
+        if a[len(a) - 1 - k :] == b[len(b) - 1 - k :]
+    ]
+    return [((x, k), (out, k)) for k in front] + [((x, i), (out, j)) for i, j in back]
+
+
+def axes_of(loss: Callable, args: tuple, argnums: int | tuple[int, ...] = 0) -> Axes:
+    """The classes of axes of args that the jaxpr of loss(*args) ties together."""
+    nodes, inputs, _, _, shapes = flatten(loss, args, through=frozenset(CUSTOM))
+    parent: dict[tuple[int, int], tuple[int, int]] = {}
+
+    def root(a):
+        while parent.get(a, a) != a:
+            a = parent[a]
+        return a
+
+    owner = parameter_leaves(args, argnums)
+    data_inputs = {i for i, own in zip(inputs, owner, strict=True) if not own and shapes[i].shape}
+    constant = _independent(nodes, data_inputs, shapes)
+    for node in nodes:
+        for x, y in _same_axes(node, shapes, constant):
+            parent[root(x)] = root(y)
+
+    number: dict[tuple[int, int], int] = {}
+    fresh = count()
+    leaves = tuple(
+        tuple(
+            number[root((i, a))] if root((i, a)) in number else number.setdefault(root((i, a)), next(fresh))
+            for a in range(len(shapes[i].shape))
+        )
+        for i in inputs
+    )
+    sizes = {c: shapes[i].shape[a] for i, cs in zip(inputs, leaves, strict=True) for a, c in enumerate(cs)}
+    with_parameters = {c for cs, own in zip(leaves, owner, strict=True) if own for c in cs}
+    data = [cs for cs, own in zip(leaves, owner, strict=True) if not own]
+    with_data = {c for cs in data for c in cs}
+    shared = with_data & with_parameters
+    after = _after_parameters(nodes, inputs, owner, shapes)
+    at_loss = {
+        c for i, cs, own in zip(inputs, leaves, owner, strict=True) if not own and i in after for c in cs
+    }
+    return Axes(
+        leaves,
+        sizes,
+        frozenset(with_data - with_parameters),
+        frozenset(shared - at_loss),
+        frozenset(shared & at_loss),
+    )
+
+
+def _independent(nodes, data: set[int], shapes) -> set[int]:
+    """The values that depend on none of `data`."""
+    touched = set(data)
+    for node in nodes:
+        if any(not isinstance(i, Literal) and i in touched for i in node.inputs):
+            touched |= set(node.outputs)
+    return set(shapes) - touched
+
+
+def _after_parameters(nodes, inputs, owner, shapes) -> set[int]:
+    """Inputs that meet no parameter by a product: targets, weights of a loss."""
+    reached = {i for i, own in zip(inputs, owner, strict=True) if own}
+    data = {i for i, own in zip(inputs, owner, strict=True) if not own}
+    origin = {i: {i} for i in inputs}
+    met: set[int] = set()
+    for node in nodes:
+        read = [i for i in node.inputs if not isinstance(i, Literal)]
+        from_inputs = set().union(*(origin.get(i, set()) for i in read)) if read else set()
+        for o in node.outputs:
+            origin[o] = from_inputs
+        if node.name in {"dot_general", "conv_general_dilated"}:
+            sides = [origin.get(i, set()) for i in read]
+            for one, other in ((0, -1), (-1, 0)):
+                if sides and sides[other] & reached:
+                    met |= sides[one] & data
+    return data - met
+
+
+def parameter_leaves(args: tuple, argnums: int | tuple[int, ...]) -> tuple[bool, ...]:
+    """For every leaf of args, in order: whether it is one of args[argnums]."""
+    chosen = (argnums,) if isinstance(argnums, int) else tuple(argnums)
+    return tuple(n in chosen for n, a in enumerate(args) for _ in jax.tree.leaves(a))
+
+
+def _new_sizes(
+    axes: Axes, examples: int, only_examples: bool, squares: bool, together: bool
+) -> dict[int, int]:
+    """Other sizes: pairwise different primes; with `squares`, what was equal stays equal.
+
+    With `together`, all axes that may be of examples and are as long as the first are so after.
+    """
+    primes, sizes, chosen = iter(PRIMES), dict(axes.sizes), {}
+    first = sorted(axes.examples)[:1]
+    if together:
+        first = [c for c in axes.examples if axes.sizes[c] == axes.sizes[first[0]]]
+    for c, size in axes.sizes.items():
+        if c in first and size >= 1:
+            sizes[c] = examples
+        elif size > 1 and not only_examples:
+            if not (squares and size in chosen):
+                chosen[size] = next(primes, size)
+            sizes[c] = chosen[size]
+    return sizes
+
+
+def _generic(leaf, shape, own: bool, sizes, rng) -> np.ndarray:
+    """Values like those of `leaf`, at another shape, none of them special."""
+    x = np.asarray(leaf)
+    if x.dtype == bool:
+        return rng.uniform(size=shape) < 0.6
+    if np.issubdtype(x.dtype, np.integer):
+        high = max(int(x.max(initial=0)) + 1, 2)
+        smallest = min([s for s in sizes.values() if s > 1], default=high)
+        return rng.integers(0, min(high, smallest), size=shape).astype(x.dtype)
+    if own:
+        fan_in = shape[-1] if len(shape) > 1 and shape[-1] > 1 else 2
+        return rng.normal(size=shape) * 1.2 / np.sqrt(fan_in)
+    if not shape:
+        return np.asarray(x * 1.3 if x != 0 else 0.3)
+    if x.size and np.isin(x, (0.0, 1.0)).all() and 0 < x.mean() < 1:
+        if x.ndim == 2 and (x.sum(axis=-1) == 1).all() and shape[-1] > 1:
+            return np.eye(shape[-1])[np.arange(shape[0]) % shape[-1]]
+        y = (rng.uniform(size=shape) < 0.5).astype(np.float64)
+        y.flat[: min(2, y.size)] = (1.0, 0.0)[: min(2, y.size)]
+        return y
+    if x.size and (x >= 0).all() and (x <= 1).all():
+        y = rng.uniform(0.05, 0.95, size=shape)
+        if x.ndim > 1 and x.shape[-1] > 1 and np.allclose(x.sum(axis=-1), 1):
+            y = y / y.sum(axis=-1, keepdims=True)
+        return y
+    return rng.normal(size=shape) * 1.5
+
+
+def generic(
+    loss: Callable,
+    args: tuple,
+    argnums: int | tuple[int, ...],
+    axes: Axes,
+    seed: int,
+    examples: int | None = 3,
+    only_examples: bool = False,
+    squares: bool = False,
+    together: bool = False,
+    nearby: bool = False,
+) -> tuple | None:
+    """The arguments at generic values and new sizes (the old ones if examples is None), or None.
+
+    None where the loss is not defined. With `nearby`, the values are the caller's, a little moved.
+    """
+    rng = np.random.default_rng(seed)
+    owner = parameter_leaves(args, argnums)
+    sizes = dict(axes.sizes)
+    if examples is not None:
+        sizes = _new_sizes(axes, examples, only_examples, squares, together)
+    flat, tree = jax.tree.flatten(args)
+    new = []
+    for x, cs, own in zip(flat, axes.leaves, owner, strict=True):
+        shape = tuple(sizes[c] for c in cs)
+        new.append(_nearby(x, shape, rng) if nearby else _generic(x, shape, own, sizes, rng))
+    there = jax.tree.unflatten(tree, new)
+    try:
+        return there if jax.eval_shape(loss, *there).shape == () else None
+    except Exception:
+        return None
+
+
+def _nearby(leaf, shape, rng) -> np.ndarray:
+    """The leaf's own values, repeated or cut to the shape, each a little moved."""
+    x = np.resize(np.asarray(leaf), shape)
+    return x * (1 + 0.1 * rng.normal(size=shape)) if np.issubdtype(x.dtype, np.floating) else x

@@ -1,0 +1,124 @@
+"""The quantities of a dense layer at a scene: Z[l], A[l], dZ[l] with a row an example."""
+
+import jax
+import numpy as np
+
+from jaxnn.gradcheck.tape.layers import Layer
+from jaxnn.gradcheck.tape.scenes import Scene
+from jaxnn.gradcheck.tape.tape import edge, point
+
+
+def sigmoid(z):
+    """σ(z)."""
+    return 0.5 * (1 + np.tanh(0.5 * z))
+
+
+def softmax(z):
+    """Softmax along the last axis."""
+    e = np.exp(z - z.max(axis=-1, keepdims=True))
+    return e / e.sum(axis=-1, keepdims=True)
+
+
+def z_of(scene, y):
+    """Z[l]."""
+    return scene.point.values[y.z]
+
+
+def a_of(scene, y):
+    """A[l]."""
+    return scene.point.values[y.a]
+
+
+def layer_at(scene: Scene, number: int) -> Layer | None:
+    """The layer of that number, if there is one."""
+    layers = scene.structure.layers
+    return layers[number - 1] if 1 <= number <= len(layers) else None
+
+
+def oriented(scene: Scene, layer: Layer, leaf_value: np.ndarray, old: np.ndarray):
+    """A value of the leaf's shape as the product's operand would have it."""
+    leaf = scene.point.values[scene.point.tape.parameters[layer.weight]]
+    if leaf_value.shape != leaf.shape:
+        return None
+    if leaf.shape == old.shape and np.array_equal(leaf, old):
+        return leaf_value
+    return leaf_value.T if leaf.T.shape == old.shape and np.array_equal(leaf.T, old) else None
+
+
+def upright(scene: Scene, layer: Layer, x: np.ndarray) -> np.ndarray:
+    """A quantity of the shape of Z[l] with a row an example and a column a neuron."""
+    if x.ndim == 2:
+        return x.T if layer.input_side == 1 else x
+    if x.ndim == 1:
+        return x[:, None] if scene.point.values[layer.before].ndim == 2 else x[None, :]
+    return x.reshape(-1, x.shape[-1]) if x.ndim else x.reshape(1, 1)
+
+
+def as_it_was(layer: Layer, x: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """The opposite of upright."""
+    return (x.T if len(shape) == 2 and layer.input_side == 1 else x).reshape(shape)
+
+
+def target_of(scene: Scene) -> np.ndarray | None:
+    """Y with a row an example, a column a class."""
+    layer = scene.structure.layers[-1]
+    z = upright(scene, layer, z_of(scene, layer))
+    for t in scene.structure.targets:
+        y = scene.point.values[t]
+        if y.dtype.kind == "f" and y.ndim == 2 and layer.input_side == 1 and y.T.shape == z.shape:
+            return y.T
+        if y.dtype.kind == "f" and y.size == z.size:
+            return y.reshape(z.shape)
+        if y.dtype.kind in "iu" and y.size == len(z) and z.shape[1] > 1:
+            return np.eye(z.shape[1])[np.clip(y.ravel(), 0, z.shape[1] - 1)]
+        if y.dtype.kind in "iub" and y.size == z.size:
+            return y.reshape(z.shape).astype(np.float64)
+    return None
+
+
+def dense_rows(scene: Scene, layer: Layer) -> tuple[np.ndarray, np.ndarray] | None:
+    """(A[l-1], dZ[l]) with a row an example, for a plain dense layer."""
+    node = scene.point.tape.nodes[layer.place]
+    if node.name != "dot_general" or any(node.params["dimension_numbers"][1]):
+        return None
+    contract = node.params["dimension_numbers"][0][layer.input_side]
+    a, d = scene.point.values[layer.before], scene.point.cotangents[layer.product]
+    if a.ndim != 2 or d.ndim != 2 or len(contract) != 1:
+        return None
+    if contract[0] == 0:
+        a = a.T
+    if layer.input_side == 1:
+        d = d.T
+    return (a, d) if a.shape[0] == d.shape[0] else None
+
+
+def as_product(scene: Scene, layer: Layer, leaf: np.ndarray) -> np.ndarray | None:
+    """A leaf-shaped gradient as (n_l, n_{l-1})."""
+    rows = dense_rows(scene, layer)
+    if rows is None:
+        return None
+    a, d = rows
+    node = scene.point.tape.nodes[layer.place]
+    operand = scene.point.values[node.inputs[1 - layer.input_side]]
+    value = oriented(scene, layer, leaf, operand)
+    if value is None or value.ndim != 2:
+        return None
+    contract = node.params["dimension_numbers"][0][1 - layer.input_side]
+    value = value if contract[0] == 1 else value.T
+    return value if value.shape == (d.shape[1], a.shape[1]) else None
+
+
+def gradient_at(scene: Scene, value: int, new: np.ndarray) -> list[np.ndarray]:
+    """The right gradient where input or constant `value` is `new`."""
+    tape = scene.point.tape
+    if value in tape.constants:
+        other = tape._replace(constants={**tape.constants, value: new})
+        args = scene.point.args
+    else:
+        flat, tree = jax.tree.flatten(scene.point.args)
+        flat = [new if i == value else x for i, x in zip(tape.inputs, flat, strict=True)]
+        other, args = tape, jax.tree.unflatten(tree, flat)
+    programs = scene.point.programs
+    there = point(other, args, programs)
+    silent = {**there.change.gains, **{edge(*e): np.zeros(()) for e in scene.muted}}
+    return there.pull(there.change._replace(gains=silent))[0] if scene.muted else there.gradient

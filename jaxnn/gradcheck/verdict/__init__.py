@@ -1,0 +1,1 @@
+"""Right, wrong or cannot tell: both sides at points that tell, and the numbers in the caller's precision."""

@@ -1,0 +1,220 @@
+"""One side of the comparison: a gradient at a point in float64, with a bound on its error."""
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import eval_jaxpr
+
+from jaxnn.gradcheck.bounds.bounded import UNIT, Bounded, Note, is_short
+from jaxnn.gradcheck.bounds.interpreter import RANDOM, interpret
+from jaxnn.gradcheck.calls.call import Call
+from jaxnn.gradcheck.jaxprs.equations import depends, opened, primitives
+
+
+class Side(NamedTuple):
+    """Values and bounds, leaf by leaf.
+
+    fixed: which leaves are constants; notes: what was met; single: computed in float32 at best,
+    where nothing better can be had; loss: its value, where that is known.
+    """
+
+    values: list[np.ndarray]
+    errors: list[np.ndarray]
+    fixed: list[bool]
+    notes: dict[Note, int]
+    single: bool = False
+    loss: float | None = None
+
+
+class Traced(NamedTuple):
+    """A jaxpr of the dynamic leaves, its constants with bounds; outputs: how many to leave out."""
+
+    closed: Any
+    consts: list
+    skipped: int
+    exact: bool  # traced in float64
+    varies: bool  # some output depends on a differentiated argument
+
+
+def widened(leaf):
+    """A floating leaf as a float64 array; anything else as it is."""
+    if isinstance(leaf, bool | int | str) or not hasattr(leaf, "dtype"):
+        return np.asarray(leaf, np.float64) if isinstance(leaf, float) else leaf
+    if jnp.issubdtype(leaf.dtype, jnp.floating):
+        return np.asarray(leaf).astype(np.float64)
+    return leaf
+
+
+def traced(call: Call, function: Callable, leaves: list, skipped: int = 0, wide: bool = True) -> Traced:
+    """The jaxpr of function(*args) at these leaves, in float64 if the function can be so traced.
+
+    Random draws differ with the precision they are asked for in, so a function that draws is traced
+    as the caller would run it, as is one that insists on a dtype; so are all where wide is False.
+    Raises what the function raises when it cannot be traced at all.
+    """
+    trouble: Exception | None = None
+    if wide:
+        try:
+            with jax.enable_x64(True), jax.numpy_dtype_promotion("standard"):
+                of_dynamic, given = call.traceable(function, leaves)
+                closed = jax.make_jaxpr(of_dynamic)(*given)
+            if call.dtype == np.float64 or not (primitives(closed) & RANDOM):
+                return _as_traced(call, closed, skipped, True)
+        except Exception as error:
+            trouble = error
+    cast = [
+        jnp.asarray(x, jax.dtypes.canonicalize_dtype(getattr(original, "dtype", call.dtype)))
+        if _is_wide(x)
+        else x
+        for x, original in zip(leaves, call.leaves, strict=True)
+    ]
+    of_dynamic, given = call.traceable(function, cast)
+    try:
+        closed = jax.make_jaxpr(of_dynamic)(*given)
+    except Exception as error:
+        raise trouble or error from None
+    return _as_traced(call, closed, skipped, False)
+
+
+def _as_traced(call: Call, closed, skipped: int, exact: bool) -> Traced:
+    live = [n for n, k in enumerate(call.dynamic) if k in call.places]
+    return Traced(closed, list(opened(closed)[1]), skipped, exact, depends(closed, live, skipped))
+
+
+def _is_wide(x) -> bool:
+    return isinstance(x, np.ndarray) and x.dtype == np.float64
+
+
+def with_doubt(side: Traced, other: Traced, leaves: list) -> Traced:
+    """Arrays closed over in low precision that the other side has not got carry their rounding."""
+    consts = []
+    for c in side.consts:
+        kind = getattr(c, "dtype", None)
+        narrow = kind is not None and jnp.issubdtype(kind, jnp.floating) and kind != np.float64
+        if not narrow or np.size(c) == 1:
+            consts.append(c)
+            continue
+        if any(c is d for d in (*other.consts, *leaves)):
+            consts.append(c)
+            continue
+        value = np.asarray(c).astype(np.float64)
+        if is_short(value).all() or _known(value, [*other.consts, *leaves]):
+            consts.append(c)
+            continue
+        error = float(jnp.finfo(kind).eps) / 2 * np.abs(value)
+        consts.append(Bounded(value, error, False))
+    return side._replace(consts=consts)
+
+
+def _known(value: np.ndarray, pool: list) -> bool:
+    """Whether every number of it is to be found in one of the others."""
+    for other in pool:
+        if np.size(other) < 2 or not jnp.issubdtype(jnp.result_type(other), jnp.floating):
+            continue
+        wide = np.asarray(other).astype(np.float64)
+        if wide.shape == value.shape and np.array_equal(wide, value):
+            return True
+        if np.isin(value, wide).all():
+            return True
+    return False
+
+
+def evaluated(
+    call: Call,
+    side: Traced,
+    leaves: list,
+    obeyed: float = math.inf,
+    shake: float = 0.0,
+    grain: float = UNIT,
+) -> Side:
+    """The traced gradient at these leaves. Raises TooLong when its loops are too long to read.
+
+    shake: a relative error that every floating argument is said to have; grain: that of numbers in the
+    code and of arrays that are not differentiated, see interpret.
+    """
+    live = set(call.places)
+    with jax.enable_x64(True), jax.default_device(_host()):
+        out, notes = interpret(
+            opened(side.closed)[0],
+            side.consts,
+            [_shaken(leaves[k], shake, k in live) for k in call.dynamic],
+            [k in live for k in call.dynamic],
+            obeyed,
+            grain,
+        )
+    loss = float(out[0].value) if side.skipped else None
+    out = out[side.skipped :]
+    values = [np.asarray(x.value, np.float64) for x in out]
+    errors = [
+        np.zeros(v.shape) if x.error is None else np.broadcast_to(x.error, v.shape)
+        for x, v in zip(out, values, strict=True)
+    ]
+    fixed = [x.error is None and not x.active for x in out]
+    return Side(values, errors, fixed, notes, loss=loss)
+
+
+def _shaken(leaf, shake: float, live: bool):
+    if not shake or not _is_wide(leaf):
+        return leaf
+    return Bounded(leaf, shake * np.abs(leaf), live)
+
+
+def _host():
+    try:
+        return jax.local_devices(backend="cpu")[0]
+    except RuntimeError:  # a process that was told to use the accelerator only
+        return jax.local_devices()[0]
+
+
+def jittered(
+    call: Call, function: Callable, leaves: list, reference: Side | None, roundings: int = 8
+) -> Side:
+    """A gradient that cannot be read, only called: the noise of its values as it is moved a little.
+
+    The differences of sixth order along a line leave the noise and nothing of the function, nor of
+    errors that are the same all along it; for those a number of roundings is allowed.
+    Source: J. J. Moré and S. M. Wild, Estimating computational noise, SIAM J. Sci. Comput. 33
+    (2011), section 3.
+    """
+    value = [np.asarray(v, np.float64) for v in function(leaves)]
+    grain = 2.0**-24 if all(_single(v) for v in value) else UNIT
+    rng = np.random.default_rng(0)
+    lines = {k: np.abs(leaves[k]) * rng.uniform(0.5, 1.0, np.shape(leaves[k])) for k in set(call.places)}
+    step = 2.0**-14 if grain > UNIT else 2.0**-36
+    table = []
+    for t in range(-4, 5):
+        at = list(leaves)
+        for k, line in lines.items():
+            at[k] = leaves[k] + step * t * line
+        table.append([np.asarray(v, np.float64) for v in function(at)])
+    order = 6
+    gamma = math.factorial(order) ** 2 / math.factorial(2 * order)
+    errors = []
+    for n, v in enumerate(value):
+        rows = np.stack([row[n] for row in table])
+        noise = np.sqrt(gamma * np.mean(np.diff(rows, order, axis=0) ** 2, axis=0))
+        error = 64 * noise + 16 * np.max(noise, initial=0.0) + max(8, roundings) * grain * np.abs(v)
+        if reference is not None:
+            error = error + 32 * (grain / UNIT) * reference.errors[n]
+        errors.append(np.where(np.isfinite(error), error, np.inf))
+    return Side(value, errors, [False] * len(value), {}, grain > UNIT)
+
+
+def _single(values: np.ndarray) -> bool:
+    return bool(np.all(values.astype(np.float32).astype(np.float64) == values))
+
+
+def compiled_reference(call: Call, side: Traced) -> Callable:
+    """The reference as a plain function of the leaves, for when its loops are too long to read."""
+    jaxpr, consts = opened(side.closed)
+    program = jax.jit(lambda *given: eval_jaxpr(jaxpr, consts, *given)[side.skipped :])
+
+    def run(leaves: list):
+        with jax.enable_x64(True), jax.default_device(_host()):
+            return program(*(leaves[k] for k in call.dynamic))
+
+    return run

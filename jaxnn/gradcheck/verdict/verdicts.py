@@ -1,0 +1,101 @@
+"""The second verdict at the given point, and what the report says of each leaf."""
+
+import jax.numpy as jnp
+import numpy as np
+
+from jaxnn.gradcheck.calls.call import Call
+from jaxnn.gradcheck.calls.probes import Calls
+from jaxnn.gradcheck.report.report import Leaf, picture
+from jaxnn.gradcheck.verdict.cost import Program
+from jaxnn.gradcheck.verdict.numerics import Numerics, in_ulps, numerics
+from jaxnn.gradcheck.verdict.pair import Sides
+from jaxnn.gradcheck.verdict.sides import Side
+from jaxnn.gradcheck.verdict.trials import Point
+
+
+def second_verdict(
+    call: Call, sides: Sides, given: Point, calls: Calls, program: Program | None
+) -> tuple[list[Numerics | None], bool | None]:
+    """The second verdict at the given point; None where autodiff does not run in that dtype."""
+    if program is None:
+        return [None] * len(call.places), None
+    autodiff = program.run(*(call.leaves[k] for k in call.dynamic))
+    truth = [
+        np.where(np.isfinite(r), r, np.where(e < np.inf, h, np.nan))
+        for r, h, e in zip(given.reference.values, given.hand.values, given.hand.errors, strict=True)
+    ]
+    autodiff = [np.asarray(a).astype(np.float64) for a in autodiff]
+
+    def held(shaken: Side) -> list[Numerics]:
+        corners = [_corners(given, n, s) for n, s in enumerate(shaken.errors)]
+        with np.errstate(all="ignore"):
+            return numerics(truth, given.reference.errors, corners, calls.last, autodiff, call.dtype)
+
+    rows = held(given.reference)
+    if sides.cornered and not all(r.accurate for r in rows):  # near a corner, a rounding changes much
+        rows = held(sides.reference(given.leaves, shake=2 * float(jnp.finfo(call.dtype).eps)))
+    blank = any(b.any() for b in given.blank)
+    return list(rows), None if blank else all(r.accurate for r in rows)
+
+
+def _corners(given: Point, n: int, shaken: np.ndarray) -> np.ndarray:
+    """The reference's errors when shaken, unbounded where a kink decides."""
+    sides = (given.reference, given.hand)
+    if not any(note.kind == "kink" for side in sides for note in side.notes):
+        return shaken
+    undecided = given.bound(n) > 1e-3 * np.abs(given.reference.values[n])
+    return np.where(undecided, np.inf, shaken)
+
+
+def leaf_row(call: Call, shown: Point, n: int, row: Numerics | None, told: bool, correct) -> Leaf:
+    """The row of leaf n: its worst entry, and the errors there."""
+    r, h, wrong, bound = (
+        shown.reference.values[n],
+        shown.hand.values[n],
+        shown.wrong[n],
+        shown.bound(n),
+    )
+    with np.errstate(all="ignore"):
+        error = np.where(np.isfinite(h), np.abs(h - r), np.inf)
+        ratio = np.where(error == 0, 0.0, error / bound)
+        ratio = np.where(wrong & ~np.isfinite(h), np.inf, np.where(np.isnan(ratio), 0.0, ratio))
+        own = in_ulps(h - r, r, call.dtype)
+        largest = np.max(np.abs(r[np.isfinite(r)]), initial=0.0)
+        relative = np.where(error == 0, 0.0, error / largest)
+    theirs = np.full(r.shape, np.nan)
+    if row is not None:
+        theirs = row.autodiff_ulps
+        if not wrong.any():
+            own, relative = row.ulps, row.relative
+    blame = np.where(np.isfinite(r), relative, -1.0)
+    if wrong.any():
+        blame = np.where(wrong, error, -1.0)
+    elif shown.blank[n].any():
+        blame = np.where(shown.blank[n], 1.0, 0.0)
+    elif row is not None and row.poor.any():
+        blame = np.where(row.poor, row.ulps, -1.0)
+    index = tuple(int(i) for i in np.unravel_index(np.argmax(blame), r.shape)) if r.size else ()
+
+    def at(a: np.ndarray) -> float:
+        return float(a[index]) if r.size else 0.0
+
+    verdict = True if told else None
+    if wrong.any():
+        verdict = correct
+    return Leaf(
+        path=call.paths[n],
+        shape=tuple(r.shape),
+        index=index,
+        hand=at(h),
+        autodiff=at(r),
+        ulps=at(own),
+        autodiff_ulps=at(theirs),
+        error=at(error),
+        bound=at(bound),
+        ratio=float(np.max(ratio, initial=0.0)),
+        correct=verdict,
+        accurate=row is None or row.accurate,
+        better=row is not None and row.better,
+        wrong=int(wrong.sum()),
+        picture=picture(relative),
+    )
