@@ -139,7 +139,7 @@ def plant(arguments: argparse.Namespace, n: tuple[int, ...]) -> Planted | None:
     ids = {kind: {mutant.id for mutant in planted.mutants(kind)} for kind in kinds}
     every = sorted(set().union(*ids.values()))
     if arguments.plant == "list":
-        from jaxnn.gradcheck.mistakes.finding import MISTAKES
+        from jaxnn.gradcheck.mistakes.catalogue import MISTAKES
 
         print("\n".join(f"{id:<30} {MISTAKES[id].words}" for id in every))
         return None

@@ -15,13 +15,9 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from jaxnn.gradcheck.calls.call import BadCall
-    from jaxnn.gradcheck.diagnosis.search import Cause
-    from jaxnn.gradcheck.gradients import (
-        GradientMismatch,
-        assert_gradients_match,
-        compare_gradients,
-    )
-    from jaxnn.gradcheck.report.report import Leaf, Report
+    from jaxnn.gradcheck.gradients import GradientMismatch, assert_gradients_match, compare_gradients
+    from jaxnn.gradcheck.report.model import Cause, Leaf
+    from jaxnn.gradcheck.report.report import Report
     from jaxnn.gradcheck.vjp import compare_vjp
 
 __all__ = [

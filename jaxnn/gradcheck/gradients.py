@@ -7,17 +7,19 @@ import jax
 import jax.numpy as jnp
 
 from jaxnn.gradcheck.calls.call import BadCall, Call, checked, function_name, own_copies, quiet
-from jaxnn.gradcheck.calls.probes import Probe, called_repeatedly
+from jaxnn.gradcheck.calls.probes import called_repeatedly
 from jaxnn.gradcheck.diagnosis.causes import diagnosed, tree_of
-from jaxnn.gradcheck.diagnosis.search import Cause
 from jaxnn.gradcheck.diagnosis.steps import LOSS, StepError, check_steps
-from jaxnn.gradcheck.report.headline import headline, remarks
+from jaxnn.gradcheck.report.headline import headline
+from jaxnn.gradcheck.report.model import Cause, Probe
 from jaxnn.gradcheck.report.report import Report
 from jaxnn.gradcheck.tape.layers import leaf_names
 from jaxnn.gradcheck.verdict import points
-from jaxnn.gradcheck.verdict.pair import sides_of
+from jaxnn.gradcheck.verdict.numerics import second_verdict
 from jaxnn.gradcheck.verdict.programs import compiled_sides
-from jaxnn.gradcheck.verdict.sides import widened
+from jaxnn.gradcheck.verdict.remarks import remarks
+from jaxnn.gradcheck.verdict.rows import leaf_row
+from jaxnn.gradcheck.verdict.sides import sides_of, widened
 from jaxnn.gradcheck.verdict.trials import (
     SIGNS,
     Point,
@@ -28,7 +30,6 @@ from jaxnn.gradcheck.verdict.trials import (
     unsteady,
     what_it_says,
 )
-from jaxnn.gradcheck.verdict.verdicts import leaf_row, second_verdict
 
 
 class GradientMismatch(AssertionError):

@@ -9,13 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnn.gradcheck.calls.call import BadCall, Call, checked, first_line, function_name, is_floating, quiet
-from jaxnn.gradcheck.calls.probes import Probe
-from jaxnn.gradcheck.diagnosis.search import Cause
 from jaxnn.gradcheck.gradients import reported
-from jaxnn.gradcheck.mistakes.finding import MISTAKES
+from jaxnn.gradcheck.mistakes.catalogue import MISTAKES
 from jaxnn.gradcheck.report.headline import blaming
+from jaxnn.gradcheck.report.model import Cause, Probe
 from jaxnn.gradcheck.report.report import Report
-from jaxnn.gradcheck.verdict.cost import compiled
+from jaxnn.gradcheck.verdict.programs import compiled
 from jaxnn.gradcheck.verdict.sides import evaluated, traced, widened
 
 

@@ -22,9 +22,9 @@ from experiments.planted import (
 from jaxnn.activations import sigmoid
 from jaxnn.gradcheck import compare_gradients
 from jaxnn.gradcheck.diagnosis.search import find_causes
-from jaxnn.gradcheck.mistakes.finding import MISTAKES
+from jaxnn.gradcheck.mistakes.catalogue import MISTAKES
+from jaxnn.gradcheck.tape.backward import by_numpy
 from jaxnn.gradcheck.tape.scenes import views_of
-from jaxnn.gradcheck.tape.tape import by_numpy
 from jaxnn.gradcheck.verdict.trials import NEAREST
 from jaxnn.layers import mlp
 from jaxnn.losses import binary_cross_entropy

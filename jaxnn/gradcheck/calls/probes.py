@@ -6,16 +6,9 @@ import jax
 import numpy as np
 
 from jaxnn.gradcheck.calls.call import BadCall, Call, called, own_copies, returned
+from jaxnn.gradcheck.report.model import Probe
 
 FEW = 4096  # numbers: a gradient of so few costs little to call
-
-
-class Probe(NamedTuple):
-    """A property, whether it holds (None: it could not be tried), and what was seen."""
-
-    name: str
-    passed: bool | None
-    sentence: str
 
 
 class Calls(NamedTuple):

@@ -9,9 +9,10 @@ import numpy as np
 
 from jaxnn.gradcheck.calls.call import Call, first_line, own_copies, path_names
 from jaxnn.gradcheck.calls.probes import Calls
-from jaxnn.gradcheck.diagnosis.search import Cause, find_causes
+from jaxnn.gradcheck.diagnosis.search import find_causes
 from jaxnn.gradcheck.diagnosis.states import stale_cause, unsteady_causes
-from jaxnn.gradcheck.verdict.pair import Sides
+from jaxnn.gradcheck.report.model import Cause
+from jaxnn.gradcheck.verdict.sides import Sides
 from jaxnn.gradcheck.verdict.trials import Point, compared, is_coarse
 
 

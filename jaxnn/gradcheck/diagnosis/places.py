@@ -11,11 +11,14 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxnn.gradcheck.mistakes.factors import factor_words
-from jaxnn.gradcheck.mistakes.finding import Finding, extent, joined, off_entries, plainly, spoken
-from jaxnn.gradcheck.mistakes.values import cotangent_name, near, weight_of
+from jaxnn.gradcheck.mistakes.finding import Finding, off_entries
+from jaxnn.gradcheck.mistakes.paths import weight_of
+from jaxnn.gradcheck.mistakes.values import near
+from jaxnn.gradcheck.report.words import extent, joined, plainly, spoken
 from jaxnn.gradcheck.tape.layers import Layer
+from jaxnn.gradcheck.tape.names import cotangent_name
 from jaxnn.gradcheck.tape.quantities import as_product, dense_rows
-from jaxnn.gradcheck.tape.scenes import Scene, changed
+from jaxnn.gradcheck.tape.scene import Scene, changed
 
 SECONDS = 1.0  # for the search of one quantity that explains all
 LARGE = 200  # entries of a quantity up to which all its directions are tried

@@ -8,11 +8,10 @@ import numpy as np
 from jaxnn.gradcheck.bounds.bounded import UNIT
 from jaxnn.gradcheck.calls.call import BadCall, Call, called
 from jaxnn.gradcheck.calls.probes import Calls
-from jaxnn.gradcheck.diagnosis.search import Cause
-from jaxnn.gradcheck.mistakes.finding import MISTAKES
+from jaxnn.gradcheck.mistakes.catalogue import MISTAKES
+from jaxnn.gradcheck.report.model import Cause
 from jaxnn.gradcheck.verdict import points
-from jaxnn.gradcheck.verdict.pair import Sides
-from jaxnn.gradcheck.verdict.sides import Side, widened
+from jaxnn.gradcheck.verdict.sides import Side, Sides, widened
 from jaxnn.gradcheck.verdict.trials import Point
 
 NEAR = 1e-4  # of the largest entry: what is kept may be kept in float32

@@ -12,10 +12,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnn.gradcheck.mistakes.finding import joined
-from jaxnn.gradcheck.report.report import apart
+from jaxnn.gradcheck.report.words import apart, joined
+from jaxnn.gradcheck.tape.backward import point
 from jaxnn.gradcheck.tape.layers import Structure, structure
-from jaxnn.gradcheck.tape.tape import Tape, consumers, point, trace
+from jaxnn.gradcheck.tape.tape import Tape, consumers, trace
 
 SLACK = 200  # rounding units of the step's dtype, of the largest entry, that a right step may be off
 

@@ -6,7 +6,7 @@ from typing import Any
 from jax.extend.core import Literal
 
 LONG = 100_000  # turns of a while loop, whose number is not known
-_HERE = os.path.dirname(os.path.abspath(__file__)) + os.sep
+_HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep  # of gradcheck
 
 
 def opened(jaxpr) -> tuple[Any, tuple]:

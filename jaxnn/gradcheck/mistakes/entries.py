@@ -6,8 +6,9 @@ from functools import partial
 import numpy as np
 
 from jaxnn.gradcheck.mistakes.factors import ALONE, _leaf_roles, beside
-from jaxnn.gradcheck.mistakes.finding import Finding, extent, holds, joined, off_entries
-from jaxnn.gradcheck.tape.scenes import Scene, fits
+from jaxnn.gradcheck.mistakes.finding import Finding, holds, off_entries
+from jaxnn.gradcheck.report.words import extent, joined
+from jaxnn.gradcheck.tape.scene import Scene, fits
 
 Rearrangement = tuple[str, str, Callable[[np.ndarray], np.ndarray], float]
 

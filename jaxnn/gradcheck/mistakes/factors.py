@@ -6,8 +6,9 @@ import jax
 import numpy as np
 
 from jaxnn.gradcheck.jaxprs.equations import numbers
-from jaxnn.gradcheck.mistakes.finding import Finding, common_value, joined, same, spoken
-from jaxnn.gradcheck.tape.scenes import Scene, changed, fits
+from jaxnn.gradcheck.mistakes.finding import Finding, common_value, same
+from jaxnn.gradcheck.report.words import joined, spoken
+from jaxnn.gradcheck.tape.scene import Scene, changed, fits
 
 
 def ratio(g: np.ndarray, r: np.ndarray, scene: Scene, k: int) -> float | None:

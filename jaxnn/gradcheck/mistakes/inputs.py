@@ -8,7 +8,7 @@ import numpy as np
 
 from jaxnn.gradcheck.mistakes.finding import Finding, holds
 from jaxnn.gradcheck.tape.quantities import gradient_at
-from jaxnn.gradcheck.tape.scenes import Scene, fits
+from jaxnn.gradcheck.tape.scene import Scene, fits
 
 Altered = tuple[str, str, Callable[[np.ndarray], np.ndarray], float]
 

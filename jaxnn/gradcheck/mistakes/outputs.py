@@ -7,10 +7,10 @@ import numpy as np
 from jax.extend.core import Literal
 
 from jaxnn.gradcheck.jaxprs.equations import primitives
-from jaxnn.gradcheck.mistakes.finding import Finding, holds, joined
-from jaxnn.gradcheck.mistakes.swaps import SLOPES
-from jaxnn.gradcheck.tape.quantities import as_it_was, sigmoid, softmax, target_of, upright, z_of
-from jaxnn.gradcheck.tape.scenes import Scene, changed
+from jaxnn.gradcheck.mistakes.finding import Finding, holds
+from jaxnn.gradcheck.report.words import joined
+from jaxnn.gradcheck.tape.quantities import SLOPES, as_it_was, sigmoid, softmax, target_of, upright, z_of
+from jaxnn.gradcheck.tape.scene import Scene, changed
 
 
 def _error_swaps() -> list[tuple[str, str, Callable, float]]:

@@ -9,14 +9,13 @@ from jaxnn.gradcheck.mistakes.finding import (
     Finding,
     common_value,
     holds,
-    joined,
     parameter_values,
     place_of,
     same,
-    spoken,
     tidy,
 )
-from jaxnn.gradcheck.tape.scenes import Scene, changed
+from jaxnn.gradcheck.report.words import joined, spoken
+from jaxnn.gradcheck.tape.scene import Scene, changed
 
 
 def _penalty(scene: Scene) -> list[np.ndarray]:

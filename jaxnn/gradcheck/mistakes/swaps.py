@@ -6,11 +6,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxnn.gradcheck.mistakes.finding import Finding, holds, joined
+from jaxnn.gradcheck.mistakes.finding import Finding, holds
+from jaxnn.gradcheck.report.words import joined
 from jaxnn.gradcheck.tape.layers import Layer
-from jaxnn.gradcheck.tape.quantities import a_of, layer_at, oriented, sigmoid, z_of
-from jaxnn.gradcheck.tape.scenes import Scene, activation_edge, changed, derivative, slope_at
-from jaxnn.gradcheck.tape.tape import edge
+from jaxnn.gradcheck.tape.quantities import SLOPES, a_of, layer_at, oriented, z_of
+from jaxnn.gradcheck.tape.scene import Scene, activation_edge, changed, derivative, slope_at
 
 
 class Swap(NamedTuple):
@@ -23,27 +23,6 @@ class Swap(NamedTuple):
     lowest: int = 1  # first layer at which it makes sense
     output: bool = True  # whether it can be at the output layer
     hidden: bool = True
-
-
-def _leaky(slope: float, z: np.ndarray) -> np.ndarray:
-    """leaky relu′."""
-    return np.where(z > 0, 1.0, slope)
-
-
-# (name, g′ of Z, g′ as one writes it by A)
-SLOPES: tuple[tuple[str, Callable, Callable | None], ...] = (
-    ("σ′", lambda z: sigmoid(z) * sigmoid(-z), lambda a: a * (1 - a)),
-    ("tanh′", lambda z: 1 - np.tanh(z) ** 2, lambda a: 1 - a * a),
-    ("relu′", lambda z: (z > 0) * 1.0, lambda a: (a > 0) * 1.0),
-    ("leaky relu′ (0.01)", partial(_leaky, 0.01), partial(_leaky, 0.01)),
-    ("leaky relu′ (0.1)", partial(_leaky, 0.1), partial(_leaky, 0.1)),
-    ("leaky relu′ (0.2)", partial(_leaky, 0.2), partial(_leaky, 0.2)),
-    ("σ, which is softplus′,", sigmoid, lambda a: 1 - np.exp(-a)),
-    ("silu′", lambda z: sigmoid(z) * (1 + z * sigmoid(-z)), None),
-    ("elu′", lambda z: np.where(z > 0, 1.0, np.exp(np.minimum(z, 0))), lambda a: np.where(a > 0, 1.0, a + 1)),
-    ("cos, which is sin′,", np.cos, None),
-    ("softsign′", lambda z: 1 / (1 + np.abs(z)) ** 2, lambda a: (1 - np.abs(a)) ** 2),
-)
 
 
 def _factor(f: Callable[[Scene, Layer], np.ndarray | None], ones: bool = False) -> Callable:
@@ -510,87 +489,3 @@ def _told(scene: Scene, swap: Swap, group: tuple[int, ...]) -> Finding:
     names = scene.structure.names
     of = names[layer.weight] if quantity.startswith("dW") else f"layer {n}"
     return Finding(swap.id, f"{sentence}{every}.", f"{quantity} ({of})", swap.rank + 0.01 * (len(group) > 1))
-
-
-def updated_weights(scenes: list[Scene]) -> Iterator[Finding]:
-    """dA[l-1] = dZ[l] (W[l] − α dW[l]): the weights were updated before they were used."""
-    layers = scenes[0].structure.layers
-    if len(layers) < 2:
-        return
-
-    def with_rate(scene: Scene, alpha: float, groups) -> list:
-        """From the top down, each W[l] less α times the gradient that this pass itself made of it."""
-        operands: dict = {}
-        gradient = scene.reference
-        for y in reversed(scene.structure.layers[1:]):
-            if y.number not in groups:
-                continue
-            old = scene.point.values[scene.point.tape.nodes[y.place].inputs[1 - y.input_side]]
-            step = oriented(scene, y, gradient[y.weight], old)
-            if step is None:
-                return scene.reference
-            operands[(y.place, 1 - y.input_side)] = old - alpha * step
-            gradient, _ = scene.point.pull(changed(scene, operands=operands))
-        return gradient
-
-    first = next((s for s in scenes if s.wrong), None)
-    if first is None:
-        return
-    for groups in [tuple(y.number for y in layers[1:]), *[(y.number,) for y in layers[1:]]]:
-        top = max(groups)
-        # the layer below the highest changed one is linear in α
-        leaf = layers[top - 2].weight
-        base, unit = first.reference[leaf], with_rate(first, 1.0, (top,))[leaf]
-        direction = unit - base
-        if not direction.any() or not np.isfinite(first.hand[leaf]).all():
-            continue
-        alpha = float(np.vdot(direction, first.hand[leaf] - base) / np.vdot(direction, direction))
-        if abs(alpha) < 1e-12 or not np.isfinite(alpha):
-            continue
-
-        # α need not be given to more digits than rounding leaves of it
-        for a in (float(f"{alpha:.6g}"), alpha):
-            if holds(scenes, lambda s, a=a, groups=groups: with_rate(s, a, groups)):
-                where = f"dA[{top - 1}] = dZ[{top}] W[{top}] (layer {top})"
-                yield Finding(
-                    "updated-weights",
-                    f"The weights W[{top}] are updated (α = {a:.6g}) before they are used to go down.",
-                    where,
-                    0.7,
-                )
-                return
-
-
-def masks_forgotten(scenes: list[Scene]) -> Iterator[Finding]:
-    """A mask left out of, or another put into, the backward pass."""
-    masks = scenes[0].structure.masks
-    tape = scenes[0].point.tape
-    groups = [(m,) for m in masks] + ([masks] if len(masks) > 1 else [])
-    for group in groups:
-        for keep in (False, True):
-
-            def predict(scene, group=group, keep=keep):
-                new = {}
-                for place, k in group:
-                    old = np.asarray(scene.point.change.factors[f"{place},{k}"])
-                    size = np.abs(old).max(initial=0)
-                    new[(place, k)] = np.full_like(old, size if keep else 1.0)
-                return scene.point.pull(changed(scene, factors=new))[0]
-
-            if holds(scenes, predict):
-                layer = _layer_of(scenes[0], group[-1][0])
-                where = f"dZ[{layer}] (layer {layer}), at {tape.nodes[group[-1][0]].line or 'the mask'}"
-                dropped = all(_is_mask(scenes[0].point.change.factors[edge(*e)]) for e in group)
-                id, what = ("mask-forgotten", "mask") if dropped else ("unknown", "array of numbers")
-                sentence = f"The {what} that layer {layer}'s activations are multiplied by is missing"
-                yield Finding(id, f"{sentence} from the backward pass.", where, 0.4)
-                return
-
-
-def _is_mask(factors: np.ndarray) -> bool:
-    """Zeros, and at most one other number."""
-    return np.unique(np.append(factors, 0.0)).size <= 2
-
-
-def _layer_of(scene: Scene, place: int) -> int:
-    return max((y.number for y in scene.structure.layers if y.place < place), default=1)

@@ -1,244 +1,23 @@
-"""Mistakes on one edge of the tape, in every turn of its loop: left out, counted otherwise, mistaken.
-
-A step of the backward pass takes what comes back from above, times a local derivative (or with an
-operand), and hands it down. So on one edge a mistake leaves it out, counts it otherwise, or puts
-another value of the same shape in the place of one of the two.
-"""
+"""Mistakes in which another value of the same shape stands where one belongs."""
 
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import NamedTuple
 
-import jax
 import numpy as np
 from jax.extend.core import Literal
 
-from jaxnn.gradcheck.jaxprs.primitives import called
-from jaxnn.gradcheck.mistakes.factors import factor_names, of_arguments
-from jaxnn.gradcheck.mistakes.finding import Finding, holds, joined, plainly, spoken, tidy
-from jaxnn.gradcheck.mistakes.swaps import SLOPES
-from jaxnn.gradcheck.tape.scenes import Scene, changed
-from jaxnn.gradcheck.tape.tape import CUSTOM, INLINED, VIEWS, Node, edge
+from jaxnn.gradcheck.mistakes.finding import Finding, holds
+from jaxnn.gradcheck.mistakes.paths import Path, described, lines, near, reaching, smallest, value_below
+from jaxnn.gradcheck.report.words import plainly
+from jaxnn.gradcheck.tape.backward import edge
+from jaxnn.gradcheck.tape.names import HIDDEN, cotangent_name, named
+from jaxnn.gradcheck.tape.quantities import SLOPES, oriented
+from jaxnn.gradcheck.tape.scene import Scene, changed
+from jaxnn.gradcheck.tape.tape import CUSTOM, Node
 
-PAIRED = 40  # paths up to which two at a time are tried
 OWN_SLOPES = {"tanh": "tanh′", "logistic": "σ′"}
-DROPPED = "is not differentiated"
 PASSING = {"add", "add_any", "sub", "neg"}
-CHOICES = {*VIEWS, "slice", "dynamic_slice", "gather"}
-HIDDEN = "the hidden state"
-ALONE = 4  # steps at one spot of the code up to which each is also tried alone
-
-
-class Path(NamedTuple):
-    """The edges through which one line of the code is differentiated, a loop's turns in their order.
-
-    places: its step in every turn; k: which input; on: the turns in which something is differentiated.
-    """
-
-    places: tuple[int, ...]
-    k: int
-    on: tuple[int, ...]
-
-    @property
-    def edges(self) -> list[tuple[int, int]]:
-        """Those differentiated."""
-        return [(self.places[t], self.k) for t in self.on]
-
-
-def near(x: np.ndarray, y: np.ndarray, least: float = 0.0) -> bool:
-    """Equal but for rounding, on the scale of the largest entry."""
-    top = max(np.abs(x).max(initial=0), np.abs(y).max(initial=0), least)
-    return bool(np.allclose(x, y, rtol=0, atol=1e-8 * top + 1e-300))
-
-
-def weight_of(scene: Scene) -> int:
-    """How many numbers there are in it."""
-    return sum(x.size for x in scene.point.values.values())
-
-
-def _probe(scenes: list[Scene]) -> Scene | None:
-    """The smallest scene that shows the mistake."""
-    probe = min((s for s in scenes if s.wrong), key=weight_of, default=None)
-    return probe if probe and all(np.isfinite(g).all() for g in probe.hand) else None
-
-
-def _lines(scene: Scene) -> list[tuple[int, ...]]:
-    """The steps of the tape by the line of code that makes them, those of a loop together."""
-    tape, found = scene.point.tape, {}
-    for place, node in enumerate(tape.nodes):
-        leaves = tuple(scene.structure.views.get(x) for x in node.inputs if not isinstance(x, Literal))
-        shape = tape.shapes[node.outputs[0]].shape
-        found.setdefault((node.name, node.line, node.spot, leaves, shape), []).append(place)
-    several = [places for places in found.values() if 1 < len(places) <= ALONE]
-    alone = [(p,) for places in several if not scene.structure.turns for p in places]
-    return [tuple(places) for places in found.values()] + alone
-
-
-def _paths(scene: Scene) -> list[Path]:
-    """Every path of the tape, each once: not again where the same comes through the next step."""
-    nodes, out = scene.point.tape.nodes, []
-    for places in _lines(scene):
-        for k in range(len(nodes[places[0]].inputs)):
-            on = tuple(t for t, p in enumerate(places) if edge(p, k) in scene.point.programs.edges)
-            if on:
-                out.append(Path(places, k, on))
-    return out
-
-
-def _reaching(scene: Scene) -> list[tuple[Path, list[np.ndarray]]]:
-    """The paths that lead to all parameters that are wrong and to no other, with what each leaves."""
-    out = []
-    for path in _paths(scene):
-        without = scene.point.pull(changed(scene, gains=dict.fromkeys(path.edges, 0.0)))[0]
-        tops = [1e-9 * np.abs(r).max(initial=0) for r in scene.reference]
-        reached = [
-            k
-            for k, (r, w) in enumerate(zip(scene.reference, without, strict=True))
-            if np.abs(r - w).max(initial=0) > tops[k]
-        ]
-        if reached == scene.wrong:
-            out.append((path, [np.asarray(w) for w in without]))
-    return out
-
-
-def scaled(scenes: list[Scene]) -> Iterator[Finding]:
-    """One path of the tape is not differentiated, or with another factor; or two are not."""
-    probe = _probe(scenes)
-    if probe is None:
-        return
-    for path, without in _different(probe):
-        for edges, alpha, words in _counted(scenes, probe, path, without):
-            if holds(scenes, partial(_with_gain, edges, alpha)):
-                yield Finding(
-                    "unknown",
-                    f"The path through {_described(probe, path)} {words}.",
-                    cotangent_name(probe, _value(probe, path)),
-                    (2.1 if words == DROPPED else 3) + 1e-3 * path.places[0] / len(probe.point.tape.nodes),
-                )
-
-
-def _different(scene: Scene) -> list[tuple[Path, list[np.ndarray]]]:
-    """The paths that lead to what is wrong, those of one step that leave the same but once."""
-    out: list[tuple[Path, list[np.ndarray]]] = []
-    for path, without in _reaching(scene):
-        known = [others for other, others in out if len(path.on) == len(other.on) == 1]
-        if not any(all(near(w, o) for w, o in zip(without, others, strict=True)) for others in known):
-            out.append((path, without))
-    return out
-
-
-def _counted(scenes, probe: Scene, path: Path, without) -> Iterator[tuple[list, Callable, str]]:
-    """How a path may be counted: on which edges, by which factor at a scene, and in words."""
-    edges = path.edges
-    if len(edges) > 1:
-        yield edges, lambda s: 0.0, DROPPED
-        yield edges, lambda s: -1.0, "counts −1 times: its sign is wrong"
-        yield edges, lambda s: 2.0, "counts 2 times"
-        if probe.structure.turns:
-            yield edges[:-1], lambda s: 0.0, "is differentiated in the last turn only"
-            yield edges[1:], lambda s: 0.0, "is differentiated in the first turn only"
-        if probe.structure.turns and len(edges) > 2:
-            yield edges[-1:], lambda s: 0.0, "is not differentiated in the last turn"
-            yield edges[:1], lambda s: 0.0, "is not differentiated in the first turn"
-        return
-    alpha = _gain(probe, path)
-    if abs(alpha - 1) < 1e-9 or not near(*_predicted(probe, without, alpha)):
-        return
-    known = {id(s): _gain(s, path) for s in scenes}
-    alphas = [known[id(s)] for s in scenes]
-    if all(abs(a - alpha) <= 1e-7 * abs(alpha) for a in alphas):
-        times = "−1 times: its sign is wrong" if alpha == -1 else f"{spoken(alpha)} times"
-        words = DROPPED if abs(alpha) < 1e-9 else f"counts {times}"
-        yield edges, lambda s: alpha, words
-        return
-    told = [words for _, words, _, sure in factor_names(scenes, alphas) if sure]
-    told = [words.replace("is ", "is, in the backward pass, ", 1) for words in told]
-    for words in told or [f"counts {words} times" for words in of_arguments(scenes, alphas)[:1]]:
-        yield edges, lambda s: known[id(s)], words
-
-
-def _predicted(scene: Scene, without, alpha: float) -> tuple[np.ndarray, np.ndarray]:
-    pairs = zip(scene.reference, without, strict=True)
-    return (
-        np.concatenate([(w + alpha * (r - w)).ravel() for r, w in pairs]),
-        np.concatenate([h.ravel() for h in scene.hand]),
-    )
-
-
-def both_ignored(scenes: list[Scene]) -> Iterator[Finding]:
-    """Two paths of the tape that are not differentiated, as where a mean and a variance are constants."""
-    probe = _probe(scenes)
-    ends = [path for path, _ in _different(probe)] if probe else []
-    if probe is None or len(ends) > PAIRED:
-        return
-    for n, one in enumerate(ends):
-        for other in ends[n + 1 :]:
-            if holds(scenes, partial(_with_gain, [*one.edges, *other.edges], lambda s: 0.0)):
-                told = [_described(probe, path) for path in (one, other)]
-                where = joined(sorted({cotangent_name(probe, _value(probe, p)) for p in (one, other)}))
-                sentence = f"Neither the path through {told[0]} nor that through {told[1]} is differentiated."
-                yield Finding("unknown", sentence, where, 4)
-                return
-
-
-def _with_gain(edges: list, alpha: Callable[[Scene], float], scene: Scene):
-    return scene.point.pull(changed(scene, gains=dict.fromkeys(edges, alpha(scene))))[0]
-
-
-def _gain(scene: Scene, path: Path) -> float:
-    """α of g = without + α · path."""
-    without = scene.point.pull(changed(scene, gains=dict.fromkeys(path.edges, 0.0)))[0]
-    parts = [r - np.asarray(w) for r, w in zip(scene.reference, without, strict=True)]
-    size = sum(np.vdot(p, p) for p in parts)
-    pairs = zip(parts, scene.hand, without, strict=True)
-    alpha = sum(np.vdot(p, g - np.asarray(w)) for p, g, w in pairs)
-    return tidy(float(alpha / size)) if size else 1.0
-
-
-def turns_left_out(scenes: list[Scene]) -> Iterator[Finding]:
-    """Some turns of a loop add nothing to a parameter's gradient, as where a sum is overwritten."""
-    probe = _probe(scenes)
-    if probe is None:
-        return
-    views, nodes = probe.structure.views, probe.point.tape.nodes
-    into: dict[int, list[Path]] = {}
-    for path in _paths(probe):
-        leaf = views.get(_value(probe, path))
-        if leaf in probe.wrong and nodes[path.places[0]].outputs[0] not in views:
-            into.setdefault(leaf, []).append(path)
-    paths = [found[0] for found in into.values() if len(found) == 1]
-    turns = {len(path.on) for path in paths}
-    if sorted(into) != probe.wrong or len(paths) < len(into) or len(turns) > 1 or turns == {1}:
-        return
-    (count,) = turns
-    parts = [_of_turns(paths, {t}, probe) for t in range(count)]
-    table = np.stack([np.concatenate([p[k].ravel() for k in probe.wrong]) for p in parts], axis=1)
-    hand = np.concatenate([probe.hand[k].ravel() for k in probe.wrong])
-    weights = np.linalg.lstsq(table, hand, rcond=1e-10)[0]
-    there = {t for t in range(count) if abs(weights[t] - 1) < 1e-6}
-    if any(abs(w) > 1e-6 for t, w in enumerate(weights) if t not in there):
-        return
-    if holds(scenes, partial(_of_turns, paths, there)):
-        names = [probe.structure.names[k] for k in probe.wrong]
-        told = joined([str(t) for t in sorted(there)]) if there else "none"
-        why = ""
-        if there == {0}:
-            why = ": it is overwritten in every turn where it should be added to"
-        elif there == {count - 1}:
-            why = ": nothing is handed down from one turn to the turn before"
-        yield Finding(
-            "unknown",
-            f"The gradient of {joined(names)} has only turn{'s' * (len(there) > 1)} {told} of the loop's "
-            f"{count}, counted from 0{why}.",
-            joined(names),
-            2.0,
-        )
-
-
-def _of_turns(paths: list[Path], there: set[int], scene: Scene) -> list[np.ndarray]:
-    """The gradient with the parts of some turns only, on paths that end in parameters."""
-    off = [e for path in paths for t, e in enumerate(path.edges) if t not in there]
-    return scene.point.pull(changed(scene, gains=dict.fromkeys(off, 0.0)))[0]
 
 
 class Value(NamedTuple):
@@ -252,11 +31,11 @@ class Value(NamedTuple):
 
 def mistaken(scenes: list[Scene]) -> Iterator[Finding]:
     """On one path a local derivative or an operand is another value, or what comes back is another's."""
-    probe = _probe(scenes)
+    probe = smallest(scenes)
     if probe is None:
         return
     rows = _rows(probe)
-    paths = [path for path, _ in _reaching(probe)]
+    paths = [path for path, _ in reaching(probe)]
     for find in (_other_slopes, _other_operands, _other_cotangents):
         for path in paths:
             found = next(find(scenes, probe, rows, path, probe.point.tape.nodes[path.places[0]]), None)
@@ -274,7 +53,7 @@ def _rows(scene: Scene) -> dict[int, list[tuple[int, ...]]]:
 
     for i in (*tape.inputs, *tape.constants):
         keep((i,))
-    for places in _lines(scene):
+    for places in lines(scene):
         nodes = [tape.nodes[p] for p in places]
         for n in range(len(nodes[0].outputs)):
             keep(tuple(node.outputs[n] for node in nodes))
@@ -300,7 +79,7 @@ def _other_slopes(scenes, probe: Scene, rows, path: Path, node: Node) -> Iterato
     olds = [np.asarray(factors[edge(*e)]) for e in path.edges]
     if all(old.size < 2 or np.ptp(old) <= 1e-12 * np.abs(old).max() for old in olds):
         return  # a number: counted otherwise, not mistaken
-    told, where = _described(probe, path), cotangent_name(probe, _value(probe, path))
+    told, where = described(probe, path), cotangent_name(probe, value_below(probe, path))
     alone = sum(not isinstance(i, Literal) for i in node.inputs) == 1
     what = f"the derivative of {told}" if alone else f"the other factor in {told}"
     for power, id, words in (
@@ -365,14 +144,14 @@ def _other_operands(scenes, probe: Scene, rows, path: Path, node: Node) -> Itera
             continue
         if holds(scenes, partial(_with_operands, path, other, value)):
             ahead = len(own) > 1 and value.numbers[:-1] == own[1:]
-            if ahead and _value(probe, path) in probe.structure.views:
+            if ahead and value_below(probe, path) in probe.structure.views:
                 value = value._replace(id="own-activation")
             said = _said(probe, value, own)
-            down = cotangent_name(probe, _value(probe, path))
-            was = _named(probe, own)
+            down = cotangent_name(probe, value_below(probe, path))
+            was = named(probe, own)
             if value.numbers == own:
                 sentence = f"{plainly(down)} is made with {said}"
-            elif ahead and {was, _named(probe, value.numbers)} == {HIDDEN}:
+            elif ahead and {was, named(probe, value.numbers)} == {HIDDEN}:
                 sentence = (
                     f"{plainly(down)} is made with {HIDDEN} after each turn (h_t) in the place of that "
                     "before it (h_{t-1})"
@@ -389,7 +168,7 @@ def _other_cotangents(scenes, probe: Scene, rows, path: Path, node: Node) -> Ite
         return
     own = tuple(tape.nodes[p].outputs[0] for p in path.places)
     shape = tape.shapes[own[0]].shape
-    readers = [p for p, n in enumerate(tape.nodes) if _value(probe, path) in n.inputs]
+    readers = [p for p, n in enumerate(tape.nodes) if value_below(probe, path) in n.inputs]
     if not shape or (node.name in PASSING and len(readers) == 1):
         return  # it hands down what comes back, to the one step below
     maker = {o: p for p, n in enumerate(tape.nodes) for o in n.outputs}
@@ -408,13 +187,13 @@ def _other_cotangents(scenes, probe: Scene, rows, path: Path, node: Node) -> Ite
         if not turned and all(near(back[i], back[o]) for i, o in zip(row, own, strict=True)):
             continue
         if holds(scenes, partial(_with_cotangent, path, row, turned)):
-            down = cotangent_name(probe, _value(probe, path))
-            name = _named(probe, own)
+            down = cotangent_name(probe, value_below(probe, path))
+            name = named(probe, own)
             if turned:
                 sentence = f"What comes back to {name} is taken transposed where {plainly(down)} is made"
             else:
                 sentence = (
-                    f"{plainly(down)} is made of what comes back to {_named(probe, row)}, not of what comes "
+                    f"{plainly(down)} is made of what comes back to {named(probe, row)}, not of what comes "
                     f"back to {name}"
                 )
             yield Finding("unknown", _capital(sentence) + ".", down, 2.7)
@@ -423,11 +202,6 @@ def _other_cotangents(scenes, probe: Scene, rows, path: Path, node: Node) -> Ite
 def _capital(sentence: str) -> str:
     letters = sentence[:2] in {"dA", "dZ"} or not sentence[0].isascii()
     return sentence if letters else sentence[0].upper() + sentence[1:]
-
-
-def _value(scene: Scene, path: Path) -> int:
-    """The value that a path leads down to."""
-    return scene.point.tape.nodes[path.places[path.on[-1]]].inputs[path.k]
 
 
 def _is_activation(node: Node) -> bool:
@@ -481,11 +255,6 @@ def _with_cotangent(path: Path, row: tuple[int, ...], turned: bool, scene: Scene
     return scene.point.pull(changed(scene, taken=taken))[0]
 
 
-def _described(scene: Scene, path: Path) -> str:
-    each = "in every turn" if scene.structure.turns else f"in each of {len(path.places)} places"
-    return describe(scene, max(path.places)) + (f", {each}," if len(path.places) > 1 else "")
-
-
 def _said(scene: Scene, value: Value, own: tuple) -> str:
     """A value in words; of a loop, whether it is another turn's."""
     turn = ""
@@ -495,65 +264,88 @@ def _said(scene: Scene, value: Value, own: tuple) -> str:
             turn = " of the next turn"
         elif row[1:] == own[:-1]:
             turn = " of the turn before"
-    return value.words.format(_named(scene, row)) + turn
+    return value.words.format(named(scene, row)) + turn
 
 
-def _named(scene: Scene, row: tuple[int, ...]) -> str:
-    """A value by its layer, parameter or argument, or by the step that makes it."""
-    tape, views = scene.point.tape, scene.structure.views
-    value, part = row[-1], ""
-    maker = {o: p for p, n in enumerate(tape.nodes) for o in n.outputs}
-    own: dict[int, str] = {}
-    for y in (*scene.structure.layers, *scene.structure.turns):
-        of = f"[{y.number}]" if y.number else f" of {scene.structure.names[y.weight]}"
-        own |= {y.product: f"Z{of}", y.z: f"Z{of}"}
-        own |= {y.a: f"A{of}"} if y.activation is not None else {}
-    handed_on = {(y.weight, y.before) for y in scene.structure.turns}
-    recurrent = {y.weight for y in scene.structure.turns if (y.weight, y.a) in handed_on}
-    if len(recurrent) == 1:
-        own |= {y.a: HIDDEN for y in scene.structure.turns if y.weight in recurrent}
-    while value not in views and value not in own and value in maker:
-        node = tape.nodes[maker[value]]
-        if node.name not in CHOICES or isinstance(node.inputs[0], Literal):
-            break
-        value, part = node.inputs[0], part if node.name in VIEWS else "a part of "
-    if value in own or value in views:
-        return part + (own[value] if value in own else scene.structure.names[views[value]])
-    if value in tape.inputs:
-        numbers = [n for n, arg in enumerate(scene.point.args) for _ in jax.tree.leaves(arg)]
-        return f"{part}argument {numbers[tape.inputs.index(value)]}"
-    return f"the result of {describe(scene, maker[row[-1]])}" if row[-1] in maker else "a constant"
+def updated_weights(scenes: list[Scene]) -> Iterator[Finding]:
+    """dA[l-1] = dZ[l] (W[l] − α dW[l]): the weights were updated before they were used."""
+    layers = scenes[0].structure.layers
+    if len(layers) < 2:
+        return
+
+    def with_rate(scene: Scene, alpha: float, groups) -> list:
+        """From the top down, each W[l] less α times the gradient that this pass itself made of it."""
+        operands: dict = {}
+        gradient = scene.reference
+        for y in reversed(scene.structure.layers[1:]):
+            if y.number not in groups:
+                continue
+            old = scene.point.values[scene.point.tape.nodes[y.place].inputs[1 - y.input_side]]
+            step = oriented(scene, y, gradient[y.weight], old)
+            if step is None:
+                return scene.reference
+            operands[(y.place, 1 - y.input_side)] = old - alpha * step
+            gradient, _ = scene.point.pull(changed(scene, operands=operands))
+        return gradient
+
+    first = next((s for s in scenes if s.wrong), None)
+    if first is None:
+        return
+    for groups in [tuple(y.number for y in layers[1:]), *[(y.number,) for y in layers[1:]]]:
+        top = max(groups)
+        # the layer below the highest changed one is linear in α
+        leaf = layers[top - 2].weight
+        base, unit = first.reference[leaf], with_rate(first, 1.0, (top,))[leaf]
+        direction = unit - base
+        if not direction.any() or not np.isfinite(first.hand[leaf]).all():
+            continue
+        alpha = float(np.vdot(direction, first.hand[leaf] - base) / np.vdot(direction, direction))
+        if abs(alpha) < 1e-12 or not np.isfinite(alpha):
+            continue
+
+        # α need not be given to more digits than rounding leaves of it
+        for a in (float(f"{alpha:.6g}"), alpha):
+            if holds(scenes, lambda s, a=a, groups=groups: with_rate(s, a, groups)):
+                where = f"dA[{top - 1}] = dZ[{top}] W[{top}] (layer {top})"
+                yield Finding(
+                    "updated-weights",
+                    f"The weights W[{top}] are updated (α = {a:.6g}) before they are used to go down.",
+                    where,
+                    0.7,
+                )
+                return
 
 
-def describe(scene: Scene, place: int) -> str:
-    """A step by its name, its line and its shape."""
-    node = scene.point.tape.nodes[place]
-    shape = scene.point.tape.shapes[node.outputs[0]].shape
-    own = [called(part) for part in node.name.split("+") if part not in CUSTOM | INLINED]
-    at = f" at {node.line}" if node.line else ""
-    size = f"of shape {'×'.join(map(str, shape))}" if shape else "that gives a number"
-    return f"{' and '.join(own) or _own_name(node)}{at} ({size})"
+def masks_forgotten(scenes: list[Scene]) -> Iterator[Finding]:
+    """A mask left out of, or another put into, the backward pass."""
+    masks = scenes[0].structure.masks
+    tape = scenes[0].point.tape
+    groups = [(m,) for m in masks] + ([masks] if len(masks) > 1 else [])
+    for group in groups:
+        for keep in (False, True):
+
+            def predict(scene, group=group, keep=keep):
+                new = {}
+                for place, k in group:
+                    old = np.asarray(scene.point.change.factors[f"{place},{k}"])
+                    size = np.abs(old).max(initial=0)
+                    new[(place, k)] = np.full_like(old, size if keep else 1.0)
+                return scene.point.pull(changed(scene, factors=new))[0]
+
+            if holds(scenes, predict):
+                layer = _layer_of(scenes[0], group[-1][0])
+                where = f"dZ[{layer}] (layer {layer}), at {tape.nodes[group[-1][0]].line or 'the mask'}"
+                dropped = all(_is_mask(scenes[0].point.change.factors[edge(*e)]) for e in group)
+                id, what = ("mask-forgotten", "mask") if dropped else ("unknown", "array of numbers")
+                sentence = f"The {what} that layer {layer}'s activations are multiplied by is missing"
+                yield Finding(id, f"{sentence} from the backward pass.", where, 0.4)
+                return
 
 
-def _own_name(node: Node) -> str:
-    """What a function with a rule of its own is called by who wrote it."""
-    inner = node.params.get("call_jaxpr")
-    about = getattr(getattr(inner, "jaxpr", inner), "debug_info", None)
-    name = getattr(about, "func_name", "").strip("_")
-    return name if name.isidentifier() else "a function"
+def _is_mask(factors: np.ndarray) -> bool:
+    """Zeros, and at most one other number."""
+    return np.unique(np.append(factors, 0.0)).size <= 2
 
 
-def cotangent_name(scene: Scene, value: int) -> str:
-    """What comes back to a value, by its name in the lecture where it has one."""
-    for y in scene.structure.layers:
-        for v, name in ((y.z, "dZ"), (y.a, "dA"), (y.product, "dZ")):
-            if v == value:
-                return f"{name}[{y.number}]"
-    for what in ("z", "product", "a"):
-        loop = {scene.structure.names[y.weight] for y in scene.structure.turns if getattr(y, what) == value}
-        if loop:
-            return f"{'dA' if what == 'a' else 'dZ'} of {joined(sorted(loop))} (in a loop)"
-    if value in scene.structure.views:
-        return f"the gradient of {scene.structure.names[scene.structure.views[value]]}"
-    made = next((p for p, n in enumerate(scene.point.tape.nodes) if value in n.outputs), None)
-    return f"the cotangent of {describe(scene, made) if made is not None else 'an input'}"
+def _layer_of(scene: Scene, place: int) -> int:
+    return max((y.number for y in scene.structure.layers if y.place < place), default=1)

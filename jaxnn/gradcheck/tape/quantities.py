@@ -1,11 +1,14 @@
 """The quantities of a dense layer at a scene: Z[l], A[l], dZ[l] with a row an example."""
 
+from collections.abc import Callable
+from functools import partial
+
 import jax
 import numpy as np
 
+from jaxnn.gradcheck.tape.backward import edge, point
 from jaxnn.gradcheck.tape.layers import Layer
-from jaxnn.gradcheck.tape.scenes import Scene
-from jaxnn.gradcheck.tape.tape import edge, point
+from jaxnn.gradcheck.tape.scene import Scene
 
 
 def sigmoid(z):
@@ -122,3 +125,24 @@ def gradient_at(scene: Scene, value: int, new: np.ndarray) -> list[np.ndarray]:
     there = point(other, args, programs)
     silent = {**there.change.gains, **{edge(*e): np.zeros(()) for e in scene.muted}}
     return there.pull(there.change._replace(gains=silent))[0] if scene.muted else there.gradient
+
+
+def _leaky(slope: float, z: np.ndarray) -> np.ndarray:
+    """leaky relu′."""
+    return np.where(z > 0, 1.0, slope)
+
+
+# (name, g′ of Z, g′ as one writes it by A)
+SLOPES: tuple[tuple[str, Callable, Callable | None], ...] = (
+    ("σ′", lambda z: sigmoid(z) * sigmoid(-z), lambda a: a * (1 - a)),
+    ("tanh′", lambda z: 1 - np.tanh(z) ** 2, lambda a: 1 - a * a),
+    ("relu′", lambda z: (z > 0) * 1.0, lambda a: (a > 0) * 1.0),
+    ("leaky relu′ (0.01)", partial(_leaky, 0.01), partial(_leaky, 0.01)),
+    ("leaky relu′ (0.1)", partial(_leaky, 0.1), partial(_leaky, 0.1)),
+    ("leaky relu′ (0.2)", partial(_leaky, 0.2), partial(_leaky, 0.2)),
+    ("σ, which is softplus′,", sigmoid, lambda a: 1 - np.exp(-a)),
+    ("silu′", lambda z: sigmoid(z) * (1 + z * sigmoid(-z)), None),
+    ("elu′", lambda z: np.where(z > 0, 1.0, np.exp(np.minimum(z, 0))), lambda a: np.where(a > 0, 1.0, a + 1)),
+    ("cos, which is sin′,", np.cos, None),
+    ("softsign′", lambda z: 1 / (1 + np.abs(z)) ** 2, lambda a: (1 - np.abs(a)) ** 2),
+)

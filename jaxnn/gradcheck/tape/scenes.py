@@ -11,123 +11,12 @@ from jax.extend.core import Literal
 
 from jaxnn.gradcheck.jaxprs.equations import mapped_axes
 from jaxnn.gradcheck.tape.axes import Axes, axes_of, generic, parameter_leaves
-from jaxnn.gradcheck.tape.layers import Layer, Structure, structure
-from jaxnn.gradcheck.tape.tape import Change, Point, Tape, by_numpy, edge, point, trace
+from jaxnn.gradcheck.tape.backward import Point, by_numpy, point
+from jaxnn.gradcheck.tape.layers import Structure, structure
+from jaxnn.gradcheck.tape.scene import Scene
+from jaxnn.gradcheck.tape.tape import Tape, trace
 
 FEW_TURNS = 3  # of a loop over time, that show what one turn does wrong
-SLACK = 1e-10  # of a leaf's largest entry: what two right computations may differ by at a generic point
-
-
-class Scene(NamedTuple):
-    """A point with the candidate's gradient there and the right one."""
-
-    point: Point
-    structure: Structure
-    hand: list[np.ndarray]
-    reference: list[np.ndarray]
-    bound: list[np.ndarray]
-    sizes: dict[str, int]  # N, n_x, n_L and the like, where they are known
-    derivatives: dict[int, Callable]  # layer → g′, as a compiled function of Z
-    loss: Callable
-    muted: tuple[tuple[int, int], ...] = ()  # edges that do not count here
-    devices: tuple[int, ...] = ()  # among how many the candidate shares its work out itself
-    until: float = float("inf")  # of this thread's computing time, when it is looked at no longer
-
-    @property
-    def wrong(self) -> list[int]:
-        """The leaves at which the candidate is not the reference."""
-        return [
-            k
-            for k, (g, r) in enumerate(zip(self.hand, self.reference, strict=True))
-            if not _within(g, r, self.bound[k])
-        ]
-
-
-def _within(g, p, bound, size=0.0) -> bool:
-    with np.errstate(all="ignore"):
-        scale = max(np.abs(p).max(initial=0), np.abs(g).max(initial=0), size)
-        return bool(np.all((np.abs(g - p) <= bound + SLACK * scale) | (g == p)))
-
-
-def fits(scene: Scene, prediction: list[np.ndarray], leaves=None) -> bool:
-    """Whether a predicted gradient is the candidate's, up to rounding."""
-    with np.errstate(all="ignore"):
-        for k in range(len(scene.hand)) if leaves is None else leaves:
-            g, p, r = scene.hand[k], np.asarray(prediction[k]), scene.reference[k]
-            if p.shape != g.shape:
-                return False
-            top = np.abs(r).max(initial=0)
-            stretch = max(1.0, np.abs(p).max(initial=0) / top) if top > 0 else 1.0
-            if not _within(g, p, scene.bound[k] * (stretch if np.isfinite(stretch) else 1.0), top):
-                return False
-    return True
-
-
-def telling(scene: Scene, prediction: list[np.ndarray]) -> bool:
-    """Whether a predicted gradient is another than the right one here."""
-    return any(
-        not _within(np.asarray(p), r, b)
-        for p, r, b in zip(prediction, scene.reference, scene.bound, strict=True)
-    )
-
-
-def changed(
-    scene: Scene, factors=None, operands=None, gains=None, given=None, added=None, taken=None
-) -> Change:
-    """The right backward pass with these parts exchanged; `given` by value, the rest by edge."""
-    right = scene.point.change
-    new_given, free = dict(right.given), dict(right.free)
-    for v, x in (given or {}).items():
-        new_given[str(v)] = np.asarray(x, np.float64)
-        free[str(v)] = np.zeros((), np.float64)
-    for v, x in (added or {}).items():
-        new_given[str(v)] = np.asarray(x, np.float64)
-    return Change(
-        {**right.factors, **{edge(*e): np.asarray(x) for e, x in (factors or {}).items()}},
-        {**right.operands, **{edge(*e): np.asarray(x) for e, x in (operands or {}).items()}},
-        {**right.gains, **{edge(*e): np.asarray(x, float) for e, x in (gains or {}).items()}},
-        new_given,
-        free,
-        {edge(*e): x for e, x in (taken or {}).items()},
-    )
-
-
-def without_penalty(scene: Scene) -> Scene:
-    """The scene with the terms of parameters alone taken off both gradients, and not looked at."""
-    edges = scene.structure.penalties
-    change = changed(scene, gains={e: 0.0 for e in edges})
-    gradient, cotangents = scene.point.pull(change)
-    rest = [r - g for r, g in zip(scene.reference, gradient, strict=True)]
-    return scene._replace(
-        point=scene.point._replace(change=change, gradient=gradient, cotangents=cotangents),
-        hand=[h - r for h, r in zip(scene.hand, rest, strict=True)],
-        reference=gradient,
-        bound=[b + SLACK * np.abs(r).max(initial=0) for b, r in zip(scene.bound, rest, strict=True)],
-        muted=edges,
-    )
-
-
-def slope_at(scene: Scene, layer: Layer, z: np.ndarray) -> np.ndarray | None:
-    """g′(z) with the g of a layer, at any z of the shape of Z[l]."""
-    f = scene.derivatives.get(layer.number)
-    if f is None or np.shape(z) != scene.point.values[layer.z].shape:
-        return None
-    return np.asarray(f(z, scene.point.values))
-
-
-def derivative(scene: Scene, layer: Layer) -> np.ndarray:
-    """g′(Z[l]) as autodiff has it; ones where no activation function follows."""
-    where = activation_edge(scene, layer)
-    if where is None:
-        return np.ones_like(scene.point.values[layer.z])
-    return np.asarray(scene.point.change.factors[edge(*where)])
-
-
-def activation_edge(scene: Scene, layer: Layer) -> tuple[int, int] | None:
-    """The edge by which Z goes into the step that is g."""
-    if layer.activation is None:
-        return None
-    return layer.activation, scene.point.tape.nodes[layer.activation].inputs.index(layer.z)
 
 
 def _derivatives(tape, shape_of) -> dict[int, Callable]:

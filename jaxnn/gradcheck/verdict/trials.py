@@ -14,8 +14,7 @@ from jaxnn.gradcheck.bounds.bounded import UNIT, Note, is_float, is_short
 from jaxnn.gradcheck.calls.call import BadCall, Call
 from jaxnn.gradcheck.calls.probes import Calls
 from jaxnn.gradcheck.verdict import points
-from jaxnn.gradcheck.verdict.pair import Sides, sides_of
-from jaxnn.gradcheck.verdict.sides import Side
+from jaxnn.gradcheck.verdict.sides import Side, Sides, sides_of
 
 VISIBLE = 1e-6  # a point tells of an entry whose bound is below so much of the largest one
 SIGNS, SIZES = "a point where weights change sign", "the same batch three times over"

@@ -1,0 +1,84 @@
+"""What the report says of each parameter: its worst entry, and a picture of its errors."""
+
+import numpy as np
+
+from jaxnn.gradcheck.calls.call import Call
+from jaxnn.gradcheck.report.model import Leaf
+from jaxnn.gradcheck.verdict.numerics import Numerics, in_ulps
+from jaxnn.gradcheck.verdict.trials import Point
+
+ROWS, COLUMNS = 48, 96  # a picture has no more cells than these
+
+
+def _halved(grid: np.ndarray, axis: int, most: int) -> np.ndarray:
+    size = grid.shape[axis]
+    if size <= most:
+        return grid
+    edges = np.linspace(0, size, most + 1).astype(int)[:-1]
+    return np.maximum.reduceat(grid, edges, axis=axis)
+
+
+def picture(relative: np.ndarray) -> list[list[float]]:
+    """log10 of relative errors in at most 48 × 96 cells, each as bad as the worst entry in it."""
+    if not relative.size:
+        return []
+    grid = relative.reshape(relative.shape[0], -1) if relative.ndim > 1 else relative.reshape(1, -1)
+    grid = grid.T if grid.shape[1] == 1 else grid
+    grid = _halved(_halved(grid, 0, ROWS), 1, COLUMNS)
+    with np.errstate(divide="ignore"):
+        log = np.log10(np.clip(np.nan_to_num(grid, nan=1e9, posinf=1e9), 1e-20, 1e9))
+    return np.round(log, 1).tolist()
+
+
+def leaf_row(call: Call, shown: Point, n: int, row: Numerics | None, told: bool, correct) -> Leaf:
+    """The row of leaf n: its worst entry, and the errors there."""
+    r, h, wrong, bound = (
+        shown.reference.values[n],
+        shown.hand.values[n],
+        shown.wrong[n],
+        shown.bound(n),
+    )
+    with np.errstate(all="ignore"):
+        error = np.where(np.isfinite(h), np.abs(h - r), np.inf)
+        ratio = np.where(error == 0, 0.0, error / bound)
+        ratio = np.where(wrong & ~np.isfinite(h), np.inf, np.where(np.isnan(ratio), 0.0, ratio))
+        own = in_ulps(h - r, r, call.dtype)
+        largest = np.max(np.abs(r[np.isfinite(r)]), initial=0.0)
+        relative = np.where(error == 0, 0.0, error / largest)
+    theirs = np.full(r.shape, np.nan)
+    if row is not None:
+        theirs = row.autodiff_ulps
+        if not wrong.any():
+            own, relative = row.ulps, row.relative
+    blame = np.where(np.isfinite(r), relative, -1.0)
+    if wrong.any():
+        blame = np.where(wrong, error, -1.0)
+    elif shown.blank[n].any():
+        blame = np.where(shown.blank[n], 1.0, 0.0)
+    elif row is not None and row.poor.any():
+        blame = np.where(row.poor, row.ulps, -1.0)
+    index = tuple(int(i) for i in np.unravel_index(np.argmax(blame), r.shape)) if r.size else ()
+
+    def at(a: np.ndarray) -> float:
+        return float(a[index]) if r.size else 0.0
+
+    verdict = True if told else None
+    if wrong.any():
+        verdict = correct
+    return Leaf(
+        path=call.paths[n],
+        shape=tuple(r.shape),
+        index=index,
+        hand=at(h),
+        autodiff=at(r),
+        ulps=at(own),
+        autodiff_ulps=at(theirs),
+        error=at(error),
+        bound=at(bound),
+        ratio=float(np.max(ratio, initial=0.0)),
+        correct=verdict,
+        accurate=row is None or row.accurate,
+        better=row is not None and row.better,
+        wrong=int(wrong.sum()),
+        picture=picture(relative),
+    )
