@@ -104,16 +104,16 @@ def of_tests(where: Path) -> dict[str, dict]:
 
     for name in ("compare_gradients", "compare_vjp"):
         setattr(jaxnn.gradcheck, name, recorded(getattr(jaxnn.gradcheck, name)))
-    arguments = ["-q", "-n0", "-p", "no:cacheprovider", "-p", "no:doctest", str(where)]
+    arguments = ["-q", "-p", "no:cacheprovider", "--override-ini=addopts=", str(where)]
     if status := pytest.main(arguments, plugins=[Recorder()]):
         raise UserError(f"{where}: the tests ended with status {int(status)}, expected them to pass")
     return found
 
 
 def _without_limit() -> None:
-    from jaxnn.gradcheck.diagnosis import search
+    from jaxnn.gradcheck.diagnosis import causes
 
-    search.PATIENCE = search.LONGER = math.inf
+    causes.PATIENCE = causes.LONGER = math.inf
 
 
 def write(file: Path, processes: int, tests: Path) -> int:

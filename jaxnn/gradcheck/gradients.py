@@ -19,10 +19,9 @@ from jaxnn.gradcheck.verdict.numerics import second_verdict
 from jaxnn.gradcheck.verdict.programs import compiled_sides
 from jaxnn.gradcheck.verdict.remarks import remarks
 from jaxnn.gradcheck.verdict.rows import leaf_row
-from jaxnn.gradcheck.verdict.sides import sides_of, widened
+from jaxnn.gradcheck.verdict.sides import Point, sides_of, widened
 from jaxnn.gradcheck.verdict.trials import (
     SIGNS,
-    Point,
     at_other_sizes,
     nearly,
     told_of,
@@ -134,7 +133,9 @@ def reported(call: Call, steps, printed, belongs: Callable[[list], bool] = lambd
             notes.append("right at the sizes given, wrong at others: no point of these sizes can tell")
     shown = decisive or tried[0]
     reference_program, hand_program, probes = compiled_sides(call, sides, tried, calls, eps)
-    rows, accurate = second_verdict(call, sides, tried[0], calls, reference_program)
+    given = [call.leaves[k] for k in call.dynamic]
+    autodiff = None if reference_program is None else reference_program.run(*given)
+    rows, accurate = second_verdict(call, sides, tried[0], calls, autodiff)
     if correct is False or decisive is not None:
         causes, trouble = diagnosed(call, sides, shown, tried, calls, eps)
         notes += trouble

@@ -21,7 +21,7 @@ from experiments.planted import (
 )
 from jaxnn.activations import sigmoid
 from jaxnn.gradcheck import compare_gradients
-from jaxnn.gradcheck.diagnosis.search import find_causes
+from jaxnn.gradcheck.diagnosis.causes import find_causes
 from jaxnn.gradcheck.mistakes.catalogue import MISTAKES
 from jaxnn.gradcheck.tape.backward import by_numpy
 from jaxnn.gradcheck.tape.scenes import views_of

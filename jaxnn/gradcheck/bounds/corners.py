@@ -15,7 +15,7 @@ from jaxnn.gradcheck.bounds.bounded import (
     settled,
     stretched,
 )
-from jaxnn.gradcheck.jaxprs.by_numpy import as_integers
+from jaxnn.gradcheck.jaxprs.equations import as_integers
 
 
 def _compared(function, exact_ties: bool):

@@ -11,8 +11,7 @@ from jaxnn.gradcheck.calls.probes import Calls
 from jaxnn.gradcheck.mistakes.catalogue import MISTAKES
 from jaxnn.gradcheck.report.model import Cause
 from jaxnn.gradcheck.verdict import points
-from jaxnn.gradcheck.verdict.sides import Side, Sides, widened
-from jaxnn.gradcheck.verdict.trials import Point
+from jaxnn.gradcheck.verdict.sides import Point, Side, Sides, widened
 
 NEAR = 1e-4  # of the largest entry: what is kept may be kept in float32
 

@@ -12,7 +12,7 @@ import numpy as np
 import scipy.special
 from jax.extend.core import Literal
 
-from jaxnn.gradcheck.jaxprs.equations import opened
+from jaxnn.gradcheck.jaxprs.equations import as_integers, opened
 
 
 def _dot_general(params, x, y):
@@ -166,15 +166,6 @@ BUILT: dict[str, Callable[..., Any]] = {
     "cholesky": _cholesky,
     "triangular_solve": _triangular_solve,
 }
-
-
-def as_integers(x: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    """Floats as integers, as XLA takes them: what is too large is the largest, what is no number 0."""
-    info = np.iinfo(dtype)
-    whole = np.trunc(np.nan_to_num(x.astype(np.float64), nan=0.0, posinf=np.inf, neginf=-np.inf))
-    inside = (whole >= info.min) & (whole <= info.max) & (whole < 2.0**63)
-    ends = np.where(whole > 0, np.array(info.max, dtype), np.array(info.min, dtype))
-    return np.where(inside, np.where(inside, whole, 0).astype(dtype), ends)
 
 
 def _converted(x: np.ndarray, dtype: np.dtype) -> np.ndarray:

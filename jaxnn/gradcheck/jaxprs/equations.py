@@ -3,6 +3,7 @@
 import os
 from typing import Any
 
+import numpy as np
 from jax.extend.core import Literal
 
 LONG = 100_000  # turns of a while loop, whose number is not known
@@ -121,3 +122,12 @@ def scan_counts(params: dict[str, Any]) -> tuple[int, int]:
         return params["num_consts"], params["num_carry"]
     consts, carry, _ = params["ft_in"].unpack()
     return len(list(consts)), len(list(carry))
+
+
+def as_integers(x: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """Floats as integers, as XLA takes them: what is too large is the largest, what is no number 0."""
+    info = np.iinfo(dtype)
+    whole = np.trunc(np.nan_to_num(x.astype(np.float64), nan=0.0, posinf=np.inf, neginf=-np.inf))
+    inside = (whole >= info.min) & (whole <= info.max) & (whole < 2.0**63)
+    ends = np.where(whole > 0, np.array(info.max, dtype), np.array(info.min, dtype))
+    return np.where(inside, np.where(inside, whole, 0).astype(dtype), ends)

@@ -8,10 +8,11 @@ import numpy as np
 from jax.extend.core import Literal
 
 from jaxnn.gradcheck.mistakes.finding import Finding, holds
-from jaxnn.gradcheck.mistakes.paths import Path, described, lines, near, reaching, smallest, value_below
-from jaxnn.gradcheck.report.words import plainly
+from jaxnn.gradcheck.mistakes.paths import near
+from jaxnn.gradcheck.report.words import capital, plainly
 from jaxnn.gradcheck.tape.backward import edge
 from jaxnn.gradcheck.tape.names import HIDDEN, cotangent_name, named
+from jaxnn.gradcheck.tape.paths import Path, described, lines, reaching, smallest, value_below
 from jaxnn.gradcheck.tape.quantities import SLOPES, oriented
 from jaxnn.gradcheck.tape.scene import Scene, changed
 from jaxnn.gradcheck.tape.tape import CUSTOM, Node
@@ -87,7 +88,7 @@ def _other_slopes(scenes, probe: Scene, rows, path: Path, node: Node) -> Iterato
         (2, "derivative-twice", "is multiplied in twice"),
     ):
         if holds(scenes, partial(_with_power, path.edges, power)):
-            sentence = _capital(f"{what} {words}.")
+            sentence = capital(f"{what} {words}.")
             yield Finding(id if _is_activation(node) else "unknown", sentence, where, 2.5)
     nodes = [probe.point.tape.nodes[p] for p in path.places]
     rest = tuple(node.inputs[1 - path.k] for node in nodes) if len(node.inputs) == 2 else ()
@@ -95,7 +96,7 @@ def _other_slopes(scenes, probe: Scene, rows, path: Path, node: Node) -> Iterato
         for value in _slopes(nodes, path, row):
             if not _alike(probe, value, path, olds) and holds(scenes, partial(_with_factors, path, value)):
                 said = _said(probe, value, rest)
-                yield Finding(value.id, _capital(f"{said} stands where {what} belongs."), where, 2.6)
+                yield Finding(value.id, capital(f"{said} stands where {what} belongs."), where, 2.6)
 
 
 def _slopes(nodes: list[Node], path: Path, row: tuple[int, ...]) -> Iterator[Value]:
@@ -158,7 +159,7 @@ def _other_operands(scenes, probe: Scene, rows, path: Path, node: Node) -> Itera
                 )
             else:
                 sentence = f"{plainly(down)} is made with {said} in the place of {was}"
-            yield Finding(value.id, _capital(sentence) + ".", down, 2.4)
+            yield Finding(value.id, capital(sentence) + ".", down, 2.4)
 
 
 def _other_cotangents(scenes, probe: Scene, rows, path: Path, node: Node) -> Iterator[Finding]:
@@ -196,12 +197,7 @@ def _other_cotangents(scenes, probe: Scene, rows, path: Path, node: Node) -> Ite
                     f"{plainly(down)} is made of what comes back to {named(probe, row)}, not of what comes "
                     f"back to {name}"
                 )
-            yield Finding("unknown", _capital(sentence) + ".", down, 2.7)
-
-
-def _capital(sentence: str) -> str:
-    letters = sentence[:2] in {"dA", "dZ"} or not sentence[0].isascii()
-    return sentence if letters else sentence[0].upper() + sentence[1:]
+            yield Finding("unknown", capital(sentence) + ".", down, 2.7)
 
 
 def _is_activation(node: Node) -> bool:

@@ -5,7 +5,8 @@ import math
 from jaxnn.gradcheck.report.model import Leaf
 from jaxnn.gradcheck.report.report import Report
 from jaxnn.gradcheck.report.words import apart, place, ulps
-from jaxnn.gradcheck.verdict.trials import SIGNS, Point
+from jaxnn.gradcheck.verdict.sides import Point
+from jaxnn.gradcheck.verdict.trials import SIGNS
 
 
 def headline(report: Report, shown: Point) -> str:

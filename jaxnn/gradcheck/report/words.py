@@ -104,3 +104,9 @@ def extent(mask: np.ndarray) -> str:
 def place(leaf: Leaf) -> str:
     """W1[3, 5], or b when it is one number."""
     return leaf.path + (f"[{', '.join(map(str, leaf.index))}]" if leaf.index else "")
+
+
+def capital(sentence: str) -> str:
+    """A sentence with a capital, but for the letters of the lecture."""
+    letters = sentence[:2] in {"dA", "dZ"} or not sentence[0].isascii()
+    return sentence if letters else sentence[0].upper() + sentence[1:]

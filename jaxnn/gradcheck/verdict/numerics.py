@@ -8,9 +8,7 @@ import numpy as np
 from jaxnn.gradcheck.bounds.bounded import UNIT
 from jaxnn.gradcheck.calls.call import Call
 from jaxnn.gradcheck.calls.probes import Calls
-from jaxnn.gradcheck.verdict.programs import Program
-from jaxnn.gradcheck.verdict.sides import Side, Sides
-from jaxnn.gradcheck.verdict.trials import Point
+from jaxnn.gradcheck.verdict.sides import Point, Side, Sides
 
 HEALTHY = 32.0  # a hand-written gradient may use so much more of its bound than autodiff does
 ENTRIES = 16  # with fewer entries, how much of its bound autodiff used says nothing
@@ -91,12 +89,11 @@ def numerics(
 
 
 def second_verdict(
-    call: Call, sides: Sides, given: Point, calls: Calls, program: Program | None
+    call: Call, sides: Sides, given: Point, calls: Calls, autodiff: list | None
 ) -> tuple[list[Numerics | None], bool | None]:
     """The second verdict at the given point; None where autodiff does not run in that dtype."""
-    if program is None:
+    if autodiff is None:
         return [None] * len(call.places), None
-    autodiff = program.run(*(call.leaves[k] for k in call.dynamic))
     truth = [
         np.where(np.isfinite(r), r, np.where(e < np.inf, h, np.nan))
         for r, h, e in zip(given.reference.values, given.hand.values, given.hand.errors, strict=True)

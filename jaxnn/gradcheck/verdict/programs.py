@@ -12,8 +12,7 @@ from jaxnn.gradcheck.calls.call import Call
 from jaxnn.gradcheck.calls.probes import Calls
 from jaxnn.gradcheck.jaxprs.equations import opened, within
 from jaxnn.gradcheck.report.model import Cost, Probe
-from jaxnn.gradcheck.verdict.sides import Sides, evaluated, traced
-from jaxnn.gradcheck.verdict.trials import Point
+from jaxnn.gradcheck.verdict.sides import Point, Sides, evaluated, traced
 
 KEPT = 64
 _programs: OrderedDict[tuple, Any] = OrderedDict()

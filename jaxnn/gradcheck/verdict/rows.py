@@ -5,7 +5,7 @@ import numpy as np
 from jaxnn.gradcheck.calls.call import Call
 from jaxnn.gradcheck.report.model import Leaf
 from jaxnn.gradcheck.verdict.numerics import Numerics, in_ulps
-from jaxnn.gradcheck.verdict.trials import Point
+from jaxnn.gradcheck.verdict.sides import Point
 
 ROWS, COLUMNS = 48, 96  # a picture has no more cells than these
 

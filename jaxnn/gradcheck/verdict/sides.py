@@ -300,3 +300,31 @@ def sides_of(call: Call, leaves: list, readable: bool) -> Sides:
         precomputed,
         notes,
     )
+
+
+class Point(NamedTuple):
+    """Both sides at one point, and what they say of each other, leaf by leaf."""
+
+    name: str
+    call: Call
+    leaves: list
+    reference: Side
+    hand: Side
+    wrong: list[np.ndarray]
+    seen: list[np.ndarray]  # the bound is small enough to tell of the entry
+    faint: list[np.ndarray]  # beyond the bound, as by numbers with few digits
+    blank: list[np.ndarray]  # by hand not finite, and autodiff says nothing either
+
+    @property
+    def is_wrong(self) -> bool:
+        """Whether any entry is beyond its bound."""
+        return any(w.any() for w in self.wrong)
+
+    @property
+    def told(self) -> list[bool]:
+        """Whether the point tells of every entry of a leaf."""
+        return [bool(seen.all()) for seen in self.seen]
+
+    def bound(self, n: int) -> np.ndarray:
+        """The bound on |hand − autodiff| of leaf n."""
+        return np.asarray(self.reference.errors[n] + self.hand.errors[n])

@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from itertools import chain
-from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -14,41 +13,13 @@ from jaxnn.gradcheck.bounds.bounded import UNIT, Note, is_float, is_short
 from jaxnn.gradcheck.calls.call import BadCall, Call
 from jaxnn.gradcheck.calls.probes import Calls
 from jaxnn.gradcheck.verdict import points
-from jaxnn.gradcheck.verdict.sides import Side, Sides, sides_of
+from jaxnn.gradcheck.verdict.sides import Point, Side, Sides, sides_of
 
 VISIBLE = 1e-6  # a point tells of an entry whose bound is below so much of the largest one
 SIGNS, SIZES = "a point where weights change sign", "the same batch three times over"
 NEAR = "a point near it"
 NEAREST = "a point with weights halved until autodiff is finite"
 VISIBLE_SINGLE = 1e-2  # the same for a gradient that is only called, and computes in float32
-
-
-class Point(NamedTuple):
-    """Both sides at one point, and what they say of each other, leaf by leaf."""
-
-    name: str
-    call: Call
-    leaves: list
-    reference: Side
-    hand: Side
-    wrong: list[np.ndarray]
-    seen: list[np.ndarray]  # the bound is small enough to tell of the entry
-    faint: list[np.ndarray]  # beyond the bound, as by numbers with few digits
-    blank: list[np.ndarray]  # by hand not finite, and autodiff says nothing either
-
-    @property
-    def is_wrong(self) -> bool:
-        """Whether any entry is beyond its bound."""
-        return any(w.any() for w in self.wrong)
-
-    @property
-    def told(self) -> list[bool]:
-        """Whether the point tells of every entry of a leaf."""
-        return [bool(seen.all()) for seen in self.seen]
-
-    def bound(self, n: int) -> np.ndarray:
-        """The bound on |hand − autodiff| of leaf n."""
-        return np.asarray(self.reference.errors[n] + self.hand.errors[n])
 
 
 def is_coarse(note: Note, dtype) -> bool:

@@ -1,0 +1,95 @@
+"""The paths of a tape: the edges through which one line of the code is differentiated."""
+
+from typing import NamedTuple
+
+import numpy as np
+from jax.extend.core import Literal
+
+from jaxnn.gradcheck.tape.backward import edge
+from jaxnn.gradcheck.tape.names import describe
+from jaxnn.gradcheck.tape.scene import Scene, changed
+
+ALONE = 4  # steps at one spot of the code up to which each is also tried alone
+
+
+class Path(NamedTuple):
+    """The edges through which one line of the code is differentiated, a loop's turns in their order.
+
+    places: its step in every turn; k: which input; on: the turns in which something is differentiated.
+    """
+
+    places: tuple[int, ...]
+    k: int
+    on: tuple[int, ...]
+
+    @property
+    def edges(self) -> list[tuple[int, int]]:
+        """Those differentiated."""
+        return [(self.places[t], self.k) for t in self.on]
+
+
+def near(x: np.ndarray, y: np.ndarray, least: float = 0.0) -> bool:
+    """Equal but for rounding, on the scale of the largest entry."""
+    top = max(np.abs(x).max(initial=0), np.abs(y).max(initial=0), least)
+    return bool(np.allclose(x, y, rtol=0, atol=1e-8 * top + 1e-300))
+
+
+def weight_of(scene: Scene) -> int:
+    """How many numbers there are in it."""
+    return sum(x.size for x in scene.point.values.values())
+
+
+def smallest(scenes: list[Scene]) -> Scene | None:
+    """The smallest scene that shows the mistake."""
+    probe = min((s for s in scenes if s.wrong), key=weight_of, default=None)
+    return probe if probe and all(np.isfinite(g).all() for g in probe.hand) else None
+
+
+def lines(scene: Scene) -> list[tuple[int, ...]]:
+    """The steps of the tape by the line of code that makes them, those of a loop together."""
+    tape, found = scene.point.tape, {}
+    for place, node in enumerate(tape.nodes):
+        leaves = tuple(scene.structure.views.get(x) for x in node.inputs if not isinstance(x, Literal))
+        shape = tape.shapes[node.outputs[0]].shape
+        found.setdefault((node.name, node.line, node.spot, leaves, shape), []).append(place)
+    several = [places for places in found.values() if 1 < len(places) <= ALONE]
+    alone = [(p,) for places in several if not scene.structure.turns for p in places]
+    return [tuple(places) for places in found.values()] + alone
+
+
+def paths_of(scene: Scene) -> list[Path]:
+    """Every path of the tape, each once: not again where the same comes through the next step."""
+    nodes, out = scene.point.tape.nodes, []
+    for places in lines(scene):
+        for k in range(len(nodes[places[0]].inputs)):
+            on = tuple(t for t, p in enumerate(places) if edge(p, k) in scene.point.programs.edges)
+            if on:
+                out.append(Path(places, k, on))
+    return out
+
+
+def reaching(scene: Scene) -> list[tuple[Path, list[np.ndarray]]]:
+    """The paths that lead to all parameters that are wrong and to no other, with what each leaves."""
+    out = []
+    for path in paths_of(scene):
+        without = scene.point.pull(changed(scene, gains=dict.fromkeys(path.edges, 0.0)))[0]
+        tops = [1e-9 * np.abs(r).max(initial=0) for r in scene.reference]
+        reached = [
+            k
+            for k, (r, w) in enumerate(zip(scene.reference, without, strict=True))
+            if np.abs(r - w).max(initial=0) > tops[k]
+        ]
+        if reached == scene.wrong:
+            out.append((path, [np.asarray(w) for w in without]))
+    return out
+
+
+def value_below(scene: Scene, path: Path) -> int:
+    """The value that a path leads down to."""
+    return scene.point.tape.nodes[path.places[path.on[-1]]].inputs[path.k]
+
+
+def described(scene: Scene, path: Path) -> str:
+    """The step that a path leads through, and in how many places."""
+    each = "in every turn" if scene.structure.turns else f"in each of {len(path.places)} places"
+    return describe(scene, max(path.places)) + (f", {each}," if len(path.places) > 1 else "")
