@@ -12,11 +12,10 @@ import numpy as np
 
 from jaxnn.gradcheck.mistakes.factors import factor_words
 from jaxnn.gradcheck.mistakes.finding import Finding, off_entries
-from jaxnn.gradcheck.mistakes.values import near
 from jaxnn.gradcheck.report.words import extent, joined, plainly, spoken
 from jaxnn.gradcheck.tape.layers import Layer
 from jaxnn.gradcheck.tape.names import cotangent_name
-from jaxnn.gradcheck.tape.paths import weight_of
+from jaxnn.gradcheck.tape.paths import near, weight_of
 from jaxnn.gradcheck.tape.quantities import as_product, dense_rows
 from jaxnn.gradcheck.tape.scene import Scene, changed
 

@@ -8,11 +8,10 @@ import numpy as np
 from jax.extend.core import Literal
 
 from jaxnn.gradcheck.mistakes.finding import Finding, holds
-from jaxnn.gradcheck.mistakes.paths import near
 from jaxnn.gradcheck.report.words import capital, plainly
 from jaxnn.gradcheck.tape.backward import edge
 from jaxnn.gradcheck.tape.names import HIDDEN, cotangent_name, named
-from jaxnn.gradcheck.tape.paths import Path, described, lines, reaching, smallest, value_below
+from jaxnn.gradcheck.tape.paths import Path, described, lines, near, reaching, smallest, value_below
 from jaxnn.gradcheck.tape.quantities import SLOPES, oriented
 from jaxnn.gradcheck.tape.scene import Scene, changed
 from jaxnn.gradcheck.tape.tape import CUSTOM, Node
