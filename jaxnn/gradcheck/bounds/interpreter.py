@@ -33,10 +33,12 @@ from jaxnn.gradcheck.bounds.bounded import (
 )
 from jaxnn.gradcheck.bounds.corners import CORNERS, STEPS_AND_CORNERS
 from jaxnn.gradcheck.bounds.functions import COMPILED, FUNCTIONS, smooth
-from jaxnn.gradcheck.bounds.moves import MOVES, WHOLE, applied, as_numpy, unknown
+from jaxnn.gradcheck.bounds.moves import MOVES, WHOLE
+from jaxnn.gradcheck.bounds.sampled import unknown
 from jaxnn.gradcheck.bounds.sums import SUMS
 from jaxnn.gradcheck.bounds.systems import SYSTEMS
-from jaxnn.gradcheck.jaxprs.equations import line_of, opened, primitives, scan_counts
+from jaxnn.gradcheck.jaxprs.by_numpy import applied, as_numpy
+from jaxnn.gradcheck.jaxprs.equations import line_of, opened, plan_of, primitives, scan_counts
 
 STEPS = 50_000  # equations, all turns of all loops together
 
@@ -114,7 +116,8 @@ def _stacked(columns: list[list[Bounded]], shapes) -> list[Bounded]:
     out = []
     for column, aval in zip(columns, shapes, strict=True):
         if not column:
-            out.append(Bounded(np.zeros(aval.shape, _wide(aval.dtype)), None, False))
+            wide = np.float64 if jnp.issubdtype(aval.dtype, jnp.floating) else aval.dtype
+            out.append(Bounded(np.zeros(aval.shape, wide), None, False))
             continue
         error = None
         if any(x.error is not None for x in column):
@@ -122,10 +125,6 @@ def _stacked(columns: list[list[Bounded]], shapes) -> list[Bounded]:
         stack = jnp.stack if not isinstance(column[0].value, np.ndarray) else np.stack
         out.append(Bounded(stack([x.value for x in column]), error, any(x.active for x in column)))
     return out
-
-
-def _wide(dtype):
-    return np.float64 if jnp.issubdtype(dtype, jnp.floating) else dtype
 
 
 def _at(x: Bounded, t: int) -> Bounded:
@@ -239,19 +238,6 @@ EVERY: dict[str, Callable] = {**FUNCTIONS, **STEPS_AND_CORNERS, **SUMS, **MOVES}
 WITH_EQUATION: dict[str, Callable] = {**WHOLE, **SYSTEMS}
 RANDOM = {"random_bits", "threefry2x32", "random_seed", "random_wrap", "random_gamma"}
 INTEGERS_TOO = {"div", "rem", "pow"}  # integers divide otherwise in NumPy
-
-
-def _plan(jaxpr) -> list[tuple[Any, list]]:
-    """The equations that matter, each with the variables that are not needed after it."""
-    needed = {v for v in jaxpr.outvars if not isinstance(v, Literal)}
-    plan = []
-    for equation in reversed(jaxpr.eqns):
-        if not equation.effects and not any(v in needed for v in equation.outvars):
-            continue
-        fresh = {v for v in equation.invars if not isinstance(v, Literal)} - needed
-        needed |= fresh
-        plan.append((equation, list(fresh)))
-    return plan[::-1]
 
 
 def _literal(atom, grain: float) -> Bounded:
@@ -368,7 +354,7 @@ def _exactly(value, inputs) -> Bounded:
 
 def _run(jaxpr, consts: Sequence[Bounded], args: Sequence[Bounded], reading: Reading) -> list:
     if id(jaxpr) not in reading.plans:
-        reading.plans[id(jaxpr)] = (_plan(jaxpr), jaxpr)
+        reading.plans[id(jaxpr)] = (plan_of(jaxpr), jaxpr)
     plan, _ = reading.plans[id(jaxpr)]
     reading.steps[0] += len(plan)
     if reading.steps[0] > STEPS:

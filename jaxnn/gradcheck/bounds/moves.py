@@ -1,15 +1,12 @@
 """Error bounds where entries move: slices, gathers, sorts; and of primitives that have no rule."""
 
-import math
 from collections.abc import Callable
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from jax import lax
 
-from jaxnn.gradcheck.bounds.bounded import TINY, UNIT, Bounded, error_of, integral, is_float, settled
-from jaxnn.gradcheck.jaxprs.by_numpy import BUILT
+from jaxnn.gradcheck.bounds.bounded import UNIT, Bounded, error_of, is_float, settled
+from jaxnn.gradcheck.bounds.sampled import pooled_back
+from jaxnn.gradcheck.jaxprs.by_numpy import applied, as_numpy
 
 
 def _moved(function):
@@ -63,34 +60,6 @@ MOVED: dict[str, Callable] = {
 
 def _same(params, *inputs):
     return inputs[0] if len(inputs) == 1 else list(inputs)
-
-
-def applied(equation, values) -> list:
-    """The primitive itself, on these values; by NumPy where that is simple, so nothing is compiled."""
-    if equation.primitive.name in BUILT and all(isinstance(v, np.ndarray) for v in values):
-        return [as_numpy(BUILT[equation.primitive.name](equation.params, *values))]
-    params = dict(equation.params)
-    wide = all(is_float(v) and v.dtype == np.float64 for v in values)
-    if wide and params.get("preferred_element_type") is not None:
-        params["preferred_element_type"] = np.dtype(np.float64)
-    name, scatter = equation.primitive.name.replace("-", "_"), None
-    if name in ("scatter", "scatter_add", "scatter_mul", "scatter_min", "scatter_max"):
-        scatter = getattr(lax, name)
-    if scatter is not None:
-        names = ("dimension_numbers", "indices_are_sorted", "unique_indices", "mode")
-        out = scatter(*values, **{n: params[n] for n in names})
-    else:
-        out = equation.primitive.bind(*values, **equation.primitive.get_bind_params(params))
-    out = list(out) if equation.primitive.multiple_results else [out]
-    return [as_numpy(o) for o in out]
-
-
-def as_numpy(x):
-    """As NumPy, floats as float64; keys of random numbers stay as they are."""
-    if jnp.issubdtype(jnp.result_type(x), jax.dtypes.extended):
-        return x
-    x = np.asarray(x)
-    return x.astype(np.float64) if jnp.issubdtype(x.dtype, jnp.floating) else x
 
 
 def _carried(equation, inputs) -> list[Bounded]:
@@ -170,26 +139,6 @@ def _top_k(equation, inputs) -> list[Bounded]:
     return [Bounded(values, worst, x.active), Bounded(index, error, x.active)]
 
 
-def _pooled_back(equation, inputs) -> list[Bounded]:
-    """The backward pass of max pooling: each entry goes to the winner of its window."""
-    source, operand = inputs
-    values = [source.value, operand.value]
-    (value,) = applied(equation, values)
-    ones = [np.ones(source.value.shape), operand.value]
-    sizes = [np.abs(source.value), operand.value]
-    errors = [np.array(np.broadcast_to(error_of(source), source.value.shape)), operand.value]
-    (count,), (size,), (error,) = (applied(equation, v) for v in (ones, sizes, errors))
-    error = error + UNIT * count * size
-    if operand.error is not None:
-        rng = np.random.default_rng(0)
-        for _ in range(16):  # nearly equal entries: any of them may win
-            noise = operand.error + 4 * UNIT * np.abs(operand.value) + TINY
-            shaken = operand.value + noise * rng.uniform(-1, 1, noise.shape)
-            (other,) = applied(equation, [source.value, shaken])
-            error = np.maximum(error, np.abs(other - value))
-    return [settled(value, error, source, operand)]
-
-
 def _bitcast(equation, inputs) -> list[Bounded]:
     (x,) = inputs
     width = np.dtype(equation.invars[0].aval.dtype)
@@ -197,52 +146,6 @@ def _bitcast(equation, inputs) -> list[Bounded]:
     values = [as_numpy(v) for v in applied(equation, [given])]
     doubt = x.error is not None and np.any(x.error)
     return [Bounded(v, np.full(v.shape, np.inf) if doubt else None, x.active) for v in values]
-
-
-def unknown(equation, inputs) -> list[Bounded]:
-    """A primitive without a rule: how far its outputs move when its inputs do, with a margin.
-
-    The inputs are moved by the unit roundoff of their largest entry, beside their own errors:
-    what a backward stable algorithm may do to them. Integers that stay as they are, such as the
-    pivots of a factorisation, are exact.
-    """
-    values = [x.value for x in inputs]
-    out = applied(equation, values)
-    movable = [
-        k for k, v in enumerate(values) if (is_float(v) or np.iscomplexobj(v)) and inputs[k].error is not None
-    ]
-    if all(not is_float(v) and not np.iscomplexobj(v) for v in out):
-        return [integral(v, *inputs) if isinstance(v, np.ndarray) else Bounded(v, None, False)
-                for v in out]  # fmt: skip
-    rng = np.random.default_rng(0)
-    stretch = 2.0**16
-    moves = [np.zeros(np.shape(v)) for v in out]
-    places = any(x.error is not None and np.any(x.error) and not is_float(x.value) for x in inputs)
-    for _ in range(6):
-        shaken = list(values)
-        for k in movable:
-            v = values[k]
-            e = error_of(inputs[k]) + 8 * UNIT * (np.max(np.abs(v), initial=0.0))
-            e = np.where(np.isfinite(e), e, np.abs(v))
-            shaken[k] = v + stretch * e * rng.choice([-1.0, 1.0], v.shape)
-        for m, v, w in zip(moves, out, applied(equation, shaken), strict=True):
-            if is_float(v) or np.iscomplexobj(v):
-                np.maximum(m, np.abs(w - v) / stretch, out=m)
-            else:
-                np.maximum(m, np.where(w == v, 0.0, np.inf), out=m)
-    widest = max((v.size for v in out), default=1)
-    bounded = []
-    for v, m in zip(out, moves, strict=True):
-        if not (is_float(v) or np.iscomplexobj(v)):
-            doubt = np.full(v.shape, np.inf) if places else m
-            error = np.minimum(doubt, 1.0) if v.dtype == bool else doubt
-            bounded.append(Bounded(v, error, any(x.active for x in inputs)))
-            continue
-        scale = np.max(np.abs(v[np.isfinite(v)]), initial=0.0)
-        around = np.max(m[np.isfinite(m)], initial=0.0)
-        error = 8 * m + 2 * around + 32 * (1 + math.sqrt(widest)) * UNIT * scale
-        bounded.append(settled(v, error, *(x for x in inputs if isinstance(x.value, np.ndarray))))
-    return bounded
 
 
 SAME = {
@@ -261,6 +164,6 @@ WHOLE: dict[str, Callable] = {
     "conv_general_dilated": _conv,
     "sort": _sorted,
     "top_k": _top_k,
-    "select_and_scatter_add": _pooled_back,
+    "select_and_scatter_add": pooled_back,
     "bitcast_convert_type": _bitcast,
 }

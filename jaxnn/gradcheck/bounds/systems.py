@@ -10,8 +10,8 @@ import math
 import numpy as np
 
 from jaxnn.gradcheck.bounds.bounded import Bounded, error_of, is_float, settled
-from jaxnn.gradcheck.bounds.moves import applied
 from jaxnn.gradcheck.bounds.sums import multiplied
+from jaxnn.gradcheck.jaxprs.by_numpy import applied
 
 
 def _t(x):

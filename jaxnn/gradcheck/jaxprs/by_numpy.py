@@ -8,8 +8,11 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import scipy.special
+from jax import lax
 from jax.extend.core import Literal
 
 from jaxnn.gradcheck.jaxprs.equations import as_integers, opened
@@ -297,3 +300,31 @@ def planned(jaxpr, consts: Sequence) -> Callable[..., list]:
         return [env[k] for k in outs]
 
     return run
+
+
+def applied(equation, values) -> list:
+    """The primitive itself, on these values; by NumPy where that is simple, so nothing is compiled."""
+    if equation.primitive.name in BUILT and all(isinstance(v, np.ndarray) for v in values):
+        return [as_numpy(BUILT[equation.primitive.name](equation.params, *values))]
+    params = dict(equation.params)
+    wide = all(isinstance(v, np.ndarray | np.generic) and v.dtype == np.float64 for v in values)
+    if wide and params.get("preferred_element_type") is not None:
+        params["preferred_element_type"] = np.dtype(np.float64)
+    name, scatter = equation.primitive.name.replace("-", "_"), None
+    if name in ("scatter", "scatter_add", "scatter_mul", "scatter_min", "scatter_max"):
+        scatter = getattr(lax, name)
+    if scatter is not None:
+        names = ("dimension_numbers", "indices_are_sorted", "unique_indices", "mode")
+        out = scatter(*values, **{n: params[n] for n in names})
+    else:
+        out = equation.primitive.bind(*values, **equation.primitive.get_bind_params(params))
+    out = list(out) if equation.primitive.multiple_results else [out]
+    return [as_numpy(o) for o in out]
+
+
+def as_numpy(x):
+    """As NumPy, floats as float64; keys of random numbers stay as they are."""
+    if jnp.issubdtype(jnp.result_type(x), jax.dtypes.extended):
+        return x
+    x = np.asarray(x)
+    return x.astype(np.float64) if jnp.issubdtype(x.dtype, jnp.floating) else x

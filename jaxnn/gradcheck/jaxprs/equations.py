@@ -131,3 +131,16 @@ def as_integers(x: np.ndarray, dtype: np.dtype) -> np.ndarray:
     inside = (whole >= info.min) & (whole <= info.max) & (whole < 2.0**63)
     ends = np.where(whole > 0, np.array(info.max, dtype), np.array(info.min, dtype))
     return np.where(inside, np.where(inside, whole, 0).astype(dtype), ends)
+
+
+def plan_of(jaxpr) -> list[tuple[Any, list]]:
+    """The equations that matter, each with the variables that are not needed after it."""
+    needed = {v for v in jaxpr.outvars if not isinstance(v, Literal)}
+    plan = []
+    for equation in reversed(jaxpr.eqns):
+        if not equation.effects and not any(v in needed for v in equation.outvars):
+            continue
+        fresh = {v for v in equation.invars if not isinstance(v, Literal)} - needed
+        needed |= fresh
+        plan.append((equation, list(fresh)))
+    return plan[::-1]

@@ -154,43 +154,12 @@ def _one_factor(scenes, alphas, off: set[int], quiet: set[int]) -> Iterator[Find
     _, biases = _leaf_roles(scenes[0])
     everywhere = off | quiet == set(range(len(names)))
     where = "every parameter" if everywhere else joined([names[k] for k in sorted(off)])
-    zero = all(a == 0 for a in alphas)
     constant = all(same(a, alphas[0]) for a in alphas)
     meanings = factor_names(scenes, alphas)
     only_biases = bool(biases) and off <= biases and not everywhere
     k = _lower(scenes[0], off, quiet)
-    kept = any(beside(s, off) for s in scenes)
-    if zero and kept and k is None:
-        id = "not-propagated" if everywhere and scenes[0].structure.layers else "unknown"
-        yield Finding(id, f"The gradient of {where} is {ALONE}.", where, 0)
-        return
-    if zero:
-        if only_biases:
-            rest = any(s.hand[k].any() for s in scenes for k in off)
-            yield Finding(
-                "bias-missing",
-                f"The gradient of {where} is zero: it is never computed.",
-                where,
-                0.4 if rest else 0,
-            )
-        elif k is not None:
-            layers = f"Layers 1 to {k} get" if k > 1 else "Layer 1 gets"
-            none = "no gradient but that of the terms of parameters alone" if kept else "no gradient at all"
-            yield Finding(
-                "not-propagated",
-                f"{layers} {none}: nothing is passed down from layer {k + 1}.",
-                f"dA[{k}], and so {where}",
-                0,
-            )
-        elif everywhere:
-            yield Finding("not-propagated", "The gradient is zero everywhere.", where, 0)
-        else:
-            yield Finding(
-                "entries-unwritten",
-                f"The gradient of {where} is zero: it is never written.",
-                where,
-                1,
-            )
+    if all(a == 0 for a in alphas):
+        yield _zero(scenes, off, where, k, everywhere, only_biases)
         return
     k = None if everywhere else k
     layer = [y for y in scenes[0].structure.layers if off <= {y.weight, y.bias} and y.weight in off]
@@ -204,14 +173,7 @@ def _one_factor(scenes, alphas, off: set[int], quiet: set[int]) -> Iterator[Find
             (i, f"{words}, or {other}", rank, sure and everywhere) for i, words, rank, sure in meanings
         ]
     if only_biases:
-        for id, words, rank, sure in meanings:
-            swap = {"missing-mean": "bias-not-averaged", "mean-twice": "bias-mean"}
-            better = swap.get(id, id)
-            tail = {
-                "bias-not-averaged": "is N times too large: the weights are averaged, the bias is not",
-                "bias-mean": "is N times too small: it is a mean over the examples where a sum belongs",
-            }.get(better, words)
-            yield Finding(better, f"The gradient of {where} {tail}.", where, rank, sure)
+        yield from _of_biases(meanings, where)
     elif everywhere:
         for id, words, rank, sure in meanings:
             words += " (Y − Ŷ for Ŷ − Y, or a minus too many)" if id == "sign" else ""
@@ -233,6 +195,42 @@ def _one_factor(scenes, alphas, off: set[int], quiet: set[int]) -> Iterator[Find
     elif not meanings:
         yield from _per_leaf_norm(scenes, off)
         yield _nameless(scenes, alphas, f"The gradient of {where}", where)
+
+
+def _zero(scenes, off: set[int], where: str, k: int | None, everywhere: bool, only_biases: bool) -> Finding:
+    """No gradient at all, in these leaves, which may be those of layers 1 … k."""
+    kept = any(beside(s, off) for s in scenes)
+    if kept and k is None:
+        id = "not-propagated" if everywhere and scenes[0].structure.layers else "unknown"
+        return Finding(id, f"The gradient of {where} is {ALONE}.", where, 0)
+    if only_biases:
+        rest = any(s.hand[k].any() for s in scenes for k in off)
+        sentence = f"The gradient of {where} is zero: it is never computed."
+        return Finding("bias-missing", sentence, where, 0.4 if rest else 0)
+    if k is not None:
+        layers = f"Layers 1 to {k} get" if k > 1 else "Layer 1 gets"
+        none = "no gradient but that of the terms of parameters alone" if kept else "no gradient at all"
+        return Finding(
+            "not-propagated",
+            f"{layers} {none}: nothing is passed down from layer {k + 1}.",
+            f"dA[{k}], and so {where}",
+            0,
+        )
+    if everywhere:
+        return Finding("not-propagated", "The gradient is zero everywhere.", where, 0)
+    return Finding("entries-unwritten", f"The gradient of {where} is zero: it is never written.", where, 1)
+
+
+def _of_biases(meanings: list[tuple[str, str, float, bool]], where: str) -> Iterator[Finding]:
+    """A factor that the biases alone have."""
+    swap = {"missing-mean": "bias-not-averaged", "mean-twice": "bias-mean"}
+    for id, words, rank, sure in meanings:
+        better = swap.get(id, id)
+        tail = {
+            "bias-not-averaged": "is N times too large: the weights are averaged, the bias is not",
+            "bias-mean": "is N times too small: it is a mean over the examples where a sum belongs",
+        }.get(better, words)
+        yield Finding(better, f"The gradient of {where} {tail}.", where, rank, sure)
 
 
 ALONE = "that of the terms of parameters alone: the terms with data in them add nothing to it"

@@ -13,210 +13,209 @@ from jaxnn.gradcheck.tape.quantities import SLOPES, as_it_was, sigmoid, softmax,
 from jaxnn.gradcheck.tape.scene import Scene, changed
 
 
-def _error_swaps() -> list[tuple[str, str, Callable, float]]:
-    """(id, in words, (dZ, Z, Y) → the wrong dZ, rank)."""
-
-    def through_softmax(d, z):
-        p = softmax(z)
-        return p * (d - (d * p).sum(axis=-1, keepdims=True))
-
-    def scale(d, z, y, p):
-        """s of dZ = s (P − Y)."""
-        gap = p - y
-        return (d * gap).sum() / (gap * gap).sum()
-
-    def undivided(d, z, y, p):
-        """What is too much where dZ = P/N − Y."""
-        return (len(z) - 1) * scale(d, z, y, p) * y
-
-    def undone(f):
-        return lambda d, z, y: d / f(z)
-
-    return [
-        (
-            "extra-output-derivative",
-            "is multiplied by σ′(Z[{l}]) once more",
-            lambda d, z, y: d * SLOPES[0][1](z),
-            0.6,
-        ),
-        (
-            "extra-output-derivative",
-            "is multiplied by softmax's derivative once more",
-            lambda d, z, y: through_softmax(d, z),
-            0.6,
-        ),
-        (
-            "extra-output-derivative",
-            "is multiplied by Ŷ (1 − Ŷ) of the softmax once more",
-            lambda d, z, y: d * softmax(z) * (1 - softmax(z)),
-            0.6,
-        ),
-        (
-            "extra-output-derivative",
-            "is multiplied by tanh′(Z[{l}]) once more",
-            lambda d, z, y: d * SLOPES[1][1](z),
-            0.7,
-        ),
-        ("missing-output-derivative", "is dJ/dŶ: σ′(Z[{l}]) is missing", undone(SLOPES[0][1]), 0.6),
-        ("missing-output-derivative", "is dJ/dŶ: tanh′(Z[{l}]) is missing", undone(SLOPES[1][1]), 0.7),
-        (
-            "missing-output-derivative",
-            "is dJ/dŶ: softmax's derivative is missing",
-            lambda d, z, y: -scale(d, z, y, softmax(z)) * y / softmax(z),
-            0.6,
-        ),
-        (
-            "negatives-ignored",
-            "has only the entries with Y = 1: the (1 − Y) term is not differentiated",
-            lambda d, z, y: d * (y != 0),
-            0.3,
-        ),
-        (
-            "negatives-ignored",
-            "has only the Y term: the (1 − Y) term is not differentiated",
-            lambda d, z, y: -scale(d, z, y, sigmoid(z)) * y * sigmoid(-z),
-            0.5,
-        ),
-        (
-            "unknown",
-            "has only the entries with Y = 0: the Y log Ŷ term is not differentiated",
-            lambda d, z, y: d * (y == 0),
-            1.5,
-        ),
-        ("unknown", "has Ŷ + Y for Ŷ − Y", lambda d, z, y: d + 2 * scale(d, z, y, sigmoid(z)) * y, 1.6),
-        ("unknown", "has Ŷ + Y for Ŷ − Y", lambda d, z, y: d + 2 * scale(d, z, y, softmax(z)) * y, 1.6),
-        (
-            "unknown",
-            "is Ŷ alone: Y is not subtracted",
-            lambda d, z, y: scale(d, z, y, sigmoid(z)) * sigmoid(z),
-            1.5,
-        ),
-        (
-            "unknown",
-            "is Ŷ alone: Y is not subtracted",
-            lambda d, z, y: scale(d, z, y, softmax(z)) * softmax(z),
-            1.5,
-        ),
-        ("unknown", "is −Y alone: Ŷ is not there", lambda d, z, y: -scale(d, z, y, sigmoid(z)) * y, 1.5),
-        ("unknown", "is −Y alone: Ŷ is not there", lambda d, z, y: -scale(d, z, y, softmax(z)) * y, 1.5),
-        (
-            "unknown",
-            "has Ŷ/N − Y: Y is not divided by N",
-            lambda d, z, y: d - undivided(d, z, y, sigmoid(z)),
-            1.5,
-        ),
-        (
-            "unknown",
-            "has Ŷ/N − Y: Y is not divided by N",
-            lambda d, z, y: d - undivided(d, z, y, softmax(z)),
-            1.6,
-        ),
-        ("unknown", "has Z[{l}] for Ŷ", lambda d, z, y: scale(d, z, y, sigmoid(z)) * (z - y), 1.5),
-        ("unknown", "has Z[{l}] for Ŷ", lambda d, z, y: scale(d, z, y, softmax(z)) * (z - y), 1.6),
-        (
-            "unknown",
-            "has softmax(Z[{l}]) for σ(Z[{l}])",
-            lambda d, z, y: scale(d, z, y, sigmoid(z)) * (softmax(z) - y),
-            1.5,
-        ),
-        (
-            "unknown",
-            "has σ(Z[{l}]) for softmax(Z[{l}])",
-            lambda d, z, y: scale(d, z, y, softmax(z)) * (sigmoid(z) - y),
-            1.5,
-        ),
-        (
-            "unknown",
-            "has tanh(Z[{l}]) for Ŷ",
-            lambda d, z, y: scale(d, z, y, sigmoid(z)) * (np.tanh(z) - y),
-            1.6,
-        ),
-        (
-            "unknown",
-            "has σ(Ŷ) for Ŷ: the activation is applied twice",
-            lambda d, z, y: scale(d, z, y, sigmoid(z)) * (sigmoid(sigmoid(z)) - y),
-            1.6,
-        ),
-        (
-            "unknown",
-            "has softmax(Ŷ) for Ŷ: softmax is applied twice",
-            lambda d, z, y: scale(d, z, y, softmax(z)) * (softmax(softmax(z)) - y),
-            1.6,
-        ),
-        (
-            "unknown",
-            "has Ŷ rounded",
-            lambda d, z, y: scale(d, z, y, sigmoid(z)) * (np.round(sigmoid(z)) - y),
-            1.6,
-        ),
-        ("unknown", "has lost its signs: |Ŷ − Y|", lambda d, z, y: np.abs(d), 1.5),
-        (
-            "unknown",
-            "is only the sign of Ŷ − Y",
-            lambda d, z, y: scale(d, z, y, sigmoid(z)) * np.sign(d),
-            1.6,
-        ),
-        (
-            "unknown",
-            "is squared, (Ŷ − Y)²",
-            lambda d, z, y: (lambda c: d**2 / c)(scale(d, z, y, sigmoid(z))),
-            1.5,
-        ),
-        (
-            "unknown",
-            "is squared, (Ŷ − Y)²",
-            lambda d, z, y: (lambda c: d**2 / c)(scale(d, z, y, softmax(z))),
-            1.6,
-        ),
-        ("unknown", "is squared", lambda d, z, y: d**2, 1.6),
-        (
-            "unknown",
-            "is the same for every example: its mean over them",
-            lambda d, z, y: np.broadcast_to(d.mean(0), d.shape),
-            1.5,
-        ),
-        (
-            "unknown",
-            "is the same for every class: its mean over them",
-            lambda d, z, y: np.broadcast_to(d.mean(-1, keepdims=True), d.shape),
-            1.5,
-        ),
-        (
-            "unknown",
-            "is the same for every class: its sum over them",
-            lambda d, z, y: np.broadcast_to(d.sum(-1, keepdims=True), d.shape),
-            1.5,
-        ),
-        ("unknown", "is centred over the examples", lambda d, z, y: d - d.mean(0), 1.6),
-        ("unknown", "is centred over the classes", lambda d, z, y: d - d.mean(-1, keepdims=True), 1.6),
-        ("unknown", "has its examples in reverse", lambda d, z, y: d[::-1], 1.6),
-        ("unknown", "has its classes in reverse", lambda d, z, y: d[:, ::-1], 1.6),
-        ("unknown", "has its examples shifted by one", lambda d, z, y: np.roll(d, 1, 0), 1.6),
-        ("unknown", "has its examples shifted by one", lambda d, z, y: np.roll(d, -1, 0), 1.6),
-        ("unknown", "has its classes shifted by one", lambda d, z, y: np.roll(d, 1, -1), 1.6),
-        ("unknown", "has its classes shifted by one", lambda d, z, y: np.roll(d, -1, -1), 1.6),
-        (
-            "unknown",
-            "has nothing where Ŷ and Y agree in rounding",
-            lambda d, z, y: d * (np.round(sigmoid(z)) != y),
-            1.6,
-        ),
-        (
-            "unknown",
-            "has only the class with the largest Ŷ",
-            lambda d, z, y: d * (z == z.max(-1, keepdims=True)),
-            1.6,
-        ),
-        (
-            "unknown",
-            "has Y inverted, 1 − Y",
-            lambda d, z, y: scale(d, z, y, sigmoid(z)) * (sigmoid(z) - (1 - y)),
-            1.6,
-        ),
-    ]
+def _through_softmax(d, z):
+    p = softmax(z)
+    return p * (d - (d * p).sum(axis=-1, keepdims=True))
 
 
-ERRORS = tuple(_error_swaps())
+def _scale(d, z, y, p):
+    """s of dZ = s (P − Y)."""
+    gap = p - y
+    return (d * gap).sum() / (gap * gap).sum()
+
+
+def _undivided(d, z, y, p):
+    """What is too much where dZ = P/N − Y."""
+    return (len(z) - 1) * _scale(d, z, y, p) * y
+
+
+def _undone(f):
+    return lambda d, z, y: d / f(z)
+
+
+# (id, in words, (dZ, Z, Y) → the wrong dZ, rank)
+ERRORS: tuple[tuple[str, str, Callable, float], ...] = (
+    (
+        "extra-output-derivative",
+        "is multiplied by σ′(Z[{l}]) once more",
+        lambda d, z, y: d * SLOPES[0][1](z),
+        0.6,
+    ),
+    (
+        "extra-output-derivative",
+        "is multiplied by softmax's derivative once more",
+        lambda d, z, y: _through_softmax(d, z),
+        0.6,
+    ),
+    (
+        "extra-output-derivative",
+        "is multiplied by Ŷ (1 − Ŷ) of the softmax once more",
+        lambda d, z, y: d * softmax(z) * (1 - softmax(z)),
+        0.6,
+    ),
+    (
+        "extra-output-derivative",
+        "is multiplied by tanh′(Z[{l}]) once more",
+        lambda d, z, y: d * SLOPES[1][1](z),
+        0.7,
+    ),
+    ("missing-output-derivative", "is dJ/dŶ: σ′(Z[{l}]) is missing", _undone(SLOPES[0][1]), 0.6),
+    ("missing-output-derivative", "is dJ/dŶ: tanh′(Z[{l}]) is missing", _undone(SLOPES[1][1]), 0.7),
+    (
+        "missing-output-derivative",
+        "is dJ/dŶ: softmax's derivative is missing",
+        lambda d, z, y: -_scale(d, z, y, softmax(z)) * y / softmax(z),
+        0.6,
+    ),
+    (
+        "negatives-ignored",
+        "has only the entries with Y = 1: the (1 − Y) term is not differentiated",
+        lambda d, z, y: d * (y != 0),
+        0.3,
+    ),
+    (
+        "negatives-ignored",
+        "has only the Y term: the (1 − Y) term is not differentiated",
+        lambda d, z, y: -_scale(d, z, y, sigmoid(z)) * y * sigmoid(-z),
+        0.5,
+    ),
+    (
+        "unknown",
+        "has only the entries with Y = 0: the Y log Ŷ term is not differentiated",
+        lambda d, z, y: d * (y == 0),
+        1.5,
+    ),
+    ("unknown", "has Ŷ + Y for Ŷ − Y", lambda d, z, y: d + 2 * _scale(d, z, y, sigmoid(z)) * y, 1.6),
+    ("unknown", "has Ŷ + Y for Ŷ − Y", lambda d, z, y: d + 2 * _scale(d, z, y, softmax(z)) * y, 1.6),
+    (
+        "unknown",
+        "is Ŷ alone: Y is not subtracted",
+        lambda d, z, y: _scale(d, z, y, sigmoid(z)) * sigmoid(z),
+        1.5,
+    ),
+    (
+        "unknown",
+        "is Ŷ alone: Y is not subtracted",
+        lambda d, z, y: _scale(d, z, y, softmax(z)) * softmax(z),
+        1.5,
+    ),
+    ("unknown", "is −Y alone: Ŷ is not there", lambda d, z, y: -_scale(d, z, y, sigmoid(z)) * y, 1.5),
+    ("unknown", "is −Y alone: Ŷ is not there", lambda d, z, y: -_scale(d, z, y, softmax(z)) * y, 1.5),
+    (
+        "unknown",
+        "has Ŷ/N − Y: Y is not divided by N",
+        lambda d, z, y: d - _undivided(d, z, y, sigmoid(z)),
+        1.5,
+    ),
+    (
+        "unknown",
+        "has Ŷ/N − Y: Y is not divided by N",
+        lambda d, z, y: d - _undivided(d, z, y, softmax(z)),
+        1.6,
+    ),
+    ("unknown", "has Z[{l}] for Ŷ", lambda d, z, y: _scale(d, z, y, sigmoid(z)) * (z - y), 1.5),
+    ("unknown", "has Z[{l}] for Ŷ", lambda d, z, y: _scale(d, z, y, softmax(z)) * (z - y), 1.6),
+    (
+        "unknown",
+        "has softmax(Z[{l}]) for σ(Z[{l}])",
+        lambda d, z, y: _scale(d, z, y, sigmoid(z)) * (softmax(z) - y),
+        1.5,
+    ),
+    (
+        "unknown",
+        "has σ(Z[{l}]) for softmax(Z[{l}])",
+        lambda d, z, y: _scale(d, z, y, softmax(z)) * (sigmoid(z) - y),
+        1.5,
+    ),
+    (
+        "unknown",
+        "has tanh(Z[{l}]) for Ŷ",
+        lambda d, z, y: _scale(d, z, y, sigmoid(z)) * (np.tanh(z) - y),
+        1.6,
+    ),
+    (
+        "unknown",
+        "has σ(Ŷ) for Ŷ: the activation is applied twice",
+        lambda d, z, y: _scale(d, z, y, sigmoid(z)) * (sigmoid(sigmoid(z)) - y),
+        1.6,
+    ),
+    (
+        "unknown",
+        "has softmax(Ŷ) for Ŷ: softmax is applied twice",
+        lambda d, z, y: _scale(d, z, y, softmax(z)) * (softmax(softmax(z)) - y),
+        1.6,
+    ),
+    (
+        "unknown",
+        "has Ŷ rounded",
+        lambda d, z, y: _scale(d, z, y, sigmoid(z)) * (np.round(sigmoid(z)) - y),
+        1.6,
+    ),
+    ("unknown", "has lost its signs: |Ŷ − Y|", lambda d, z, y: np.abs(d), 1.5),
+    (
+        "unknown",
+        "is only the sign of Ŷ − Y",
+        lambda d, z, y: _scale(d, z, y, sigmoid(z)) * np.sign(d),
+        1.6,
+    ),
+    (
+        "unknown",
+        "is squared, (Ŷ − Y)²",
+        lambda d, z, y: (lambda c: d**2 / c)(_scale(d, z, y, sigmoid(z))),
+        1.5,
+    ),
+    (
+        "unknown",
+        "is squared, (Ŷ − Y)²",
+        lambda d, z, y: (lambda c: d**2 / c)(_scale(d, z, y, softmax(z))),
+        1.6,
+    ),
+    ("unknown", "is squared", lambda d, z, y: d**2, 1.6),
+    (
+        "unknown",
+        "is the same for every example: its mean over them",
+        lambda d, z, y: np.broadcast_to(d.mean(0), d.shape),
+        1.5,
+    ),
+    (
+        "unknown",
+        "is the same for every class: its mean over them",
+        lambda d, z, y: np.broadcast_to(d.mean(-1, keepdims=True), d.shape),
+        1.5,
+    ),
+    (
+        "unknown",
+        "is the same for every class: its sum over them",
+        lambda d, z, y: np.broadcast_to(d.sum(-1, keepdims=True), d.shape),
+        1.5,
+    ),
+    ("unknown", "is centred over the examples", lambda d, z, y: d - d.mean(0), 1.6),
+    ("unknown", "is centred over the classes", lambda d, z, y: d - d.mean(-1, keepdims=True), 1.6),
+    ("unknown", "has its examples in reverse", lambda d, z, y: d[::-1], 1.6),
+    ("unknown", "has its classes in reverse", lambda d, z, y: d[:, ::-1], 1.6),
+    ("unknown", "has its examples shifted by one", lambda d, z, y: np.roll(d, 1, 0), 1.6),
+    ("unknown", "has its examples shifted by one", lambda d, z, y: np.roll(d, -1, 0), 1.6),
+    ("unknown", "has its classes shifted by one", lambda d, z, y: np.roll(d, 1, -1), 1.6),
+    ("unknown", "has its classes shifted by one", lambda d, z, y: np.roll(d, -1, -1), 1.6),
+    (
+        "unknown",
+        "has nothing where Ŷ and Y agree in rounding",
+        lambda d, z, y: d * (np.round(sigmoid(z)) != y),
+        1.6,
+    ),
+    (
+        "unknown",
+        "has only the class with the largest Ŷ",
+        lambda d, z, y: d * (z == z.max(-1, keepdims=True)),
+        1.6,
+    ),
+    (
+        "unknown",
+        "has Y inverted, 1 − Y",
+        lambda d, z, y: _scale(d, z, y, sigmoid(z)) * (sigmoid(z) - (1 - y)),
+        1.6,
+    ),
+)
 
 
 def _with_error(f: Callable, scene: Scene):

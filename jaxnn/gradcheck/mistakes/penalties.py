@@ -36,41 +36,12 @@ def penalised(scenes: list[Scene]) -> Iterator[Finding]:
 def _penalty_factors(scenes) -> Iterator[Finding]:
     names = scenes[0].structure.names
     terms = [_penalty(s) for s in scenes]
-    betas, data = [], []
-    for scene, term in zip(scenes, terms, strict=True):
-        both = [
-            np.linalg.lstsq(np.stack([(r - t).ravel(), t.ravel()], axis=1), g.ravel(), rcond=None)[0]
-            if t.any() and np.isfinite(g).all()
-            else None
-            for g, r, t in zip(scene.hand, scene.reference, term, strict=True)
-        ]
-        betas.append([None if b is None else float(b[1]) for b in both])
-        data.append(
-            float(
-                sum(np.vdot(r - t, g - t) for g, r, t in zip(scene.hand, scene.reference, term, strict=True))
-                / max(sum(np.vdot(r - t, r - t) for r, t in zip(scene.reference, term, strict=True)), 1e-300)
-            )
-        )
-
-    # the data term alone is off by a factor
-    def data_scaled(scene):
-        a, t = data[place_of(scenes, scene)], terms[place_of(scenes, scene)]
-        return [a * (r - x) + x for r, x in zip(scene.reference, t, strict=True)]
-
-    if holds(scenes, data_scaled):
-        for id, words, rank, sure in factor_names(scenes, data):
-            yield Finding(
-                id,
-                f"The data's part of the gradient {words}.",
-                "every parameter, without the λ term",
-                0.2 + rank,
-                sure,
-            )
+    betas, data = _fitted(scenes, terms)
+    yield from _data_scaled(scenes, terms, data)
     leaves = [k for k in range(len(names)) if any(t[k].any() for t in terms)]
     wrong = sorted({k for s in scenes for k in s.wrong})
     if not set(wrong) <= set(leaves) or not wrong:
         return
-    where = f"the λ term of {joined([names[k] for k in wrong])}"
     rows = [[None if b[k] is None else tidy(b[k]) for k in wrong] for b in betas]
     common = [
         common_value([np.nan if x is None else x for x in row]) if _almost(row) else None for row in rows
@@ -86,7 +57,6 @@ def _penalty_factors(scenes) -> Iterator[Finding]:
     if not told:
         return
     values = [tidy(b) for _, b, _ in told]
-    some = [s for s, _, _ in told]
 
     def with_factor(scene):
         place = next((n for n, (s, _, _) in enumerate(told) if s is scene), None)
@@ -97,54 +67,89 @@ def _penalty_factors(scenes) -> Iterator[Finding]:
             for k, (r, x) in enumerate(zip(scene.reference, t, strict=True))
         ]
 
-    if not holds(scenes, with_factor):
-        return
-    sizes = [s.sizes.get("N", 0) for s in some]
-    varied = len(set(sizes)) > 1  # a size that no point changes may be any number
-    if all(v == 0 for v in values):
+    if holds(scenes, with_factor):
         those = joined([names[k] for k in wrong])
-        if all(_of_a_norm(parameter_values(s)[k], t[k]) for s, _, t in told for k in wrong):
-            sentence = f"The regularisation term is missing from the gradient of {those}."
-            yield Finding("regularisation-missing", sentence, where, 0)
-        else:
-            sentence = f"What the loss adds that depends on {those} alone is missing from its gradient."
-            yield Finding("unknown", sentence, f"the gradient of {those}", 1)
-    elif all(same(v, 2) for v in values):
-        yield Finding(
+        yield (
+            _missing(told, wrong, those)
+            if all(v == 0 for v in values)
+            else _miscounted(values, [s.sizes.get("N", 0) for s, _, _ in told], f"the λ term of {those}")
+        )
+
+
+def _fitted(scenes, terms) -> tuple[list, list[float]]:
+    """How often each leaf has the λ term, and the data's part of the gradient, at every scene."""
+    betas, data = [], []
+    for scene, term in zip(scenes, terms, strict=True):
+        both = [
+            np.linalg.lstsq(np.stack([(r - t).ravel(), t.ravel()], axis=1), g.ravel(), rcond=None)[0]
+            if t.any() and np.isfinite(g).all()
+            else None
+            for g, r, t in zip(scene.hand, scene.reference, term, strict=True)
+        ]
+        betas.append([None if b is None else float(b[1]) for b in both])
+        data.append(
+            float(
+                sum(np.vdot(r - t, g - t) for g, r, t in zip(scene.hand, scene.reference, term, strict=True))
+                / max(sum(np.vdot(r - t, r - t) for r, t in zip(scene.reference, term, strict=True)), 1e-300)
+            )
+        )
+    return betas, data
+
+
+def _data_scaled(scenes, terms, data: list[float]) -> Iterator[Finding]:
+    """The data's part of the gradient alone is off by a factor."""
+
+    def scaled(scene):
+        a, t = data[place_of(scenes, scene)], terms[place_of(scenes, scene)]
+        return [a * (r - x) + x for r, x in zip(scene.reference, t, strict=True)]
+
+    if holds(scenes, scaled):
+        for id, words, rank, sure in factor_names(scenes, data):
+            yield Finding(
+                id,
+                f"The data's part of the gradient {words}.",
+                "every parameter, without the λ term",
+                0.2 + rank,
+                sure,
+            )
+
+
+def _missing(told, wrong: list[int], those: str) -> Finding:
+    """The λ term is not there."""
+    if all(_of_a_norm(parameter_values(s)[k], t[k]) for s, _, t in told for k in wrong):
+        sentence = f"The regularisation term is missing from the gradient of {those}."
+        return Finding("regularisation-missing", sentence, f"the λ term of {those}", 0)
+    sentence = f"What the loss adds that depends on {those} alone is missing from its gradient."
+    return Finding("unknown", sentence, f"the gradient of {those}", 1)
+
+
+def _miscounted(values: list[float], sizes: list[int], where: str) -> Finding:
+    """The λ term is there, so many times at every scene."""
+    varied = len(set(sizes)) > 1  # a size that no point changes may be any number
+    if all(same(v, 2) for v in values):
+        return Finding(
             "regularisation-doubled",
             "The regularisation term is there twice: the ½ of its λ/2 is left out, or a 2 is too much.",
             where,
             0,
         )
-    elif all(same(v, n) for v, n in zip(values, sizes, strict=True)):
-        yield Finding(
-            "regularisation-unscaled",
-            "The regularisation term is N times too large: its 1/N is missing.",
-            where,
-            0,
-            varied,
-        )
-    elif all(n and same(v, 1 / n) for v, n in zip(values, sizes, strict=True)):
-        yield Finding(
-            "regularisation-unscaled",
-            "The regularisation term is divided by N, which the loss does not do.",
-            where,
-            0.5,
-            varied,
-        )
-    elif all(same(v, values[0]) for v in values):
+    if all(same(v, n) for v, n in zip(values, sizes, strict=True)):
+        sentence = "The regularisation term is N times too large: its 1/N is missing."
+        return Finding("regularisation-unscaled", sentence, where, 0, varied)
+    if all(n and same(v, 1 / n) for v, n in zip(values, sizes, strict=True)):
+        sentence = "The regularisation term is divided by N, which the loss does not do."
+        return Finding("regularisation-unscaled", sentence, where, 0.5, varied)
+    if all(same(v, values[0]) for v in values):
         half, turned = same(values[0], 0.5), same(values[0], -1)
         words = "half of" if half else f"{spoken(values[0])} times"
         told = "has the opposite sign" if turned else f"is {words} what it should be"
-        id = "factor-two" if half else "unknown"
-        yield Finding(id, f"The regularisation term {told}.", where, 1)
-    else:
-        yield Finding(
-            "unknown",
-            f"The regularisation term is {spoken(values[0])} times what it should be here.",
-            where,
-            4,
-        )
+        return Finding("factor-two" if half else "unknown", f"The regularisation term {told}.", where, 1)
+    return Finding(
+        "unknown",
+        f"The regularisation term is {spoken(values[0])} times what it should be here.",
+        where,
+        4,
+    )
 
 
 def _of_a_norm(p, term) -> bool:

@@ -69,6 +69,19 @@ def _applied(equation, *inputs) -> tuple:
     return tuple(out) if primitive.multiple_results else (out,)
 
 
+def _step(equation, inputs: list, outputs: list[int]) -> Node:
+    return Node(
+        equation.primitive.name,
+        partial(_applied, equation),
+        tuple(inputs),
+        tuple(outputs),
+        _is_elementwise(equation) and len(outputs) == 1,
+        equation.params,
+        line_of(equation),
+        spot_of(equation),
+    )
+
+
 def flatten(loss: Callable, args: tuple, through: frozenset[str] = frozenset()) -> tuple:
     """(nodes, inputs, constants, output, shapes) of loss(*args); also inlines the calls `through`."""
     closed = jax.make_jaxpr(loss)(*args)
@@ -136,18 +149,7 @@ def flatten(loss: Callable, args: tuple, through: frozenset[str] = frozenset()) 
                 out = unroll(e, into)
             else:
                 out = [number(v.aval) for v in e.outvars]
-                nodes.append(
-                    Node(
-                        name,
-                        partial(_applied, e),
-                        tuple(into),
-                        tuple(out),
-                        _is_elementwise(e) and len(out) == 1,
-                        e.params,
-                        line_of(e),
-                        spot_of(e),
-                    )
-                )
+                nodes.append(_step(e, into, out))
             env.update(zip(e.outvars, out, strict=True))
         return [read(v) for v in jaxpr.outvars]
 

@@ -233,6 +233,23 @@ class Sides(NamedTuple):
     notes: list[str]
 
 
+def _read(call: Call, leaves: list, exact: bool) -> tuple[Traced | None, Traced | None, list[str]]:
+    """The hand-written side in float64, and as written where one side is not exact; or why neither."""
+    as_written = None
+    try:
+        theirs = traced(call, call.gradient, leaves)
+        if not (exact and theirs.exact):
+            as_written = traced(call, call.gradient, leaves, wide=False)
+        called_back = primitives(theirs.closed) & {"pure_callback", "io_callback"}
+        why = f"calls Python by {min(called_back)}" if called_back else ""
+    except Exception as error:
+        theirs, why = None, f"cannot be traced by JAX ({type(error).__name__})"
+    if not why:
+        return theirs, as_written, []
+    only_called = "so it is only called; its own error is estimated, beside the bound of autodiff"
+    return None, as_written, [f"the gradient {why}, {only_called}"]
+
+
 def sides_of(call: Call, leaves: list, readable: bool) -> Sides:
     """How to evaluate both sides at points with leaves of these shapes."""
     differentiated = jax.value_and_grad(call.loss, call.argnums)
@@ -240,22 +257,7 @@ def sides_of(call: Call, leaves: list, readable: bool) -> Sides:
         ours = traced(call, differentiated, leaves, skipped=1)
     except Exception as error:
         raise BadCall(f"autodiff of the loss raised {first_line(error)}") from error
-    notes, theirs, as_written = [], None, None
-    if readable:
-        try:
-            theirs = traced(call, call.gradient, leaves)
-            if not (ours.exact and theirs.exact):
-                as_written = traced(call, call.gradient, leaves, wide=False)
-            called_back = primitives(theirs.closed) & {"pure_callback", "io_callback"}
-            why = f"calls Python by {min(called_back)}" if called_back else ""
-        except Exception as error:
-            why = f"cannot be traced by JAX ({type(error).__name__})"
-        if why:
-            theirs = None
-            notes.append(
-                f"the gradient {why}, so it is only called; its own error is estimated, beside the "
-                "bound of autodiff"
-            )
+    theirs, as_written, notes = _read(call, leaves, ours.exact) if readable else (None, None, [])
     if not ours.exact or (theirs is not None and not theirs.exact):
         notes.append(
             f"the code insists on {call.dtype} or draws random numbers, so it is read as written "

@@ -1,0 +1,74 @@
+"""Error bounds that are estimates: of primitives that have no rule, by moving their inputs."""
+
+import math
+
+import numpy as np
+
+from jaxnn.gradcheck.bounds.bounded import TINY, UNIT, Bounded, error_of, integral, is_float, settled
+from jaxnn.gradcheck.jaxprs.by_numpy import applied
+
+
+def pooled_back(equation, inputs) -> list[Bounded]:
+    """The backward pass of max pooling: each entry goes to the winner of its window."""
+    source, operand = inputs
+    values = [source.value, operand.value]
+    (value,) = applied(equation, values)
+    ones = [np.ones(source.value.shape), operand.value]
+    sizes = [np.abs(source.value), operand.value]
+    errors = [np.array(np.broadcast_to(error_of(source), source.value.shape)), operand.value]
+    (count,), (size,), (error,) = (applied(equation, v) for v in (ones, sizes, errors))
+    error = error + UNIT * count * size
+    if operand.error is not None:
+        rng = np.random.default_rng(0)
+        for _ in range(16):  # nearly equal entries: any of them may win
+            noise = operand.error + 4 * UNIT * np.abs(operand.value) + TINY
+            shaken = operand.value + noise * rng.uniform(-1, 1, noise.shape)
+            (other,) = applied(equation, [source.value, shaken])
+            error = np.maximum(error, np.abs(other - value))
+    return [settled(value, error, source, operand)]
+
+
+def unknown(equation, inputs) -> list[Bounded]:
+    """A primitive without a rule: how far its outputs move when its inputs do, with a margin.
+
+    The inputs are moved by the unit roundoff of their largest entry, beside their own errors:
+    what a backward stable algorithm may do to them. Integers that stay as they are, such as the
+    pivots of a factorisation, are exact.
+    """
+    values = [x.value for x in inputs]
+    out = applied(equation, values)
+    movable = [
+        k for k, v in enumerate(values) if (is_float(v) or np.iscomplexobj(v)) and inputs[k].error is not None
+    ]
+    if all(not is_float(v) and not np.iscomplexobj(v) for v in out):
+        return [integral(v, *inputs) if isinstance(v, np.ndarray) else Bounded(v, None, False)
+                for v in out]  # fmt: skip
+    rng = np.random.default_rng(0)
+    stretch = 2.0**16
+    moves = [np.zeros(np.shape(v)) for v in out]
+    places = any(x.error is not None and np.any(x.error) and not is_float(x.value) for x in inputs)
+    for _ in range(6):
+        shaken = list(values)
+        for k in movable:
+            v = values[k]
+            e = error_of(inputs[k]) + 8 * UNIT * (np.max(np.abs(v), initial=0.0))
+            e = np.where(np.isfinite(e), e, np.abs(v))
+            shaken[k] = v + stretch * e * rng.choice([-1.0, 1.0], v.shape)
+        for m, v, w in zip(moves, out, applied(equation, shaken), strict=True):
+            if is_float(v) or np.iscomplexobj(v):
+                np.maximum(m, np.abs(w - v) / stretch, out=m)
+            else:
+                np.maximum(m, np.where(w == v, 0.0, np.inf), out=m)
+    widest = max((v.size for v in out), default=1)
+    bounded = []
+    for v, m in zip(out, moves, strict=True):
+        if not (is_float(v) or np.iscomplexobj(v)):
+            doubt = np.full(v.shape, np.inf) if places else m
+            error = np.minimum(doubt, 1.0) if v.dtype == bool else doubt
+            bounded.append(Bounded(v, error, any(x.active for x in inputs)))
+            continue
+        scale = np.max(np.abs(v[np.isfinite(v)]), initial=0.0)
+        around = np.max(m[np.isfinite(m)], initial=0.0)
+        error = 8 * m + 2 * around + 32 * (1 + math.sqrt(widest)) * UNIT * scale
+        bounded.append(settled(v, error, *(x for x in inputs if isinstance(x.value, np.ndarray))))
+    return bounded
