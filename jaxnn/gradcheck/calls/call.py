@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from threadpoolctl import ThreadpoolController
 
+from jaxnn.gradcheck.calls.constants import keep_apart
 from jaxnn.gradcheck.calls.eager import op_by_op
 
 LONGEST = 240  # characters of what an exception says
@@ -69,6 +70,7 @@ def quiet() -> Iterator[io.StringIO]:
     NumPy multiplies on one thread meanwhile: with two, small products wait for one another, ten times
     as long where the machine is at work on something else.
     """
+    keep_apart()
     with (
         _libraries().limit(limits=1, user_api="blas"),
         contextlib.redirect_stdout(io.StringIO()) as held,
