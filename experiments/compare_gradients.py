@@ -125,7 +125,8 @@ def plant(arguments: argparse.Namespace, n: tuple[int, ...]) -> Planted | None:
     import jax.numpy as jnp
     import numpy as np
 
-    from experiments import planted
+    from experiments.planted import mistakes
+    from experiments.planted.network import Network, loss_of
 
     hidden = "gelu-exact" if arguments.activation == "gelu" else arguments.activation
     form = {
@@ -133,10 +134,10 @@ def plant(arguments: argparse.Namespace, n: tuple[int, ...]) -> Planted | None:
         "cross_entropy": "softmax-logits",
         "squared_error": "squared-linear",
     }[arguments.loss]
-    plain = planted.Network(n, hidden, form)
+    plain = Network(n, hidden, form)
     penalised, masked = plain._replace(penalty=PENALTY), plain._replace(masked=True)
     kinds = (plain, penalised, masked)
-    ids = {kind: {mutant.id for mutant in planted.mutants(kind)} for kind in kinds}
+    ids = {kind: {mutant.id for mutant in mistakes.mutants(kind)} for kind in kinds}
     every = sorted(set().union(*ids.values()))
     if arguments.plant == "list":
         from jaxnn.gradcheck.mistakes.catalogue import MISTAKES
@@ -145,8 +146,8 @@ def plant(arguments: argparse.Namespace, n: tuple[int, ...]) -> Planted | None:
         return None
     kind = next((kind for kind in kinds if arguments.plant in ids[kind]), None)
     if kind is None:
-        deep = [planted.Network((n[-1],) * 4, hidden, form, PENALTY, masked) for masked in (False, True)]
-        known = {m.id for network in deep for m in planted.mutants(network)} | set(every)
+        deep = [Network((n[-1],) * 4, hidden, form, PENALTY, masked) for masked in (False, True)]
+        known = {m.id for network in deep for m in mistakes.mutants(network)} | set(every)
         advice = (
             f"needs layers of equal size: try --hidden {n[-1]} {n[-1]}"
             if arguments.plant in known
@@ -154,13 +155,13 @@ def plant(arguments: argparse.Namespace, n: tuple[int, ...]) -> Planted | None:
         )
         raise UserError(f"{arguments.plant} {advice}" if arguments.plant in known else advice)
     try:
-        mutant = planted.planted(kind, arguments.plant, arguments.layer)
+        mutant = mistakes.planted(kind, arguments.plant, arguments.layer)
     except ValueError as error:
         raise UserError(f"--layer: {arguments.plant} cannot be planted in layer {arguments.layer}") from error
 
     def moved(point):
         params, X, Y = point
-        if arguments.plant in planted.NEEDS_SATURATION:
+        if arguments.plant in mistakes.NEEDS_SATURATION:
             params = jax.tree.map(lambda p: p * SATURATION, params)
         if not kind.masked:
             return params, X, Y
@@ -175,9 +176,9 @@ def plant(arguments: argparse.Namespace, n: tuple[int, ...]) -> Planted | None:
     said = ", ".join(part for part in (mutant.id, mutant.where) if part)
     loss = None
     if kind is not plain:
-        loss = planted.loss_of(kind)
+        loss = loss_of(kind)
         said += ", with dropout" if kind.masked else f", with L2 regularisation λ = {PENALTY}"
-    if arguments.plant in planted.NEEDS_SATURATION:
+    if arguments.plant in mistakes.NEEDS_SATURATION:
         said += f", at weights {SATURATION:g} times as large"
     return Planted(gradient, loss, moved, said)
 

@@ -52,7 +52,8 @@ def planted(place: int) -> Iterator[tuple[str, Callable, Callable, tuple, str]]:
     """Every mistake, and right gradients, in one of the networks."""
     import numpy as np
 
-    from experiments.planted import NEEDS_SATURATION, formulations, loss_of, mutants
+    from experiments.planted.mistakes import NEEDS_SATURATION, mutants
+    from experiments.planted.network import formulations, loss_of
 
     net, examples = (*networks(), *wide_networks())[place]
     wrong = mutants(net) if place < len(networks()) else ()

@@ -7,18 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments.planted import (
-    NEEDS_SATURATION,
-    RIGHT,
-    STATEFUL,
-    Network,
-    data,
-    gradient_of,
-    init,
-    loss_of,
-    mutants,
-    planted,
-)
+from experiments.planted.mistakes import NEEDS_SATURATION, STATEFUL, mutants, planted
+from experiments.planted.network import RIGHT, Network, data, gradient_of, init, loss_of
 from jaxnn.activations import sigmoid
 from jaxnn.gradcheck import compare_gradients
 from jaxnn.gradcheck.diagnosis.causes import find_causes

@@ -4,7 +4,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments.planted import Network, data, init, loss_of, planted
+from experiments.planted.mistakes import planted
+from experiments.planted.network import Network, data, init, loss_of
 from jaxnn.gradcheck import compare_gradients
 
 

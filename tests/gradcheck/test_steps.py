@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from jax.ad_checkpoint import checkpoint_name
 
-from experiments.planted import ACTIVATIONS, COSTS, Network, data, init, loss_of
+from experiments.planted.network import ACTIVATIONS, COSTS, Network, data, init, loss_of
 from jaxnn.gradcheck import compare_gradients
 from jaxnn.gradcheck.diagnosis.steps import check_steps
 
