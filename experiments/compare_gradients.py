@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from experiments.arguments import (
+from experiments.common.arguments import (
     Parser,
     UserError,
     add_network,

@@ -2,7 +2,7 @@
 
 import argparse
 
-from experiments.arguments import Parser, UserError, add_surroundings, folder, run, use_device
+from experiments.common.arguments import Parser, UserError, add_surroundings, folder, run, use_device
 
 
 def parser() -> Parser:

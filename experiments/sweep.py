@@ -14,7 +14,7 @@ from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
-from experiments.arguments import (
+from experiments.common.arguments import (
     Parser,
     UserError,
     add_network,
@@ -26,7 +26,14 @@ from experiments.arguments import (
     use_device,
     whole,
 )
-from experiments.continuation import Pauses, add_checkpoints, agree_on_surroundings, begun, reopened, so_far
+from experiments.common.continuation import (
+    Pauses,
+    add_checkpoints,
+    agree_on_surroundings,
+    begun,
+    reopened,
+    so_far,
+)
 from experiments.train import DEFAULTS, OPTIMIZERS, describe
 
 SHOWN = 10  # rows of the table

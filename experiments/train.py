@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import jaxnn
-from experiments.arguments import (
+from experiments.common.arguments import (
     DATASETS,
     Parser,
     UserError,
@@ -26,7 +26,7 @@ from experiments.arguments import (
     use_device,
     whole,
 )
-from experiments.continuation import (
+from experiments.common.continuation import (
     UNCOUNTED,
     Diverged,
     Pauses,

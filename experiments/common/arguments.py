@@ -17,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
-from experiments.interruption import leave, leave_unchanged, on_signal
+from experiments.common.interruption import leave, leave_unchanged, on_signal
 
 ACTIVATIONS = ("sigmoid", "tanh", "relu", "leaky_relu", "softplus", "silu", "gelu", "identity")
 LOSSES = ("binary_cross_entropy", "cross_entropy", "squared_error")

@@ -6,8 +6,8 @@ import sys
 from pathlib import Path
 from typing import NamedTuple, get_origin, get_type_hints
 
-from experiments.arguments import Interrupted, Parser, UserError, folder, seconds
-from experiments.interruption import SAVED, Interruption, leave_unchanged, on_signal
+from experiments.common.arguments import Interrupted, Parser, UserError, folder, seconds
+from experiments.common.interruption import SAVED, Interruption, leave_unchanged, on_signal
 
 NUMERICAL = (
     "JAX_ENABLE_X64",
