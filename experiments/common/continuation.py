@@ -2,11 +2,15 @@
 
 import argparse
 import os
+import platform
 import sys
+import time
+from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple, get_origin, get_type_hints
 
-from experiments.common.arguments import Interrupted, Parser, UserError, folder, seconds
+import jaxnn
+from experiments.common.arguments import Interrupted, Parser, UserError, folder, kind_of, seconds
 from experiments.common.interruption import SAVED, Interruption, leave_unchanged, on_signal
 
 NUMERICAL = (
@@ -105,9 +109,17 @@ def agree_on_surroundings(arguments: argparse.Namespace, run: dict, here: dict) 
     agree(arguments, {name: run.get(name) for name in names}, {name: here[name] for name in names})
 
 
-def environment() -> dict[str, str]:
-    """What of the environment changes the numbers of a run."""
-    return {name: os.environ[name] for name in NUMERICAL if name in os.environ}
+def describe(settings: argparse.Namespace, n: tuple[int, ...], device, many: int = 0) -> dict:
+    """What settings.json holds."""
+    packages = ("jax", "jaxlib", "optax", "numpy")
+    return {
+        **{name: value for name, value in vars(settings).items() if name not in UNCOUNTED},
+        "n": list(n),
+        "device": f"{many} × {kind_of(device)}" if many else kind_of(device),
+        "versions": {"jaxnn": jaxnn.__version__, "python": platform.python_version()}
+        | {name: version(name) for name in packages},
+        "environment": {name: os.environ[name] for name in NUMERICAL if name in os.environ},
+    }
 
 
 def warn(line: str) -> None:
@@ -180,14 +192,19 @@ class Pauses:
     a signal, and Diverged where what is to be saved is not finite.
     """
 
-    def __init__(self, arguments: argparse.Namespace, lock, settings: dict, checkpoint, finite: bool = True):
-        """Of a run with these arguments and settings, that goes on from a checkpoint or begins (None)."""
+    def __init__(
+        self, arguments: argparse.Namespace, lock, settings: dict, checkpoint, metrics=(), finite: bool = True
+    ):
+        """Of a run with these settings, that begins, or goes on after a checkpoint and these metrics."""
         self.out, self.lock, self.settings = arguments.out, lock, settings
         self.interruption = Interruption()
         self.saver = None
         if self.out:
+            from jaxnn import runs
             from jaxnn.checkpoints import Saver
 
+            self.lock = lock or begun(self.out)
+            runs.create(self.out, settings, metrics)
             self.saver = Saver(self.out / "checkpoints", arguments.save_every, checkpoint, finite)
 
     def __enter__(self):
@@ -195,6 +212,7 @@ class Pauses:
         if self.saver:
             self.saver.begin()
         self.interruption.__enter__()
+        self.clock = time.perf_counter()
         return self
 
     def __exit__(self, *error):
@@ -228,6 +246,10 @@ class Pauses:
             self.saver.wait()
             if self.saver.diverged:
                 raise Diverged
+
+    def seconds(self) -> float:
+        """How long it has been training."""
+        return time.perf_counter() - self.clock
 
     def leave_at_once(self) -> None:
         """Leave at a signal from now on: what the run needs to go on is on the disk."""
