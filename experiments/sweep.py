@@ -23,7 +23,7 @@ from experiments.common.arguments import (
     use_device,
     whole,
 )
-from experiments.common.continuation import Pauses, add_checkpoints, describe, reopened
+from experiments.common.continuation import Pauses, add_checkpoints, describe, progress, reopened
 
 SHOWN = 10  # rows of the table
 
@@ -81,7 +81,7 @@ def main(arguments: argparse.Namespace) -> int:
     _, shuffle_key = jax.random.split(jax.random.key(arguments.seed))
 
     settings = describe(arguments, task.n, device, mesh.size)
-    done = rounds.so_far_of(family, arguments, settings, checkpoint)
+    done = progress(arguments, settings, checkpoint, rounds.Done([[] for _ in family], 0, 0, 0, 0, [], -1))
     plan = rounds.planned(task, family, mesh, shuffle_key, arguments, done.at_once)
     state, best, done = rounds.resumed(plan, done, checkpoint)
     pause, table = Pauses(arguments, lock, settings, checkpoint, finite=False), Table()

@@ -25,15 +25,7 @@ from experiments.common.arguments import (
     use_device,
     whole,
 )
-from experiments.common.continuation import (
-    Diverged,
-    Pauses,
-    add_checkpoints,
-    agree_on_surroundings,
-    describe,
-    reopened,
-    so_far,
-)
+from experiments.common.continuation import Diverged, Pauses, add_checkpoints, describe, progress, reopened
 
 
 def parser() -> Parser:
@@ -121,15 +113,13 @@ def resumed(state, arguments: argparse.Namespace, settings: dict, lock, checkpoi
 
     from jaxnn import checkpoints
 
-    best, done = state.params, Done([], 0, [], 0)
+    best, done = state.params, progress(arguments, settings, checkpoint, Done([], 0, [], 0))
     if checkpoint:
-        agree_on_surroundings(arguments, checkpoint.progress["settings"], settings)
-        done = so_far(checkpoint, Done)
         state, best = jax.device_put(checkpoints.restore(checkpoint, (state, best)))
-        if arguments.epochs < len(done.metrics) + (done.step > 0):
-            raise UserError(
-                f"--epochs: got {arguments.epochs}, expected more than the {len(done.metrics)} that are done"
-            )
+    if arguments.epochs < len(done.metrics) + (done.step > 0):
+        raise UserError(
+            f"--epochs: got {arguments.epochs}, expected more than the {len(done.metrics)} that are done"
+        )
     return Pauses(arguments, lock, settings, checkpoint, done.metrics), state, best, done
 
 
@@ -189,23 +179,26 @@ def evaluated(evaluation, state, best, done: Done):
 
 @contextlib.contextmanager
 def divergence_named(rest, task, arguments: argparse.Namespace) -> Iterator[None]:
-    """Raise UserError where the rest of an epoch raises Diverged: it names the step and the layer."""
+    """Where the rest of an epoch raises Diverged, raise UserError, which says where that began."""
     try:
         yield
     except Diverged:
-        from experiments.common.programs import pieces
-        from experiments.common.task import encode
-        from jaxnn import divergence
-        from jaxnn.training import batch
-
-        found = divergence.origin(
-            rest.state,
-            rest.first,
-            pieces(rest),
-            lambda k: encode(task.data, *batch(rest.key, k, arguments.batch_size, *rest.data)),
-            divergence.computed(task.net, task.gradient, task.optimizer),
-        )
+        found = first_not_finite(rest, task, arguments.batch_size)
         raise UserError(diverged(rest.number, found, arguments.learning_rate, arguments.out)) from None
+
+
+def first_not_finite(rest, task, batch_size: int) -> tuple[int, str] | None:
+    """The step of the rest of an epoch, and the array in it, in which a number is the first such."""
+    from experiments.common.programs import pieces
+    from experiments.common.task import encode
+    from jaxnn import divergence
+    from jaxnn.training import batch
+
+    def batch_of(k):
+        return encode(task.data, *batch(rest.key, k, batch_size, *rest.data))
+
+    show = divergence.computed(task.net, task.gradient, task.optimizer)
+    return divergence.origin(rest.state, rest.first, pieces(rest), batch_of, show)
 
 
 def diverged(number: int, found: tuple[int, str] | None, learning_rate: float, out: Path | None) -> str:

@@ -103,12 +103,6 @@ def agree(arguments: argparse.Namespace, run: dict, here: dict) -> None:
     )
 
 
-def agree_on_surroundings(arguments: argparse.Namespace, run: dict, here: dict) -> None:
-    """Raise UserError unless the run's device, versions and environment are those here, or overridden."""
-    names = ("device", "versions", "environment")
-    agree(arguments, {name: run.get(name) for name in names}, {name: here[name] for name in names})
-
-
 def describe(settings: argparse.Namespace, n: tuple[int, ...], device, many: int = 0) -> dict:
     """What settings.json holds."""
     packages = ("jax", "jaxlib", "optax", "numpy")
@@ -179,6 +173,18 @@ def so_far(checkpoint, kind):
             where = checkpoint.folder / "progress.json"
             raise UserError(f"{where}: {name}: got {str(value)[:40]!r}, expected what this version saves")
     return kind(*(checkpoint.progress[name] for name in kind._fields))
+
+
+def progress(arguments: argparse.Namespace, settings: dict, checkpoint, beginning):
+    """How far the run has come: as the checkpoint says, or without one at its beginning.
+
+    Raises UserError unless the run's device, versions and environment are those here, or overridden.
+    """
+    if not checkpoint:
+        return beginning
+    names, before = ("device", "versions", "environment"), checkpoint.progress["settings"]
+    agree(arguments, {name: before.get(name) for name in names}, {name: settings[name] for name in names})
+    return so_far(checkpoint, type(beginning))
 
 
 class Diverged(Exception):

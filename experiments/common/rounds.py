@@ -15,7 +15,6 @@ import optax
 from jax.sharding import Mesh
 
 from experiments.common.arguments import UserError
-from experiments.common.continuation import agree_on_surroundings, so_far
 from experiments.common.programs import Programs, bytes_needed, compiled, mean_cost
 from experiments.common.task import Task, chosen, is_finite, measured, on_images, sizes, tested
 from jaxnn import checkpoints
@@ -147,20 +146,12 @@ class Done(NamedTuple):
     """How far a sweep has come."""
 
     metrics: list[list[dict]]  # of each network, of each epoch that is done
-    at_once: int  # networks in a round
+    at_once: int  # networks in a round; 0 where that is still open
     first: int  # of this round
     epochs: int  # of this round that are done
     step: int  # of the next one, from which it goes on
     costs: list  # of the steps before, an array from each program
     best: int  # of the networks of the rounds before; -1 if there is none
-
-
-def so_far_of(family: list[Settings], arguments: argparse.Namespace, settings: dict, checkpoint) -> Done:
-    """How far the sweep has come; how many networks are trained at once is 0 where it begins."""
-    if not checkpoint:
-        return Done([[] for _ in family], 0, 0, 0, 0, [], -1)
-    agree_on_surroundings(arguments, checkpoint.progress["settings"], settings)
-    return so_far(checkpoint, Done)
 
 
 def resumed(plan: Plan, done: Done, checkpoint):
