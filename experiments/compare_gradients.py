@@ -123,7 +123,7 @@ def plant(arguments: argparse.Namespace, n: tuple[int, ...]) -> Planted | None:
     import jax.numpy as jnp
     import numpy as np
 
-    from jaxnn.gradcheck import mutants
+    from experiments import planted
 
     hidden = "gelu-exact" if arguments.activation == "gelu" else arguments.activation
     form = {
@@ -137,7 +137,7 @@ def plant(arguments: argparse.Namespace, n: tuple[int, ...]) -> Planted | None:
     ids = {kind: {mutant.id for mutant in mutants.mutants(kind)} for kind in kinds}
     every = sorted(set().union(*ids.values()))
     if arguments.plant == "list":
-        from jaxnn.gradcheck.findings import MISTAKES
+        from jaxnn.gradcheck.mistakes.catalogue import MISTAKES
 
         print("\n".join(f"{id:<30} {MISTAKES[id].words}" for id in every))
         return None

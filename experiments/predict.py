@@ -21,15 +21,16 @@ def main(arguments: argparse.Namespace) -> int:
     import jax
 
     from experiments.common.task import sizes
-    from jaxnn import activations, datasets, runs
+    from jaxnn import activations, datasets
     from jaxnn.encoding import flatten
     from jaxnn.evaluation import accuracy, confusion_matrix, predict
     from jaxnn.layers import mlp
+    from jaxnn.runs import record
 
-    settings = runs.load_settings(arguments.run_dir)
+    settings = record.load_settings(arguments.run_dir)
     name = "best.safetensors" if arguments.best else "params.safetensors"
-    params = runs.load_params(arguments.run_dir / name, settings["n"])
-    curve = [metrics["test_accuracy"] for metrics in runs.load_metrics(arguments.run_dir)]
+    params = record.load_params(arguments.run_dir / name, settings["n"])
+    curve = [metrics["test_accuracy"] for metrics in record.load_metrics(arguments.run_dir)]
     reported = max(curve) if arguments.best else curve[-1]
     data = datasets.load(settings["dataset"], arguments.data_dir, arguments.source_dir)
     n_x, classes = sizes(data, ())

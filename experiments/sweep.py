@@ -142,11 +142,11 @@ def finish(plan, arguments: argparse.Namespace, device, pause: Pauses, epochs: i
     if done.best >= 0:
         of_best = argparse.Namespace(**vars(arguments) | network._asdict(), shuffle_seed=arguments.seed)
         n, folder = sizes(data, network.hidden), out / "best"
-        runs.create(folder, describe(of_best, n, device), curve)
+        record.create(folder, describe(of_best, n, device), curve)
         drawings.learning_curves(curve, str(network), folder / "learning_curves.png")
-        runs.save_params(folder / "params.safetensors", narrow(best, n))
+        record.save_params(folder / "params.safetensors", narrow(best, n))
     pause.finish()
-    runs.replace(out / "networks.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+    record.replace(out / "networks.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
     print(f"saved     in {out}" + (f", the best one in {out / 'best'}" if done.best >= 0 else ""))
 
 

@@ -111,7 +111,7 @@ def resumed(state, arguments: argparse.Namespace, settings: dict, lock, checkpoi
     """The run's pauses; and the state, best parameters and progress that it begins with or goes on from."""
     import jax
 
-    from jaxnn import checkpoints
+    from jaxnn.runs import checkpoints
 
     best, done = state.params, progress(arguments, settings, checkpoint, Done([], 0, [], 0))
     if checkpoint:
@@ -143,8 +143,8 @@ def print_head(task, arguments: argparse.Namespace, settings: dict) -> None:
 def evaluation(task) -> Callable:
     """The cost and the accuracy on images, and whether all of the state is finite."""
     from experiments.common.task import tested
-    from jaxnn import divergence
     from jaxnn.evaluation import accuracy, confusion_matrix
+    from jaxnn.runs import divergence
 
     def evaluate(state, images, labels):
         J, predictions = tested(task, state.params, images, labels)
@@ -191,7 +191,7 @@ def first_not_finite(rest, task, batch_size: int) -> tuple[int, str] | None:
     """The step of the rest of an epoch, and the array in it, in which a number is the first such."""
     from experiments.common.programs import pieces
     from experiments.common.task import encode
-    from jaxnn import divergence
+    from jaxnn.runs import divergence
     from jaxnn.training import batch
 
     def batch_of(k):
@@ -215,7 +215,7 @@ def diverged(number: int, found: tuple[int, str] | None, learning_rate: float, o
 
 def report(metrics: dict, arguments: argparse.Namespace) -> None:
     """Print the metrics of an epoch, and add them to the run's file."""
-    from jaxnn import runs
+    from jaxnn.runs import record
 
     tqdm.write(
         f"epoch {metrics['epoch']:3}/{arguments.epochs}   loss {few_digits(metrics['loss'])}   "
@@ -223,7 +223,7 @@ def report(metrics: dict, arguments: argparse.Namespace) -> None:
         f"test accuracy {100 * metrics['test_accuracy']:.2f} %"
     )
     if arguments.out:
-        runs.append_metrics(arguments.out, metrics)
+        record.append_metrics(arguments.out, metrics)
 
 
 def save(task, arguments: argparse.Namespace, pause: Pauses, state, best, done: Done) -> None:
@@ -235,7 +235,8 @@ def save(task, arguments: argparse.Namespace, pause: Pauses, state, best, done: 
     if not arguments.out:
         return
     pause.leave_at_once()
-    from jaxnn import drawings, runs, seals  # matplotlib: half a second that bad arguments need not wait for
+    from jaxnn import drawings, seals  # matplotlib: half a second that bad arguments need not wait for
+    from jaxnn.runs import record
 
     title = (
         f"{task.data.name}, {'-'.join(map(str, task.n))}, {arguments.activation}, {arguments.loss}\n"
@@ -243,10 +244,10 @@ def save(task, arguments: argparse.Namespace, pause: Pauses, state, best, done: 
         f"batches of {arguments.batch_size}, seed {arguments.seed}"
     )
     drawings.learning_curves(done.metrics, title, arguments.out / "learning_curves.png")
-    runs.save_params(arguments.out / "best.safetensors", best)
+    record.save_params(arguments.out / "best.safetensors", best)
     seals.sync(arguments.out / "metrics.jsonl")
     pause.finish()
-    runs.save_params(arguments.out / "params.safetensors", state.params)
+    record.save_params(arguments.out / "params.safetensors", state.params)
     print(f"saved     in {arguments.out}")
 
 

@@ -17,11 +17,11 @@ from jax.sharding import Mesh
 from experiments.common.arguments import UserError
 from experiments.common.programs import Programs, bytes_needed, compiled, mean_cost
 from experiments.common.task import Task, chosen, is_finite, measured, on_images, sizes, tested
-from jaxnn import checkpoints
 from jaxnn.datasets import Dataset
 from jaxnn.families import member, stack, together, widen
 from jaxnn.layers import mlp
 from jaxnn.objective import value_and_grad
+from jaxnn.runs import checkpoints
 from jaxnn.training import State, scaled, start, step
 
 
