@@ -9,11 +9,12 @@ import sys
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from experiments.arguments import (
+from experiments.common.arguments import (
     Parser,
     UserError,
     add_network,
     add_surroundings,
+    kind_of,
     new_file,
     run,
     use_device,
@@ -58,28 +59,25 @@ def compare(arguments: argparse.Namespace, device) -> int:
     import jax
     import jax.numpy as jnp
 
-    from jaxnn import activations, datasets, losses
-    from jaxnn.encoding import flatten, one_hot
+    from experiments.common.task import chosen, encode, load, sizes
     from jaxnn.gradcheck import compare_gradients
     from jaxnn.layers import mlp
     from jaxnn.objective import cost, value_and_grad
 
-    data = datasets.load(arguments.dataset, arguments.data_dir, arguments.source_dir)
+    data = load(arguments)
     images, labels = (jnp.asarray(array[: arguments.examples]) for array in data.train)
-    n = (images[0].size, *arguments.hidden, data.classes)
-    loss = getattr(losses, arguments.loss)
-    net = mlp(*n, g=getattr(activations, arguments.activation))
+    n = sizes(data, arguments.hidden)
+    g, loss = chosen(arguments)
+    net = mlp(*n, g=g)
     J, J_and_dparams = cost(net, loss), value_and_grad(net, loss)
 
     def by_hand(params, X, Y):
         return J_and_dparams(params, X, Y)[1]
 
-    params, X = net.init(jax.random.key(arguments.seed)), flatten(images, data.white)
-    point = jax.tree.map(
-        lambda array: jnp.asarray(array, arguments.dtype), (params, X, one_hot(labels, data.classes))
-    )
+    point = net.init(jax.random.key(arguments.seed)), *encode(data, images, labels)
+    point = jax.tree.map(lambda array: jnp.asarray(array, arguments.dtype), point)
     lines = [
-        f"device    {device.platform} ({device.device_kind})",
+        f"device    {kind_of(device)}",
         f"network   {'-'.join(map(str, n))}, {arguments.activation}, {arguments.loss}",
         f"at        {len(images)} images of {data.name}, seed {arguments.seed}, {arguments.dtype}",
     ]
@@ -125,8 +123,7 @@ def plant(arguments: argparse.Namespace, n: tuple[int, ...]) -> Planted | None:
     import jax.numpy as jnp
     import numpy as np
 
-    from experiments.planted import mistakes
-    from experiments.planted.network import Network, loss_of
+    from experiments import planted
 
     hidden = "gelu-exact" if arguments.activation == "gelu" else arguments.activation
     form = {

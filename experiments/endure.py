@@ -24,8 +24,8 @@ from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 
-from experiments.arguments import Parser, UserError, add_surroundings, run, use_device, whole
-from experiments.interruption import SAVED
+from experiments.common.arguments import Parser, UserError, add_surroundings, run, use_device, whole
+from experiments.common.interruption import SAVED
 
 RUNS = {  # with an optimizer that has a state, entered in the middle of epochs too, and in several rounds
     "digits": "train --optimizer adam --epochs 200",
@@ -410,7 +410,7 @@ def readers(folder: Path) -> dict[str, tuple[bytes, Callable[[bytes], object]]]:
     import numpy as np
 
     from experiments import train
-    from experiments.continuation import reopened, so_far
+    from experiments.common.continuation import reopened, so_far
     from jaxnn.datasets import mnist
     from jaxnn.layers import Dense
     from jaxnn.runs import checkpoints, record, seals

@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from experiments.arguments import Parser, UserError, new_file, run, whole
+from experiments.common.arguments import Parser, UserError, new_file, run, whole
 
 DTYPES = ("float32", "bfloat16", "float64")
 BLOCK = 28  # right gradients of one kind, one after the other: they share their compiled programs

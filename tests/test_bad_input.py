@@ -10,7 +10,6 @@ import optax
 import pytest
 
 from experiments import (
-    arguments,
     benchmark,
     compare_gradients,
     endure,
@@ -19,6 +18,7 @@ from experiments import (
     sweep,
     train,
 )
+from experiments.common import arguments
 from jaxnn import encoding, evaluation, objective, training
 from jaxnn.activations import sigmoid
 from jaxnn.layers import Dense, ShapeError, mlp

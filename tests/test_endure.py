@@ -16,8 +16,9 @@ import numpy as np
 import optax
 import pytest
 
-from experiments import arguments, endure, train
-from experiments.continuation import Pauses, begun
+from experiments import endure, train
+from experiments.common import arguments
+from experiments.common.continuation import Pauses, begun
 from jaxnn.activations import sigmoid
 from jaxnn.layers import Dense, mlp
 from jaxnn.losses import binary_cross_entropy

@@ -12,7 +12,8 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import arguments, compare_gradients, predict, train
+from experiments import compare_gradients, predict, train
+from experiments.common import arguments
 from jaxnn import datasets, objective
 from jaxnn.runs import record
 from tests.test_activations import ACTIVATIONS

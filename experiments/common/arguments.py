@@ -4,10 +4,10 @@ Nothing here imports jax before the arguments are known to be good.
 """
 
 import argparse
+import contextlib
 import errno
 import io
 import logging
-import math
 import os
 import re
 import signal
@@ -15,12 +15,13 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
-from experiments.interruption import leave, leave_unchanged, on_signal
+from experiments.common.interruption import leave, leave_unchanged, on_signal
 
 ACTIVATIONS = ("sigmoid", "tanh", "relu", "leaky_relu", "softplus", "silu", "gelu", "identity")
 LOSSES = ("binary_cross_entropy", "cross_entropy", "squared_error")
+OPTIMIZERS = {"sgd": 0.5, "adam": 0.001, "adamw": 0.001, "rmsprop": 0.001}  # and their default rates
 DATASETS = ("digits", "mnist", "fashion_mnist", "kmnist")
 
 
@@ -123,20 +124,26 @@ def hear_orbax_once() -> None:
     sys.unraisablehook = tell
 
 
+def number(kind: Callable, good: Callable[[Any], bool], expected: str) -> Callable[[str], Any]:
+    """The type of a number that is good."""
+
+    def parse(text: str):
+        with contextlib.suppress(ValueError):
+            if good(value := kind(text)):
+                return value
+        raise argparse.ArgumentTypeError(f"got {text[:40]!r}, expected {expected}")
+
+    return parse
+
+
 def whole(low: int, high: int | None = None) -> Callable[[str], int]:
     """The type of a whole number from low to high."""
     expected = f"a whole number of at least {low}" if high is None else f"a whole number in {low}..{high}"
+    return number(int, lambda value: low <= value <= (value if high is None else high), expected)
 
-    def parse(text: str) -> int:
-        try:
-            value = int(text)
-        except ValueError:
-            value = low - 1
-        if value < low or (high is not None and value > high):
-            raise argparse.ArgumentTypeError(f"got {text[:40]!r}, expected {expected}")
-        return value
 
-    return parse
+rate = number(float, lambda value: 1e-37 < value < 1e38, "a finite number above 0")  # in float32, too
+seconds = number(float, lambda value: 0 <= value < 1e9, "seconds of at least 0")
 
 
 def few_digits(loss: float) -> str:
@@ -147,28 +154,6 @@ def few_digits(loss: float) -> str:
 def counted(n: int, what: str) -> str:
     """1 seed, 2 seeds."""
     return f"{n} {what}" if n == 1 else f"{n} {what}s"
-
-
-def rate(text: str) -> float:
-    """The type of a finite number above 0."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not 1e-37 < value < 1e38:  # so that it is one in float32 too
-        raise argparse.ArgumentTypeError(f"got {text[:40]!r}, expected a finite number above 0")
-    return value
-
-
-def seconds(text: str) -> float:
-    """The type of a time of at least 0."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not 0 <= value < 1e9:
-        raise argparse.ArgumentTypeError(f"got {text[:40]!r}, expected seconds of at least 0")
-    return value
 
 
 def folder(text: str) -> Path:
@@ -281,6 +266,11 @@ def use_device(name: str):
     jax.config.update("jax_default_device", device)
     keep_programs()
     return device
+
+
+def kind_of(device) -> str:
+    """A device in words."""
+    return f"{device.platform} ({device.device_kind})"
 
 
 def keep_programs() -> None:

@@ -2,12 +2,16 @@
 
 import argparse
 import os
+import platform
 import sys
+import time
+from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple, get_origin, get_type_hints
 
-from experiments.arguments import Interrupted, Parser, UserError, folder, seconds
-from experiments.interruption import SAVED, Interruption, leave_unchanged, on_signal
+import jaxnn
+from experiments.common.arguments import Interrupted, Parser, UserError, folder, kind_of, seconds
+from experiments.common.interruption import SAVED, Interruption, leave_unchanged, on_signal
 
 NUMERICAL = (
     "JAX_ENABLE_X64",
@@ -99,15 +103,17 @@ def agree(arguments: argparse.Namespace, run: dict, here: dict) -> None:
     )
 
 
-def agree_on_surroundings(arguments: argparse.Namespace, run: dict, here: dict) -> None:
-    """Raise UserError unless the run's device, versions and environment are those here, or overridden."""
-    names = ("device", "versions", "environment")
-    agree(arguments, {name: run.get(name) for name in names}, {name: here[name] for name in names})
-
-
-def environment() -> dict[str, str]:
-    """What of the environment changes the numbers of a run."""
-    return {name: os.environ[name] for name in NUMERICAL if name in os.environ}
+def describe(settings: argparse.Namespace, n: tuple[int, ...], device, many: int = 0) -> dict:
+    """What settings.json holds."""
+    packages = ("jax", "jaxlib", "optax", "numpy")
+    return {
+        **{name: value for name, value in vars(settings).items() if name not in UNCOUNTED},
+        "n": list(n),
+        "device": f"{many} × {kind_of(device)}" if many else kind_of(device),
+        "versions": {"jaxnn": jaxnn.__version__, "python": platform.python_version()}
+        | {name: version(name) for name in packages},
+        "environment": {name: os.environ[name] for name in NUMERICAL if name in os.environ},
+    }
 
 
 def warn(line: str) -> None:
@@ -169,6 +175,18 @@ def so_far(checkpoint, kind):
     return kind(*(checkpoint.progress[name] for name in kind._fields))
 
 
+def progress(arguments: argparse.Namespace, settings: dict, checkpoint, beginning):
+    """How far the run has come: as the checkpoint says, or without one at its beginning.
+
+    Raises UserError unless the run's device, versions and environment are those here, or overridden.
+    """
+    if not checkpoint:
+        return beginning
+    names, before = ("device", "versions", "environment"), checkpoint.progress["settings"]
+    agree(arguments, {name: before.get(name) for name in names}, {name: settings[name] for name in names})
+    return so_far(checkpoint, type(beginning))
+
+
 class Diverged(Exception):
     """A number of the run is no longer finite."""
 
@@ -180,14 +198,19 @@ class Pauses:
     a signal, and Diverged where what is to be saved is not finite.
     """
 
-    def __init__(self, arguments: argparse.Namespace, lock, settings: dict, checkpoint, finite: bool = True):
-        """Of a run with these arguments and settings, that goes on from a checkpoint or begins (None)."""
+    def __init__(
+        self, arguments: argparse.Namespace, lock, settings: dict, checkpoint, metrics=(), finite: bool = True
+    ):
+        """Of a run with these settings, that begins, or goes on after a checkpoint and these metrics."""
         self.out, self.lock, self.settings = arguments.out, lock, settings
         self.interruption = Interruption()
         self.saver = None
         if self.out:
+            from jaxnn.runs import record
             from jaxnn.runs.checkpoints import Saver
 
+            self.lock = lock or begun(self.out)
+            record.create(self.out, settings, metrics)
             self.saver = Saver(self.out / "checkpoints", arguments.save_every, checkpoint, finite)
 
     def __enter__(self):
@@ -195,6 +218,7 @@ class Pauses:
         if self.saver:
             self.saver.begin()
         self.interruption.__enter__()
+        self.clock = time.perf_counter()
         return self
 
     def __exit__(self, *error):
@@ -228,6 +252,10 @@ class Pauses:
             self.saver.wait()
             if self.saver.diverged:
                 raise Diverged
+
+    def seconds(self) -> float:
+        """How long it has been training."""
+        return time.perf_counter() - self.clock
 
     def leave_at_once(self) -> None:
         """Leave at a signal from now on: what the run needs to go on is on the disk."""

@@ -1,0 +1,193 @@
+"""Families of networks that are trained in rounds, each as large as the memory allows. Imports jax."""
+
+import argparse
+import math
+import os
+import time
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.sharding import Mesh
+
+from experiments.common.arguments import UserError
+from experiments.common.programs import Programs, bytes_needed, compiled, mean_cost
+from experiments.common.task import Task, chosen, is_finite, measured, on_images, sizes, tested
+from jaxnn.datasets import Dataset
+from jaxnn.families import member, stack, together, widen
+from jaxnn.layers import mlp
+from jaxnn.objective import value_and_grad
+from jaxnn.runs import checkpoints
+from jaxnn.training import State, scaled, start, step
+
+
+class Settings(NamedTuple):
+    """What distinguishes a network from the others."""
+
+    seed: int
+    learning_rate: float
+    scale: float
+    hidden: tuple[int, ...]
+
+    def __str__(self) -> str:
+        """A network in one line."""
+        return (
+            f"seed {self.seed}, learning rate {self.learning_rate:g}, scale {self.scale:g}, "
+            f"hidden {' '.join(map(str, self.hidden))}"
+        )
+
+
+def family_of(arguments: argparse.Namespace) -> list[Settings]:
+    """Every seed with every learning rate, scale and width. Raises UserError if two of them are the same."""
+    if {"epochs", "learning_rate"} & {*arguments.override}:
+        raise UserError(
+            "--override: got what distinguishes the networks, expected device, versions, environment"
+        )
+    if arguments.seed + arguments.seeds > 2**32:
+        raise UserError(f"--seeds: got seeds up to {arguments.seed + arguments.seeds - 1}, expected 0..2³²−1")
+    family = [
+        Settings(seed, learning_rate, scale, hidden)
+        for seed in range(arguments.seed, arguments.seed + arguments.seeds)
+        for learning_rate in arguments.learning_rates
+        for scale in arguments.scales
+        for hidden in [(n,) * len(arguments.hidden) for n in arguments.widths or ()] or [(*arguments.hidden,)]
+    ]
+    if len(set(family)) < len(family):
+        raise UserError("--learning-rates, --scales, --widths: got a value twice, expected each once")
+    return family
+
+
+def widest(family: list[Settings], data: Dataset, arguments: argparse.Namespace) -> Task:
+    """The task of the network that has room for each of the family; the optimizer has the learning rate 1."""
+    n = sizes(data, map(max, zip(*(settings.hidden for settings in family), strict=True)))
+    g, loss = chosen(arguments)
+    net = mlp(*n, g=g)
+    return Task(data, n, g, net, loss, value_and_grad(net, loss), getattr(optax, arguments.optimizer)(1.0))
+
+
+def state_of(task: Task, settings: Settings, alike: bool) -> State:
+    """A network before its first step, in arrays of the widest; a rate for each array if all are alike."""
+    init_key, _ = jax.random.split(jax.random.key(settings.seed))
+    params = mlp(*sizes(task.data, settings.hidden), g=task.g).init(init_key)
+    params = [layer._replace(W=settings.scale * layer.W) for layer in params]
+    if alike:
+        rates = jax.tree.map(lambda p: np.asarray(settings.learning_rate, p.dtype), params)
+    else:
+        rates = widen(jax.tree.map(lambda p: jnp.full_like(p, settings.learning_rate), params), task.n)
+    return start(widen(params, task.n), scaled(task.optimizer, rates))
+
+
+def are_alike(family: list[Settings]) -> bool:
+    """Whether all of them have the same sizes."""
+    return len({settings.hidden for settings in family}) == 1
+
+
+class Plan(NamedTuple):
+    """In what rounds a family is trained, and by which programs."""
+
+    task: Task
+    family: list[Settings]
+    at_once: int  # networks in a round
+    rounds: int
+    state: State  # its shapes
+    programs: Programs
+    needed: int  # bytes, on each device
+    available: float
+    clock: float  # when compiling began
+
+
+def planned(task: Task, family: list[Settings], mesh: Mesh, key, arguments, at_once: int) -> Plan:
+    """As few rounds as the memory allows; or those of `at_once` networks, if it is not 0.
+
+    Raises UserError if the memory is not enough for one network on each device, or for so many.
+    """
+    clock, alike = time.perf_counter(), are_alike(family)
+    available = arguments.memory * 1e9 if arguments.memory else free_memory(mesh.devices[0]) * 0.9
+    descend = step(on_images(task.gradient, task.data), scaled(task.optimizer, None))  # rates are in states
+
+    def evaluate(state, images, labels):
+        J, predictions = tested(task, state.params, images, labels)
+        return J, jnp.mean(predictions == labels)
+
+    data, spread = (task.data.train, task.data.test), partial(together, mesh=mesh)
+    rounds = -(-len(family) // at_once) if at_once else 1
+    while True:
+        K = at_once or -(-len(family) // (rounds * mesh.size)) * mesh.size
+        state = jax.eval_shape(lambda K=K: stack([state_of(task, family[0], alike)] * K))
+        programs = compiled(descend, evaluate, arguments.batch_size, state, key, *data, spread)
+        needed = bytes_needed(programs, *data)
+        if needed <= available:
+            return Plan(task, family, K, rounds, state, programs, needed, available, clock)
+        if mesh.size == K or at_once:
+            whom = "one network" if mesh.size == K else f"{K}, with which this sweep began"
+            least = f"expected at least {needed / 1e9:.3g} for {whom}"
+            raise UserError(f"--memory: got {available / 1e9:.3g} GB on each device, {least}")
+        rounds = min(max(math.ceil(rounds * needed / available), rounds + 1), len(family))
+
+
+def free_memory(device) -> float:
+    """Bytes that are free on a device; on a CPU what the system has, divided among its devices."""
+    statistics = device.memory_stats()
+    if statistics and "bytes_limit" in statistics:
+        return statistics["bytes_limit"] - statistics["bytes_in_use"]
+    try:
+        lines = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
+        free = 1024.0 * int(lines["MemAvailable"].split()[0])
+    except (OSError, KeyError, ValueError):
+        free = float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    return free / len(jax.devices(device.platform))
+
+
+class Done(NamedTuple):
+    """How far a sweep has come."""
+
+    metrics: list[list[dict]]  # of each network, of each epoch that is done
+    at_once: int  # networks in a round; 0 where that is still open
+    first: int  # of this round
+    epochs: int  # of this round that are done
+    step: int  # of the next one, from which it goes on
+    costs: list  # of the steps before, an array from each program
+    best: int  # of the networks of the rounds before; -1 if there is none
+
+
+def resumed(plan: Plan, done: Done, checkpoint):
+    """The state, the best one's parameters and the progress that the sweep begins with or goes on from."""
+    done = done._replace(at_once=plan.at_once)
+    state, best = None, jax.tree.map(lambda p: np.zeros(p.shape[1:], p.dtype), plan.state.params)
+    if checkpoint:
+        state, best = checkpoints.restore(checkpoint, (plan.state, best))
+    return state if done.epochs or done.step else states(plan, done), best, done
+
+
+def following(plan: Plan, done: Done) -> range:
+    """The networks of the round that is next: none after the last one."""
+    return range(done.first, min(done.first + plan.at_once, len(plan.family)))
+
+
+def states(plan: Plan, done: Done) -> State | None:
+    """The next round's networks before their first step; the last one once more where places are left."""
+    here, alike = [*following(plan, done)], are_alike(plan.family)
+    filled = here + here[-1:] * (plan.at_once - len(here))
+    return stack([state_of(plan.task, plan.family[k], alike) for k in filled]) if here else None
+
+
+def evaluated(evaluation, here: range, done: Done) -> Done:
+    """What is done with another epoch of this round behind it."""
+    metrics = [list(curve) for curve in done.metrics]
+    for k, *found in zip(here, mean_cost(done.costs), *map(np.asarray, evaluation), strict=False):
+        metrics[k].append(measured(done.epochs + 1, *found))
+    return done._replace(metrics=metrics, epochs=done.epochs + 1, step=0, costs=[])
+
+
+def ended(state: State, best, here: range, done: Done):
+    """The best one's parameters, and what is done with this round behind it."""
+    finite = [k for k in here if all(map(is_finite, done.metrics[k]))]
+    candidates = finite + [done.best] * (done.best >= 0)
+    k = max(candidates, key=lambda k: done.metrics[k][-1]["test_accuracy"], default=-1)
+    if k in here:
+        best = jax.tree.map(np.asarray, member(state.params, k - done.first))
+    return best, done._replace(best=k, first=done.first + done.at_once, epochs=0)
