@@ -123,7 +123,8 @@ def plant(arguments: argparse.Namespace, n: tuple[int, ...]) -> Planted | None:
     import jax.numpy as jnp
     import numpy as np
 
-    from experiments import planted
+    from experiments.planted import mistakes
+    from experiments.planted.network import Network, loss_of
 
     hidden = "gelu-exact" if arguments.activation == "gelu" else arguments.activation
     form = {

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
-from experiments.arguments import Parser, UserError, counted, folder, new_file, run, whole
+from experiments.common.arguments import Parser, UserError, counted, folder, new_file, run, whole
 from experiments.measure_gradcheck import DTYPES, KINDS, as_dtype, networks, point_of, wide_networks
 
 PLACE = re.compile(r"[\w./<>-]+:\d+")  # file.py:12

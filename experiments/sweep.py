@@ -133,8 +133,9 @@ def finish(plan, arguments: argparse.Namespace, device, pause: Pauses, epochs: i
         return
     pause.leave_at_once()
     from experiments.common.task import sizes
-    from jaxnn import drawings, runs  # matplotlib: half a second that bad arguments need not wait for
+    from jaxnn import drawings  # matplotlib: half a second that bad arguments need not wait for
     from jaxnn.families import narrow
+    from jaxnn.runs import record
 
     rows = [each._asdict() | final(curve) for each, curve in zip(family, done.metrics, strict=True)]
     title = f"{data.name}, {arguments.loss}, {arguments.optimizer}, {len(family)} networks"

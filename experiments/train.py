@@ -235,8 +235,8 @@ def save(task, arguments: argparse.Namespace, pause: Pauses, state, best, done: 
     if not arguments.out:
         return
     pause.leave_at_once()
-    from jaxnn import drawings, seals  # matplotlib: half a second that bad arguments need not wait for
-    from jaxnn.runs import record
+    from jaxnn import drawings  # matplotlib: half a second that bad arguments need not wait for
+    from jaxnn.runs import record, seals
 
     title = (
         f"{task.data.name}, {'-'.join(map(str, task.n))}, {arguments.activation}, {arguments.loss}\n"
