@@ -21,7 +21,7 @@ from typing import NamedTuple
 import numpy as np
 
 from experiments.arguments import Parser, UserError, folder, new_file, run, whole
-from experiments.contenders import CONTENDERS, EXAMPLES, FAMILY, LARGE, REFERENCES, Work
+from experiments.contenders.ours import CONTENDERS, EXAMPLES, FAMILY, LARGE, REFERENCES, Work
 
 SMALL, LARGER = (784, 17, 10), (784, 512, 512, 10)
 ACTIVATION = {SMALL: "sigmoid", LARGER: "relu"}

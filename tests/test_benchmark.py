@@ -4,9 +4,10 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import benchmark, contenders
+from experiments import benchmark
 from experiments.benchmark import Result, differences, operations
-from experiments.contenders import CONTENDERS, Work
+from experiments.contenders import ours as contenders
+from experiments.contenders.ours import CONTENDERS, Work
 
 
 @pytest.fixture(autouse=True)

@@ -709,7 +709,3 @@ def main(name: str, work: Work) -> None:
         else:
             answer(accuracy=contender.accuracy())
     return None
-
-
-if __name__ == "__main__":
-    main(sys.argv[1], Work(**json.loads(sys.argv[2])))
