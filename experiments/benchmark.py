@@ -24,10 +24,9 @@ from experiments.contenders.race import Process, Result, race, ready
 from experiments.contenders.table import CONTENDERS, EXAMPLES, FAMILY, REFERENCES
 from experiments.contenders.work import Work
 
-SMALL, LARGER = (784, 17, 10), (784, 512, 512, 10)
-ACTIVATION = {SMALL: "sigmoid", LARGER: "relu"}
-RATE = {SMALL: 0.5, LARGER: 0.1}
-TARGET = {SMALL: 0.94, LARGER: 0.98}
+SMALL = Work([784, 17, 10], "sigmoid", batch_size=32, learning_rate=0.5, folder="")
+LARGER = Work([784, 512, 512, 10], "relu", batch_size=128, learning_rate=0.1, folder="")
+NETWORKS = {"small": (SMALL, 0.94), "large": (LARGER, 0.98)}  # and the accuracy that is the target
 PATIENCE = 60  # epochs until a target counts as out of reach
 FRAMEWORKS = ("Equinox", "Flax NNX", "PyTorch, eager", "PyTorch, compiled", "scikit-learn")
 BY_HAND = ("NumPy", "jax.grad in lax.scan")
@@ -51,7 +50,7 @@ def parser() -> Parser:
         "networks at once; examples: the gradients of single examples; default: all",
     )
     p.add_argument(
-        "--network", nargs="+", choices=("small", "large"), default=("small", "large"), metavar="SIZE",
+        "--network", nargs="+", choices=NETWORKS, default=list(NETWORKS), metavar="SIZE",
         help="small: 784-17-10; large: 784-512-512-10; default: both",
     )  # fmt: skip
     p.add_argument("--batch-size", nargs="+", type=whole(1, 60000), default=[32, 128, 1024], metavar="B",
@@ -77,25 +76,24 @@ def main(arguments: argparse.Namespace) -> int:
         versions = describe_versions()
         for facts in (machine, versions):
             print(", ".join(f"{name} {value}" for name, value in facts.items()))
-        networks = [{"small": SMALL, "large": LARGER}[name] for name in arguments.network]
+        networks = [
+            (NETWORKS[name][0]._replace(folder=folder), NETWORKS[name][1]) for name in arguments.network
+        ]
         measurements = []
         if "epochs" in arguments.measure:
-            for n in networks:
+            for work, _ in networks:
                 for batch_size in arguments.batch_size:
-                    work = Work(list(n), ACTIVATION[n], batch_size, RATE[n], folder)
-                    measurements.append(measure_epochs(work, arguments, environment))
-        if "targets" in arguments.measure:
-            for n in networks:
-                if not mnist:
-                    print("\nno MNIST here: the time to an accuracy is not measured")
-                    break
-                work = Work(list(n), ACTIVATION[n], 32 if n == SMALL else 128, RATE[n], folder)
-                measurements.append(measure_targets(work, TARGET[n], arguments, environment))
+                    of_batches = work._replace(batch_size=batch_size)
+                    measurements.append(measure_epochs(of_batches, arguments, environment))
+        if "targets" in arguments.measure and not mnist:
+            print("\nno MNIST here: the time to an accuracy is not measured")
+        elif "targets" in arguments.measure:
+            measurements += [measure_targets(*network, arguments, environment) for network in networks]
         if "family" in arguments.measure:
-            work = Work(list(SMALL), "sigmoid", 128, RATE[SMALL], folder, arguments.networks)
+            work = SMALL._replace(batch_size=128, folder=folder, networks=arguments.networks)
             measurements.append(measure_family(work, arguments, environment))
         if "examples" in arguments.measure:
-            work = Work(list(LARGER), "relu", 1024, RATE[LARGER], folder)
+            work = LARGER._replace(batch_size=1024, folder=folder)
             measurements.append(measure_examples(work, arguments, environment))
     if arguments.json:
         arguments.json.write_text(
@@ -115,21 +113,19 @@ def prepare(folder: Path, arguments: argparse.Namespace) -> bool:
 
     try:
         data = datasets.load("mnist", arguments.data_dir, arguments.source_dir)
-        parts, mnist = (data.train, data.test), True
     except datasets.DatasetError as error:
         print(f"random images instead of MNIST: {error}", file=sys.stderr)
-        rng = np.random.default_rng(0)
-        parts, mnist = (
-            [
-                (rng.integers(0, 256, (N, 28, 28), np.uint8), rng.integers(0, 10, N, np.int32))
-                for N in (60000, 10000)
-            ],
-            False,
-        )
+        data, rng = None, np.random.default_rng(0)
+        parts = [
+            (rng.integers(0, 256, (N, 28, 28), np.uint8), rng.integers(0, 10, N, np.int32))
+            for N in (60000, 10000)
+        ]
+    else:
+        parts = data.train, data.test
     for name, (images, labels) in zip(("train", "test"), parts, strict=True):
         np.save(folder / f"{name}_images", images)
         np.save(folder / f"{name}_labels", labels)
-    return mnist
+    return data is not None
 
 
 def surroundings(arguments: argparse.Namespace) -> dict[str, str]:
@@ -196,7 +192,6 @@ def measure_epochs(work: Work, arguments: argparse.Namespace, environment: dict[
         by_hand, by_autodiff = results["jaxnn, manual"].memory, results["jaxnn, autodiff"].memory
         if by_hand and by_autodiff:
             ratios["autodiff / manual, temporary memory"] = by_autodiff / by_hand
-    print_ratios(ratios)
     return report("epochs", work, results, ratios, differences(results, work))
 
 
@@ -245,7 +240,6 @@ def measure_targets(
     if "jaxnn, manual" in seconds and others:
         fastest = min(others, key=lambda name: seconds[name])
         ratios[f"fastest other ({fastest}) / jaxnn"] = seconds[fastest] / seconds["jaxnn, manual"]
-    print_ratios(ratios)
     return report("targets", work, results, ratios, []) | {"target": target, "epochs": epochs}
 
 
@@ -267,7 +261,6 @@ def measure_family(work: Work, arguments: argparse.Namespace, environment: dict[
         f"GFLOP/s, one product of {LARGE} × {LARGE}": largest / 1e9,
         "rate, part of that of the large product": rate / largest,
     }
-    print_ratios(ratios)
     members = {name: result for name, result in results.items() if name != "large product"}
     return report("family", work, results, ratios, differences(members, work))
 
@@ -284,7 +277,6 @@ def measure_examples(work: Work, arguments: argparse.Namespace, environment: dic
         "clipped gradient, vmap(grad) / clipped gradient": seconds["clipped gradient, vmap(grad)"]
         / seconds["clipped gradient"],
     }
-    print_ratios(ratios)
     found = {name: result.losses[-1] for name, result in results.items()}
     differ = [
         f"{name}: {found[name]:g}, by vmap(grad) {found[f'{name}, vmap(grad)']:g}"
@@ -339,16 +331,12 @@ def print_results(results: dict[str, Result], one: str) -> None:
     print(f"  on {', '.join(sorted(devices))}")
 
 
-def print_ratios(ratios: dict[str, float]) -> None:
-    """A line each."""
-    for title, ratio in ratios.items():
-        print(f"  {title:62} {ratio:8.2f}")
-
-
 def report(
     what: str, work: Work, results: dict[str, Result], ratios: dict[str, float], differ: list[str]
 ) -> dict:
-    """What the JSON file holds of one measurement."""
+    """Print the ratios, a line each; what the JSON file holds of one measurement."""
+    for title, ratio in ratios.items():
+        print(f"  {title:62} {ratio:8.2f}")
     return {
         "what": what,
         **{key: value for key, value in work._asdict().items() if key != "folder"},

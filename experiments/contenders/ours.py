@@ -1,5 +1,7 @@
 """This project: one network by hand and by jax.grad, many at once, and one batch over and over."""
 
+import numpy as np
+
 from experiments.contenders.work import Contender, Work, images_and_labels, initial, jax_device
 
 
@@ -20,23 +22,10 @@ def autodiff(work: Work) -> Contender:
 
 
 def _one_network(work, gradient_of):
-    import jax
+    from jaxnn.training import epoch
 
-    from jaxnn.training import epoch, start
-
-    step, optimizer = _descent(work, gradient_of)
-    state, data, key = start(params(work), optimizer), _on_device(work, "train"), jax.random.key(0)
-    one_epoch = jax.jit(epoch(step, work.batch_size), donate_argnums=0).lower(state, key, *data).compile()
-
-    def train(number):
-        nonlocal state
-        state, J = one_epoch(state, jax.random.fold_in(key, number), *data)
-        return float(J)
-
-    accuracy = _accuracy(work)
-    sizes = one_epoch.memory_analysis()
-    memory = sizes.temp_size_in_bytes if sizes else None
-    return Contender(jax_device(), train, lambda: accuracy(state.params), memory)
+    step, state = _descent(work, gradient_of)
+    return _trained(work, state(0), epoch(step, work.batch_size), _accuracy(work))
 
 
 def family(work: Work) -> Contender:
@@ -45,26 +34,35 @@ def family(work: Work) -> Contender:
     import jax.numpy as jnp
 
     from jaxnn.objective import value_and_grad
-    from jaxnn.training import epoch, start
+    from jaxnn.training import epoch
 
-    step, optimizer = _descent(work, value_and_grad)
-    members = [start(params(work, seed), optimizer) for seed in range(work.networks)]
-    states = jax.tree.map(lambda *leaves: jnp.stack(leaves), *members)
+    step, state = _descent(work, value_and_grad)
+    states = jax.tree.map(lambda *leaves: jnp.stack(leaves), *map(state, range(work.networks)))
+    epochs = jax.vmap(epoch(step, work.batch_size), (0, None, None, None))
+    one = _accuracy(work)
+
+    def accuracies(params, *data):
+        return jax.lax.map(lambda member: one(member, *data), params)
+
+    return _trained(work, states, epochs, accuracies)
+
+
+def _trained(work, state, one_epoch, accuracy):
+    """The contender with the state of one network or many."""
+    import jax
+
     data, key = _on_device(work, "train"), jax.random.key(0)
-    epochs = jax.jit(jax.vmap(epoch(step, work.batch_size), (0, None, None, None)), donate_argnums=0)
+    one_epoch = jax.jit(one_epoch, donate_argnums=0).lower(state, key, *data).compile()
+    accuracy, test_data = jax.jit(accuracy), _on_device(work, "test")
 
     def train(number):
-        nonlocal states
-        states, J = epochs(states, jax.random.fold_in(key, number), *data)
-        return float(jnp.mean(J))
+        nonlocal state
+        state, J = one_epoch(state, jax.random.fold_in(key, number), *data)
+        return float(np.mean(J))
 
-    accuracy = _accuracy(work)
-
-    def mean_accuracy():
-        members = [jax.tree.map(lambda leaf, k=k: leaf[k], states.params) for k in range(work.networks)]
-        return sum(accuracy(member) for member in members) / work.networks
-
-    return Contender(jax_device(), train, mean_accuracy)
+    sizes = one_epoch.memory_analysis()
+    memory = sizes.temp_size_in_bytes if sizes else None
+    return Contender(jax_device(), train, lambda: float(np.mean(accuracy(state.params, *test_data))), memory)
 
 
 def one_batch(work: Work) -> Contender:
@@ -73,25 +71,20 @@ def one_batch(work: Work) -> Contender:
     import jax.numpy as jnp
 
     from jaxnn.objective import value_and_grad
-    from jaxnn.training import start
 
-    step, optimizer = _descent(work, value_and_grad)
-    state, (images, labels) = start(params(work), optimizer), _on_device(work, "train")
-    steps, images, labels = (
-        len(labels) // work.batch_size,
-        images[: work.batch_size],
-        labels[: work.batch_size],
-    )
+    step, begin = _descent(work, value_and_grad)
+    state, data = begin(0), _on_device(work, "train")
+    steps, batch = len(data[0]) // work.batch_size, [array[: work.batch_size] for array in data]
 
-    def epoch_of_one_batch(state, images, labels):
-        state, J = jax.lax.scan(lambda state, _: step(state, images, labels), state, length=steps)
+    def epoch_of_one_batch(state, *batch):
+        state, J = jax.lax.scan(lambda state, _: step(state, *batch), state, length=steps)
         return state, jnp.mean(J)
 
     one_epoch = jax.jit(epoch_of_one_batch, donate_argnums=0)
 
     def train(number):
         nonlocal state
-        state, J = one_epoch(state, images, labels)
+        state, J = one_epoch(state, *batch)
         return float(J)
 
     return Contender(jax_device(), train)
@@ -115,11 +108,12 @@ def params(work: Work, seed: int = 0) -> list:
 
 
 def _descent(work, gradient_of):
+    """A step on images and labels, and the state to begin with, by its seed."""
     import optax
 
     from jaxnn import encoding
     from jaxnn.losses import binary_cross_entropy
-    from jaxnn.training import step
+    from jaxnn.training import start, step
 
     gradient = gradient_of(network(work), binary_cross_entropy)
     optimizer = optax.sgd(work.learning_rate)
@@ -127,7 +121,7 @@ def _descent(work, gradient_of):
     def gradient_on_images(params, images, labels):
         return gradient(params, encoding.flatten(images, 255), encoding.one_hot(labels, 10))
 
-    return step(gradient_on_images, optimizer), optimizer
+    return step(gradient_on_images, optimizer), lambda seed: start(params(work, seed), optimizer)
 
 
 def _on_device(work, part):
@@ -138,16 +132,10 @@ def _on_device(work, part):
 
 
 def _accuracy(work):
-    import jax
     import jax.numpy as jnp
 
     from jaxnn.encoding import flatten
     from jaxnn.evaluation import predict
 
-    images, labels = _on_device(work, "test")
-
-    @jax.jit
-    def accuracy(params, images, labels):
-        return jnp.mean(predict(network(work), params, flatten(images, 255)) == labels)
-
-    return lambda params: float(accuracy(params, images, labels))
+    net = network(work)
+    return lambda params, images, labels: jnp.mean(predict(net, params, flatten(images, 255)) == labels)

@@ -30,11 +30,12 @@ def clipped_by_autodiff(work: Work) -> Contender:
     """The same by vmap(grad): every example's gradient, clipped, and the mean of them."""
     import jax
     import jax.numpy as jnp
+    import optax
 
     def gradient_of(net, loss):
         def gradient(params, X, Y):
             each = _each_gradient(net, loss, params, X, Y)
-            c = jnp.minimum(1, BOUND / _norms(each))
+            c = jnp.minimum(1, BOUND / jax.vmap(optax.tree.norm)(each))
             return jax.tree.map(lambda g: jnp.tensordot(c, g, axes=1) / len(X), each)
 
         return gradient
@@ -51,7 +52,13 @@ def norms(work: Work) -> Contender:
 
 def norms_by_autodiff(work: Work) -> Contender:
     """The norm of each example's gradient, by vmap(grad)."""
-    return _on_a_batch(work, lambda net, loss: lambda *batch: _norms(_each_gradient(net, loss, *batch)))
+    import jax
+    import optax
+
+    def norms_of(net, loss):
+        return lambda *batch: jax.vmap(optax.tree.norm)(_each_gradient(net, loss, *batch))
+
+    return _on_a_batch(work, norms_of)
 
 
 def _on_a_batch(work, function_of):
@@ -84,10 +91,3 @@ def _each_gradient(net, loss, params, X, Y):
     from jaxnn.objective import cost
 
     return jax.vmap(jax.grad(cost(net, loss)), (None, 0, 0))(params, X[:, None], Y[:, None])
-
-
-def _norms(gradients):
-    import jax
-    import jax.numpy as jnp
-
-    return jnp.sqrt(sum(jnp.sum(jnp.square(g), axis=(1, 2)) for g in jax.tree.leaves(gradients)))
