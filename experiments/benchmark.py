@@ -41,14 +41,10 @@ def parser() -> Parser:
     """The arguments of this program."""
     p = Parser(prog="python -m experiments.benchmark", description=__doc__)
     p.add_argument(
-        "--measure",
-        nargs="+",
-        choices=MEASUREMENTS,
-        default=MEASUREMENTS,
-        metavar="WHAT",
+        "--measure", nargs="+", choices=MEASUREMENTS, default=MEASUREMENTS, metavar="WHAT",
         help="epochs: one epoch; targets: the time from a cold start to an accuracy on MNIST; family: many "
         "networks at once; examples: the gradients of single examples; default: all",
-    )
+    )  # fmt: skip
     p.add_argument(
         "--network", nargs="+", choices=NETWORKS, default=list(NETWORKS), metavar="SIZE",
         help="small: 784-17-10; large: 784-512-512-10; default: both",
@@ -96,9 +92,8 @@ def main(arguments: argparse.Namespace) -> int:
             work = LARGER._replace(batch_size=1024, folder=folder)
             measurements.append(measure_examples(work, arguments, environment))
     if arguments.json:
-        arguments.json.write_text(
-            json.dumps({"machine": machine, "versions": versions, "measurements": measurements}, indent=1)
-        )
+        everything = {"machine": machine, "versions": versions, "measurements": measurements}
+        arguments.json.write_text(json.dumps(everything, indent=1))
     if arguments.picture:
         draw([m for m in measurements if m["what"] == "epochs"], machine, arguments.picture)
     differences = [line for m in measurements for line in m.get("differences", ())]
@@ -130,13 +125,9 @@ def prepare(folder: Path, arguments: argparse.Namespace) -> bool:
 
 def surroundings(arguments: argparse.Namespace) -> dict[str, str]:
     """The environment of every contender: nothing compiled before, no device taken as a whole."""
-    environment = os.environ | {
-        "JAX_ENABLE_COMPILATION_CACHE": "false",
-        "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
-    }
-    if arguments.device == "cpu":
-        environment |= {"JAX_PLATFORMS": "cpu", "CUDA_VISIBLE_DEVICES": ""}
-    return environment
+    alike = {"JAX_ENABLE_COMPILATION_CACHE": "false", "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+    cpu = {"JAX_PLATFORMS": "cpu", "CUDA_VISIBLE_DEVICES": ""}
+    return os.environ | alike | (cpu if arguments.device == "cpu" else {})
 
 
 def describe_machine() -> dict[str, str]:
@@ -175,7 +166,7 @@ def measure_epochs(work: Work, arguments: argparse.Namespace, environment: dict[
     if "jaxnn, manual" not in names:
         names.insert(0, "jaxnn, manual")
     results = race(names, work, arguments.rounds, environment)
-    print(f"\nan epoch of {network(work)}, B = {work.batch_size}: median of {arguments.rounds} rounds")
+    print(f"\nan epoch of {named(work)}: median of {arguments.rounds} rounds")
     print_results(results, "jaxnn, manual")
 
     seconds = medians(results)
@@ -228,10 +219,7 @@ def measure_targets(
             result.losses.append(loss)
             results[name] = result._replace(accuracy=accuracy)
             epochs.setdefault(name, []).append(number)
-    print(
-        f"\nfrom a cold start to {100 * target:g} % with {network(work)}, B = {work.batch_size}: "
-        f"median of {rounds}"
-    )
+    print(f"\nfrom a cold start to {100 * target:g} % with {named(work)}: median of {rounds}")
     print_results(results, "jaxnn, manual")
     print("  epochs: " + ", ".join(f"{name} {median(numbers):g}" for name, numbers in epochs.items()))
     seconds = medians(results)
@@ -247,9 +235,7 @@ def measure_family(work: Work, arguments: argparse.Namespace, environment: dict[
     """Many networks at once against one after the other, and against one large product."""
     results = race(list(FAMILY), work, arguments.rounds, environment)
     K = work.networks
-    print(
-        f"\nan epoch of {K} networks of {network(work)}, B = {work.batch_size}: median of {arguments.rounds}"
-    )
+    print(f"\nan epoch of {K} networks of {named(work)}: median of {arguments.rounds}")
     print_results(results, "all at once")
     seconds = medians(results)
     rate = K * operations(work) / seconds["all at once"]
@@ -268,20 +254,22 @@ def measure_family(work: Work, arguments: argparse.Namespace, environment: dict[
 def measure_examples(work: Work, arguments: argparse.Namespace, environment: dict[str, str]) -> dict:
     """The norm of each example's gradient and clipping by it, against vmap(grad)."""
     results = race(list(EXAMPLES), work, arguments.rounds, environment, warm_up=2)
-    print(f"\ngradients of {work.batch_size} single examples, {network(work)}: median of {arguments.rounds}")
+    n = "-".join(map(str, work.n))
+    print(f"\ngradients of {work.batch_size} single examples, {n}: median of {arguments.rounds}")
     print_results(results, "plain gradient")
     seconds = medians(results)
-    ratios = {
-        "norms, vmap(grad) / norms": seconds["norms, vmap(grad)"] / seconds["norms"],
-        "clipped gradient / plain gradient": seconds["clipped gradient"] / seconds["plain gradient"],
-        "clipped gradient, vmap(grad) / clipped gradient": seconds["clipped gradient, vmap(grad)"]
-        / seconds["clipped gradient"],
-    }
     found = {name: result.losses[-1] for name, result in results.items()}
+    slow = {name: f"{name}, vmap(grad)" for name in ("norms", "clipped gradient")}
+    pairs = (
+        (slow["norms"], "norms"),
+        ("clipped gradient", "plain gradient"),
+        (slow["clipped gradient"], "clipped gradient"),
+    )
+    ratios = {f"{one} / {other}": seconds[one] / seconds[other] for one, other in pairs}
     differ = [
-        f"{name}: {found[name]:g}, by vmap(grad) {found[f'{name}, vmap(grad)']:g}"
-        for name in ("norms", "clipped gradient")
-        if not math.isclose(found[name], found[f"{name}, vmap(grad)"], rel_tol=SAME_NORM)
+        f"{name}: {found[name]:g}, by vmap(grad) {found[other]:g}"
+        for name, other in slow.items()
+        if not math.isclose(found[name], found[other], rel_tol=SAME_NORM)
     ]
     return report("examples", work, results, ratios, differ)
 
@@ -299,7 +287,7 @@ def differences(results: dict[str, Result], work: Work) -> list[str]:
     loss = median(result.losses[-1] for result in done.values())
     accuracy = median(result.accuracy for result in done.values())
     return [
-        f"{name}, {network(work)}, B = {work.batch_size}: loss {result.losses[-1]:.4f}, accuracy "
+        f"{name}, {named(work)}: loss {result.losses[-1]:.4f}, accuracy "
         f"{result.accuracy:.4f}; the median of all is {loss:.4f}, {accuracy:.4f}"
         for name, result in done.items()
         if not (abs(result.losses[-1] - loss) <= SAME_LOSS * loss + 0.005)
@@ -307,9 +295,9 @@ def differences(results: dict[str, Result], work: Work) -> list[str]:
     ]
 
 
-def network(work: Work) -> str:
-    """The network's name: 784-17-10."""
-    return "-".join(map(str, work.n))
+def named(work: Work) -> str:
+    """784-17-10, B = 32."""
+    return f"{'-'.join(map(str, work.n))}, B = {work.batch_size}"
 
 
 def medians(results: dict[str, Result]) -> dict[str, float]:
