@@ -128,7 +128,7 @@ def times(checkpoint: Path) -> tuple[float, float]:
 
 def outcome(out: Path) -> dict[str, bytes]:
     """All that a finished run has computed: parameters, optimizer state and the metrics of every epoch."""
-    from jaxnn import checkpoints
+    from jaxnn.runs import checkpoints
 
     names = ("params.safetensors", "best.safetensors", "networks.jsonl", "metrics.jsonl")
     paths = [out / folder / name for folder in (".", "best") for name in names]
@@ -201,7 +201,7 @@ def kills(number: int, rng: random.Random, folder: Path, arguments: argparse.Nam
 
 def terminations(number: int, rng: random.Random, folder: Path, arguments: argparse.Namespace) -> bool:
     """SIGTERM and Ctrl-C while training: saved, status 76, soon, and no step lost?"""
-    from jaxnn import checkpoints
+    from jaxnn.runs import checkpoints
 
     expected = uninterrupted(arguments, folder)
     stopped, saved, times, wrong, ends = 0, 0, [], [], []
@@ -238,7 +238,7 @@ def terminations(number: int, rng: random.Random, folder: Path, arguments: argpa
 
 def disks(number: int, rng: random.Random, folder: Path, arguments: argparse.Namespace) -> bool:
     """Run folders that are full or read-only: one line, whole checkpoints, and with room on to the end?"""
-    from jaxnn import seals
+    from jaxnn.runs import seals
 
     def mount(*options: str) -> bool:
         command = ["mount", "-t", "tmpfs", "-o", ",".join(options), "tmpfs", str(out)]
@@ -288,7 +288,7 @@ def damages(number: int, rng: random.Random, folder: Path, arguments: argparse.N
     """Damage the newest checkpoints: is it noticed, and the newest good one loaded?"""
     import numpy as np
 
-    from jaxnn import checkpoints
+    from jaxnn.runs import checkpoints
 
     content = np.random.default_rng(arguments.seed)
     trees = {k: {"W": content.normal(size=(17, 64)), "step": np.int32(k)} for k in (1, 2, 3)}
@@ -335,7 +335,7 @@ def files(number: int, rng: random.Random, folder: Path, arguments: argparse.Nam
     """
     from experiments import train
     from jaxnn.datasets import DatasetError
-    from jaxnn.runs import RunError
+    from jaxnn.runs.record import RunError
 
     read_by = readers(folder, train.parser(), train.Done)
     for good, read in read_by.values():
@@ -375,8 +375,8 @@ def saves(number: int, rng: random.Random, folder: Path, arguments: argparse.Nam
     import optax
 
     from jaxnn.activations import sigmoid
-    from jaxnn.checkpoints import Saver
     from jaxnn.layers import mlp
+    from jaxnn.runs.checkpoints import Saver
     from jaxnn.training import start
 
     params = mlp(784, 128, 10, g=sigmoid).init(jax.random.key(0))

@@ -76,7 +76,7 @@ class Tally(NamedTuple):
 
 def networks():
     """(network, N) of 1 to 4 layers, pairwise different sizes but where a mistake needs equal ones."""
-    from jaxnn.gradcheck.mutants import Network
+    from experiments.planted.network import Network
 
     return (
         (Network((7, 3)), 2),
@@ -94,7 +94,7 @@ def networks():
 
 def wide_networks():
     """(network, N) with long sums in them."""
-    from jaxnn.gradcheck.mutants import Network
+    from experiments.planted.network import Network
 
     return (
         (Network((500, 3), "tanh", "bce-logits"), 3),
@@ -108,7 +108,7 @@ KINDS += ("huge", "generic", "one example")
 
 def point_of(net, examples: int, kind: str, rng) -> tuple:
     """(params, X, Y[, masks]) of a kind."""
-    from jaxnn.gradcheck.mutants import data, init
+    from experiments.planted.network import data, init
 
     seed = int(rng.integers(2**31))
     params, (X, Y, *masks) = init(net, seed), data(net, examples, seed)
@@ -130,7 +130,7 @@ def point_of(net, examples: int, kind: str, rng) -> tuple:
 
 def right_cases(count: int, seed: int, done: set[str]) -> Iterator[tuple[str, Case]]:
     """Right gradients, each in one of five formulations; those that are done are left out."""
-    from jaxnn.gradcheck.mutants import formulations, loss_of
+    from experiments.planted.network import formulations, loss_of
 
     every = [
         (net, n, loss_of(net), name, gradient, dtype)
@@ -150,7 +150,8 @@ def right_cases(count: int, seed: int, done: set[str]) -> Iterator[tuple[str, Ca
 
 def wrong_cases(count: int, seed: int, done: set[str]) -> Iterator[tuple[str, Case]]:
     """Planted mistakes, and how much they change the gradient where they are looked at."""
-    from jaxnn.gradcheck.mutants import NEEDS_SATURATION, STATEFUL, gradient_of, loss_of, mutants
+    from experiments.planted.mistakes import NEEDS_SATURATION, STATEFUL, mutants
+    from experiments.planted.network import gradient_of, loss_of
 
     every = []
     for net, n in networks():
@@ -264,7 +265,7 @@ def exposed_steps(net, params, X, Y, wrong: str, fault: Callable) -> tuple[Any, 
     """(gradient, steps) of a backward pass by hand that shows its steps; the one named `wrong` is faulty."""
     import jax.numpy as jnp
 
-    from jaxnn.gradcheck.mutants import ACTIVATIONS, COSTS
+    from experiments.planted.network import ACTIVATIONS, COSTS
 
     def made(name: str, value):
         return fault(value) if name == wrong else value
@@ -292,8 +293,8 @@ def rates_of_steps(count: int, seed: int) -> list[str]:
     import jax
     import jax.numpy as jnp
 
-    from jaxnn.gradcheck.mutants import data, init, loss_of
-    from jaxnn.gradcheck.steps import check_steps
+    from experiments.planted.network import data, init, loss_of
+    from jaxnn.gradcheck.diagnosis.steps import check_steps
 
     faults: tuple[Callable, ...] = (
         lambda x: 2 * x,

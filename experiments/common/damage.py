@@ -78,20 +78,20 @@ def readers(folder: Path, parser: Parser, Done: type) -> dict[str, tuple[bytes, 
     import numpy as np
 
     from experiments.continuation import reopened, so_far
-    from jaxnn import checkpoints, runs, seals
     from jaxnn.datasets import mnist
     from jaxnn.layers import Dense
+    from jaxnn.runs import checkpoints, record, seals
 
     a_run, shape = folder / "run", (50, 28, 28)
     layer = Dense(jnp.ones((17, 64)), jnp.zeros((17, 1)))
     settings = {"dataset": "digits", "n": [64, 17], "activation": "sigmoid", "hidden": [17], "seed": 1}
-    runs.create(a_run, settings, [{"epoch": 1, "test_accuracy": 0.5}] * 3)
+    record.create(a_run, settings, [{"epoch": 1, "test_accuracy": 0.5}] * 3)
     params = a_run / "params.safetensors"
-    runs.save_params(params, [layer])
+    record.save_params(params, [layer])
     checkpoint = checkpoints.write(folder / "checkpoints", 1, layer, {"step": 3})
     arrays = checkpoint / "arrays"
     again = parser.parse_args(["--out", str(folder / "begun")])
-    runs.create(again.out, settings)
+    record.create(again.out, settings)
     progress = {"settings": settings, "metrics": [{"epoch": 1}], "step": 3, "costs": [[0.5]], "best": 1}
     begun = checkpoints.write(again.out / "checkpoints", 1, layer, progress)
     idx = bytes((0, 0, 8, 3)) + np.array(shape, ">i4").tobytes() + random.Random(0).randbytes(50 * 784)
@@ -125,9 +125,9 @@ def readers(folder: Path, parser: Parser, Done: type) -> dict[str, tuple[bytes, 
     return {
         "IDX": (idx, lambda content: mnist.parse("file", gzip.compress(content, 1), shape)),
         "gzip": (gzip.compress(idx), lambda content: mnist.parse("file", content, shape)),
-        "settings.json": from_file(a_run / "settings.json", lambda: runs.load_settings(a_run)),
-        "metrics.jsonl": from_file(a_run / "metrics.jsonl", lambda: runs.load_metrics(a_run)),
-        "safetensors": from_file(params, lambda: runs.load_params(params, (64, 17))),
+        "settings.json": from_file(a_run / "settings.json", lambda: record.load_settings(a_run)),
+        "metrics.jsonl": from_file(a_run / "metrics.jsonl", lambda: record.load_metrics(a_run)),
+        "safetensors": from_file(params, lambda: record.load_params(params, (64, 17))),
         "checkpoint": from_checkpoint(arrays / "manifest.ocdbt"),
         "checkpoint's seal": from_checkpoint(checkpoint / seals.SEAL),
         "sealed: arrays' names": from_checkpoint(arrays / "_METADATA", sealed=True),
