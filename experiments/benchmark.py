@@ -18,7 +18,7 @@ from statistics import median
 
 import numpy as np
 
-from experiments.arguments import Parser, UserError, folder, new_file, run, whole
+from experiments.common.arguments import Parser, UserError, folder, new_file, run, whole
 from experiments.contenders.products import LARGE
 from experiments.contenders.race import Process, Result, race, ready
 from experiments.contenders.table import CONTENDERS, EXAMPLES, FAMILY, REFERENCES

@@ -23,9 +23,9 @@ from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 
-from experiments.arguments import Parser, UserError, add_surroundings, run, use_device, whole
+from experiments.common.arguments import Parser, UserError, add_surroundings, run, use_device, whole
 from experiments.common.damage import damage, fuzzed, readers
-from experiments.interruption import SAVED
+from experiments.common.interruption import SAVED
 
 RUNS = {  # with an optimizer that has a state, entered in the middle of epochs too, and in several rounds
     "digits": "train --optimizer adam --epochs 200",

@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from experiments.arguments import Parser, UserError, new_file, run, whole
+from experiments.common.arguments import Parser, UserError, new_file, run, whole
 from experiments.common.rates import rate
 
 DTYPES = ("float32", "bfloat16", "float64")

@@ -5,8 +5,8 @@ import jax
 import numpy as np
 import pytest
 
-from experiments.arguments import UserError
 from experiments.benchmark import differences, operations
+from experiments.common.arguments import UserError
 from experiments.contenders import ours, per_example
 from experiments.contenders.race import Result, race
 from experiments.contenders.table import CONTENDERS

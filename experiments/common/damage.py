@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from experiments.arguments import Parser
+from experiments.common.arguments import Parser
 
 KINDS = (
     "flipped bit",
@@ -77,7 +77,7 @@ def readers(folder: Path, parser: Parser, Done: type) -> dict[str, tuple[bytes, 
     import jax.numpy as jnp
     import numpy as np
 
-    from experiments.continuation import reopened, so_far
+    from experiments.common.continuation import reopened, so_far
     from jaxnn.datasets import mnist
     from jaxnn.layers import Dense
     from jaxnn.runs import checkpoints, record, seals

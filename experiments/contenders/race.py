@@ -8,7 +8,7 @@ import tempfile
 import time
 from typing import NamedTuple
 
-from experiments.arguments import UserError
+from experiments.common.arguments import UserError
 from experiments.contenders.work import Work
 
 
