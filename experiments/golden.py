@@ -83,6 +83,7 @@ def of_network(place: int) -> dict[str, dict]:
 
 def of_tests(where: Path) -> dict[str, dict]:
     """What is said of all that the tests compare, by the name of the test and the number of the call."""
+    import numpy as np
     import pytest
 
     import jaxnn.gradcheck
@@ -102,6 +103,7 @@ def of_tests(where: Path) -> dict[str, dict]:
     class Recorder:
         def pytest_runtest_setup(self, item):
             here[:] = [item.name, 0]
+            np.random.seed(0)  # of gradients that draw at random
 
     for name in ("compare_gradients", "compare_vjp"):
         setattr(jaxnn.gradcheck, name, recorded(getattr(jaxnn.gradcheck, name)))

@@ -101,7 +101,8 @@ def test_every_folder_says_in_one_line_what_it_is():
 
 
 def test_no_folder_has_more_files_than_can_be_overlooked():
-    for folder in {path.parent for path in MODULES.values()} - {HOUSE / "jaxnn"}:
+    below = {path.parent for module, path in MODULES.items() if module.startswith("jaxnn.")}
+    for folder in below - {HOUSE / "jaxnn"}:
         assert len(list(folder.glob("*.py"))) <= FILES, folder
 
 
