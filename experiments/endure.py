@@ -33,6 +33,9 @@ RUNS = {  # with an optimizer that has a state, entered in the middle of epochs 
     "sweep": "sweep --seeds 3 --learning-rates 0.2 1 --widths 5 9 --epochs 60 --memory 0.00035",
 }
 EVERY = 0.2  # seconds between saves
+SOON = 5.0  # seconds after which a run has left that is told to
+BRIEF, WRITTEN = 0.015, 0.3  # seconds that a save holds training up, and takes in all
+MEMORY = 64 * 2**20  # bytes that reading a file takes at most
 PARTS = {"kills": 200, "terminations": 50, "disks": 20, "damages": 1000, "files": 20_000, "saves": 100}
 
 
@@ -244,7 +247,7 @@ def terminations(number: int, rng: random.Random, folder: Path, arguments: argpa
     print(f"  runs to the end  {ends}, bit-identical: {identical}")
     for line in wrong:
         print(f"  wrong: {line.strip()}")
-    return saved == stopped and identical == ends and max(times) <= 5
+    return saved == stopped and identical == ends and max(times) <= SOON
 
 
 def disks(number: int, rng: random.Random, folder: Path, arguments: argparse.Namespace) -> bool:
@@ -522,7 +525,7 @@ def files(number: int, rng: random.Random, folder: Path, arguments: argparse.Nam
     print(f"  memory                   {grown / 2**20:.1f} MB more after all of them")
     for line in wrong[:20]:
         print(f"  wrong: {line}")
-    return not wrong and max(grown, *most.values()) <= 64 * 2**20
+    return not wrong and max(grown, *most.values()) <= MEMORY
 
 
 def saves(number: int, rng: random.Random, folder: Path, arguments: argparse.Namespace) -> bool:
@@ -551,7 +554,7 @@ def saves(number: int, rng: random.Random, folder: Path, arguments: argparse.Nam
     print(f"  blocked          {1e3 * median(blocked):.2f} ms, {1e3 * max(blocked):.2f} ms at most")
     print(f"  on the disk      after {1e3 * median(taken):.0f} ms; {1e3 * max(taken):.0f} ms at most")
     print(f"  of training      {100 * median(taken) / 10:.2f} % if all of it were, with a save every 10 s")
-    return median(blocked) <= 0.015 and median(taken) / 10 <= 0.03
+    return median(blocked) <= BRIEF and median(taken) <= WRITTEN
 
 
 if __name__ == "__main__":
