@@ -40,10 +40,9 @@ def close(a, b):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12), a, b)
 
 
-@pytest.mark.parametrize("optimizer", [optax.sgd, optax.adamw])
-def test_a_family_trains_each_as_if_alone(optimizer):
+def test_a_family_trains_each_as_if_alone():
     net, key = mlp(3, 7, 4, g=sigmoid), jax.random.key(9)
-    rates = [0.1, 0.02, 0.3]
+    optimizer, rates = optax.adamw, [0.1, 0.02]
     alone, states = [], []
     for seed, rate in enumerate(rates):
         params = net.init(jax.random.key(seed))
@@ -62,7 +61,7 @@ def test_a_family_trains_each_as_if_alone(optimizer):
 
 def test_a_narrow_network_inside_a_wide_one_trains_as_if_alone():
     g = sigmoid  # of which g(0) is not 0
-    sizes, widest = [(3, 2, 5, 4), (3, 6, 1, 4), (3, 6, 5, 4)], (3, 6, 5, 4)
+    sizes, widest = [(3, 2, 1, 4), (3, 6, 5, 4)], (3, 6, 5, 4)
     key, rate = jax.random.key(9), 0.3
     states, alone = [], []
     for seed, n in enumerate(sizes):
