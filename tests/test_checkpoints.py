@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from jaxnn import checkpoints, runs, seals
+from jaxnn.runs import checkpoints, record, seals
 
 W = {"W": np.ones(3)}
 
@@ -28,7 +28,7 @@ def test_only_names_that_a_checkpoint_has_count(tmp_path):
 
 def test_a_folder_that_cannot_be_read_is_named(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(runs.RunError, match=r"file: cannot be read \(Not a directory\)"):
+    with pytest.raises(record.RunError, match=r"file: cannot be read \(Not a directory\)"):
         checkpoints.numbers(tmp_path / "file")
 
 
@@ -71,7 +71,7 @@ def test_other_arrays_are_refused(template, tmp_path):
     newest = checkpoints.Checkpoint(checkpoints.write(tmp_path, 1, W, {}), {})
     name = "W" if "W" not in template else "b"
     name = "b" if name == "W" and "b" in template else name
-    with pytest.raises(runs.RunError, match=rf"000001: {name}: got .*, expected .*"):
+    with pytest.raises(record.RunError, match=rf"000001: {name}: got .*, expected .*"):
         checkpoints.restore(newest, template)
 
 

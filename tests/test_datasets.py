@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 import sklearn.datasets
 
-from jaxnn import datasets, seals
+from jaxnn import datasets
 from jaxnn.datasets import Dataset, DatasetError, Examples, digits, mnist, validate
+from jaxnn.runs import seals
 
 SOURCE = os.environ.get("JAXNN_SOURCE_DIR")
 needs_mnist = pytest.mark.skipif(

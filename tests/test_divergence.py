@@ -6,11 +6,11 @@ import numpy as np
 import optax
 import pytest
 
-from jaxnn import divergence
 from jaxnn.activations import tanh
 from jaxnn.layers import mlp
 from jaxnn.losses import cross_entropy
 from jaxnn.objective import value_and_grad
+from jaxnn.runs import divergence
 from jaxnn.training import State, start, step
 
 

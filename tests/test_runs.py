@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import save
 
-from jaxnn import runs
 from jaxnn.layers import Dense
+from jaxnn.runs import record
 
 N = (3, 5, 2)
 SETTINGS = {"dataset": "digits", "n": [3, 5, 2], "activation": "tanh"}
@@ -29,7 +29,7 @@ def arrays() -> dict[str, np.ndarray]:
 
 def write_arrays(folder, found, sha256=None):
     found = {name: np.ascontiguousarray(array) for name, array in found.items()}
-    content = save(found, {"sha256": sha256 or runs._sha256(found)})
+    content = save(found, {"sha256": sha256 or record._sha256(found)})
     (folder / "params.safetensors").write_bytes(content)
 
 
@@ -53,12 +53,12 @@ def saved(**changes):
 def test_what_is_written_is_read(tmp_path):
     params = [Dense(jnp.array(arrays()[f"W[{l}]"]), jnp.array(arrays()[f"b[{l}]"])) for l in (1, 2)]
     metrics = [{"epoch": k, "test_accuracy": accuracy} for k, accuracy in enumerate((0.0, 0.5, 1.0))]
-    runs.create(tmp_path / "a" / "run", SETTINGS, metrics[:2])
-    runs.append_metrics(tmp_path / "a" / "run", metrics[2])
-    runs.save_params(tmp_path / "params.safetensors", params)
-    assert runs.load_settings(tmp_path / "a" / "run") == SETTINGS
-    assert runs.load_metrics(tmp_path / "a" / "run") == metrics
-    found = runs.load_params(tmp_path / "params.safetensors", N)
+    record.create(tmp_path / "a" / "run", SETTINGS, metrics[:2])
+    record.append_metrics(tmp_path / "a" / "run", metrics[2])
+    record.save_params(tmp_path / "params.safetensors", params)
+    assert record.load_settings(tmp_path / "a" / "run") == SETTINGS
+    assert record.load_metrics(tmp_path / "a" / "run") == metrics
+    found = record.load_params(tmp_path / "params.safetensors", N)
     assert jax.tree.structure(found) == jax.tree.structure(params)
     for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(params), strict=True):
         assert isinstance(one, jax.Array)
@@ -66,16 +66,16 @@ def test_what_is_written_is_read(tmp_path):
 
 
 def test_numbers_that_are_not_finite_are_no_metrics(tmp_path):
-    runs.create(tmp_path, SETTINGS)
+    record.create(tmp_path, SETTINGS)
     with pytest.raises(ValueError, match="Out of range float"):
-        runs.append_metrics(tmp_path, {"loss": float("nan")})
+        record.append_metrics(tmp_path, {"loss": float("nan")})
     assert (tmp_path / "metrics.jsonl").read_text() == ""
 
 
 READ = {
-    "settings.json": runs.load_settings,
-    "metrics.jsonl": runs.load_metrics,
-    "params.safetensors": lambda folder: runs.load_params(folder / "params.safetensors", N),
+    "settings.json": record.load_settings,
+    "metrics.jsonl": record.load_metrics,
+    "params.safetensors": lambda folder: record.load_params(folder / "params.safetensors", N),
 }
 LARGEST = [1, 1_000_000]
 WRONG = {
@@ -159,7 +159,7 @@ WRONG = {
 )
 def test_what_cannot_be_read_is_named(name, damage, message, tmp_path):
     damage(tmp_path)
-    with pytest.raises(runs.RunError, match=rf"{name}: .*{message}") as error:
+    with pytest.raises(record.RunError, match=rf"{name}: .*{message}") as error:
         READ[name](tmp_path)
     assert "\n" not in str(error.value)
     assert len(str(error.value)) < len(str(tmp_path)) + 300
@@ -167,13 +167,13 @@ def test_what_cannot_be_read_is_named(name, damage, message, tmp_path):
 
 def test_the_largest_network_there_can_be(tmp_path):
     edited(n=LARGEST)(tmp_path)
-    assert runs.load_settings(tmp_path)["n"] == LARGEST
+    assert record.load_settings(tmp_path)["n"] == LARGEST
 
 
 def test_parameters_of_float64_are_read_where_jax_works_in_it(tmp_path, x64):
     found = {name: array.astype(float) for name, array in arrays().items()}
     write_arrays(tmp_path, found)
-    assert runs.load_params(tmp_path / "params.safetensors", N)[1].W.dtype == jnp.float64
+    assert record.load_params(tmp_path / "params.safetensors", N)[1].W.dtype == jnp.float64
 
 
 def folder_of(tmp_path, *names):
@@ -186,8 +186,8 @@ def folder_of(tmp_path, *names):
     "names", [(), ("settings.json", "lock", "checkpoints"), (".settings.json.part",), ("best", "sweep.png")]
 )
 def test_a_run_can_begin_or_go_on(names, tmp_path):
-    runs.check_new(tmp_path / "new" / "run")
-    runs.check_new(folder_of(tmp_path, *names))
+    record.check_new(tmp_path / "new" / "run")
+    record.check_new(folder_of(tmp_path, *names))
     assert not (tmp_path / "new").exists()
 
 
@@ -201,42 +201,42 @@ def test_a_run_can_begin_or_go_on(names, tmp_path):
     ],
 )
 def test_a_folder_of_something_else_is_refused(names, message, tmp_path):
-    with pytest.raises(runs.RunError, match=message):
-        runs.check_new(folder_of(tmp_path, *names))
+    with pytest.raises(record.RunError, match=message):
+        record.check_new(folder_of(tmp_path, *names))
 
 
 def test_a_sweep_is_finished_by_another_file(tmp_path):
     folder_of(tmp_path, "settings.json", "networks.jsonl")
-    with pytest.raises(runs.RunError, match="holds a finished run"):
-        runs.check_new(tmp_path, "networks.jsonl")
+    with pytest.raises(record.RunError, match="holds a finished run"):
+        record.check_new(tmp_path, "networks.jsonl")
 
 
 def test_links_are_refused(tmp_path):
     (tmp_path / "lock").symlink_to(tmp_path)
-    with pytest.raises(runs.RunError, match=r"/lock is a link; expected a folder with files of its own"):
-        runs.check_new(tmp_path)
+    with pytest.raises(record.RunError, match=r"/lock is a link; expected a folder with files of its own"):
+        record.check_new(tmp_path)
 
 
 def test_where_nothing_can_be_written_nothing_begins(tmp_path, monkeypatch):
     asked = []
     monkeypatch.setattr(os, "access", lambda path, mode: asked.append((path, mode)))
-    with pytest.raises(runs.RunError, match=r"run cannot be written \(no right to, or read-only: .*\)"):
-        runs.check_new(tmp_path / "new" / "run")
+    with pytest.raises(record.RunError, match=r"run cannot be written \(no right to, or read-only: .*\)"):
+        record.check_new(tmp_path / "new" / "run")
     assert asked == [(tmp_path, os.W_OK)]
 
 
 def test_one_holds_a_folder_at_a_time(tmp_path):
-    first = runs.hold(tmp_path / "new" / "run")
-    with pytest.raises(runs.RunError, match="run is in use by another run; expected one at a time"):
-        runs.hold(tmp_path / "new" / "run")
+    first = record.hold(tmp_path / "new" / "run")
+    with pytest.raises(record.RunError, match="run is in use by another run; expected one at a time"):
+        record.hold(tmp_path / "new" / "run")
     first.check()
     first.close()
     first.close()
-    second = runs.hold(tmp_path / "new" / "run")
-    with pytest.raises(runs.RunError, match="was removed or replaced"):
+    second = record.hold(tmp_path / "new" / "run")
+    with pytest.raises(record.RunError, match="was removed or replaced"):
         first.check()
     del second  # forgotten
-    runs.hold(tmp_path / "new" / "run").close()
+    record.hold(tmp_path / "new" / "run").close()
 
 
 def test_a_folder_that_cannot_be_locked_is_named(tmp_path, monkeypatch):
@@ -247,23 +247,23 @@ def test_a_folder_that_cannot_be_locked_is_named(tmp_path, monkeypatch):
 
     monkeypatch.setattr(fcntl, "flock", unable)
     files = len(os.listdir("/dev/fd"))
-    with pytest.raises(runs.RunError, match=r"cannot be locked \(No locks"):
-        runs.hold(tmp_path)
+    with pytest.raises(record.RunError, match=r"cannot be locked \(No locks"):
+        record.hold(tmp_path)
     assert len(os.listdir("/dev/fd")) == files
 
 
 @pytest.mark.parametrize(
     "write",
     [
-        runs.hold,
-        lambda folder: runs.create(folder, {}),
-        lambda folder: runs.append_metrics(folder, {}),
-        lambda folder: runs.replace(folder / "x", ""),
-        lambda folder: runs.save_params(folder / "x", []),
-        runs.check_new,
+        record.hold,
+        lambda folder: record.create(folder, {}),
+        lambda folder: record.append_metrics(folder, {}),
+        lambda folder: record.replace(folder / "x", ""),
+        lambda folder: record.save_params(folder / "x", []),
+        record.check_new,
     ],
 )
 def test_what_cannot_be_written_is_named(write, tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(runs.RunError, match=r"file/run.* cannot be (written|used) \(.*(Not a dir|File ex)"):
+    with pytest.raises(record.RunError, match=r"file/run.* cannot be (written|used) \(.*(Not a dir|File ex)"):
         write(tmp_path / "file" / "run")

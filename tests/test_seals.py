@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jaxnn import checkpoints, runs, seals
 from jaxnn.datasets import mnist
 from jaxnn.layers import Dense
+from jaxnn.runs import checkpoints, record, seals
 
 
 class Disk:
@@ -69,9 +69,9 @@ def disk(tmp_path, monkeypatch):
 PARAMS = [Dense(np.ones((5, 3), np.float32), np.ones((5, 1), np.float32))]
 WRITERS = {
     "a file": lambda folder: seals.replace(folder / "x", b"content"),
-    "a text": lambda folder: runs.replace(folder / "x", "content"),
-    "parameters": lambda folder: runs.save_params(folder / "params.safetensors", PARAMS),
-    "settings": lambda folder: runs.create(folder, {"epochs": 3}, [{"loss": 0.5}]),
+    "a text": lambda folder: record.replace(folder / "x", "content"),
+    "parameters": lambda folder: record.save_params(folder / "params.safetensors", PARAMS),
+    "settings": lambda folder: record.create(folder, {"epochs": 3}, [{"loss": 0.5}]),
 }
 
 
@@ -123,7 +123,7 @@ def test_a_disk_that_is_full_leaves_what_was_there(name, tmp_path, monkeypatch):
     for path in tmp_path.iterdir():
         path.write_bytes(b"old")
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises((OSError, runs.RunError), match="No space left on device"):
+    with pytest.raises((OSError, record.RunError), match="No space left on device"):
         WRITERS[name](tmp_path)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == dict.fromkeys(before, b"old")
 

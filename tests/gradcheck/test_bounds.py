@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from jax import lax
 
-from jaxnn.gradcheck.bounded import UNIT, Bounded
-from jaxnn.gradcheck.bounds import TooLong, interpret
-from jaxnn.gradcheck.jaxprs import opened
+from jaxnn.gradcheck.bounds.bounded import UNIT, Bounded
+from jaxnn.gradcheck.bounds.interpreter import TooLong, interpret
+from jaxnn.gradcheck.jaxprs.equations import opened
 
 
 def bounded(function, *args, active=None, **kwargs):
@@ -413,7 +413,7 @@ def test_a_literal_is_as_exact_as_its_shortest_format():
 
 
 def test_endless_loops_are_left_to_others(monkeypatch):
-    monkeypatch.setattr("jaxnn.gradcheck.bounds.STEPS", 100)
+    monkeypatch.setattr("jaxnn.gradcheck.bounds.interpreter.STEPS", 100)
     with pytest.raises(TooLong):
         bounded(lambda x: lax.fori_loop(0, 100, lambda i, c: c * 0.5 + 1, x), np.array(1.0))
 

@@ -7,25 +7,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from experiments.planted.mistakes import NEEDS_SATURATION, STATEFUL, mutants, planted
+from experiments.planted.network import RIGHT, Network, data, gradient_of, init, loss_of
 from jaxnn.activations import sigmoid
 from jaxnn.gradcheck import compare_gradients
-from jaxnn.gradcheck.causes import find_causes
-from jaxnn.gradcheck.findings import MISTAKES
-from jaxnn.gradcheck.mutants import (
-    NEEDS_SATURATION,
-    RIGHT,
-    STATEFUL,
-    Network,
-    data,
-    gradient_of,
-    init,
-    loss_of,
-    mutants,
-    planted,
-)
-from jaxnn.gradcheck.scenes import views_of
-from jaxnn.gradcheck.tape import by_numpy
-from jaxnn.gradcheck.trials import NEAREST
+from jaxnn.gradcheck.diagnosis.causes import find_causes
+from jaxnn.gradcheck.mistakes.catalogue import MISTAKES
+from jaxnn.gradcheck.tape.backward import by_numpy
+from jaxnn.gradcheck.tape.scenes import views_of
+from jaxnn.gradcheck.verdict.trials import NEAREST
 from jaxnn.layers import mlp
 from jaxnn.losses import binary_cross_entropy
 from jaxnn.objective import cost

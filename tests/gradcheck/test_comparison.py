@@ -432,7 +432,7 @@ def test_random_draws_are_the_same_on_both_sides():
 
 
 def test_loops_too_long_to_read_are_only_called(monkeypatch):
-    monkeypatch.setattr("jaxnn.gradcheck.bounds.STEPS", 50)
+    monkeypatch.setattr("jaxnn.gradcheck.bounds.interpreter.STEPS", 50)
 
     def iterated(w):
         return jnp.sum(jax.lax.scan(lambda c, _: (jnp.sin(c) + w, None), w, None, length=40)[0])
