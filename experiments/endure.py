@@ -395,7 +395,7 @@ def saves(number: int, rng: random.Random, folder: Path, arguments: argparse.Nam
     print(f"  blocked          {1e3 * median(blocked):.2f} ms, {1e3 * max(blocked):.2f} ms at most")
     print(f"  on the disk      after {1e3 * median(taken):.0f} ms; {1e3 * max(taken):.0f} ms at most")
     print(f"  of training      {100 * median(taken) / 10:.2f} % if all of it were, with a save every 10 s")
-    return median(blocked) <= 0.015 and median(taken) / 10 <= 0.03
+    return median(blocked) <= BRIEF and median(taken) <= WRITTEN
 
 
 if __name__ == "__main__":
