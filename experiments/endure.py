@@ -33,6 +33,9 @@ RUNS = {  # with an optimizer that has a state, entered in the middle of epochs 
     "sweep": "sweep --seeds 3 --learning-rates 0.2 1 --widths 5 9 --epochs 60 --memory 0.00035",
 }
 EVERY = 0.2  # seconds between saves
+SOON = 5.0  # seconds after which a run has left that is told to
+BRIEF, WRITTEN = 0.015, 0.3  # seconds that a save holds training up, and takes in all
+MEMORY = 64 * 2**20  # bytes that reading a file takes at most
 PARTS = {  # how many there are without arguments, how many at most, of what
     "kills": (200, 100_000, "kill -9 at random moments of training digits and MNIST, and of a sweep"),
     "terminations": (50, 100_000, "SIGTERM at random moments of the same"),
@@ -233,7 +236,7 @@ def terminations(number: int, rng: random.Random, folder: Path, arguments: argpa
     print(f"  until it left    {median(times):.2f} s in the middle, {max(times):.2f} s at most")
     print(f"  runs to the end  {len(ends)}, bit-identical: {ends.count('')}")
     listed(wrong + ends)
-    return saved == stopped and not any(ends) and max(times) <= 5
+    return saved == stopped and not any(ends) and max(times) <= SOON
 
 
 def disks(number: int, rng: random.Random, folder: Path, arguments: argparse.Namespace) -> bool:
@@ -366,7 +369,7 @@ def files(number: int, rng: random.Random, folder: Path, arguments: argparse.Nam
             f"{most[kind] / 2**20:.1f} MB for one at most"
         )
     print(f"  memory                   {grown / 2**20:.1f} MB more after all of them")
-    return listed(wrong[:20]) and max(grown, *most.values()) <= 64 * 2**20
+    return listed(wrong[:20]) and max(grown, *most.values()) <= MEMORY
 
 
 def saves(number: int, rng: random.Random, folder: Path, arguments: argparse.Namespace) -> bool:
