@@ -179,6 +179,23 @@ def test_a_primitive_without_a_rule_is_named():
     assert abs(out.value - exact) <= out.error <= 1e-6 * exact
 
 
+def test_nothing_is_known_of_nothing_where_there_is_no_rule():
+    (out,), notes = bounded(lambda v: jnp.real(jnp.fft.rfft(v)), np.zeros((0, 7)))
+    assert (out.value.shape, error_of(out).shape) == ((0, 4), (0, 4))
+    assert "fft" in [n.what for n in notes if n.kind == "unknown"]
+
+
+@pytest.mark.parametrize("number", [0.1, float(np.float32(0.1))])
+def test_a_number_handed_in_is_what_it_is(number):
+    """Only a number in the code may be meant to have more digits."""
+    (out,), _ = bounded(lambda w, y: w * y, np.array(3.0), np.array(number), active=[True, False])
+    assert out.error <= 2 * UNIT
+    (rough,), _ = bounded(
+        lambda w, y: w * y, np.array(3.0), np.array(number), active=[True, False], grain=1e-6
+    )
+    assert 0.9e-6 <= rough.error / rough.value <= 1.1e-6
+
+
 def test_long_sums_and_products_against_exact_arithmetic():
     a, b = RNG.normal(size=(2, 700)), RNG.normal(size=(700, 3))
     (product, total), _ = bounded(lambda a, b: (a @ b, jnp.sum(a, axis=1)), a, b)

@@ -53,8 +53,7 @@ def test_a_catalogue_mistake_is_named(mutant, net, examples):
     with jax.enable_x64(True):
         wrong = evaluated(mutant.gradient, args)
     pairs = zip(jax.tree.leaves(right), jax.tree.leaves(wrong), strict=True)
-    if all(np.allclose(r, w, rtol=1e-9, atol=1e-14) for r, w in pairs):
-        pytest.skip("no effect here")
+    assert not all(np.allclose(r, w, rtol=1e-9, atol=1e-14) for r, w in pairs), "it has no effect here"
     causes = diagnosed(loss, mutant.gradient, args, views=views)
     assert mutant.id == causes[0].id
     assert causes[0].equation == MISTAKES[mutant.id].equation

@@ -481,6 +481,18 @@ def test_the_cost_of_both_sides_is_shown():
     assert cost["autodiff"].flops >= 2 * 2 * N * OUT * IN
 
 
+def test_compiled_values_that_are_others_are_seen():
+    """In the second parameter only, and only where it is compiled."""
+
+    def gradient(p):
+        traced = isinstance(p[1], jax.core.Tracer)
+        return 2 * p[0], 2 * p[1] if traced else 2.001 * np.asarray(p[1])
+
+    f = lambda p: jnp.sum(p[0] ** 2) + jnp.sum(p[1] ** 2)  # noqa: E731
+    report = compare_gradients(f, gradient, (W, B + 1.5))
+    assert {p.name: p.passed for p in report.probes}["jit"] is False
+
+
 def test_a_slow_batch_rule_is_no_mistake_but_a_wrong_one_is_seen():
     @jax.custom_batching.custom_vmap
     def doubled(x):

@@ -117,6 +117,28 @@ def furthest(name, inputs, errors, value):
 WIDER = {"atan2": np.inf, "polynomial": 1.6}  # of two errors that reach the result together
 
 
+def test_an_angle_is_off_by_no_more_than_the_place_is():
+    y, x, e = (
+        np.array([3.0, 0.0, -300.0, 1e-3]),
+        np.array([4.0, 50.0, 1.0, 1e-3]),
+        np.array([1e-3, 1.0, 2.0, 1e-2]),
+    )
+    out = rule_of("atan2")(Bounded(y, e, True), Bounded(x, None, True))
+    reach = furthest("atan2", [y, x], [e, np.zeros(4)], out.value)
+    assert np.isinf(out.error).tolist() == [False, False, False, True]
+    assert np.all(reach <= out.error)
+    away = np.hypot(x, y)[:3]
+    assert np.all(out.error[:3] <= e[:3] / (away - e[:3]) + 1e-15)
+    assert out.error[1] <= 1.1 * reach[1]
+
+
+@pytest.mark.xfail(reason="the cut of an angle is not seen")
+def test_an_angle_near_its_cut_may_be_the_other_way_round():
+    y, x, e = np.array([1e-9]), np.array([-5.0]), np.array([1e-6])
+    out = rule_of("atan2")(Bounded(y, e, True), Bounded(x, None, True))
+    assert np.all(furthest("atan2", [y, x], [e, np.zeros(1)], out.value) <= out.error)
+
+
 @pytest.mark.parametrize("name", EXACT)
 @pytest.mark.parametrize("relative", [None, 1e-9, 1e-3])
 def test_a_bound_covers_what_is_exact_and_is_narrow(name, relative):

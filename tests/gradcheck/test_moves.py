@@ -214,7 +214,9 @@ def test_a_convolution(groups):
         filled = [np.zeros(v.value.shape) if w is None else w for v, w in zip(given, errors, strict=True)]
         moved = zip(shifts(RNG, image, filled[0]), shifts(RNG, kernel, filled[1]), strict=True)
         assert_between(out, [exactly(*pair) for pair in moved], 0, 1.001 * float(largest.max()) + 1e-13)
+    terms, sizes = 2 * 4 // groups, exactly(np.abs(image), np.abs(kernel)).astype(float)
     (out,) = read(convolved, Bounded(image, None, False), Bounded(kernel, np.full(d.shape, VARIES), True))
+    assert np.all(out.error <= (terms + 3) * UNIT * sizes)
     assert_between(
         out, [exactly(fractions(image), fractions(kernel))], 0, 40 * UNIT * float(out.value.max() + 9)
     )

@@ -70,6 +70,7 @@ def test_near_a_corner_all_that_a_rounding_does_is_allowed():
     assert judged(1900.0, shaken=2000.0).accurate
     assert not judged(2020.0, shaken=2000.0).accurate
     assert not judged(900.0, shaken=950.0).accurate  # that is no corner yet
+    assert judged(1900.0, bound=0.9, shaken=2000.0).accurate
     assert not judged(1900.0, bound=1.2, shaken=2000.0).accurate
 
 
@@ -90,6 +91,12 @@ def test_what_is_not_finite_is_poor_where_the_truth_is_known():
 )
 def test_eight_times_better_than_autodiff_and_by_more_than_sixteen_units_is_praised(hand, autodiff, better):
     assert judged(hand, autodiff).better is better
+
+
+def test_an_entry_that_no_one_knows_is_no_reason_for_praise():
+    truth = [np.array([np.nan, 1.0])]
+    (row,) = numerics(truth, [np.zeros(2)], [np.zeros(2)], [np.ones(2)], [np.array([7.0, 1.0])], np.float32)
+    assert (row.accurate, row.better) == (True, False)
 
 
 def test_parameters_share_what_autodiff_uses():

@@ -1,5 +1,6 @@
 """Pictures of parameters of any size, and numbers as they are to be read."""
 
+import html
 import itertools
 import json
 import re
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 
 from jaxnn.gradcheck import compare_gradients
+from jaxnn.gradcheck.cost import Cost
 from jaxnn.gradcheck.report import picture, ulps
 
 
@@ -98,6 +100,50 @@ def test_a_large_parameter_is_drawn_small_and_said_to_be(tmp_path):
     (red,) = [c for c in cells if int(c["fill"][1:3], 16) > 150 and int(c["fill"][3:5], 16) < 60]
     assert abs(int(red["x"]) / wide - 150 / 200) < 2 / 96
     assert abs(int(red["y"]) / tall - 70 / 100) < 2 / 48
+
+
+def test_a_row_is_as_tall_as_a_line_of_text(tmp_path):
+    x = jnp.arange(1.0, 400.0)
+    text = page(compare_gradients(lambda w: jnp.sum(w**2), lambda w: 2.5 * w, x), tmp_path)
+    ((cells, frame),) = drawings(text)
+    assert float(frame.get("height")) - 1 == int(cells[0]["height"]) >= 12
+    assert "399 of 399 entries, in 1 of 1 parameters" in text
+
+
+def test_the_page_holds_the_cause_and_its_equation(tmp_path):
+    x, y = jnp.arange(6.0).reshape(3, 2) / 5, jnp.arange(3.0)
+    loss = lambda w, x, y: jnp.mean((x @ w - y) ** 2)  # noqa: E731
+    report = compare_gradients(loss, lambda w, x, y: 2 * x.T @ (x @ w - y), jnp.array([0.3, -0.7]), x, y)
+    (cause,) = report.causes
+    text = page(report, tmp_path)
+    assert cause.id == "missing-mean"
+    assert {cause.id, cause.sentence, cause.equation} <= {
+        html.unescape(t) for t in re.split(r"<[^>]*>", text)
+    }
+    assert f"confidence {cause.confidence:.0%}" in text
+    assert ">wrong<" in text
+
+
+def test_what_is_only_called_has_no_cost():
+    report = compare_gradients(lambda w: jnp.sum(w**2), lambda w: 2 * np.asarray(w), jnp.arange(3.0))
+    cost = json.loads(report.to_json())["cost"]
+    assert cost["hand"] is None
+    assert cost["autodiff"]["flops"] > 0
+    (line,) = [line for line in str(report).splitlines() if "arithmetic" in line]
+    assert line.split()[1] == "-"
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [(None, "-"), (999, "999"), (1000, "1 k"), (2.5e6, "2.5 M"), (3e13, "30 T"), (4e15, "4 P")],
+)
+def test_sizes_as_they_are_read(value, said):
+    report = compare_gradients(lambda w: jnp.sum(w**2), lambda w: 2 * w, jnp.arange(3.0))
+    costs = {"hand": None, "autodiff": Cost(value, None, None, 1)}
+    (line,) = [t for t in str(report._replace(cost=costs)).splitlines() if "arithmetic" in t]
+    assert " ".join(line.split()[2:]) == (
+        said if value is None else f"{said}FLOP" if " " in said else f"{said} FLOP"
+    )
 
 
 def test_a_small_parameter_is_drawn_entry_by_entry(tmp_path):

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from jaxnn.gradcheck import compare_gradients
+from jaxnn.gradcheck.bounded import UNIT
 from jaxnn.gradcheck.calls import checked
 from jaxnn.gradcheck.probes import called_repeatedly
-from jaxnn.gradcheck.sides import Side
+from jaxnn.gradcheck.sides import Side, jittered
 from jaxnn.gradcheck.trials import compared, nearly, told_of, unsteady, what_it_says
 
 CALL = checked(lambda w: jnp.sum(w**2), lambda w: 2 * w, (jnp.ones(3),), 0)
@@ -131,6 +132,35 @@ def test_few_digits_explain_nothing_in_float64():
         w = W.astype(jnp.float64)
         report = compare_gradients(of_many_numbers, lambda w: (1 + 2e-7) * jax.grad(of_many_numbers)(w), w)
     assert report.correct is False
+
+
+def test_the_noise_of_what_is_only_called_is_that_of_its_noisiest_entry_too():
+    """An entry that happens not to change along the line may be as far off as the others are."""
+    made = []
+
+    def noisy(leaves):
+        made.append(leaves)
+        return [np.array([1.0 + 1e-9 * (-1) ** len(made), 1.0, 1.0 / 3])]
+
+    there = jittered(CALL, noisy, [np.ones(3)], None)
+    assert 1e-9 <= there.errors[0][1] <= 1e-7
+    assert 1e-9 <= there.errors[0][0] <= 1e-6
+    exact = jittered(CALL, lambda leaves: [leaves[0] ** 2 / 3], [np.ones(3)], None)
+    assert np.all(exact.errors[0] >= 8 * UNIT / 3)
+    assert np.all(exact.errors[0] <= 1e-13)
+    assert not exact.single
+    rough = jittered(CALL, lambda leaves: [np.float32(leaves[0] ** 2 / 3)], [np.ones(3)], None)
+    assert rough.single
+    assert np.all(rough.errors[0] >= 8 * 2.0**-24 / 3)
+    assert np.all(rough.errors[0] <= 1e-4)
+
+
+def test_what_is_only_called_is_allowed_what_autodiff_is():
+    reference = side([1.0, 1.0, 1.0], [0.0, 1e-10, np.inf])
+    there = jittered(CALL, lambda leaves: [leaves[0] ** 2], [np.full(3, 1 / 3)], reference)
+    assert there.errors[0][0] < 1e-13
+    assert 32e-10 <= there.errors[0][1] < 33e-10
+    assert there.errors[0][2] == np.inf
 
 
 @pytest.mark.parametrize(("ulps", "wrong"), [(20, False), (400, True)])
