@@ -94,9 +94,14 @@ def test_eight_times_better_than_autodiff_and_by_more_than_sixteen_units_is_prai
 
 
 def test_an_entry_that_no_one_knows_is_no_reason_for_praise():
-    truth = [np.array([np.nan, 1.0])]
-    (row,) = numerics(truth, [np.zeros(2)], [np.zeros(2)], [np.ones(2)], [np.array([7.0, 1.0])], np.float32)
+    """Autodiff is worse in units where the gradient is small, and hardly so where it is large."""
+    truth = np.array([1.0, 1024.0, np.nan])
+    hand = truth + ULP * np.array([0, 5 * 1024, 0])
+    autodiff = truth + ULP * np.array([100, 6 * 1024, 0])
+    hand[2] = autodiff[2] = 7.0
+    (row,) = numerics([truth], [np.zeros(3)], [np.zeros(3)], [hand], [autodiff], np.float32)
     assert (row.accurate, row.better) == (True, False)
+    assert (row.ulps.tolist(), row.autodiff_ulps.tolist()) == ([0.0, 5.0, 0.0], [100.0, 6.0, 0.0])
 
 
 def test_parameters_share_what_autodiff_uses():
