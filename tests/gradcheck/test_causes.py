@@ -638,3 +638,21 @@ def test_a_derivative_is_named_in_a_network_of_jaxnn_itself(id):
 
     report = compare_gradients(cost(net, binary_cross_entropy), gradient, layers, *data(same, 7))
     assert report.causes[0].id == id
+
+
+@pytest.mark.parametrize(
+    ("sizes", "said"),
+    [
+        ((4, 5, 3), "."),
+        ((4, 6, 5, 3), " (and likewise in layer 1)."),
+        ((3, 6, 5, 4, 2), " (and likewise in layers 1 and 2)."),
+    ],
+)
+def test_a_mistake_made_in_every_layer_is_said_of_the_highest_and_likewise_of_the_others(sizes, said):
+    net = Network(sizes, "tanh", "bce-logits")
+    passed_on = RIGHT._replace(slope=lambda t, l: jnp.ones_like(t.Z[l]))
+    (cause,) = diagnosed(loss_of(net), gradient_of(net, passed_on), (init(net, 3), *data(net, 7, 3)))
+    assert cause.id == "missing-activation-derivative"
+    assert cause.sentence.endswith(said)
+    assert f"[{len(sizes) - 2}]" in cause.sentence
+    assert (" (and" in cause.sentence) is (len(sizes) > 3)
