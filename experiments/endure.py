@@ -6,7 +6,6 @@ left out.
 
 import argparse
 import contextlib
-import gzip
 import io
 import json
 import math
@@ -24,8 +23,9 @@ from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 
-from experiments.arguments import Parser, UserError, add_surroundings, run, use_device, whole
-from experiments.interruption import SAVED
+from experiments.common.arguments import Parser, UserError, add_surroundings, run, use_device, whole
+from experiments.common.damage import damage, fuzzed, readers
+from experiments.common.interruption import SAVED
 
 RUNS = {  # with an optimizer that has a state, entered in the middle of epochs too, and in several rounds
     "digits": "train --optimizer adam --epochs 200",
@@ -33,21 +33,24 @@ RUNS = {  # with an optimizer that has a state, entered in the middle of epochs 
     "sweep": "sweep --seeds 3 --learning-rates 0.2 1 --widths 5 9 --epochs 60 --memory 0.00035",
 }
 EVERY = 0.2  # seconds between saves
-PARTS = {"kills": 200, "terminations": 50, "disks": 20, "damages": 1000, "files": 20_000, "saves": 100}
+SOON = 5.0  # seconds after which a run has left that is told to
+BRIEF, WRITTEN = 0.015, 0.3  # seconds that a save holds training up, and takes in all
+MEMORY = 64 * 2**20  # bytes that reading a file takes at most
+PARTS = {  # how many there are without arguments, how many at most, of what
+    "kills": (200, 100_000, "kill -9 at random moments of training digits and MNIST, and of a sweep"),
+    "terminations": (50, 100_000, "SIGTERM at random moments of the same"),
+    "disks": (20, 100_000, "disks that get full, or cannot be written any longer; needs the right to mount"),
+    "damages": (1000, 1_000_000, "damaged checkpoints"),
+    "files": (20_000, 10_000_000, "files of random content, of each kind that is read"),
+    "saves": (100, 100_000, "saves, for their cost"),
+}
 
 
 def parser() -> Parser:
     """The arguments of this program."""
     p = Parser(prog="python -m experiments.endure", description=__doc__)
-    for name, most, what in (
-        ("kills", 100_000, "kill -9 at random moments of training digits and MNIST, and of a sweep"),
-        ("terminations", 100_000, "SIGTERM at random moments of the same"),
-        ("disks", 100_000, "disks that get full, or cannot be written any longer; needs the right to mount"),
-        ("damages", 1_000_000, "damaged checkpoints"),
-        ("files", 10_000_000, "files of random content, of each kind that is read"),
-        ("saves", 100_000, "saves, for their cost"),
-    ):
-        p.add_argument(f"--{name}", type=whole(0, most), metavar="N", help=f"{what}; default: {PARTS[name]}")
+    for name, (number, most, what) in PARTS.items():
+        p.add_argument(f"--{name}", type=whole(0, most), metavar="N", help=f"{what}; default: {number}")
     p.add_argument("--runs", nargs="+", choices=RUNS, default=[*RUNS], help="default: all")
     p.add_argument("--seed", type=whole(0), default=0, help="of the moments and damages; default: 0")
     add_surroundings(p)
@@ -57,22 +60,15 @@ def parser() -> Parser:
 def main(arguments: argparse.Namespace) -> int:
     """Interrupt and damage, and report; status 1 if anything was lost."""
     use_device("cpu")
-    chosen = {name: getattr(arguments, name) for name in PARTS}
-    if all(number is None for number in chosen.values()):
-        chosen = PARTS
+    numbers = [getattr(arguments, name) for name in PARTS]
+    if all(number is None for number in numbers):
+        numbers = [number for number, _, _ in PARTS.values()]
     rng = random.Random(arguments.seed)
     passed = []
-    for name, part in (
-        ("kills", kills),
-        ("terminations", terminations),
-        ("disks", disks),
-        ("damages", damages),
-        ("files", files),
-        ("saves", saves),
-    ):
-        if chosen[name]:
+    for number, part in zip(numbers, (kills, terminations, disks, damages, files, saves), strict=True):
+        if number:
             with tempfile.TemporaryDirectory(prefix="endure-") as folder:
-                passed.append(part(chosen[name], rng, Path(folder), arguments))
+                passed.append(part(number, rng, Path(folder), arguments))
     return 0 if all(passed) else 1
 
 
@@ -92,19 +88,23 @@ class Run:
             self.process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
         self.training_since = math.inf
 
+    def end(self) -> tuple[int, str]:
+        """Its status and all that it printed, once it has ended."""
+        return self.process.wait(), self.log.read_text("utf-8", errors="replace")
+
     def wait_for(self, seen: Callable[[], bool]) -> bool:
         """Whether that was seen before the process ended."""
         while self.process.poll() is None:
-            if self.training_since == math.inf and self.printed("compiled  ")():
+            if self.training_since == math.inf and self.printed("compiled  "):
                 self.training_since = time.time()
             if seen():
                 return True
             time.sleep(0.002)
         return False
 
-    def printed(self, text: str) -> Callable[[], bool]:
+    def printed(self, text: str) -> bool:
         """Whether it has printed this."""
-        return lambda: text in self.log.read_text("utf-8", errors="replace")
+        return text in self.log.read_text("utf-8", errors="replace")
 
     def saving(self) -> bool:
         """Whether a checkpoint is being written."""
@@ -114,9 +114,8 @@ class Run:
 def moment(a_run: Run, phase: str, rng: random.Random) -> bool:
     """Wait for a random moment of that phase; False if the run ended before."""
     pause = {"start": 2.5, "compile": 0.6, "training": 1.5, "saving": 0.04}[phase] * rng.random()
-    if phase == "compile" and not a_run.wait_for(a_run.printed("device  ")):
-        return False
-    if phase in ("training", "saving") and not a_run.wait_for(a_run.printed("compiled  ")):
+    line = {"start": "", "compile": "device  "}.get(phase, "compiled  ")
+    if not a_run.wait_for(lambda: a_run.printed(line)):
         return False
     if phase == "saving" and not a_run.wait_for(a_run.saving):
         return False
@@ -132,7 +131,7 @@ def times(checkpoint: Path) -> tuple[float, float]:
 
 def outcome(out: Path) -> dict[str, bytes]:
     """All that a finished run has computed: parameters, optimizer state and the metrics of every epoch."""
-    from jaxnn import checkpoints
+    from jaxnn.runs import checkpoints
 
     names = ("params.safetensors", "best.safetensors", "networks.jsonl", "metrics.jsonl")
     paths = [out / folder / name for folder in (".", "best") for name in names]
@@ -148,83 +147,81 @@ def uninterrupted(arguments: argparse.Namespace, folder: Path) -> dict[str, dict
     """What the runs end with that nothing happens to."""
     found = {}
     for name in arguments.runs:
-        whole_run = Run(name, arguments, folder / name)
-        if whole_run.process.wait():
-            raise UserError(f"{name}: {whole_run.log.read_text('utf-8').strip()}")
+        status, text = Run(name, arguments, folder / name).end()
+        if status:
+            raise UserError(f"{name}: {text.strip()}")
         found[name] = outcome(folder / name)
     return found
+
+
+def wrong_at_the_end(a_run: Run, expected: dict[str, bytes]) -> str:
+    """Nothing if the run, left alone from now on, ends with what is expected; else a line."""
+    status, text = a_run.end()
+    if status and "finished run" not in text:  # it was interrupted after its last file
+        return f"status {status}: {text}"
+    return "" if outcome(a_run.out) == expected else f"{a_run.out}: another end"
+
+
+def listed(wrong: list[str]) -> bool:
+    """Print the lines that say something; whether none does."""
+    for line in filter(None, wrong):
+        print(f"  wrong: {line.strip()}")
+    return not any(wrong)
 
 
 def kills(number: int, rng: random.Random, folder: Path, arguments: argparse.Namespace) -> bool:
     """kill -9, about six times a run, and then to its end: is it that of the run that was left alone?"""
     expected = uninterrupted(arguments, folder)
-    phases, killed, ends, identical, lost, writes = Counter(), 0, 0, 0, [0.0], [0.0]
-    wrong = []
+    phases, killed, lost, writes, wrong, ends = Counter(), 0, [0.0], [0.0], [], []
     while killed < number:
-        name = arguments.runs[ends % len(arguments.runs)]
-        out = folder / f"{ends}-{name}"
+        name = arguments.runs[len(ends) % len(arguments.runs)]
+        out = folder / f"{len(ends)}-{name}"
         for _ in range(min(number - killed, rng.randint(4, 8))):
             phase = rng.choice(("start", "compile", "training", "saving"))
             victim = Run(name, arguments, out)
             hit = moment(victim, phase, rng)
             victim.process.kill()
             at = time.time()
-            status = victim.process.wait()
-            if not hit and status != -signal.SIGKILL:
-                text = victim.log.read_text("utf-8")
-                if status and "finished run" not in text:  # the kill before came after the last file
-                    wrong.append(text)
-                break  # it was finished before
+            status, text = victim.end()
+            if not hit and status != -signal.SIGKILL:  # it was finished before
+                wrong += [text] if status and "finished run" not in text else []
+                break
             killed += 1
             phases[phase] += 1
             saved = [times(path) for path in out.glob("checkpoints/[0-9]*")]
             writes += [end - begin for begin, end in saved]
-            if victim.training_since < at and not victim.printed("trained  ")():  # all saved, then
+            if victim.training_since < at and "trained  " not in text:  # all saved, then
                 lost.append(at - max([victim.training_since, *(begin for begin, _ in saved)]))
-        last = Run(name, arguments, out)
-        text_status = last.process.wait()
-        text = last.log.read_text("utf-8")
-        ends += 1
-        if text_status and "finished run" not in text:
-            wrong.append(text)
-            continue
-        if outcome(out) == expected[name]:
-            identical += 1
-        else:
-            wrong.append(f"{out}: another end")
+        ends.append(wrong_at_the_end(Run(name, arguments, out), expected[name]))
         shutil.rmtree(out)
     moments = ", ".join(f"{count} in {phase}" for phase, count in sorted(phases.items()))
     print(f"kill -9            {killed} ({moments})")
-    print(f"  runs to the end  {ends}, bit-identical: {identical}")
+    print(f"  runs to the end  {len(ends)}, bit-identical: {ends.count('')}")
     print(f"  work lost        {max(lost):.2f} s at most, in {len(lost) - 1} that had begun to train,")
     print(f"                   with a save every {EVERY:g} s, whose write took up to {max(writes):.2f} s")
-    for line in wrong:
-        print(f"  wrong: {line.strip()}")
-    return not wrong and identical == ends
+    return listed(wrong + ends)
 
 
 def terminations(number: int, rng: random.Random, folder: Path, arguments: argparse.Namespace) -> bool:
     """SIGTERM and Ctrl-C while training: saved, status 76, soon, and no step lost?"""
-    from jaxnn import checkpoints
+    from jaxnn.runs import checkpoints
 
     expected = uninterrupted(arguments, folder)
-    stopped, saved, ends, identical, times = 0, 0, 0, 0, []
-    wrong = []
+    stopped, saved, times, wrong, ends = 0, 0, [], [], []
     while stopped < number:
-        name = arguments.runs[ends % len(arguments.runs)]
-        out = folder / f"{ends}-{name}"
+        name = arguments.runs[len(ends) % len(arguments.runs)]
+        out = folder / f"{len(ends)}-{name}"
         for _ in range(min(number - stopped, 6)):
             victim = Run(name, arguments, out)
             if not moment(victim, rng.choice(("training", "saving")), rng):
                 break
             clock = time.perf_counter()
             victim.process.send_signal(rng.choice((signal.SIGTERM, signal.SIGINT)))
-            status = victim.process.wait()
-            if status == 0 and victim.printed("saved     in")():
+            status, text = victim.end()
+            if status == 0 and "saved     in" in text:
                 break  # it was finished before
             stopped += 1
             times.append(time.perf_counter() - clock)
-            text = victim.log.read_text("utf-8")
             said = re.search(r"interrupted at epoch (\d+), step (\d+), and saved", text)
             checkpoint = checkpoints.newest(out / "checkpoints", wrong.append)
             done = checkpoint and checkpoint.progress
@@ -234,22 +231,17 @@ def terminations(number: int, rng: random.Random, folder: Path, arguments: argpa
                 saved += 1
             else:
                 wrong.append(f"status {status}: {text}")
-        last = Run(name, arguments, out)
-        if last.process.wait() and not last.printed("finished run")():
-            wrong.append(last.log.read_text("utf-8"))
-        ends += 1
-        identical += outcome(out) == expected[name]
+        ends.append(wrong_at_the_end(Run(name, arguments, out), expected[name]))
     print(f"SIGTERM, Ctrl-C    {stopped}, saved at the step it said with status {SAVED}: {saved}")
     print(f"  until it left    {median(times):.2f} s in the middle, {max(times):.2f} s at most")
-    print(f"  runs to the end  {ends}, bit-identical: {identical}")
-    for line in wrong:
-        print(f"  wrong: {line.strip()}")
-    return saved == stopped and identical == ends and max(times) <= 5
+    print(f"  runs to the end  {len(ends)}, bit-identical: {ends.count('')}")
+    listed(wrong + ends)
+    return saved == stopped and not any(ends) and max(times) <= SOON
 
 
 def disks(number: int, rng: random.Random, folder: Path, arguments: argparse.Namespace) -> bool:
     """Run folders that are full or read-only: one line, whole checkpoints, and with room on to the end?"""
-    from jaxnn import seals
+    from jaxnn.runs import seals
 
     def mount(*options: str) -> bool:
         command = ["mount", "-t", "tmpfs", "-o", ",".join(options), "tmpfs", str(out)]
@@ -262,9 +254,9 @@ def disks(number: int, rng: random.Random, folder: Path, arguments: argparse.Nam
         return True
     subprocess.run(["umount", str(out)], check=True)
     expected = uninterrupted(arguments, folder)
-    done, full, identical, wrong = 0, 0, 0, []
-    while done < number:
-        name = arguments.runs[done % len(arguments.runs)]
+    full, wrong, ends = 0, [], []
+    while len(ends) < number:
+        name = arguments.runs[len(ends) % len(arguments.runs)]
         needed = sum(math.ceil(path.stat().st_size / 4096) for path in (folder / name).rglob("*"))
         fills = rng.random() < 0.7
         mount(f"size={4096 * rng.randint(1, needed)}" if fills else "size=1g")
@@ -276,80 +268,30 @@ def disks(number: int, rng: random.Random, folder: Path, arguments: argparse.Nam
                 victim.process.wait()
                 mount("remount", "ro")
                 victim = Run(name, arguments, out)
-            status, text = victim.process.wait(), victim.log.read_text("utf-8")
+            status, text = victim.end()
             mount("remount", "rw", "size=1g")
             if status == 0:
                 continue  # there was room for all of it
-            done, full = done + 1, full + fills
+            full += fills
             why = "No space left on device" if fills else "cannot be written"
             if status != 2 or len(re.findall("^error: .*", text, re.M)) != 1 or why not in text:
                 wrong.append(f"status {status}, {why}: {text}")
-            wrong += [
-                f"{path}: {seals.broken(path)}"
-                for path in out.glob("checkpoints/[0-9]*")
-                if seals.broken(path)
-            ]
-            last = Run(name, arguments, out)
-            if last.process.wait():
-                wrong.append(last.log.read_text("utf-8"))
-            else:
-                identical += outcome(out) == expected[name]
+            broken = {path: seals.broken(path) for path in out.glob("checkpoints/[0-9]*")}
+            wrong += [f"{path}: {how}" for path, how in broken.items() if how]
+            ends.append(wrong_at_the_end(Run(name, arguments, out), expected[name]))
         finally:
             subprocess.run(["umount", str(out)], check=True)
-    print(
-        f"disks              {full} that got full, {done - full} read-only: a line each, no half checkpoint"
-    )
-    print(f"  runs to the end  {done}, with room again, bit-identical: {identical}")
-    for line in wrong:
-        print(f"  wrong: {line.strip()}")
-    return not wrong and identical == done
-
-
-def damage(folder: Path, rng: random.Random) -> str:
-    """Damage a checkpoint in a random way, and say how."""
-    paths = sorted(path for path in folder.rglob("*") if path.is_file())
-    path = rng.choice(paths)
-    content = bytearray(path.read_bytes())
-    before = bytes(content)
-    kind = rng.choice(
-        (
-            "flipped bit",
-            "truncated",
-            "zeroed block",
-            "deleted file",
-            "empty file",
-            "empty folder",
-            "more bytes",
-        )
-    )
-    i = rng.randrange(len(content))
-    if kind == "flipped bit":
-        content[i] ^= 1 << rng.randrange(8)
-    elif kind == "truncated":
-        del content[i:]
-    elif kind == "zeroed block":
-        size = rng.choice((1, 512, 4096))
-        content[i : i + size] = bytes(len(content[i : i + size]))
-    elif kind == "more bytes":
-        content += rng.randbytes(rng.randint(1, 100))
-    elif kind == "empty file":
-        content.clear()
-    path.write_bytes(content)
-    if kind == "deleted file":
-        path.unlink()
-    elif kind == "empty folder":
-        shutil.rmtree(folder)
-        folder.mkdir()
-    elif content == before:  # zeros on zeros
-        return damage(folder, rng)
-    return kind
+    read_only = len(ends) - full
+    print(f"disks              {full} that got full, {read_only} read-only: a line each, no half checkpoint")
+    print(f"  runs to the end  {len(ends)}, with room again, bit-identical: {ends.count('')}")
+    return listed(wrong + ends)
 
 
 def damages(number: int, rng: random.Random, folder: Path, arguments: argparse.Namespace) -> bool:
     """Damage the newest checkpoints: is it noticed, and the newest good one loaded?"""
     import numpy as np
 
-    from jaxnn import checkpoints
+    from jaxnn.runs import checkpoints
 
     content = np.random.default_rng(arguments.seed)
     trees = {k: {"W": content.normal(size=(17, 64)), "step": np.int32(k)} for k in (1, 2, 3)}
@@ -374,101 +316,7 @@ def damages(number: int, rng: random.Random, folder: Path, arguments: argparse.N
         shutil.rmtree(copy)
     print(f"damages            {number} ({', '.join(f'{n} {kind}' for kind, n in sorted(kinds.items()))})")
     print(f"  noticed          {noticed}; the newest good one loaded: {loaded}")
-    for line in wrong:
-        print(f"  wrong: {line}")
-    return noticed == loaded == number
-
-
-def fuzzed(content: bytes, rng: random.Random) -> bytes:
-    """The content with a few random changes."""
-    found = bytearray(content)
-    for _ in range(rng.choice((1, 1, 2, 5, 20))):
-        i = rng.randrange(len(found) + 1)
-        kind = rng.randrange(6)
-        if kind == 0 and i < len(found):
-            found[i] ^= 1 << rng.randrange(8)
-        elif kind == 1:
-            found[i : i + 1] = rng.randbytes(1)
-        elif kind == 2:
-            found[i:i] = rng.choice(
-                (b"[" * 5000, b"9" * 5000, b"\xff" * 8, b"\x00" * 8, b"NaN", b'"', b"{", b"-")
-            )
-        elif kind == 3:
-            del found[i : i + rng.choice((1, 4, 100))]
-        elif kind == 4:
-            found[i : i + 8] = rng.choice((2**63 - 1, 2**32, 2**27, 0)).to_bytes(
-                8, rng.choice(("big", "little"))
-            )
-        else:
-            found[i:i] = found[: rng.choice((4, 64))]
-    return bytes(found)
-
-
-def readers(folder: Path) -> dict[str, tuple[bytes, Callable[[bytes], object]]]:
-    """For each kind of file: a good one, and what reads one of that content."""
-    import jax.numpy as jnp
-    import numpy as np
-
-    from experiments import train
-    from experiments.continuation import reopened, so_far
-    from jaxnn import checkpoints, runs, seals
-    from jaxnn.datasets import mnist
-    from jaxnn.layers import Dense
-
-    a_run, shape = folder / "run", (50, 28, 28)
-    layer = Dense(jnp.ones((17, 64)), jnp.zeros((17, 1)))
-    settings = {"dataset": "digits", "n": [64, 17], "activation": "sigmoid", "hidden": [17], "seed": 1}
-    runs.create(a_run, settings, [{"epoch": 1, "test_accuracy": 0.5}] * 3)
-    runs.save_params(a_run / "params.safetensors", [layer])
-    checkpoint = checkpoints.write(folder / "checkpoints", 1, layer, {"step": 3})
-    arrays = checkpoint / "arrays"
-    again = train.parser().parse_args(["--out", str(folder / "begun")])
-    runs.create(again.out, settings)
-    progress = {"settings": settings, "metrics": [{"epoch": 1}], "step": 3, "costs": [[0.5]], "best": 1}
-    begun = checkpoints.write(again.out / "checkpoints", 1, layer, progress)
-    idx = bytes((0, 0, 8, 3)) + np.array(shape, ">i4").tobytes() + random.Random(0).randbytes(50 * 784)
-
-    def from_file(path: Path, read: Callable[[], object]) -> tuple[bytes, Callable[[bytes], object]]:
-        def write_and_read(content: bytes):
-            path.write_bytes(content)
-            try:
-                return read()
-            finally:
-                path.write_bytes(good)
-
-        good = path.read_bytes()
-        return good, write_and_read
-
-    def from_checkpoint(path: Path, sealed: bool = False):
-        def read():
-            if sealed:
-                (checkpoint / seals.SEAL).write_bytes(seals.text(checkpoint))
-            found = checkpoints.newest(checkpoint.parent, lambda line: None)
-            return found and checkpoints.restore(found, layer)
-
-        return from_file(path, read)
-
-    def goes_on():
-        (begun / seals.SEAL).write_bytes(seals.text(begun))
-        _, lock, found = reopened(again, train.parser(), "params.safetensors")
-        del lock  # let go
-        return so_far(found, train.Done)
-
-    return {
-        "IDX": (idx, lambda content: mnist.parse("file", gzip.compress(content, 1), shape)),
-        "gzip": (gzip.compress(idx), lambda content: mnist.parse("file", content, shape)),
-        "settings.json": from_file(a_run / "settings.json", lambda: runs.load_settings(a_run)),
-        "metrics.jsonl": from_file(a_run / "metrics.jsonl", lambda: runs.load_metrics(a_run)),
-        "safetensors": from_file(
-            a_run / "params.safetensors",
-            lambda: runs.load_params(a_run / "params.safetensors", (64, 17)),
-        ),
-        "checkpoint": from_checkpoint(arrays / "manifest.ocdbt"),
-        "checkpoint's seal": from_checkpoint(checkpoint / seals.SEAL),
-        "sealed: arrays' names": from_checkpoint(arrays / "_METADATA", sealed=True),
-        "sealed: arrays": from_checkpoint(next((arrays / "d").iterdir()), sealed=True),
-        "sealed: progress.json": from_file(begun / "progress.json", goes_on),
-    }
+    return listed(wrong) and noticed == number
 
 
 def resident() -> tuple[int, int]:
@@ -488,10 +336,11 @@ def files(number: int, rng: random.Random, folder: Path, arguments: argparse.Nam
     The memory is all that the process has, with what numpy and the readers in C++ take, and all that stays.
     Good files need less than 1 MB here. Orbax keeps some 10 kB of each checkpoint that it reads.
     """
+    from experiments import train
     from jaxnn.datasets import DatasetError
-    from jaxnn.runs import RunError
+    from jaxnn.runs.record import RunError
 
-    read_by = readers(folder)
+    read_by = readers(folder, train.parser(), train.Done)
     for good, read in read_by.values():
         read(good)
     outcomes, most, wrong = {kind: Counter() for kind in read_by}, Counter(), []
@@ -520,9 +369,7 @@ def files(number: int, rng: random.Random, folder: Path, arguments: argparse.Nam
             f"{most[kind] / 2**20:.1f} MB for one at most"
         )
     print(f"  memory                   {grown / 2**20:.1f} MB more after all of them")
-    for line in wrong[:20]:
-        print(f"  wrong: {line}")
-    return not wrong and max(grown, *most.values()) <= 64 * 2**20
+    return listed(wrong[:20]) and max(grown, *most.values()) <= MEMORY
 
 
 def saves(number: int, rng: random.Random, folder: Path, arguments: argparse.Namespace) -> bool:
@@ -531,8 +378,8 @@ def saves(number: int, rng: random.Random, folder: Path, arguments: argparse.Nam
     import optax
 
     from jaxnn.activations import sigmoid
-    from jaxnn.checkpoints import Saver
     from jaxnn.layers import mlp
+    from jaxnn.runs.checkpoints import Saver
     from jaxnn.training import start
 
     params = mlp(784, 128, 10, g=sigmoid).init(jax.random.key(0))
@@ -551,7 +398,7 @@ def saves(number: int, rng: random.Random, folder: Path, arguments: argparse.Nam
     print(f"  blocked          {1e3 * median(blocked):.2f} ms, {1e3 * max(blocked):.2f} ms at most")
     print(f"  on the disk      after {1e3 * median(taken):.0f} ms; {1e3 * max(taken):.0f} ms at most")
     print(f"  of training      {100 * median(taken) / 10:.2f} % if all of it were, with a save every 10 s")
-    return median(blocked) <= 0.015 and median(taken) / 10 <= 0.03
+    return median(blocked) <= BRIEF and median(taken) <= WRITTEN
 
 
 if __name__ == "__main__":

@@ -1,12 +1,16 @@
 import math
+import os
 
 import jax
 import numpy as np
 import pytest
 
-from experiments import benchmark, contenders
-from experiments.benchmark import Result, differences, operations
-from experiments.contenders import CONTENDERS, Work
+from experiments.benchmark import differences, operations
+from experiments.common.arguments import UserError
+from experiments.contenders import ours, per_example
+from experiments.contenders.race import Result, race
+from experiments.contenders.table import CONTENDERS
+from experiments.contenders.work import Work
 
 
 @pytest.fixture(autouse=True)
@@ -45,7 +49,7 @@ def test_all_contenders_do_the_same_work(name, activation, work):
 
 
 def test_a_family_of_one_is_the_network(work):
-    family = contenders.family(work._replace(networks=1))
+    family = ours.family(work._replace(networks=1))
     losses, accuracy = contend("jaxnn, manual", work)
     np.testing.assert_allclose([family.train(number) for number in (1, 2, 3)], losses, rtol=1e-5)
     assert family.accuracy() == pytest.approx(accuracy, abs=1e-6)
@@ -54,13 +58,13 @@ def test_a_family_of_one_is_the_network(work):
 @pytest.mark.parametrize(
     ("quick", "slow"),
     [
-        (contenders.norms, contenders.norms_by_autodiff),
-        (contenders.clipped_gradient, contenders.clipped_gradient_by_autodiff),
+        (per_example.norms, per_example.norms_by_autodiff),
+        (per_example.clipped, per_example.clipped_by_autodiff),
     ],
 )
 def test_single_examples_agree_with_autodiff(quick, slow, work):
     assert quick(work).train(1) == pytest.approx(slow(work).train(1), rel=1e-5)
-    assert contenders.clipped_gradient(work).train(1) < 0.9 * contenders.plain_gradient(work).train(1)
+    assert per_example.clipped(work).train(1) < 0.9 * per_example.gradient(work).train(1)
 
 
 def test_the_operations_of_an_epoch_by_hand():
@@ -81,12 +85,12 @@ def test_whoever_does_less_is_named():
 
 def test_a_contender_that_fails_is_reported(work, tmp_path):
     (tmp_path / "train_images.npy").unlink()
-    with pytest.raises(benchmark.UserError, match=r"^NumPy: ended with status 1: FileNotFoundError"):
-        benchmark.race(["NumPy"], work, 1, dict(benchmark.os.environ))
+    with pytest.raises(UserError, match=r"^NumPy: ended with status 1: FileNotFoundError"):
+        race(["NumPy"], work, 1, dict(os.environ))
 
 
 def test_contenders_take_turns_in_processes_of_their_own(work):
-    results = benchmark.race(["NumPy", "jaxnn, manual"], work, 3, dict(benchmark.os.environ))
+    results = race(["NumPy", "jaxnn, manual"], work, 3, dict(os.environ))
     losses, _ = contend("NumPy", work)
     for result in results.values():
         assert len(result.seconds) == 3

@@ -12,8 +12,10 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import arguments, compare_gradients, predict, train
-from jaxnn import datasets, objective, runs
+from experiments import compare_gradients, predict, train
+from experiments.common import arguments
+from jaxnn import datasets, objective
+from jaxnn.runs import record
 from tests.test_activations import ACTIVATIONS
 from tests.test_losses import LOSSES
 
@@ -134,7 +136,7 @@ def test_a_damaged_run_is_refused_in_one_line(damage, a_run, tmp_path):
     shutil.copytree(a_run[0], tmp_path, dirs_exist_ok=True)
     do, message = DAMAGE[damage]
     do(tmp_path)
-    with pytest.raises(runs.RunError, match=re.escape(message)) as error:
+    with pytest.raises(record.RunError, match=re.escape(message)) as error:
         predict.main(predict.parser().parse_args([str(tmp_path)]))
     assert "\n" not in str(error.value)
 
@@ -145,7 +147,7 @@ def test_a_named_pipe_in_a_run_is_refused(name, a_run, tmp_path):
     shutil.copytree(a_run[0], tmp_path, dirs_exist_ok=True)
     (tmp_path / name).unlink()
     os.mkfifo(tmp_path / name)
-    with pytest.raises(runs.RunError, match="no such file"):
+    with pytest.raises(record.RunError, match="no such file"):
         predict.main(predict.parser().parse_args([str(tmp_path)]))
 
 
@@ -163,7 +165,7 @@ def test_a_run_that_did_not_finish_can_be_begun_again(tmp_path):
 
 def test_a_finished_run_is_not_begun_again(a_run):
     before = (a_run[0] / "metrics.jsonl").read_bytes()
-    with pytest.raises(runs.RunError, match="holds a finished run; expected a new folder"):
+    with pytest.raises(record.RunError, match="holds a finished run; expected a new folder"):
         train.main(train.parser().parse_args(["--out", str(a_run[0])]))
     assert (a_run[0] / "metrics.jsonl").read_bytes() == before
 
@@ -180,12 +182,12 @@ def test_a_flipped_bit_in_saved_parameters_is_noticed(name, at, message, a_run, 
     content = bytearray((a_run[0] / f"{name}.safetensors").read_bytes())
     content[at] ^= 1
     (tmp_path / "flipped").write_bytes(content)
-    with pytest.raises(runs.RunError, match=message):
-        runs.load_params(tmp_path / "flipped", (64, 17, 10))
+    with pytest.raises(record.RunError, match=message):
+        record.load_params(tmp_path / "flipped", (64, 17, 10))
 
 
 def test_the_best_epoch_is_kept(a_run, capsys):
-    metrics = runs.load_metrics(a_run[0])
+    metrics = record.load_metrics(a_run[0])
     done = predict.main(predict.parser().parse_args([str(a_run[0]), "--best"]))
     assert done == 0
     assert "as training reported" in capsys.readouterr().out

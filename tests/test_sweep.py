@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from experiments import sweep
-from experiments.arguments import Interrupted
-from experiments.continuation import Pauses
+from experiments.common.arguments import Interrupted
+from experiments.common.continuation import Pauses
 from tests.test_experiments import run
 
 FEW = (

@@ -5,8 +5,8 @@ import functools
 import jax
 import numpy as np
 
-from jaxnn.gradcheck.causes import find_causes
-from jaxnn.gradcheck.tape import by_numpy
+from jaxnn.gradcheck.diagnosis.causes import find_causes
+from jaxnn.gradcheck.tape.backward import by_numpy
 
 
 @functools.cache

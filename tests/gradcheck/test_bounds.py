@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from jax import lax
 
-from jaxnn.gradcheck import bounds
-from jaxnn.gradcheck.bounded import UNIT
-from jaxnn.gradcheck.bounds import TooLong, interpret
-from jaxnn.gradcheck.jaxprs import opened
+from jaxnn.gradcheck.bounds import interpreter
+from jaxnn.gradcheck.bounds.bounded import UNIT
+from jaxnn.gradcheck.bounds.interpreter import TooLong, interpret
+from jaxnn.gradcheck.jaxprs.equations import opened
 
 
 def bounded(function, *args, active=None, **kwargs):

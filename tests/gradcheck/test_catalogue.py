@@ -6,9 +6,10 @@ import jax
 import numpy as np
 import pytest
 
-from jaxnn.gradcheck.findings import MISTAKES
-from jaxnn.gradcheck.mutants import NEEDS_SATURATION, STATEFUL, Network, data, init, loss_of, mutants
-from jaxnn.gradcheck.scenes import views_of
+from experiments.planted.mistakes import NEEDS_SATURATION, STATEFUL, mutants
+from experiments.planted.network import Network, data, init, loss_of
+from jaxnn.gradcheck.mistakes.catalogue import MISTAKES
+from jaxnn.gradcheck.tape.scenes import views_of
 from tests.gradcheck.diagnosing import diagnosed, evaluated, reference_of
 
 # pairwise different sizes, except where a mistake needs equal ones

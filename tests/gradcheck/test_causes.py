@@ -7,19 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from experiments.planted.mistakes import NEEDS_SATURATION, planted
+from experiments.planted.network import RIGHT, Network, data, gradient_of, init, loss_of
 from jaxnn.activations import sigmoid
 from jaxnn.gradcheck import compare_gradients
-from jaxnn.gradcheck.mutants import (
-    NEEDS_SATURATION,
-    RIGHT,
-    Network,
-    data,
-    gradient_of,
-    init,
-    loss_of,
-    planted,
-)
-from jaxnn.gradcheck.trials import NEAREST
+from jaxnn.gradcheck.verdict.trials import NEAREST
 from jaxnn.layers import mlp
 from jaxnn.losses import binary_cross_entropy
 from jaxnn.objective import cost

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxnn.gradcheck import BadCall, GradientMismatch, assert_gradients_match, bounds, compare_gradients
+from jaxnn.gradcheck import BadCall, GradientMismatch, assert_gradients_match, compare_gradients
+from jaxnn.gradcheck.bounds import interpreter
 
 N, OUT, IN = 7, 3, 4
 RNG = np.random.default_rng(0)

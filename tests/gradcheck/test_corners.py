@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from jax import lax
 
-from jaxnn.gradcheck.bounded import VARIES, Bounded
-from jaxnn.gradcheck.corners import STEPS_AND_CORNERS
+from jaxnn.gradcheck.bounds.bounded import VARIES, Bounded
+from jaxnn.gradcheck.bounds.corners import STEPS_AND_CORNERS
 
 COMPARISONS = {
     "eq": operator.eq,

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from scipy import special
 
-from jaxnn.gradcheck.bounded import UNIT, VARIES, Bounded
-from jaxnn.gradcheck.functions import COMPILED, FUNCTIONS, smooth
+from jaxnn.gradcheck.bounds.bounded import UNIT, VARIES, Bounded
+from jaxnn.gradcheck.bounds.functions import COMPILED, FUNCTIONS, smooth
 
 COUNT = 24
 

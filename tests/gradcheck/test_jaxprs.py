@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from jax import lax
 
-from jaxnn.gradcheck.jaxprs import LONG, depends, line_of, numbers, primitives, turns
+from jaxnn.gradcheck.jaxprs.equations import LONG, depends, line_of, numbers, primitives, turns
 
 
 def test_numbers_that_something_is_multiplied_by():

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxnn.gradcheck import compare_gradients, tape
+from jaxnn.gradcheck import compare_gradients
+from jaxnn.gradcheck.tape import tape
 
 N, T, n_x, n_h = 4, 7, 3, 5
 RNG = np.random.default_rng(0)

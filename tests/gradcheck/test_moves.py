@@ -9,10 +9,10 @@ import pytest
 from jax import lax
 from jax.ad_checkpoint import checkpoint_name
 
-from jaxnn.gradcheck.bounded import UNIT, VARIES, Bounded
-from jaxnn.gradcheck.bounds import EVERY, WITH_EQUATION, interpret
-from jaxnn.gradcheck.jaxprs import opened, primitives
-from jaxnn.gradcheck.moves import MOVES, SAME, WHOLE
+from jaxnn.gradcheck.bounds.bounded import UNIT, VARIES, Bounded
+from jaxnn.gradcheck.bounds.interpreter import EVERY, WITH_EQUATION, interpret
+from jaxnn.gradcheck.bounds.moves import MOVES, SAME, WHOLE
+from jaxnn.gradcheck.jaxprs.equations import opened, primitives
 
 RNG = np.random.default_rng(11)
 BLOCK = RNG.permutation(60).reshape(3, 4, 5) / 7.0

@@ -4,8 +4,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxnn.gradcheck.bounded import UNIT
-from jaxnn.gradcheck.numerics import in_ulps, numerics, ulp
+from jaxnn.gradcheck.bounds.bounded import UNIT
+from jaxnn.gradcheck.verdict.numerics import in_ulps, numerics, ulp
 
 ULP = 2.0**-23  # of float32, at 1
 COUNT = 20

@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from jaxnn.gradcheck.mutants import RIGHT, Network, data, gradient_of, init, loss_of
-from jaxnn.gradcheck.scenes import views_of
+from experiments.planted.network import RIGHT, Network, data, gradient_of, init, loss_of
+from jaxnn.gradcheck.tape.scenes import views_of
 from tests.gradcheck.diagnosing import diagnosed
 
 SIGMOID, SOFTMAX = (Network((5, 4, 3), "tanh", cost) for cost in ("bce-logits", "softmax-logits"))

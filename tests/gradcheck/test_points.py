@@ -4,8 +4,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxnn.gradcheck import points
-from jaxnn.gradcheck.calls import checked
+from jaxnn.gradcheck.calls.call import checked
+from jaxnn.gradcheck.verdict import points
 
 RNG = np.random.default_rng(2)
 MIXED = RNG.normal(size=(5, 3))

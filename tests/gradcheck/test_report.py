@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from jaxnn.gradcheck import compare_gradients
-from jaxnn.gradcheck.cost import Cost
-from jaxnn.gradcheck.report import picture, ulps
+from jaxnn.gradcheck.report.model import Cost
+from jaxnn.gradcheck.report.words import ulps
+from jaxnn.gradcheck.verdict.rows import picture
 
 
 @pytest.mark.parametrize(

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from jax.ad_checkpoint import checkpoint_name
 
+from experiments.planted.network import ACTIVATIONS, COSTS, Network, data, init, loss_of
 from jaxnn.gradcheck import compare_gradients
-from jaxnn.gradcheck.mutants import ACTIVATIONS, COSTS, Network, data, init, loss_of
-from jaxnn.gradcheck.steps import check_steps
+from jaxnn.gradcheck.diagnosis.steps import check_steps
 
 NETS = (
     Network((5, 4, 3), "tanh", "bce-naive"),

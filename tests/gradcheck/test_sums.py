@@ -8,8 +8,8 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from jaxnn.gradcheck.bounded import UNIT, VARIES, Bounded
-from jaxnn.gradcheck.sums import SUMS
+from jaxnn.gradcheck.bounds.bounded import UNIT, VARIES, Bounded
+from jaxnn.gradcheck.bounds.sums import SUMS
 
 exactly = np.vectorize(Fraction, otypes=[object])
 REDUCTIONS = {

@@ -11,9 +11,9 @@ from jax import lax
 from jax.scipy.linalg import cho_solve
 
 from jaxnn.gradcheck import compare_gradients
-from jaxnn.gradcheck.bounded import UNIT, Bounded
-from jaxnn.gradcheck.bounds import interpret
-from jaxnn.gradcheck.jaxprs import opened
+from jaxnn.gradcheck.bounds.bounded import UNIT, Bounded
+from jaxnn.gradcheck.bounds.interpreter import interpret
+from jaxnn.gradcheck.jaxprs.equations import opened
 
 RNG = np.random.default_rng(3)
 SQUARE = RNG.normal(size=(5, 5))

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from jaxnn.gradcheck import compare_gradients
-from jaxnn.gradcheck.bounded import UNIT
-from jaxnn.gradcheck.calls import checked
-from jaxnn.gradcheck.probes import called_repeatedly
-from jaxnn.gradcheck.sides import Side, jittered
-from jaxnn.gradcheck.trials import compared, nearly, told_of, unsteady, what_it_says
+from jaxnn.gradcheck.bounds.bounded import UNIT
+from jaxnn.gradcheck.calls.call import checked
+from jaxnn.gradcheck.calls.probes import called_repeatedly
+from jaxnn.gradcheck.verdict.sides import Side, jittered
+from jaxnn.gradcheck.verdict.trials import compared, nearly, told_of, unsteady, what_it_says
 
 CALL = checked(lambda w: jnp.sum(w**2), lambda w: 2 * w, (jnp.ones(3),), 0)
 
