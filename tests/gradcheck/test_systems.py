@@ -153,6 +153,16 @@ def test_a_batch_of_systems_is_that_many_systems():
             assert np.all(np.abs(both.value[k] - exactly(a[k], b[k])) <= both.error[k])
 
 
+def test_a_batch_of_factorisations_is_that_many_factorisations():
+    a = np.stack([DEFINITE, DEFINITE[::-1, ::-1]])
+    e = [np.full(a.shape, 1e-9)]
+    for factorised in (lax.linalg.cholesky, lambda a: lax.linalg.lu(a)[0]):
+        (both,) = bounded(factorised, a, errors=e)
+        for k in range(2):
+            (alone,) = bounded(factorised, a[k], errors=[e[0][k]])
+            np.testing.assert_allclose(both.error[k], alone.error, rtol=1e-3)
+
+
 def covariance(p, X):
     """K without the noise, and the squared distances over ℓ²."""
     D = jnp.sum((X[:, None] - X[None]) ** 2, axis=-1) * jnp.exp(-2 * p["length"])

@@ -1,0 +1,30 @@
+"""The diagnosis alone, of a gradient that is known to be wrong."""
+
+import functools
+
+import jax
+import numpy as np
+
+from jaxnn.gradcheck.diagnosis.causes import find_causes
+from jaxnn.gradcheck.tape.backward import by_numpy
+
+
+@functools.cache
+def reference_of(loss, argnums=0):
+    """Autodiff, compiled once for each loss."""
+    return jax.jit(jax.grad(loss, argnums))
+
+
+def evaluated(gradient, args):
+    try:
+        return by_numpy(gradient, *args)(*args)
+    except jax.errors.TracerArrayConversionError:
+        return gradient(*args)
+
+
+def diagnosed(loss, gradient, args, argnums=0, views=None):
+    with jax.enable_x64(True):
+        reference = reference_of(loss, argnums)(*args)
+        bound = jax.tree.map(lambda r: np.full(r.shape, 1e-12 * np.abs(r).max()), reference)
+        hand = evaluated(gradient, args)
+        return find_causes(loss, gradient, args, argnums, hand, reference, bound, True, views)

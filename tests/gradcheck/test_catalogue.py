@@ -1,0 +1,69 @@
+"""Every mistake of the catalogue, planted in a backward pass written by hand, is named."""
+
+import functools
+
+import jax
+import numpy as np
+import pytest
+
+from experiments.planted.mistakes import NEEDS_SATURATION, STATEFUL, mutants
+from experiments.planted.network import Network, data, init, loss_of
+from jaxnn.gradcheck.mistakes.catalogue import MISTAKES
+from jaxnn.gradcheck.tape.scenes import views_of
+from tests.gradcheck.diagnosing import diagnosed, evaluated, reference_of
+
+# pairwise different sizes, except where a mistake needs equal ones
+NETS = {
+    "one layer": (Network((7, 3)), 4),
+    "one neuron": (Network((4, 1), cost="bce-naive"), 5),
+    "two layers": (Network((5, 4, 3), "tanh", "bce-naive", penalty=0.3), 6),
+    "square": (Network((4, 4, 4, 3), "sigmoid", "softmax-logits"), 5),
+    "masked": (Network((6, 5, 4), "relu", "softmax-naive", penalty=0.1, masked=True), 7),
+    "four layers": (Network((3, 6, 6, 5, 2), "gelu", "squared"), 8),
+}
+
+
+@functools.cache
+def scene_of(net, examples):
+    """The loss of a network, a point, and what all candidates for its gradient share there."""
+    loss = loss_of(net)
+    args = (init(net, 2), *data(net, examples, 2))
+    with jax.enable_x64(True):
+        return loss, args, views_of(loss, args), reference_of(loss)(*args)
+
+
+def plantings():
+    """Of every id two mutants, of different networks and places where several have it."""
+    seen = {}
+    for name, (net, examples) in NETS.items():
+        for mutant in mutants(net):
+            if mutant.id not in STATEFUL | NEEDS_SATURATION:
+                seen.setdefault(mutant.id, []).append((name, mutant, net, examples))
+    for id, several in seen.items():
+        for n in sorted({0, len(several) - 1}):
+            name, mutant, net, examples = several[n]
+            yield pytest.param(mutant, net, examples, id=f"{id}, {name}, {mutant.where or 'all'}")
+
+
+PLANTINGS = list(plantings())
+
+
+@pytest.mark.parametrize(("mutant", "net", "examples"), PLANTINGS)
+def test_a_catalogue_mistake_is_named(mutant, net, examples):
+    loss, args, views, right = scene_of(net, examples)
+    with jax.enable_x64(True):
+        wrong = evaluated(mutant.gradient, args)
+    pairs = zip(jax.tree.leaves(right), jax.tree.leaves(wrong), strict=True)
+    assert not all(np.allclose(r, w, rtol=1e-9, atol=1e-14) for r, w in pairs), "it has no effect here"
+    causes = diagnosed(loss, mutant.gradient, args, views=views)
+    assert mutant.id == causes[0].id
+    assert causes[0].equation == MISTAKES[mutant.id].equation
+    if mutant.where.startswith("layer "):
+        l = int(mutant.where[-1])
+        names = (f"[{l}]", f"layer {l}", f"[{l - 1}][0]", f"[{l - 1}][1]", f"layer {l + 1}")
+        assert any(n in causes[0].where for n in names)
+
+
+def test_every_mistake_is_planted():
+    elsewhere = {"unknown", "cotangent-ignored", "extra-psum", "missing-psum"}  # no network's mistakes
+    assert {p.values[0].id for p in PLANTINGS} | STATEFUL | NEEDS_SATURATION == set(MISTAKES) - elsewhere

@@ -1,0 +1,189 @@
+"""Pictures of parameters of any size, and numbers as they are to be read."""
+
+import html
+import itertools
+import json
+import re
+import xml.etree.ElementTree as ET
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxnn.gradcheck import compare_gradients
+from jaxnn.gradcheck.report.model import Cost
+from jaxnn.gradcheck.report.words import ulps
+from jaxnn.gradcheck.verdict.rows import picture
+
+
+@pytest.mark.parametrize(
+    ("shape", "drawn"),
+    [
+        ((), (1, 1)),
+        ((7,), (1, 7)),
+        ((7, 1), (1, 7)),
+        ((3, 5), (3, 5)),
+        ((48, 96), (48, 96)),
+        ((49, 97), (48, 96)),
+        ((1000,), (1, 96)),
+        ((1000, 1), (1, 96)),
+        ((130, 20), (48, 20)),
+        ((20, 300), (20, 96)),
+        ((3, 4, 5), (3, 20)),
+        ((60, 9, 31), (48, 96)),
+    ],
+)
+def test_a_picture_has_no_more_than_48_by_96_cells(shape, drawn):
+    assert np.shape(picture(np.ones(shape))) == drawn
+
+
+def test_there_is_no_picture_of_nothing():
+    assert picture(np.zeros((0, 3))) == []
+
+
+def test_every_entry_is_in_the_cell_that_stands_where_it_does():
+    """An entry that is off alone makes one cell red, in the same proportion from the edges."""
+    rows, columns = 131, 209
+    hit = set()
+    for r, c in itertools.product((*range(0, rows, 13), rows - 1), (*range(0, columns, 11), columns - 1)):
+        off = np.zeros((rows, columns))
+        off[r, c] = 1e-3
+        ((i, j),) = np.argwhere(np.array(picture(off)) > -20)
+        assert picture(off)[i][j] == -3.0
+        assert abs(i / 48 - r / rows) <= 1 / 48
+        assert abs(j / 96 - c / columns) <= 1 / 96
+        hit.add((i, j))
+    assert {(0, 0), (47, 95), (0, 95), (47, 0)} <= hit
+
+
+def test_a_cell_is_as_bad_as_the_worst_entry_in_it():
+    off = np.full((96, 96), 1e-9)
+    off[2, 5], off[3, 5] = 1e-2, 1e-6
+    cells = np.array(picture(off))
+    assert cells[1, 5] == -2.0
+    assert np.sum(cells == -9.0) == cells.size - 1
+
+
+def test_what_is_not_finite_is_as_bad_as_can_be():
+    assert picture(np.array([np.nan, np.inf, 1.0, 0.0, 1e-30])) == [[9.0, 9.0, 0.0, -20.0, -20.0]]
+
+
+def page(report, folder):
+    report.to_html(folder / "page.html")
+    return (folder / "page.html").read_text(encoding="utf-8")
+
+
+def drawings(text):
+    """(cells of the pictures as {(x, y): width}, colours, sizes)"""
+    for svg in re.findall(r'<svg role="img" aria-label="error of .*?</svg>', text, re.DOTALL):
+        root = ET.fromstring(svg)
+        *cells, frame = root.iter("{http://www.w3.org/2000/svg}rect")
+        yield [{k: c.get(k) for k in ("x", "y", "width", "height", "fill")} for c in cells], frame
+
+
+def wrong_at(place, shape):
+    """A comparison in which one entry of a matrix is wrong."""
+    x = jnp.asarray(np.random.default_rng(0).normal(size=shape), jnp.float32)
+    return compare_gradients(lambda w: jnp.sum(jnp.sin(w)), lambda w: jnp.cos(w).at[place].add(0.5), x)
+
+
+def test_a_large_parameter_is_drawn_small_and_said_to_be(tmp_path):
+    report = wrong_at((70, 150), (100, 200))
+    assert report.leaves[0].index == (70, 150)
+    assert np.shape(report.leaves[0].picture) == (48, 96)
+    text = page(report, tmp_path)
+    assert "each cell is the worst of several entries" in text
+    ((cells, frame),) = drawings(text)
+    tall, wide = float(frame.get("height")) - 1, float(frame.get("width")) - 1
+    assert (wide / 96, tall / 48) == (4, 5) or wide / 96 == tall / 48 == 4
+    covered = sum(int(c["width"]) * int(c["height"]) for c in cells)
+    assert covered == wide * tall
+    (red,) = [c for c in cells if int(c["fill"][1:3], 16) > 150 and int(c["fill"][3:5], 16) < 60]
+    assert abs(int(red["x"]) / wide - 150 / 200) < 2 / 96
+    assert abs(int(red["y"]) / tall - 70 / 100) < 2 / 48
+
+
+def test_a_row_is_as_tall_as_a_line_of_text(tmp_path):
+    x = jnp.arange(1.0, 400.0)
+    text = page(compare_gradients(lambda w: jnp.sum(w**2), lambda w: 2.5 * w, x), tmp_path)
+    ((cells, frame),) = drawings(text)
+    assert float(frame.get("height")) - 1 == int(cells[0]["height"]) >= 12
+    assert "399 of 399 entries, in 1 of 1 parameters" in text
+
+
+def test_the_page_holds_the_cause_and_its_equation(tmp_path):
+    x, y = jnp.arange(6.0).reshape(3, 2) / 5, jnp.arange(3.0)
+    loss = lambda w, x, y: jnp.mean((x @ w - y) ** 2)  # noqa: E731
+    report = compare_gradients(loss, lambda w, x, y: 2 * x.T @ (x @ w - y), jnp.array([0.3, -0.7]), x, y)
+    (cause,) = report.causes
+    text = page(report, tmp_path)
+    assert cause.id == "missing-mean"
+    assert {cause.id, cause.sentence, cause.equation} <= {
+        html.unescape(t) for t in re.split(r"<[^>]*>", text)
+    }
+    assert f"confidence {cause.confidence:.0%}" in text
+    assert ">wrong<" in text
+
+
+def test_what_is_only_called_has_no_cost():
+    report = compare_gradients(lambda w: jnp.sum(w**2), lambda w: 2 * np.asarray(w), jnp.arange(3.0))
+    cost = json.loads(report.to_json())["cost"]
+    assert cost["hand"] is None
+    assert cost["autodiff"]["flops"] > 0
+    (line,) = [line for line in str(report).splitlines() if "arithmetic" in line]
+    assert line.split()[1] == "-"
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [(None, "-"), (999, "999"), (1000, "1 k"), (2.5e6, "2.5 M"), (3e13, "30 T"), (4e15, "4 P")],
+)
+def test_sizes_as_they_are_read(value, said):
+    report = compare_gradients(lambda w: jnp.sum(w**2), lambda w: 2 * w, jnp.arange(3.0))
+    costs = {"hand": None, "autodiff": Cost(value, None, None, 1)}
+    (line,) = [t for t in str(report._replace(cost=costs)).splitlines() if "arithmetic" in t]
+    assert " ".join(line.split()[2:]) == (
+        said if value is None else f"{said}FLOP" if " " in said else f"{said} FLOP"
+    )
+
+
+def test_a_small_parameter_is_drawn_entry_by_entry(tmp_path):
+    text = page(wrong_at((1, 2), (3, 5)), tmp_path)
+    assert "each cell is the worst" not in text
+    ((cells, frame),) = drawings(text)
+    size = (float(frame.get("width")) - 1) / 5
+    assert size == (float(frame.get("height")) - 1) / 3
+    (red,) = [c for c in cells if int(c["fill"][1:3], 16) > 150 and int(c["fill"][3:5], 16) < 60]
+    assert (int(red["x"]) / size, int(red["y"]) / size, int(red["width"]) / size) == (2, 1, 1)
+
+
+def test_a_right_parameter_has_no_red_in_it(tmp_path):
+    x = jnp.asarray(np.random.default_rng(1).normal(size=(60, 100)), jnp.float32)
+    report = compare_gradients(lambda w: jnp.sum(jnp.sin(w) ** 2), lambda w: 2 * jnp.sin(w) * jnp.cos(w), x)
+    assert report.correct is True
+    for cells, _ in drawings(page(report, tmp_path)):
+        assert all(int(c["fill"][5:7], 16) >= 225 for c in cells)  # blue or white
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        (0.04, "0.0"),
+        (99.94, "99.9"),
+        (100.4, "100"),
+        (99999.0, "99999"),
+        (123456.0, "1.2e5"),
+        (1e12, "1.0e12"),
+        (np.inf, "∞"),
+        (np.nan, "?"),
+        (-np.inf, "?"),
+    ],
+)
+def test_ulps_as_they_are_read(value, said):
+    assert ulps(value) == said
+
+
+def test_json_of_a_large_parameter_is_small():
+    report = wrong_at((0, 0), (300, 400))
+    assert len(json.loads(report.to_json())["leaves"][0]["picture"]) == 48
+    assert len(report.to_json()) < 100_000
