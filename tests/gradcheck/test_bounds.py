@@ -364,7 +364,7 @@ def test_a_literal_is_as_exact_as_its_shortest_format():
 
 
 def test_endless_loops_are_left_to_others(monkeypatch):
-    monkeypatch.setattr(bounds, "STEPS", 100)
+    monkeypatch.setattr(interpreter, "STEPS", 100)
     with pytest.raises(TooLong):
         bounded(lambda x: lax.fori_loop(0, 100, lambda i, c: c * 0.5 + 1, x), np.array(1.0))
 

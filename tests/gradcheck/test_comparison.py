@@ -433,7 +433,7 @@ def test_random_draws_are_the_same_on_both_sides():
 
 
 def test_loops_too_long_to_read_are_only_called(monkeypatch):
-    monkeypatch.setattr(bounds, "STEPS", 50)
+    monkeypatch.setattr(interpreter, "STEPS", 50)
 
     def iterated(w):
         return jnp.sum(jax.lax.scan(lambda c, _: (jnp.sin(c) + w, None), w, None, length=40)[0])
@@ -451,7 +451,7 @@ def test_loops_too_long_to_read_are_only_called(monkeypatch):
 
 def test_roundings_that_go_one_way_are_allowed_for(monkeypatch):
     """Autodiff multiplies 70,000 times by a number that is not quite 1 − 1e-5."""
-    monkeypatch.setattr(bounds, "STEPS", 500)  # is it soon given up?
+    monkeypatch.setattr(interpreter, "STEPS", 500)  # is it soon given up?
     decayed = lambda w: jnp.sum(jax.lax.fori_loop(0, 70_000, lambda _, c: c * 0.99999, w))  # noqa: E731
     exact = lambda w: jnp.full_like(w, 0.99999**70_000)  # noqa: E731
     assert compare_gradients(decayed, exact, W[0]).correct is True
