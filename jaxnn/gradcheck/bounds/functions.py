@@ -199,6 +199,8 @@ def _atan2(params, y, x):
     e = np.hypot(error_of(x), error_of(y))
     reach = np.hypot(x.value, y.value) - e
     error = np.where(e == 0, 0.0, np.where(reach > 0, e / np.maximum(reach, TINY), np.inf))
+    cut = (np.abs(y.value) < error_of(y)) & (x.value < error_of(x))  # beyond it lies the same angle less 2π
+    error = np.where(cut, np.maximum(error, 2 * np.pi), error)
     return settled(value, error + rounding(value, 4), x, y)
 
 

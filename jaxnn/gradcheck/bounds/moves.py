@@ -79,6 +79,16 @@ def _carried(equation, inputs) -> list[Bounded]:
     return [settled(v, e if is_float(v) else None, *inputs) for v, e in zip(values, errors, strict=True)]
 
 
+def _least(equation, inputs) -> list[Bounded]:
+    """reduce_window_min: the largest error in a window is the least of their opposites."""
+    (x,) = inputs
+    if x.error is None or not is_float(x.value):
+        return _carried(equation, inputs)
+    (value,) = applied(equation, [x.value])
+    (opposite,) = applied(equation, [-np.array(np.broadcast_to(x.error, x.value.shape))])
+    return [settled(value, np.where(np.isnan(opposite), np.inf, -opposite), x)]
+
+
 def _accumulated(equation, inputs) -> list[Bounded]:
     """scatter_add, reduce_window_sum: sums of moved entries."""
     (carried,) = _carried(equation, inputs)
@@ -159,7 +169,8 @@ MOVES: dict[str, Callable] = {
 WHOLE: dict[str, Callable] = {
     # rules that need the primitive itself
     **dict.fromkeys(("gather", "dynamic_slice", "dynamic_update_slice", "pad", "split", "scatter"), _carried),
-    **dict.fromkeys(("reduce_window_max", "reduce_window_min"), _carried),
+    "reduce_window_max": _carried,
+    "reduce_window_min": _least,
     **dict.fromkeys(("scatter_add", "scatter-add", "reduce_window_sum"), _accumulated),
     "conv_general_dilated": _conv,
     "sort": _sorted,
