@@ -2,14 +2,16 @@
 
     python -m experiments.measure_gradcheck     # 10,000 right gradients, 3,000 wrong
     python -m experiments.measure_gradcheck --right 500 --wrong 100
-    python -m experiments.measure_gradcheck --right 0 --wrong 0   # only shown steps
+    python -m experiments.measure_gradcheck --right 0 --wrong 0 --times 0   # only shown steps
+    python -m experiments.measure_gradcheck --right 0 --wrong 0 --steps 0   # only times
     python -m experiments.measure_gradcheck --results measured.jsonl --minutes 4
 
 The right ones are written in five formulations, at generic points and at the
 hard ones (saturated, zero, cancelling, one example, wide sums, tiny and huge
 scales). The wrong ones are the mistakes of the catalogue, planted in networks of
 1 to 4 layers. Both in float32, bfloat16 and float64. Besides, faults in single
-steps of a backward pass that shows its steps. Rates are printed with their 95 %
+steps of a backward pass that shows its steps; and the time of a comparison at
+784-128-64-10 with 256 examples, the first and --times more. Rates are printed with their 95 %
 interval (Clopper and Pearson). With --results, what is known of a case is kept in
 that file, a line each, and the next call goes on from there.
 """
@@ -21,7 +23,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -39,6 +41,7 @@ def parser() -> Parser:
     p.add_argument("--right", type=whole(0), default=10_000, metavar="N", help="default: %(default)s")
     p.add_argument("--wrong", type=whole(0), default=3_000, metavar="N", help="default: %(default)s")
     p.add_argument("--steps", type=whole(0), default=200, metavar="N", help="default: %(default)s")
+    p.add_argument("--times", type=whole(0), default=5, metavar="N", help="default: %(default)s")
     p.add_argument("--seed", type=whole(0), default=0, help="default: %(default)s")
     p.add_argument("--results", type=new_file, metavar="FILE", help="go on from what this file holds")
     p.add_argument("--minutes", type=whole(1), metavar="N", help="stop after so long")
@@ -261,38 +264,12 @@ def rates_of_wrong(tallies: list[Tally]) -> list[str]:
     ]  # fmt: skip
 
 
-def exposed_steps(net, params, X, Y, wrong: str, fault: Callable) -> tuple[Any, dict[str, Any]]:
-    """(gradient, steps) of a backward pass by hand that shows its steps; the one named `wrong` is faulty."""
-    import jax.numpy as jnp
-
-    from experiments.planted.network import ACTIVATIONS, COSTS
-
-    def made(name: str, value):
-        return fault(value) if name == wrong else value
-
-    g, top = ACTIVATIONS[net.hidden], len(params)
-    Z, A = [None], [X]
-    for l, (W, b) in enumerate(params, 1):
-        Z.append(A[-1] @ W.T + b.T)
-        A.append(Z[-1] if l == top else g.forward(Z[-1]))
-    steps = {f"dZ[{top}]": made(f"dZ[{top}]", COSTS[net.cost].error(Z[top], Y) / len(X))}
-    gradient = []
-    for l in range(top, 0, -1):
-        dZ, (W, _) = steps[f"dZ[{l}]"], params[l - 1]
-        dW = made(f"dW[{l}]", dZ.T @ A[l - 1] + net.penalty / len(X) * W)
-        db = made(f"db[{l}]", jnp.sum(dZ, axis=0)[:, None])
-        gradient.insert(0, (dW, db))
-        if l > 1:
-            dA = steps[f"dA[{l - 1}]"] = made(f"dA[{l - 1}]", dZ @ W)
-            steps[f"dZ[{l - 1}]"] = made(f"dZ[{l - 1}]", dA * g.slope(Z[l - 1], A[l - 1]))
-    return tuple(gradient), steps
-
-
 def rates_of_steps(count: int, seed: int) -> list[str]:
     """The lines about backward passes that show their steps, one of which is faulty."""
     import jax
     import jax.numpy as jnp
 
+    from experiments.planted.mistakes import exposed_steps
     from experiments.planted.network import data, init, loss_of
     from jaxnn.gradcheck.diagnosis.steps import check_steps
 
@@ -331,6 +308,35 @@ def rates_of_steps(count: int, seed: int) -> list[str]:
         rate("steps exposed: the faulty step is flagged", found, tried),
         f"other steps flagged: {sum(others)} in all, at most {max(others, default=0)} at once",
     ]
+
+
+def seconds_of_calls(count: int) -> str:
+    """The line about time: jaxnn's own gradient at 784-128-64-10, N = 256, for the first time and after."""
+    import jax
+
+    from jaxnn.activations import sigmoid
+    from jaxnn.gradcheck import compare_gradients
+    from jaxnn.layers import mlp
+    from jaxnn.losses import binary_cross_entropy
+    from jaxnn.objective import cost, value_and_grad
+
+    net = mlp(784, 128, 64, 10, g=sigmoid)
+    J, by_hand = cost(net, binary_cross_entropy), value_and_grad(net, binary_cross_entropy)
+    rng = np.random.default_rng(0)
+    X, Y = np.float32(rng.random((256, 784))), np.eye(10, dtype=np.float32)[rng.integers(0, 10, 256)]
+    params = net.init(jax.random.key(0))
+
+    def seconds(scale: float) -> float:
+        clock = time.perf_counter()
+        compare_gradients(J, lambda *at: jax.tree.map(lambda g: scale * g, by_hand(*at)[1]), params, X, Y)
+        return time.perf_counter() - clock
+
+    first, *after = (seconds(1.0) for _ in range(count + 1))
+    wrong = [seconds(256.0) for _ in range(count)]
+    return (
+        f"784-128-64-10, N = 256: {first:.2g} s the first time, {np.median(after):.2g} s after; "
+        f"with a diagnosis {wrong[0]:.2g} s the first time, {np.median(wrong[1:] or wrong):.2g} s after"
+    )
 
 
 def kept(path: Path | None) -> list[Tally]:
@@ -383,6 +389,8 @@ def main(options: argparse.Namespace) -> int:
         known = [t for t in known if not t.key.startswith(kind)] + old
     if options.steps and time.monotonic() < until:
         print("\n".join(rates_of_steps(options.steps, options.seed)), flush=True)
+    if options.times and time.monotonic() < until:
+        print(seconds_of_calls(options.times), flush=True)
     if known:
         seconds = [t.seconds for t in known]
         print(f"seconds a call: median {np.median(seconds):.2g}, largest {max(seconds):.2g}")

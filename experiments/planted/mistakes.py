@@ -1,7 +1,7 @@
 """Every mistake of the catalogue, to plant: the table of steps with one step exchanged."""
 
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -325,3 +325,27 @@ def planted(net: Network, id: str, layer: int | None = None) -> Mutant:
     ids = ", ".join(sorted({m.id for m in every}))
     place = "" if layer is None else f" in layer {layer}"
     raise ValueError(f"no mistake {id!r}{place} can be planted in {net.sizes}; it can have: {ids}")
+
+
+def exposed_steps(net: Network, params, X, Y, wrong: str, fault: Callable) -> tuple[Any, dict[str, Any]]:
+    """(gradient, steps) of a backward pass by hand that shows its steps; the one named `wrong` is faulty."""
+
+    def made(name: str, value):
+        return fault(value) if name == wrong else value
+
+    g, top = ACTIVATIONS[net.hidden], len(params)
+    Z, A = [None], [X]
+    for l, (W, b) in enumerate(params, 1):
+        Z.append(A[-1] @ W.T + b.T)
+        A.append(Z[-1] if l == top else g.forward(Z[-1]))
+    steps = {f"dZ[{top}]": made(f"dZ[{top}]", COSTS[net.cost].error(Z[top], Y) / len(X))}
+    gradient = []
+    for l in range(top, 0, -1):
+        dZ, (W, _) = steps[f"dZ[{l}]"], params[l - 1]
+        dW = made(f"dW[{l}]", dZ.T @ A[l - 1] + net.penalty / len(X) * W)
+        db = made(f"db[{l}]", jnp.sum(dZ, axis=0)[:, None])
+        gradient.insert(0, (dW, db))
+        if l > 1:
+            dA = steps[f"dA[{l - 1}]"] = made(f"dA[{l - 1}]", dZ @ W)
+            steps[f"dZ[{l - 1}]"] = made(f"dZ[{l - 1}]", dA * g.slope(Z[l - 1], A[l - 1]))
+    return tuple(gradient), steps
