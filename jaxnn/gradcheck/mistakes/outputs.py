@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 from jax.extend.core import Literal
@@ -18,204 +19,109 @@ def _through_softmax(d, z):
     return p * (d - (d * p).sum(axis=-1, keepdims=True))
 
 
-def _scale(d, z, y, p):
+def _scale(d, y, p):
     """s of dZ = s (P − Y)."""
     gap = p - y
     return (d * gap).sum() / (gap * gap).sum()
 
 
-def _undivided(d, z, y, p):
-    """What is too much where dZ = P/N − Y."""
-    return (len(z) - 1) * _scale(d, z, y, p) * y
+class Error(NamedTuple):
+    """A wrong dZ[L], in words, and as a function of the right one, Z[L] and Y."""
+
+    words: str
+    of: Callable
+    rank: float = 1.6
+    id: str = "unknown"
 
 
-def _undone(f):
-    return lambda d, z, y: d / f(z)
+def _of_either(words: str, of: Callable, *ranks: float) -> list[Error]:
+    """One that is a function of Ŷ too, which may be σ(Z) or softmax(Z)."""
+    supposed = zip((sigmoid, softmax), ranks, strict=True)
+    return [Error(words, lambda d, z, y, p=p: of(d, z, y, p(z)), rank) for p, rank in supposed]
 
 
-# (id, in words, (dZ, Z, Y) → the wrong dZ, rank)
-ERRORS: tuple[tuple[str, str, Callable, float], ...] = (
-    (
-        "extra-output-derivative",
-        "is multiplied by σ′(Z[{l}]) once more",
-        lambda d, z, y: d * SLOPES[0][1](z),
-        0.6,
+EXTRA, MISSING, NEGATIVES = "extra-output-derivative", "missing-output-derivative", "negatives-ignored"
+SIGMOID_SLOPE, TANH_SLOPE = SLOPES[0][1], SLOPES[1][1]
+ERRORS: tuple[Error, ...] = (
+    Error("is multiplied by σ′(Z[{l}]) once more", lambda d, z, y: d * SIGMOID_SLOPE(z), 0.6, EXTRA),
+    Error(
+        "is multiplied by softmax's derivative once more", lambda d, z, y: _through_softmax(d, z), 0.6, EXTRA
     ),
-    (
-        "extra-output-derivative",
-        "is multiplied by softmax's derivative once more",
-        lambda d, z, y: _through_softmax(d, z),
-        0.6,
-    ),
-    (
-        "extra-output-derivative",
+    Error(
         "is multiplied by Ŷ (1 − Ŷ) of the softmax once more",
-        lambda d, z, y: d * softmax(z) * (1 - softmax(z)),
-        0.6,
+        lambda d, z, y: d * softmax(z) * (1 - softmax(z)), 0.6, EXTRA,
     ),
-    (
-        "extra-output-derivative",
-        "is multiplied by tanh′(Z[{l}]) once more",
-        lambda d, z, y: d * SLOPES[1][1](z),
-        0.7,
-    ),
-    ("missing-output-derivative", "is dJ/dŶ: σ′(Z[{l}]) is missing", _undone(SLOPES[0][1]), 0.6),
-    ("missing-output-derivative", "is dJ/dŶ: tanh′(Z[{l}]) is missing", _undone(SLOPES[1][1]), 0.7),
-    (
-        "missing-output-derivative",
+    Error("is multiplied by tanh′(Z[{l}]) once more", lambda d, z, y: d * TANH_SLOPE(z), 0.7, EXTRA),
+    Error("is dJ/dŶ: σ′(Z[{l}]) is missing", lambda d, z, y: d / SIGMOID_SLOPE(z), 0.6, MISSING),
+    Error("is dJ/dŶ: tanh′(Z[{l}]) is missing", lambda d, z, y: d / TANH_SLOPE(z), 0.7, MISSING),
+    Error(
         "is dJ/dŶ: softmax's derivative is missing",
-        lambda d, z, y: -_scale(d, z, y, softmax(z)) * y / softmax(z),
-        0.6,
+        lambda d, z, y: -_scale(d, y, softmax(z)) * y / softmax(z), 0.6, MISSING,
     ),
-    (
-        "negatives-ignored",
+    Error(
         "has only the entries with Y = 1: the (1 − Y) term is not differentiated",
-        lambda d, z, y: d * (y != 0),
-        0.3,
+        lambda d, z, y: d * (y != 0), 0.3, NEGATIVES,
     ),
-    (
-        "negatives-ignored",
+    Error(
         "has only the Y term: the (1 − Y) term is not differentiated",
-        lambda d, z, y: -_scale(d, z, y, sigmoid(z)) * y * sigmoid(-z),
-        0.5,
+        lambda d, z, y: -_scale(d, y, sigmoid(z)) * y * sigmoid(-z), 0.5, NEGATIVES,
     ),
-    (
-        "unknown",
+    Error(
         "has only the entries with Y = 0: the Y log Ŷ term is not differentiated",
-        lambda d, z, y: d * (y == 0),
-        1.5,
+        lambda d, z, y: d * (y == 0), 1.5,
     ),
-    ("unknown", "has Ŷ + Y for Ŷ − Y", lambda d, z, y: d + 2 * _scale(d, z, y, sigmoid(z)) * y, 1.6),
-    ("unknown", "has Ŷ + Y for Ŷ − Y", lambda d, z, y: d + 2 * _scale(d, z, y, softmax(z)) * y, 1.6),
-    (
-        "unknown",
-        "is Ŷ alone: Y is not subtracted",
-        lambda d, z, y: _scale(d, z, y, sigmoid(z)) * sigmoid(z),
-        1.5,
-    ),
-    (
-        "unknown",
-        "is Ŷ alone: Y is not subtracted",
-        lambda d, z, y: _scale(d, z, y, softmax(z)) * softmax(z),
-        1.5,
-    ),
-    ("unknown", "is −Y alone: Ŷ is not there", lambda d, z, y: -_scale(d, z, y, sigmoid(z)) * y, 1.5),
-    ("unknown", "is −Y alone: Ŷ is not there", lambda d, z, y: -_scale(d, z, y, softmax(z)) * y, 1.5),
-    (
-        "unknown",
+    *_of_either("has Ŷ + Y for Ŷ − Y", lambda d, z, y, p: d + 2 * _scale(d, y, p) * y, 1.6, 1.6),
+    *_of_either("is Ŷ alone: Y is not subtracted", lambda d, z, y, p: _scale(d, y, p) * p, 1.5, 1.5),
+    *_of_either("is −Y alone: Ŷ is not there", lambda d, z, y, p: -_scale(d, y, p) * y, 1.5, 1.5),
+    *_of_either(
         "has Ŷ/N − Y: Y is not divided by N",
-        lambda d, z, y: d - _undivided(d, z, y, sigmoid(z)),
-        1.5,
+        lambda d, z, y, p: d - (len(z) - 1) * _scale(d, y, p) * y, 1.5, 1.6,
     ),
-    (
-        "unknown",
-        "has Ŷ/N − Y: Y is not divided by N",
-        lambda d, z, y: d - _undivided(d, z, y, softmax(z)),
-        1.6,
+    *_of_either("has Z[{l}] for Ŷ", lambda d, z, y, p: _scale(d, y, p) * (z - y), 1.5, 1.6),
+    Error(
+        "has softmax(Z[{l}]) for σ(Z[{l}])", lambda d, z, y: _scale(d, y, sigmoid(z)) * (softmax(z) - y), 1.5
     ),
-    ("unknown", "has Z[{l}] for Ŷ", lambda d, z, y: _scale(d, z, y, sigmoid(z)) * (z - y), 1.5),
-    ("unknown", "has Z[{l}] for Ŷ", lambda d, z, y: _scale(d, z, y, softmax(z)) * (z - y), 1.6),
-    (
-        "unknown",
-        "has softmax(Z[{l}]) for σ(Z[{l}])",
-        lambda d, z, y: _scale(d, z, y, sigmoid(z)) * (softmax(z) - y),
-        1.5,
+    Error(
+        "has σ(Z[{l}]) for softmax(Z[{l}])", lambda d, z, y: _scale(d, y, softmax(z)) * (sigmoid(z) - y), 1.5
     ),
-    (
-        "unknown",
-        "has σ(Z[{l}]) for softmax(Z[{l}])",
-        lambda d, z, y: _scale(d, z, y, softmax(z)) * (sigmoid(z) - y),
-        1.5,
-    ),
-    (
-        "unknown",
-        "has tanh(Z[{l}]) for Ŷ",
-        lambda d, z, y: _scale(d, z, y, sigmoid(z)) * (np.tanh(z) - y),
-        1.6,
-    ),
-    (
-        "unknown",
+    Error("has tanh(Z[{l}]) for Ŷ", lambda d, z, y: _scale(d, y, sigmoid(z)) * (np.tanh(z) - y)),
+    Error(
         "has σ(Ŷ) for Ŷ: the activation is applied twice",
-        lambda d, z, y: _scale(d, z, y, sigmoid(z)) * (sigmoid(sigmoid(z)) - y),
-        1.6,
+        lambda d, z, y: _scale(d, y, sigmoid(z)) * (sigmoid(sigmoid(z)) - y),
     ),
-    (
-        "unknown",
+    Error(
         "has softmax(Ŷ) for Ŷ: softmax is applied twice",
-        lambda d, z, y: _scale(d, z, y, softmax(z)) * (softmax(softmax(z)) - y),
-        1.6,
+        lambda d, z, y: _scale(d, y, softmax(z)) * (softmax(softmax(z)) - y),
     ),
-    (
-        "unknown",
-        "has Ŷ rounded",
-        lambda d, z, y: _scale(d, z, y, sigmoid(z)) * (np.round(sigmoid(z)) - y),
-        1.6,
-    ),
-    ("unknown", "has lost its signs: |Ŷ − Y|", lambda d, z, y: np.abs(d), 1.5),
-    (
-        "unknown",
-        "is only the sign of Ŷ − Y",
-        lambda d, z, y: _scale(d, z, y, sigmoid(z)) * np.sign(d),
-        1.6,
-    ),
-    (
-        "unknown",
-        "is squared, (Ŷ − Y)²",
-        lambda d, z, y: (lambda c: d**2 / c)(_scale(d, z, y, sigmoid(z))),
-        1.5,
-    ),
-    (
-        "unknown",
-        "is squared, (Ŷ − Y)²",
-        lambda d, z, y: (lambda c: d**2 / c)(_scale(d, z, y, softmax(z))),
-        1.6,
-    ),
-    ("unknown", "is squared", lambda d, z, y: d**2, 1.6),
-    (
-        "unknown",
+    Error("has Ŷ rounded", lambda d, z, y: _scale(d, y, sigmoid(z)) * (np.round(sigmoid(z)) - y)),
+    Error("has lost its signs: |Ŷ − Y|", lambda d, z, y: np.abs(d), 1.5),
+    Error("is only the sign of Ŷ − Y", lambda d, z, y: _scale(d, y, sigmoid(z)) * np.sign(d)),
+    *_of_either("is squared, (Ŷ − Y)²", lambda d, z, y, p: d**2 / _scale(d, y, p), 1.5, 1.6),
+    Error("is squared", lambda d, z, y: d**2),
+    Error(
         "is the same for every example: its mean over them",
-        lambda d, z, y: np.broadcast_to(d.mean(0), d.shape),
-        1.5,
+        lambda d, z, y: np.broadcast_to(d.mean(0), d.shape), 1.5,
     ),
-    (
-        "unknown",
+    Error(
         "is the same for every class: its mean over them",
-        lambda d, z, y: np.broadcast_to(d.mean(-1, keepdims=True), d.shape),
-        1.5,
+        lambda d, z, y: np.broadcast_to(d.mean(-1, keepdims=True), d.shape), 1.5,
     ),
-    (
-        "unknown",
+    Error(
         "is the same for every class: its sum over them",
-        lambda d, z, y: np.broadcast_to(d.sum(-1, keepdims=True), d.shape),
-        1.5,
+        lambda d, z, y: np.broadcast_to(d.sum(-1, keepdims=True), d.shape), 1.5,
     ),
-    ("unknown", "is centred over the examples", lambda d, z, y: d - d.mean(0), 1.6),
-    ("unknown", "is centred over the classes", lambda d, z, y: d - d.mean(-1, keepdims=True), 1.6),
-    ("unknown", "has its examples in reverse", lambda d, z, y: d[::-1], 1.6),
-    ("unknown", "has its classes in reverse", lambda d, z, y: d[:, ::-1], 1.6),
-    ("unknown", "has its examples shifted by one", lambda d, z, y: np.roll(d, 1, 0), 1.6),
-    ("unknown", "has its examples shifted by one", lambda d, z, y: np.roll(d, -1, 0), 1.6),
-    ("unknown", "has its classes shifted by one", lambda d, z, y: np.roll(d, 1, -1), 1.6),
-    ("unknown", "has its classes shifted by one", lambda d, z, y: np.roll(d, -1, -1), 1.6),
-    (
-        "unknown",
-        "has nothing where Ŷ and Y agree in rounding",
-        lambda d, z, y: d * (np.round(sigmoid(z)) != y),
-        1.6,
-    ),
-    (
-        "unknown",
-        "has only the class with the largest Ŷ",
-        lambda d, z, y: d * (z == z.max(-1, keepdims=True)),
-        1.6,
-    ),
-    (
-        "unknown",
-        "has Y inverted, 1 − Y",
-        lambda d, z, y: _scale(d, z, y, sigmoid(z)) * (sigmoid(z) - (1 - y)),
-        1.6,
-    ),
-)
+    Error("is centred over the examples", lambda d, z, y: d - d.mean(0)),
+    Error("is centred over the classes", lambda d, z, y: d - d.mean(-1, keepdims=True)),
+    Error("has its examples in reverse", lambda d, z, y: d[::-1]),
+    Error("has its classes in reverse", lambda d, z, y: d[:, ::-1]),
+    Error("has its examples shifted by one", lambda d, z, y: np.roll(d, 1, 0)),
+    Error("has its examples shifted by one", lambda d, z, y: np.roll(d, -1, 0)),
+    Error("has its classes shifted by one", lambda d, z, y: np.roll(d, 1, -1)),
+    Error("has its classes shifted by one", lambda d, z, y: np.roll(d, -1, -1)),
+    Error("has nothing where Ŷ and Y agree in rounding", lambda d, z, y: d * (np.round(sigmoid(z)) != y)),
+    Error("has only the class with the largest Ŷ", lambda d, z, y: d * (z == z.max(-1, keepdims=True))),
+    Error("has Y inverted, 1 − Y", lambda d, z, y: _scale(d, y, sigmoid(z)) * (sigmoid(z) - (1 - y))),
+)  # fmt: skip
 
 
 def _with_error(f: Callable, scene: Scene):
@@ -238,7 +144,7 @@ def mistaken_error(scenes: list[Scene]) -> Iterator[Finding]:
         return
     last = scenes[0].structure.layers[-1]
     seen = set()
-    for id, words, f, rank in ERRORS:
+    for words, f, rank, id in ERRORS:
         if id in seen and id != "unknown":
             continue
 

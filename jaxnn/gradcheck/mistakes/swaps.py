@@ -198,191 +198,86 @@ OTHER_WEIGHTS: tuple[tuple[str, Callable], ...] = (
 
 
 SWAPS: tuple[Swap, ...] = (
-    Swap(
-        "missing-activation-derivative",
-        "g′(Z[{l}]) is missing from dZ[{l}] = dA[{l}] ⊙ g′(Z[{l}])",
-        _factor(lambda s, y: np.ones_like(z_of(s, y)), True),
-        0.5,
-        1,
-        False,
-    ),
-    Swap(
-        "missing-output-derivative",
-        "dJ/dŶ is used as dZ[{l}]: the derivative of the output's activation is missing",
-        _factor(lambda s, y: np.ones_like(z_of(s, y)), True),
-        0.5,
-        1,
-        True,
-        False,
-    ),
-    Swap(
-        "derivative-at-output",
-        "g′ is taken at A[{l}] instead of Z[{l}]",
-        _factor(lambda s, y: slope_at(s, y, a_of(s, y))),
-        0.6,
-    ),
+    Swap("missing-activation-derivative", "g′(Z[{l}]) is missing from dZ[{l}] = dA[{l}] ⊙ g′(Z[{l}])",
+         _factor(lambda s, y: np.ones_like(z_of(s, y)), True), 0.5, output=False),
+    Swap("missing-output-derivative",
+         "dJ/dŶ is used as dZ[{l}]: the derivative of the output's activation is missing",
+         _factor(lambda s, y: np.ones_like(z_of(s, y)), True), 0.5, hidden=False),
+    Swap("derivative-at-output", "g′ is taken at A[{l}] instead of Z[{l}]",
+         _factor(lambda s, y: slope_at(s, y, a_of(s, y))), 0.6),
     Swap("output-for-derivative", "A[{l}] stands where g′(Z[{l}]) belongs", _factor(a_of), 0.6),
-    Swap(
-        "derivative-twice",
-        "g′(Z[{l}]) is multiplied in twice",
-        _factor(lambda s, y: derivative(s, y) ** 2),
-        0.6,
-        1,
-        False,
-    ),
-    Swap(
-        "extra-output-derivative",
-        "the output's derivative is multiplied in once more",
-        _factor(lambda s, y: derivative(s, y) ** 2),
-        0.6,
-        1,
-        True,
-        False,
-    ),
-    Swap(
-        "derivative-at-wrong-layer", "g′ is taken at Z[{p}] instead of Z[{l}]", _factor(_slope_at(-1)), 0.7, 2
-    ),
+    Swap("derivative-twice", "g′(Z[{l}]) is multiplied in twice",
+         _factor(lambda s, y: derivative(s, y) ** 2), 0.6, output=False),
+    Swap("extra-output-derivative", "the output's derivative is multiplied in once more",
+         _factor(lambda s, y: derivative(s, y) ** 2), 0.6, hidden=False),
+    Swap("derivative-at-wrong-layer", "g′ is taken at Z[{p}] instead of Z[{l}]", _factor(_slope_at(-1)),
+         0.7, lowest=2),
     Swap("derivative-at-wrong-layer", "g′ is taken at Z[{n}] instead of Z[{l}]", _factor(_slope_at(1)), 0.7),
-    Swap(
-        "derivative-at-wrong-layer",
-        "the derivative of layer {p} is used in layer {l}",
-        _factor(_slope_of(-1)),
-        0.75,
-        2,
-    ),
-    Swap(
-        "derivative-at-wrong-layer",
-        "the derivative of layer {n} is used in layer {l}",
-        _factor(_slope_of(1)),
-        0.75,
-    ),
-    Swap(
-        "wrong-activation-derivative",
-        "A[{l}]/Z[{l}] stands where g′(Z[{l}]) belongs: one factor of a product is not differentiated",
-        _factor(lambda s, y: a_of(s, y) / z_of(s, y)),
-        0.78,
-    ),
-    Swap(
-        "wrong-activation-derivative",
-        "A[{l}]/Z[{l}] is left out of g′(Z[{l}]): one factor of a product is not differentiated",
-        _factor(lambda s, y: derivative(s, y) - a_of(s, y) / z_of(s, y)),
-        0.79,
-    ),
+    Swap("derivative-at-wrong-layer", "the derivative of layer {p} is used in layer {l}",
+         _factor(_slope_of(-1)), 0.75, lowest=2),
+    Swap("derivative-at-wrong-layer", "the derivative of layer {n} is used in layer {l}",
+         _factor(_slope_of(1)), 0.75),
+    Swap("wrong-activation-derivative",
+         "A[{l}]/Z[{l}] stands where g′(Z[{l}]) belongs: one factor of a product is not differentiated",
+         _factor(lambda s, y: a_of(s, y) / z_of(s, y)), 0.78),
+    Swap("wrong-activation-derivative",
+         "A[{l}]/Z[{l}] is left out of g′(Z[{l}]): one factor of a product is not differentiated",
+         _factor(lambda s, y: derivative(s, y) - a_of(s, y) / z_of(s, y)), 0.79),
     *(
-        Swap(
-            "wrong-activation-derivative",
-            name + " stands where the derivative of layer {l} belongs",
-            _factor(lambda s, y, f=f: f(z_of(s, y))),
-            0.8,
-        )
+        Swap("wrong-activation-derivative", name + " stands where the derivative of layer {l} belongs",
+             _factor(lambda s, y, f=f: f(z_of(s, y))), 0.8)
         for name, f, _ in SLOPES
     ),
     *(
-        Swap(
-            "wrong-activation-derivative",
-            name + " (written by A) stands where the derivative of layer {l} belongs",
-            _factor(lambda s, y, f=f: f(a_of(s, y))),
-            0.85,
-        )
-        for name, _, f in SLOPES
-        if f is not None
+        Swap("wrong-activation-derivative",
+             name + " (written by A) stands where the derivative of layer {l} belongs",
+             _factor(lambda s, y, f=f: f(a_of(s, y))), 0.85)
+        for name, _, f in SLOPES if f is not None
     ),
     *(
         Swap("unknown", words + " stands where g′(Z[{l}]) belongs", _factor(f), 2.0)
         for words, f in OTHER_SLOPES
     ),
-    Swap(
-        "own-activation",
-        "dW[{l}] is made with A[{l}] instead of A[{p}]",
-        _before(lambda s, y, old: a_of(s, y)),
-        0.6,
-    ),
-    Swap(
-        "own-activation",
-        "dW[{l}] is made with A[{l}] instead of A[{p}]",
-        _before(lambda s, y, old: s.point.values[n.before] if (n := layer_at(s, y.number + 1)) else None),
-        0.65,  # as the next layer reads it: with its mask
-    ),
-    Swap(
-        "pre-activation",
-        "dW[{l}] is made with Z[{p}] instead of A[{p}]",
-        _before(lambda s, y, old: z_of(s, p) if (p := layer_at(s, y.number - 1)) else None),
-        0.6,
-        2,
-    ),
-    Swap(
-        "input-for-activation",
-        "dW[{l}] is made with X instead of A[{p}]",
-        _before(lambda s, y, old: s.point.values[s.structure.layers[0].before]),
-        0.6,
-        2,
-    ),
-    Swap(
-        "truncated-inputs",
-        "dW[{l}] is made with the integer part of its input",
-        _before(lambda s, y, old: _if_any(np.trunc(old))),
-        0.7,
-    ),
-    Swap(
-        "truncated-inputs",
-        "dW[{l}] is made with the rounded input",
-        _before(lambda s, y, old: _if_any(np.floor(old))),
-        0.8,
-    ),
+    Swap("own-activation", "dW[{l}] is made with A[{l}] instead of A[{p}]",
+         _before(lambda s, y, old: a_of(s, y)), 0.6),
+    Swap("own-activation", "dW[{l}] is made with A[{l}] instead of A[{p}]",
+         _before(lambda s, y, old: s.point.values[n.before] if (n := layer_at(s, y.number + 1)) else None),
+         0.65),  # as the next layer reads it: with its mask
+    Swap("pre-activation", "dW[{l}] is made with Z[{p}] instead of A[{p}]",
+         _before(lambda s, y, old: z_of(s, p) if (p := layer_at(s, y.number - 1)) else None), 0.6, lowest=2),
+    Swap("input-for-activation", "dW[{l}] is made with X instead of A[{p}]",
+         _before(lambda s, y, old: s.point.values[s.structure.layers[0].before]), 0.6, lowest=2),
+    Swap("truncated-inputs", "dW[{l}] is made with the integer part of its input",
+         _before(lambda s, y, old: _if_any(np.trunc(old))), 0.7),
+    Swap("truncated-inputs", "dW[{l}] is made with the rounded input",
+         _before(lambda s, y, old: _if_any(np.floor(old))), 0.8),
     *(
         Swap("unknown", "dW[{l}] is made with " + words + " instead of A[{p}]", _before(f), 2.0)
         for words, f in OTHER_INPUTS
     ),
-    Swap(
-        "weights-not-transposed",
-        "dA[{p}] = dZ[{l}] W[{l}] is made with W[{l}]ᵀ",
-        _weights(lambda s, y, old: old.T),
-        0.5,
-        2,
-    ),
-    Swap("wrong-layer-weights", "dA[{p}] is made with W[{p}] instead of W[{l}]", _other_weights(-1), 0.6, 2),
-    Swap("wrong-layer-weights", "dA[{p}] is made with W[{n}] instead of W[{l}]", _other_weights(1), 0.6, 2),
-    Swap(
-        "wrong-layer-weights",
-        "dA[{p}] is made with W[{p}]ᵀ instead of W[{l}]",
-        _other_weights(-1, True),
-        0.65,
-        2,
-    ),
-    Swap(
-        "wrong-layer-weights",
-        "dA[{p}] is made with W[{n}]ᵀ instead of W[{l}]",
-        _other_weights(1, True),
-        0.65,
-        2,
-    ),
-    Swap(
-        "gradient-for-weights",
-        "dA[{p}] is made with dW[{l}] instead of W[{l}]",
-        _weight_gradient(lambda s: s.reference),
-        0.6,
-        2,
-    ),
-    Swap(
-        "gradient-for-weights",
-        "dA[{p}] is made with dW[{l}] instead of W[{l}]",
-        _weight_gradient(lambda s: s.hand),
-        0.7,
-        2,
-    ),
+    Swap("weights-not-transposed", "dA[{p}] = dZ[{l}] W[{l}] is made with W[{l}]ᵀ",
+         _weights(lambda s, y, old: old.T), 0.5, lowest=2),
+    Swap("wrong-layer-weights", "dA[{p}] is made with W[{p}] instead of W[{l}]", _other_weights(-1), 0.6,
+         lowest=2),
+    Swap("wrong-layer-weights", "dA[{p}] is made with W[{n}] instead of W[{l}]", _other_weights(1), 0.6,
+         lowest=2),
+    Swap("wrong-layer-weights", "dA[{p}] is made with W[{p}]ᵀ instead of W[{l}]", _other_weights(-1, True),
+         0.65, lowest=2),
+    Swap("wrong-layer-weights", "dA[{p}] is made with W[{n}]ᵀ instead of W[{l}]", _other_weights(1, True),
+         0.65, lowest=2),
+    Swap("gradient-for-weights", "dA[{p}] is made with dW[{l}] instead of W[{l}]",
+         _weight_gradient(lambda s: s.reference), 0.6, lowest=2),
+    Swap("gradient-for-weights", "dA[{p}] is made with dW[{l}] instead of W[{l}]",
+         _weight_gradient(lambda s: s.hand), 0.7, lowest=2),
     *(
-        Swap("unknown", "dA[{p}] is made with " + words + " instead of W[{l}]", _weights(f), 2.0, 2)
+        Swap("unknown", "dA[{p}] is made with " + words + " instead of W[{l}]", _weights(f), 2.0, lowest=2)
         for words, f in OTHER_WEIGHTS
     ),
-    Swap(
-        "unknown",
-        "dA[{p}] is made with the kernel of layer {l} turned round: flipped where it should not be, or not "
-        "where it should",
-        _turned,
-        2.0,
-        2,
-    ),
-)
+    Swap("unknown",
+         "dA[{p}] is made with the kernel of layer {l} turned round: flipped where it should not be, or not "
+         "where it should",
+         _turned, 2.0, lowest=2),
+)  # fmt: skip
 
 
 def _merge(changes: list[dict]) -> dict:
