@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.planted.network import ACTIVATIONS, COSTS, RIGHT, Network, Steps, gradient_of
+from experiments.planted.network import ACTIVATIONS, COSTS, RIGHT, Network, gradient_of
 
 
 class Mutant(NamedTuple):
@@ -35,60 +35,43 @@ def _one(t):
     return 1.0
 
 
-def _whole(net: Network) -> Iterator[tuple[str, str, Steps]]:
+def _whole(net: Network) -> Iterator[tuple[str, dict]]:
     """Mistakes in no particular layer."""
     n_L = net.sizes[-1]
-    yield "missing-mean", "", RIGHT._replace(error=lambda t: RIGHT.error(t) * t.N)
+    yield "missing-mean", dict(error=lambda t: RIGHT.error(t) * t.N)
     if n_L > 1:
-        yield "mean-over-outputs", "", RIGHT._replace(error=lambda t: RIGHT.error(t) / t.Y.shape[1])
-    yield "mean-twice", "", RIGHT._replace(error=lambda t: RIGHT.error(t) / t.N)
-    yield "n-minus-one", "", RIGHT._replace(error=lambda t: RIGHT.error(t) * t.N / (t.N - 1))
-    yield (
-        "mean-over-features",
-        "",
-        RIGHT._replace(error=lambda t: RIGHT.error(t) * t.N / t.A[0].shape[1]),
-    )
-    yield "factor-two", "", RIGHT._replace(error=lambda t: RIGHT.error(t) * 2)
-    yield "factor-two", "", RIGHT._replace(error=lambda t: RIGHT.error(t) / 2)
-    yield "bias-not-averaged", "", RIGHT._replace(finish=_each(_one, lambda t: t.N))
-    yield "learning-rate-folded-in", "", RIGHT._replace(finish=_scaled(lambda t: -0.05))
-    yield "clipped-norm", "", RIGHT._replace(finish=_clipped)
-    yield "sign", "", RIGHT._replace(error=lambda t: -RIGHT.error(t))
-    yield "bias-mean", "", RIGHT._replace(db=lambda t, l, dZ: jnp.mean(dZ, axis=0)[:, None])
-    yield "bias-missing", "", RIGHT._replace(db=lambda t, l, dZ: jnp.zeros((dZ.shape[1], 1)))
+        yield "mean-over-outputs", dict(error=lambda t: RIGHT.error(t) / t.Y.shape[1])
+    yield "mean-twice", dict(error=lambda t: RIGHT.error(t) / t.N)
+    yield "n-minus-one", dict(error=lambda t: RIGHT.error(t) * t.N / (t.N - 1))
+    yield "mean-over-features", dict(error=lambda t: RIGHT.error(t) * t.N / t.A[0].shape[1])
+    yield "factor-two", dict(error=lambda t: RIGHT.error(t) * 2)
+    yield "factor-two", dict(error=lambda t: RIGHT.error(t) / 2)
+    yield "bias-not-averaged", dict(finish=_each(_one, lambda t: t.N))
+    yield "learning-rate-folded-in", dict(finish=_scaled(lambda t: -0.05))
+    yield "clipped-norm", dict(finish=_clipped)
+    yield "sign", dict(error=lambda t: -RIGHT.error(t))
+    yield "bias-mean", dict(db=lambda t, l, dZ: jnp.mean(dZ, axis=0)[:, None])
+    yield "bias-missing", dict(db=lambda t, l, dZ: jnp.zeros((dZ.shape[1], 1)))
     if n_L > 1:
-        yield (
-            "bias-summed-over-all",
-            "",
-            RIGHT._replace(db=lambda t, l, dZ: jnp.full((dZ.shape[1], 1), jnp.sum(dZ))),
-        )
-    yield "bias-one-example", "", RIGHT._replace(db=lambda t, l, dZ: dZ[:1].T)
-    yield "bias-one-example", "", RIGHT._replace(db=lambda t, l, dZ: dZ[-1:].T)
-    yield "labels-shifted", "", RIGHT._replace(labels=lambda Y: jnp.roll(Y, 1, axis=0))
+        yield "bias-summed-over-all", dict(db=lambda t, l, dZ: jnp.full((dZ.shape[1], 1), jnp.sum(dZ)))
+    yield "bias-one-example", dict(db=lambda t, l, dZ: dZ[:1].T)
+    yield "bias-one-example", dict(db=lambda t, l, dZ: dZ[-1:].T)
+    yield "labels-shifted", dict(labels=lambda Y: jnp.roll(Y, 1, axis=0))
     if n_L > 1:
-        yield "classes-shifted", "", RIGHT._replace(labels=lambda Y: jnp.roll(Y, 1, axis=1))
+        yield "classes-shifted", dict(labels=lambda Y: jnp.roll(Y, 1, axis=1))
     else:
-        yield (
-            "broadcast-labels",
-            "",
-            RIGHT._replace(labels=lambda Y: jnp.broadcast_to(jnp.mean(Y, axis=0), Y.shape)),
-        )
+        yield "broadcast-labels", dict(labels=lambda Y: jnp.broadcast_to(jnp.mean(Y, axis=0), Y.shape))
     if net.cost.startswith("bce"):
-        yield "negatives-ignored", "", RIGHT._replace(error=lambda t: RIGHT.error(t) * t.Y)
-    yield "truncated-inputs", "", RIGHT._replace(inputs=jnp.trunc)
-    yield "examples-ignored", "", RIGHT._replace(error=lambda t: RIGHT.error(t).at[-1].set(0))
-    yield "examples-ignored", "", RIGHT._replace(error=lambda t: RIGHT.error(t).at[: t.N // 2].set(0))
+        yield "negatives-ignored", dict(error=lambda t: RIGHT.error(t) * t.Y)
+    yield "truncated-inputs", dict(inputs=jnp.trunc)
+    yield "examples-ignored", dict(error=lambda t: RIGHT.error(t).at[-1].set(0))
+    yield "examples-ignored", dict(error=lambda t: RIGHT.error(t).at[: t.N // 2].set(0))
     if not net.cost.startswith("squared"):
-        yield (
-            "extra-output-derivative",
-            "",
-            RIGHT._replace(error=lambda t: RIGHT.error(t) * t.A[-1] * (1 - t.A[-1])),
-        )
+        yield "extra-output-derivative", dict(error=lambda t: RIGHT.error(t) * t.A[-1] * (1 - t.A[-1]))
     if net.cost != "squared-linear":
         yield (
             "missing-output-derivative",
-            "",
-            RIGHT._replace(error=lambda t: COSTS[t.net.cost].output_error(t.Z[-1], t.Y) / t.N),
+            dict(error=lambda t: COSTS[t.net.cost].output_error(t.Z[-1], t.Y) / t.N),
         )
 
 
@@ -97,111 +80,89 @@ def _clipped(t, G):
     return jax.tree.map(lambda g: g / norm, G)
 
 
-def _hidden(net: Network, h: int) -> Iterator[tuple[str, str, Steps]]:
+def _hidden(net: Network, h: int) -> Iterator[tuple[str, dict]]:
     """Mistakes at dZ[h] of hidden layer h."""
-    where = f"layer {h}"
     g = ACTIVATIONS[net.hidden]
     L = len(net.sizes) - 1
 
     def slope(new):
-        return RIGHT._replace(slope=_only(h, new, RIGHT.slope))
+        return dict(slope=_only(h, new, RIGHT.slope))
 
-    yield "layer-sign", where, RIGHT._replace(passed=_only(h, lambda t, l, dA: -dA, RIGHT.passed))
-    yield (
-        "not-propagated",
-        where,
-        RIGHT._replace(passed=_only(h, lambda t, l, dA: jnp.zeros_like(dA), RIGHT.passed)),
-    )
+    yield "layer-sign", dict(passed=_only(h, lambda t, l, dA: -dA, RIGHT.passed))
+    yield "not-propagated", dict(passed=_only(h, lambda t, l, dA: jnp.zeros_like(dA), RIGHT.passed))
     if net.hidden != "identity":
-        yield "missing-activation-derivative", where, slope(lambda t, l: jnp.ones_like(t.Z[l]))
-        yield "output-for-derivative", where, slope(lambda t, l: g.forward(t.Z[l]))
+        yield "missing-activation-derivative", slope(lambda t, l: jnp.ones_like(t.Z[l]))
+        yield "output-for-derivative", slope(lambda t, l: g.forward(t.Z[l]))
         if net.hidden not in {"relu", "leaky_relu"}:
             yield (
                 "derivative-at-output",
-                where,
                 slope(lambda t, l: g.slope(g.forward(t.Z[l]), g.forward(g.forward(t.Z[l])))),
             )
-            yield "derivative-twice", where, slope(lambda t, l: RIGHT.slope(t, l) ** 2)
+            yield "derivative-twice", slope(lambda t, l: RIGHT.slope(t, l) ** 2)
         for other in ("sigmoid", "tanh", "relu"):
             if other != net.hidden:
                 yield (
                     "wrong-activation-derivative",
-                    where,
                     slope(lambda t, l, o=ACTIVATIONS[other]: o.slope(t.Z[l], o.forward(t.Z[l]))),
                 )
         if net.hidden in {"sigmoid", "tanh"}:
             other = "sigmoid" if net.hidden == "tanh" else "tanh"
             yield (
                 "wrong-activation-derivative",
-                where,
                 slope(lambda t, l, other=other: ACTIVATIONS[other].slope(t.Z[l], g.forward(t.Z[l]))),
             )
         for k in (h - 1, h + 1):
             if 1 <= k < L and net.sizes[k] == net.sizes[h]:
-                yield (
-                    "derivative-at-wrong-layer",
-                    where,
-                    slope(lambda t, l, k=k: g.slope(t.Z[k], g.forward(t.Z[k]))),
-                )
+                yield "derivative-at-wrong-layer", slope(lambda t, l, k=k: g.slope(t.Z[k], g.forward(t.Z[k])))
     if net.sizes[h + 1] == net.sizes[h]:
-        yield "weights-not-transposed", where, _matrix(h + 1, lambda t, l, G: t.params[l - 1][0].T)
+        yield "weights-not-transposed", _matrix(h + 1, lambda t, l, G: t.params[l - 1][0].T)
     for k in (h, h + 2):
         if 1 <= k <= L and (net.sizes[k], net.sizes[k - 1]) == (net.sizes[h + 1], net.sizes[h]):
-            yield (
-                "wrong-layer-weights",
-                where,
-                _matrix(h + 1, lambda t, l, G, k=k: t.params[k - 1][0]),
-            )
-    yield "gradient-for-weights", where, _matrix(h + 1, lambda t, l, G: G[l][0])
-    yield "updated-weights", where, _matrix(h + 1, lambda t, l, G: t.params[l - 1][0] - 0.1 * G[l][0])
+            yield "wrong-layer-weights", _matrix(h + 1, lambda t, l, G, k=k: t.params[k - 1][0])
+    yield "gradient-for-weights", _matrix(h + 1, lambda t, l, G: G[l][0])
+    yield "updated-weights", _matrix(h + 1, lambda t, l, G: t.params[l - 1][0] - 0.1 * G[l][0])
     if net.masked:
-        yield "mask-forgotten", where, RIGHT._replace(mask=_only(h, lambda t, l: 1.0, RIGHT.mask))
+        yield "mask-forgotten", dict(mask=_only(h, lambda t, l: 1.0, RIGHT.mask))
 
 
 def _matrix(l, new):
-    return RIGHT._replace(matrix=_only(l, new, RIGHT.matrix))
+    return dict(matrix=_only(l, new, RIGHT.matrix))
 
 
-def _operands(net: Network, l: int) -> Iterator[tuple[str, str, Steps]]:
+def _operands(net: Network, l: int) -> Iterator[tuple[str, dict]]:
     """Mistakes in dW[l] and db[l]."""
-    where = f"layer {l}"
     n = net.sizes
 
     def operand(new):
-        return RIGHT._replace(operand=_only(l, new, RIGHT.operand))
+        return dict(operand=_only(l, new, RIGHT.operand))
 
     def dW(new):
-        return RIGHT._replace(dW=_only(l, lambda t, k, dZ, A: new(RIGHT.dW(t, k, dZ, A)), RIGHT.dW))
+        return dict(dW=_only(l, lambda t, k, dZ, A: new(RIGHT.dW(t, k, dZ, A)), RIGHT.dW))
 
     def db(new):
-        return RIGHT._replace(db=_only(l, lambda t, k, dZ: new(RIGHT.db(t, k, dZ)), RIGHT.db))
+        return dict(db=_only(l, lambda t, k, dZ: new(RIGHT.db(t, k, dZ)), RIGHT.db))
 
     if n[l] == n[l - 1]:
-        yield "transposed", where, dW(lambda g: g.T)
-        yield "own-activation", where, operand(lambda t, k: t.A[k])
+        yield "transposed", dW(lambda g: g.T)
+        yield "own-activation", operand(lambda t, k: t.A[k])
     elif min(n[l], n[l - 1]) > 1:
-        yield "reshaped", where, dW(lambda g: g.T.reshape(g.shape))
+        yield "reshaped", dW(lambda g: g.T.reshape(g.shape))
     if l > 1:
         if net.hidden != "identity":
-            yield "pre-activation", where, operand(lambda t, k: t.Z[k - 1])
+            yield "pre-activation", operand(lambda t, k: t.Z[k - 1])
         if l > 1 and n[0] == n[l - 1]:
-            yield "input-for-activation", where, operand(lambda t, k: t.A[0])
-    yield "entries-unwritten", where, dW(lambda g: g.at[-1].set(0))
-    yield "entries-unwritten", where, dW(lambda g: g.at[..., -1].set(0))
-    yield "entries-unwritten", where, dW(lambda g: g.at[0, 0].set(0))
-    yield "bias-missing", where, db(lambda g: jnp.zeros_like(g))
+            yield "input-for-activation", operand(lambda t, k: t.A[0])
+    yield "entries-unwritten", dW(lambda g: g.at[-1].set(0))
+    yield "entries-unwritten", dW(lambda g: g.at[..., -1].set(0))
+    yield "entries-unwritten", dW(lambda g: g.at[0, 0].set(0))
+    yield "bias-missing", db(lambda g: jnp.zeros_like(g))
     if n[l] > 1:
-        yield "bias-summed-over-all", where, db(lambda g: jnp.full_like(g, jnp.sum(g)))
-    yield "bias-mean", where, RIGHT._replace(db=_only(l, lambda t, k, dZ: RIGHT.db(t, k, dZ) / t.N, RIGHT.db))
-    yield (
-        "bias-not-averaged",
-        where,
-        RIGHT._replace(db=_only(l, lambda t, k, dZ: RIGHT.db(t, k, dZ) * t.N, RIGHT.db)),
-    )
+        yield "bias-summed-over-all", db(lambda g: jnp.full_like(g, jnp.sum(g)))
+    yield "bias-mean", dict(db=_only(l, lambda t, k, dZ: RIGHT.db(t, k, dZ) / t.N, RIGHT.db))
+    yield "bias-not-averaged", dict(db=_only(l, lambda t, k, dZ: RIGHT.db(t, k, dZ) * t.N, RIGHT.db))
     yield (
         "low-precision",
-        where,
-        RIGHT._replace(
+        dict(
             dW=_only(
                 l,
                 lambda t, k, dZ, A: (dZ.astype(jnp.bfloat16).T @ A.astype(jnp.bfloat16)).astype(dZ.dtype),
@@ -211,32 +172,31 @@ def _operands(net: Network, l: int) -> Iterator[tuple[str, str, Steps]]:
     )
 
 
-def _penalties(net: Network) -> Iterator[tuple[str, str, Steps]]:
+def _penalties(net: Network) -> Iterator[tuple[str, dict]]:
     if not net.penalty:
         return
 
     def penalty(new):
-        return RIGHT._replace(penalty=lambda t, l, W: new(t, RIGHT.penalty(t, l, W)))
+        return dict(penalty=lambda t, l, W: new(t, RIGHT.penalty(t, l, W)))
 
-    yield "regularisation-missing", "", penalty(lambda t, R: 0 * R)
-    yield "regularisation-doubled", "", penalty(lambda t, R: 2 * R)
-    yield "regularisation-unscaled", "", penalty(lambda t, R: t.N * R)
-    yield "l1-for-l2", "", RIGHT._replace(penalty=lambda t, l, W: t.net.penalty / t.N * jnp.sign(W))
-    yield "regularisation-on-bias", "", RIGHT._replace(bias_penalty=lambda t, l, b: t.net.penalty / t.N * b)
+    yield "regularisation-missing", penalty(lambda t, R: 0 * R)
+    yield "regularisation-doubled", penalty(lambda t, R: 2 * R)
+    yield "regularisation-unscaled", penalty(lambda t, R: t.N * R)
+    yield "l1-for-l2", dict(penalty=lambda t, l, W: t.net.penalty / t.N * jnp.sign(W))
+    yield "regularisation-on-bias", dict(bias_penalty=lambda t, l, b: t.net.penalty / t.N * b)
 
 
-def _all_hidden(net: Network) -> Iterator[tuple[str, str, Steps]]:
+def _all_hidden(net: Network) -> Iterator[tuple[str, dict]]:
     """The same mistake in every hidden layer, as a loop makes it."""
     if len(net.sizes) < 4 or net.hidden == "identity":
         return
     g = ACTIVATIONS[net.hidden]
-    where = "every hidden layer"
-    yield "missing-activation-derivative", where, RIGHT._replace(slope=lambda t, l: jnp.ones_like(t.Z[l]))
-    yield "output-for-derivative", where, RIGHT._replace(slope=lambda t, l: g.forward(t.Z[l]))
-    yield "pre-activation", where, RIGHT._replace(operand=lambda t, l: t.Z[l - 1] if l > 1 else t.A[0])
-    yield "updated-weights", where, RIGHT._replace(matrix=lambda t, l, G: t.params[l - 1][0] - 0.1 * G[l][0])
+    yield "missing-activation-derivative", dict(slope=lambda t, l: jnp.ones_like(t.Z[l]))
+    yield "output-for-derivative", dict(slope=lambda t, l: g.forward(t.Z[l]))
+    yield "pre-activation", dict(operand=lambda t, l: t.Z[l - 1] if l > 1 else t.A[0])
+    yield "updated-weights", dict(matrix=lambda t, l, G: t.params[l - 1][0] - 0.1 * G[l][0])
     if net.hidden not in {"relu", "leaky_relu"}:
-        yield "derivative-twice", where, RIGHT._replace(slope=lambda t, l: RIGHT.slope(t, l) ** 2)
+        yield "derivative-twice", dict(slope=lambda t, l: RIGHT.slope(t, l) ** 2)
 
 
 def _stateful(net: Network) -> Iterator[Mutant]:
@@ -277,33 +237,30 @@ def _stateful(net: Network) -> Iterator[Mutant]:
         yield Mutant("mask-resampled", "", resampled())
 
 
-def _numerical(net: Network) -> Iterator[tuple[str, str, Steps]]:
+def _numerical(net: Network) -> Iterator[tuple[str, dict]]:
     """Mistakes that show only where the output is saturated."""
     if not net.cost.startswith("bce"):
         return
     yield (
         "clipped-log",
-        "",
-        RIGHT._replace(error=lambda t: jnp.where((t.A[-1] > 1e-7) & (t.A[-1] < 1 - 1e-7), RIGHT.error(t), 0)),
+        dict(error=lambda t: jnp.where((t.A[-1] > 1e-7) & (t.A[-1] < 1 - 1e-7), RIGHT.error(t), 0)),
     )
     yield (
         "saturated-nan",
-        "",
-        RIGHT._replace(
-            error=lambda t: ((1 - t.Y) / (1 - t.A[-1]) - t.Y / t.A[-1]) * t.A[-1] * (1 - t.A[-1]) / t.N
-        ),
+        dict(error=lambda t: ((1 - t.Y) / (1 - t.A[-1]) - t.Y / t.A[-1]) * t.A[-1] * (1 - t.A[-1]) / t.N),
     )
 
 
 def mutants(net: Network) -> Iterator[Mutant]:
     """Every mistake of the catalogue that a network can have, at every place where it can be made."""
     yield from _stateful(net)
-    families = [_whole(net), _penalties(net), _all_hidden(net), _numerical(net)]
+    families = [("", _whole(net)), ("", _penalties(net)), ("every hidden layer", _all_hidden(net))]
     layers = range(1, len(net.sizes))
-    families += [_hidden(net, h) for h in layers[:-1]] + [_operands(net, l) for l in layers]
-    for family in families:
-        for id, where, steps in family:
-            yield Mutant(id, where, gradient_of(net, steps))
+    families += [("", _numerical(net)), *((f"layer {h}", _hidden(net, h)) for h in layers[:-1])]
+    families += [(f"layer {l}", _operands(net, l)) for l in layers]
+    for where, family in families:
+        for id, steps in family:
+            yield Mutant(id, where, gradient_of(net, RIGHT._replace(**steps)))
 
 
 NEEDS_SATURATION = frozenset({"clipped-log", "saturated-nan"})
