@@ -200,7 +200,7 @@ def kills(number: int, rng: random.Random, folder: Path, arguments: argparse.Nam
     print(f"                   with a save every {EVERY:g} s, whose write took up to {max(writes):.2f} s")
     for line in wrong:
         print(f"  wrong: {line.strip()}")
-    return not wrong and identical == ends
+    return not wrong and identical == ends and max(lost) <= 2 * EVERY + max(writes)
 
 
 def terminations(number: int, rng: random.Random, folder: Path, arguments: argparse.Namespace) -> bool:
