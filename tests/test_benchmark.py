@@ -7,6 +7,7 @@ import pytest
 from experiments import benchmark, contenders
 from experiments.benchmark import Result, differences, operations
 from experiments.contenders import CONTENDERS, Work
+from tests.programs import ROOT
 
 
 @pytest.fixture(autouse=True)
@@ -79,13 +80,15 @@ def test_whoever_does_less_is_named():
         assert line.startswith("lazy, 784-17-10, B = 128: loss ")
 
 
-def test_a_contender_that_fails_is_reported(work, tmp_path):
+def test_a_contender_that_fails_is_reported(work, tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT)
     (tmp_path / "train_images.npy").unlink()
     with pytest.raises(benchmark.UserError, match=r"^NumPy: ended with status 1: FileNotFoundError"):
         benchmark.race(["NumPy"], work, 1, dict(benchmark.os.environ))
 
 
-def test_contenders_take_turns_in_processes_of_their_own(work):
+def test_contenders_take_turns_in_processes_of_their_own(work, monkeypatch):
+    monkeypatch.chdir(ROOT)
     results = benchmark.race(["NumPy", "jaxnn, manual"], work, 3, dict(benchmark.os.environ))
     losses, _ = contend("NumPy", work)
     for result in results.values():

@@ -19,7 +19,7 @@ from tests.programs import Listening, ended
 SMALL = ("--hidden", "31", "--optimizer", "adam", "--epochs", "4")
 FAMILY = ("--seeds", "3", "--learning-rates", "0.2", "1", "--widths", "5", "9", "--epochs", "3")
 SELDOM = ("--save-every", "1e8")  # the first pause, and where it must
-PATIENCE = 100  # seconds for what comes at once, unless it never does
+PATIENCE = 60  # seconds for what comes at once, unless it never does
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -210,6 +210,7 @@ def test_training_goes_on_while_a_checkpoint_is_written(whole, tmp_path, monkeyp
 
     def slowly(self, *args, **options):
         waited.append(trained.wait(PATIENCE))
+        trained.set()
         return save(self, *args, **options)
 
     monkeypatch.setattr(orbax.checkpoint.StandardCheckpointer, "save", slowly)
