@@ -199,9 +199,10 @@ def test_a_folder_without_a_name_is_not_the_current_one(places, monkeypatch, cap
 
 
 def test_losses_and_numbers_of_things_are_printed_as_one_would_write_them():
-    assert [arguments.few_digits(J) for J in (0.12345, 12345.6, 1e30, float("inf"))] == [
+    assert [arguments.few_digits(J) for J in (0.12345, 12345.6, 1.5e6, 1e30, float("inf"))] == [
         "0.1235",
         "12345.6000",
+        "1.5e+06",
         "1e+30",
         "inf",
     ]
@@ -312,6 +313,28 @@ def test_jax_may_look_for_nans_itself():
         status, _, err = ended(train, "--learning-rate", "1e30", "--activation", "relu", "--hidden", "5")
     assert status == 2
     assert re.fullmatch(r"error: JAX_DEBUG_NANS: [^\n]*nan[^\n]*\n", err), err
+
+
+class Unraisable:
+    """Says something where nothing can be raised."""
+
+    def __init__(self, said):
+        self.said = said
+
+    def __del__(self):
+        raise RuntimeError(self.said)
+
+
+def test_of_errors_that_cannot_be_raised_only_one_of_orbax_is_left_out():
+    def main(_):
+        for said in ("Event loop is closed", "a fault of ours"):
+            Unraisable(said)
+        return 0
+
+    status, _, err = ended(train, main=main)
+    assert status == 0
+    assert "a fault of ours" in err
+    assert "Event loop is closed" not in err
 
 
 def test_a_fault_of_ours_is_not_taken_for_one_of_the_user():

@@ -1,5 +1,6 @@
 import json
 import math
+import re
 from typing import ClassVar
 
 import jax
@@ -181,6 +182,7 @@ def test_the_ratios_of_an_epoch_by_hand(measured, tmp_path):
             "autodiff / manual, temporary memory": 1.25,
         }
     )
+    assert re.search(r"^  fastest by hand \(NumPy\) / jaxnn +2.50$", printed, re.M)
     assert (found["what"], found["n"], found["batch_size"]) == ("epochs", [784, 17, 10], 128)
     assert found["results"]["NumPy"]["seconds"] == [7.5, 5.0, 10.0]
     assert "Flax NNX is missing: no flax here (pip install 'jaxnn[bench]')\n" in printed
@@ -208,16 +210,17 @@ def test_the_time_to_an_accuracy_by_hand(measured):
     status, (found,), printed = measured(
         "--measure", "targets", "--network", "small",
         "--contenders", "jaxnn, manual", "NumPy", "Flax NNX", "scikit-learn",
-        epochs={"jaxnn, manual": 3, "NumPy": 2, "scikit-learn": 1000},
+        epochs={"jaxnn, manual": 3, "NumPy": 1000, "scikit-learn": 2},
     )  # fmt: skip
     assert status == 0
     assert found["target"] == 0.94
-    assert found["epochs"] == {"jaxnn, manual": [3] * 3, "NumPy": [2] * 3, "scikit-learn": [60] * 3}
+    assert found["epochs"] == {"jaxnn, manual": [3] * 3, "NumPy": [60] * 3, "scikit-learn": [2] * 3}
     assert found["results"]["jaxnn, manual"]["seconds"] == [6.0] * 3
-    assert found["results"]["scikit-learn"]["seconds"] == [math.inf] * 3
-    assert found["ratios"] == pytest.approx({"fastest other (NumPy) / jaxnn": 10 / 6})
+    assert found["results"]["NumPy"]["seconds"] == [math.inf] * 3
+    assert found["ratios"] == pytest.approx({"fastest other (scikit-learn) / jaxnn": 14 / 6})
+    assert re.search(r"^  fastest other \(scikit-learn\) / jaxnn +2.33$", printed, re.M)
     assert "from a cold start to 94 % with 784-17-10, B = 32: median of 3\n" in printed
-    assert "  epochs: jaxnn, manual 3, NumPy 2, scikit-learn 60\n" in printed
+    assert "  epochs: jaxnn, manual 3, NumPy 60, scikit-learn 2\n" in printed
     orders = [work.first for name, work, _ in Scripted.started if name == "NumPy"]
     assert orders == [0, 60, 120]  # others in every round
 

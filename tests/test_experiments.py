@@ -261,6 +261,22 @@ def test_predict_of_nothing_ends_in_one_line(tmp_path):
     assert re.fullmatch(r"error: [^\n]*settings.json: no such file[^\n]*\n", done.err)
 
 
+def test_another_accuracy_than_training_reported_is_told(a_run, tmp_path):
+    shutil.copytree(a_run[0], tmp_path, dirs_exist_ok=True)
+    (tmp_path / "metrics.jsonl").write_text('{"test_accuracy": 0.25}\n')
+    done = ended(predict, tmp_path)
+    assert done.status == 0
+    assert "\n          training reported 25.00 %\n" in done.out
+
+
+def test_a_network_of_other_data_is_refused(tmp_path):
+    settings = {"dataset": "digits", "n": [63, 10], "activation": "sigmoid"}
+    runs.create(tmp_path, settings, [{"test_accuracy": 0.5}])
+    runs.save_params(tmp_path / "params.safetensors", mlp(63, 10, g=sigmoid).init(jax.random.key(0)))
+    said = f"{tmp_path}: got a network [63, 10], expected 64 inputs and 10 outputs for digits"
+    assert ended(predict, tmp_path)[::2] == (2, f"error: {said}\n")
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_compare_gradients_agrees(dtype, capsys):
     args = ["--hidden", "5", "4", "--activation", "tanh", "--loss", "cross_entropy", "--dtype", dtype]
@@ -303,6 +319,38 @@ def test_compare_gradients_finds_what_it_plants(capsys, tmp_path):
     assert report["causes"][0]["id"] == "missing-mean"
     assert [leaf["path"] for leaf in report["leaves"]] == ["W[1]", "b[1]", "W[2]", "b[2]"]
     assert page.read_text(encoding="utf-8").count("<svg") >= 4
+
+
+@pytest.mark.parametrize(
+    ("line", "said", "id"),
+    [
+        (("bias-mean", "--layer", "2"), "bias-mean, layer 2", "bias-mean; b[2]"),
+        (
+            ("regularisation-missing",),
+            "regularisation-missing, with L2 regularisation λ = 0.1",
+            "regularisation-missing",
+        ),
+        (("mask-forgotten",), "mask-forgotten, layer 1, with dropout", "mask-forgotten; dZ[1]"),
+        (("clipped-log",), "clipped-log, at weights 200 times as large", "clipped-log; dZ[2]"),
+    ],
+)
+def test_compare_gradients_finds_what_it_says_it_planted(line, said, id, capsys):
+    arguments_ = compare_gradients.parser().parse_args(["--examples", "31", "--plant", *line])
+    assert compare_gradients.main(arguments_) == 1
+    printed = capsys.readouterr().out
+    assert f"\nplanted   {said}\n" in printed
+    assert "\nat        31 images of digits, seed 0, float32\n" in printed
+    assert f"[{id}" in " ".join(printed.split("\n  1. ")[1].split("\n  2. ")[0].split())
+
+
+def test_compare_gradients_lists_what_it_can_plant(capsys):
+    arguments_ = compare_gradients.parser().parse_args(["--plant", "list"])
+    assert compare_gradients.main(arguments_) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) > 20
+    assert all(re.match(r"[a-z0-9-]+ +\S", line) for line in lines)
+    assert [line for line in lines if line.startswith("missing-mean ")]
+    assert lines == sorted(lines)
 
 
 @pytest.mark.parametrize(

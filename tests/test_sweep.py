@@ -125,9 +125,9 @@ DIVERGING = ("--activation", "relu", "--hidden", "5", "--epochs", "2", "--seeds"
 
 
 def test_a_network_that_diverges_is_null_and_never_the_best(tmp_path):
-    done = ended(sweep, *DIVERGING, "--learning-rates", "1e30", "1e-30", *ENOUGH, "--out", tmp_path)
+    done = ended(sweep, *DIVERGING, "--learning-rates", "1e-30", "1e30", *ENOUGH, "--out", tmp_path)
     assert done.status == 0, done.err
-    diverged, as_it_was = rows_of(tmp_path)
+    as_it_was, diverged = rows_of(tmp_path)
     assert diverged["final_loss"] is diverged["final_test_loss"] is None
     assert diverged["curves"]["test_loss"] == [None, None]
     assert diverged["final_test_accuracy"] > as_it_was["final_test_accuracy"]  # of all the same answer
@@ -160,6 +160,9 @@ def test_rounds_change_nothing(a_sweep, tmp_path):
     assert [line for line in done.out.splitlines() if line.startswith("best ")] == [
         line for line in printed.splitlines() if line.startswith("best ")
     ]
+    best = max(range(16), key=lambda k: rows_of(tmp_path)[k]["final_test_accuracy"])
+    assert best >= int(K)  # in another round than the first
+    assert "as training reported" in ended(predict, tmp_path / "best").out
 
 
 def test_several_devices_change_nothing(a_sweep, tmp_path):
