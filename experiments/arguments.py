@@ -78,7 +78,7 @@ def run(main: Callable[[argparse.Namespace], int], parser: Parser) -> NoReturn:
         sys.exit(2)
 
     from jaxnn.datasets import DatasetError
-    from jaxnn.runs import RunError
+    from jaxnn.runs.record import RunError
 
     try:
         status = main(arguments)

@@ -9,24 +9,24 @@ import json
 import math
 import os
 import platform
-import subprocess
 import sys
 import tempfile
 import time
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from statistics import median
-from typing import NamedTuple
 
 import numpy as np
 
-from experiments.arguments import Parser, UserError, folder, new_file, run, whole
-from experiments.contenders import CONTENDERS, EXAMPLES, FAMILY, LARGE, REFERENCES, Work
+from experiments.common.arguments import Parser, UserError, folder, new_file, run, whole
+from experiments.contenders.products import LARGE
+from experiments.contenders.race import Process, Result, race, ready
+from experiments.contenders.table import CONTENDERS, EXAMPLES, FAMILY, REFERENCES
+from experiments.contenders.work import Work
 
-SMALL, LARGER = (784, 17, 10), (784, 512, 512, 10)
-ACTIVATION = {SMALL: "sigmoid", LARGER: "relu"}
-RATE = {SMALL: 0.5, LARGER: 0.1}
-TARGET = {SMALL: 0.94, LARGER: 0.98}
+SMALL = Work([784, 17, 10], "sigmoid", batch_size=32, learning_rate=0.5, folder="")
+LARGER = Work([784, 512, 512, 10], "relu", batch_size=128, learning_rate=0.1, folder="")
+NETWORKS = {"small": (SMALL, 0.94), "large": (LARGER, 0.98)}  # and the accuracy that is the target
 PATIENCE = 60  # epochs until a target counts as out of reach
 FRAMEWORKS = ("Equinox", "Flax NNX", "PyTorch, eager", "PyTorch, compiled", "scikit-learn")
 BY_HAND = ("NumPy", "jax.grad in lax.scan")
@@ -37,30 +37,16 @@ PACKAGES = ("jax", "jaxlib", "optax", "numpy", "equinox", "flax", "torch", "scik
 MEASUREMENTS = ("epochs", "targets", "family", "examples")
 
 
-class Result(NamedTuple):
-    """What one contender did: seconds and loss of each round, after the first ones that warm it up."""
-
-    device: str
-    memory: int | None
-    seconds: list[float]
-    losses: list[float]
-    accuracy: float
-
-
 def parser() -> Parser:
     """The arguments of this program."""
     p = Parser(prog="python -m experiments.benchmark", description=__doc__)
     p.add_argument(
-        "--measure",
-        nargs="+",
-        choices=MEASUREMENTS,
-        default=MEASUREMENTS,
-        metavar="WHAT",
+        "--measure", nargs="+", choices=MEASUREMENTS, default=MEASUREMENTS, metavar="WHAT",
         help="epochs: one epoch; targets: the time from a cold start to an accuracy on MNIST; family: many "
         "networks at once; examples: the gradients of single examples; default: all",
-    )
+    )  # fmt: skip
     p.add_argument(
-        "--network", nargs="+", choices=("small", "large"), default=("small", "large"), metavar="SIZE",
+        "--network", nargs="+", choices=NETWORKS, default=list(NETWORKS), metavar="SIZE",
         help="small: 784-17-10; large: 784-512-512-10; default: both",
     )  # fmt: skip
     p.add_argument("--batch-size", nargs="+", type=whole(1, 60000), default=[32, 128, 1024], metavar="B",
@@ -86,30 +72,28 @@ def main(arguments: argparse.Namespace) -> int:
         versions = describe_versions()
         for facts in (machine, versions):
             print(", ".join(f"{name} {value}" for name, value in facts.items()))
-        networks = [{"small": SMALL, "large": LARGER}[name] for name in arguments.network]
+        networks = [
+            (NETWORKS[name][0]._replace(folder=folder), NETWORKS[name][1]) for name in arguments.network
+        ]
         measurements = []
         if "epochs" in arguments.measure:
-            for n in networks:
+            for work, _ in networks:
                 for batch_size in arguments.batch_size:
-                    work = Work(list(n), ACTIVATION[n], batch_size, RATE[n], folder)
-                    measurements.append(measure_epochs(work, arguments, environment))
-        if "targets" in arguments.measure:
-            for n in networks:
-                if not mnist:
-                    print("\nno MNIST here: the time to an accuracy is not measured")
-                    break
-                work = Work(list(n), ACTIVATION[n], 32 if n == SMALL else 128, RATE[n], folder)
-                measurements.append(measure_targets(work, TARGET[n], arguments, environment))
+                    of_batches = work._replace(batch_size=batch_size)
+                    measurements.append(measure_epochs(of_batches, arguments, environment))
+        if "targets" in arguments.measure and not mnist:
+            print("\nno MNIST here: the time to an accuracy is not measured")
+        elif "targets" in arguments.measure:
+            measurements += [measure_targets(*network, arguments, environment) for network in networks]
         if "family" in arguments.measure:
-            work = Work(list(SMALL), "sigmoid", 128, RATE[SMALL], folder, arguments.networks)
+            work = SMALL._replace(batch_size=128, folder=folder, networks=arguments.networks)
             measurements.append(measure_family(work, arguments, environment))
         if "examples" in arguments.measure:
-            work = Work(list(LARGER), "relu", 1024, RATE[LARGER], folder)
+            work = LARGER._replace(batch_size=1024, folder=folder)
             measurements.append(measure_examples(work, arguments, environment))
     if arguments.json:
-        arguments.json.write_text(
-            json.dumps({"machine": machine, "versions": versions, "measurements": measurements}, indent=1)
-        )
+        everything = {"machine": machine, "versions": versions, "measurements": measurements}
+        arguments.json.write_text(json.dumps(everything, indent=1))
     if arguments.picture:
         draw([m for m in measurements if m["what"] == "epochs"], machine, arguments.picture)
     differences = [line for m in measurements for line in m.get("differences", ())]
@@ -124,32 +108,26 @@ def prepare(folder: Path, arguments: argparse.Namespace) -> bool:
 
     try:
         data = datasets.load("mnist", arguments.data_dir, arguments.source_dir)
-        parts, mnist = (data.train, data.test), True
     except datasets.DatasetError as error:
         print(f"random images instead of MNIST: {error}", file=sys.stderr)
-        rng = np.random.default_rng(0)
-        parts, mnist = (
-            [
-                (rng.integers(0, 256, (N, 28, 28), np.uint8), rng.integers(0, 10, N, np.int32))
-                for N in (60000, 10000)
-            ],
-            False,
-        )
+        data, rng = None, np.random.default_rng(0)
+        parts = [
+            (rng.integers(0, 256, (N, 28, 28), np.uint8), rng.integers(0, 10, N, np.int32))
+            for N in (60000, 10000)
+        ]
+    else:
+        parts = data.train, data.test
     for name, (images, labels) in zip(("train", "test"), parts, strict=True):
         np.save(folder / f"{name}_images", images)
         np.save(folder / f"{name}_labels", labels)
-    return mnist
+    return data is not None
 
 
 def surroundings(arguments: argparse.Namespace) -> dict[str, str]:
     """The environment of every contender: nothing compiled before, no device taken as a whole."""
-    environment = os.environ | {
-        "JAX_ENABLE_COMPILATION_CACHE": "false",
-        "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
-    }
-    if arguments.device == "cpu":
-        environment |= {"JAX_PLATFORMS": "cpu", "CUDA_VISIBLE_DEVICES": ""}
-    return environment
+    alike = {"JAX_ENABLE_COMPILATION_CACHE": "false", "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+    cpu = {"JAX_PLATFORMS": "cpu", "CUDA_VISIBLE_DEVICES": ""}
+    return os.environ | alike | (cpu if arguments.device == "cpu" else {})
 
 
 def describe_machine() -> dict[str, str]:
@@ -182,93 +160,13 @@ def processor() -> str:
         return platform.processor() or "unknown"
 
 
-class Process:
-    """A contender in a process of its own: it takes a word and answers with a line of JSON."""
-
-    def __init__(self, name: str, work: Work, environment: dict[str, str]):
-        """Start it; its first answer comes when it is ready."""
-        self.name = name
-        self.messages = tempfile.TemporaryFile("w+")  # noqa: SIM115
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "experiments.contenders", name, json.dumps(work._asdict())],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self.messages,
-            text=True,
-            env=environment,
-        )
-
-    def answer(self) -> dict:
-        """Its next answer."""
-        assert self.process.stdout
-        line = self.process.stdout.readline()
-        if not line:
-            self.process.wait()
-            self.messages.seek(0)
-            last = (self.messages.read().strip().splitlines() or ["no message"])[-1]
-            raise UserError(f"{self.name}: ended with status {self.process.returncode}: {last}")
-        return json.loads(line)
-
-    def ask(self, word: str) -> dict:
-        """Its answer to a word."""
-        assert self.process.stdin
-        self.process.stdin.write(word + "\n")
-        self.process.stdin.flush()
-        return self.answer()
-
-    def end(self) -> None:
-        """Stop it."""
-        self.process.kill()
-        self.process.communicate()
-        self.messages.close()
-
-
-def race(
-    names: list[str], work: Work, rounds: int, environment: dict[str, str], warm_up: int = 1
-) -> dict[str, Result]:
-    """Let contenders train in turns; the result of each that is installed."""
-    processes: dict[str, Process] = {}
-    results: dict[str, Result] = {}
-    try:
-        for name in names:
-            processes[name] = Process(name, work, environment)
-            if first := ready(processes[name]):
-                results[name] = first
-            else:
-                processes.pop(name).end()
-        for process in processes.values():
-            for _ in range(warm_up):
-                process.ask("train")
-        for _ in range(rounds):
-            for name, process in processes.items():
-                time.sleep(0.05)  # until the threads of the one before sleep
-                answer = process.ask("train")
-                results[name].seconds.append(answer["seconds"])
-                results[name].losses.append(answer["loss"])
-        for name, process in processes.items():
-            results[name] = results[name]._replace(accuracy=process.ask("test")["accuracy"])
-    finally:
-        for process in processes.values():
-            process.end()
-    return results
-
-
-def ready(process: Process) -> Result | None:
-    """The contender before its first round, or None, and a line, if it is not installed."""
-    first = process.answer()
-    if "missing" in first:
-        print(f"{process.name} is missing: no {first['missing']} here (pip install 'jaxnn[bench]')")
-        return None
-    return Result(first["device"], first["memory"], [], [], math.nan)
-
-
 def measure_epochs(work: Work, arguments: argparse.Namespace, environment: dict[str, str]) -> dict:
     """One epoch, side by side."""
     names = [*arguments.contenders, *REFERENCES]
     if "jaxnn, manual" not in names:
         names.insert(0, "jaxnn, manual")
     results = race(names, work, arguments.rounds, environment)
-    print(f"\nan epoch of {network(work)}, B = {work.batch_size}: median of {arguments.rounds} rounds")
+    print(f"\nan epoch of {named(work)}: median of {arguments.rounds} rounds")
     print_results(results, "jaxnn, manual")
 
     seconds = medians(results)
@@ -285,7 +183,6 @@ def measure_epochs(work: Work, arguments: argparse.Namespace, environment: dict[
         by_hand, by_autodiff = results["jaxnn, manual"].memory, results["jaxnn, autodiff"].memory
         if by_hand and by_autodiff:
             ratios["autodiff / manual, temporary memory"] = by_autodiff / by_hand
-    print_ratios(ratios)
     return report("epochs", work, results, ratios, differences(results, work))
 
 
@@ -322,10 +219,7 @@ def measure_targets(
             result.losses.append(loss)
             results[name] = result._replace(accuracy=accuracy)
             epochs.setdefault(name, []).append(number)
-    print(
-        f"\nfrom a cold start to {100 * target:g} % with {network(work)}, B = {work.batch_size}: "
-        f"median of {rounds}"
-    )
+    print(f"\nfrom a cold start to {100 * target:g} % with {named(work)}: median of {rounds}")
     print_results(results, "jaxnn, manual")
     print("  epochs: " + ", ".join(f"{name} {median(numbers):g}" for name, numbers in epochs.items()))
     seconds = medians(results)
@@ -334,7 +228,6 @@ def measure_targets(
     if "jaxnn, manual" in seconds and others:
         fastest = min(others, key=lambda name: seconds[name])
         ratios[f"fastest other ({fastest}) / jaxnn"] = seconds[fastest] / seconds["jaxnn, manual"]
-    print_ratios(ratios)
     return report("targets", work, results, ratios, []) | {"target": target, "epochs": epochs}
 
 
@@ -342,9 +235,7 @@ def measure_family(work: Work, arguments: argparse.Namespace, environment: dict[
     """Many networks at once against one after the other, and against one large product."""
     results = race(list(FAMILY), work, arguments.rounds, environment)
     K = work.networks
-    print(
-        f"\nan epoch of {K} networks of {network(work)}, B = {work.batch_size}: median of {arguments.rounds}"
-    )
+    print(f"\nan epoch of {K} networks of {named(work)}: median of {arguments.rounds}")
     print_results(results, "all at once")
     seconds = medians(results)
     rate = K * operations(work) / seconds["all at once"]
@@ -356,7 +247,6 @@ def measure_family(work: Work, arguments: argparse.Namespace, environment: dict[
         f"GFLOP/s, one product of {LARGE} × {LARGE}": largest / 1e9,
         "rate, part of that of the large product": rate / largest,
     }
-    print_ratios(ratios)
     members = {name: result for name, result in results.items() if name != "large product"}
     return report("family", work, results, ratios, differences(members, work))
 
@@ -364,21 +254,22 @@ def measure_family(work: Work, arguments: argparse.Namespace, environment: dict[
 def measure_examples(work: Work, arguments: argparse.Namespace, environment: dict[str, str]) -> dict:
     """The norm of each example's gradient and clipping by it, against vmap(grad)."""
     results = race(list(EXAMPLES), work, arguments.rounds, environment, warm_up=2)
-    print(f"\ngradients of {work.batch_size} single examples, {network(work)}: median of {arguments.rounds}")
+    n = "-".join(map(str, work.n))
+    print(f"\ngradients of {work.batch_size} single examples, {n}: median of {arguments.rounds}")
     print_results(results, "plain gradient")
     seconds = medians(results)
-    ratios = {
-        "norms, vmap(grad) / norms": seconds["norms, vmap(grad)"] / seconds["norms"],
-        "clipped gradient / plain gradient": seconds["clipped gradient"] / seconds["plain gradient"],
-        "clipped gradient, vmap(grad) / clipped gradient": seconds["clipped gradient, vmap(grad)"]
-        / seconds["clipped gradient"],
-    }
-    print_ratios(ratios)
     found = {name: result.losses[-1] for name, result in results.items()}
+    slow = {name: f"{name}, vmap(grad)" for name in ("norms", "clipped gradient")}
+    pairs = (
+        (slow["norms"], "norms"),
+        ("clipped gradient", "plain gradient"),
+        (slow["clipped gradient"], "clipped gradient"),
+    )
+    ratios = {f"{one} / {other}": seconds[one] / seconds[other] for one, other in pairs}
     differ = [
-        f"{name}: {found[name]:g}, by vmap(grad) {found[f'{name}, vmap(grad)']:g}"
-        for name in ("norms", "clipped gradient")
-        if not math.isclose(found[name], found[f"{name}, vmap(grad)"], rel_tol=SAME_NORM)
+        f"{name}: {found[name]:g}, by vmap(grad) {found[other]:g}"
+        for name, other in slow.items()
+        if not math.isclose(found[name], found[other], rel_tol=SAME_NORM)
     ]
     return report("examples", work, results, ratios, differ)
 
@@ -396,7 +287,7 @@ def differences(results: dict[str, Result], work: Work) -> list[str]:
     loss = median(result.losses[-1] for result in done.values())
     accuracy = median(result.accuracy for result in done.values())
     return [
-        f"{name}, {network(work)}, B = {work.batch_size}: loss {result.losses[-1]:.4f}, accuracy "
+        f"{name}, {named(work)}: loss {result.losses[-1]:.4f}, accuracy "
         f"{result.accuracy:.4f}; the median of all is {loss:.4f}, {accuracy:.4f}"
         for name, result in done.items()
         if not (abs(result.losses[-1] - loss) <= SAME_LOSS * loss + 0.005)
@@ -404,9 +295,9 @@ def differences(results: dict[str, Result], work: Work) -> list[str]:
     ]
 
 
-def network(work: Work) -> str:
-    """The network's name: 784-17-10."""
-    return "-".join(map(str, work.n))
+def named(work: Work) -> str:
+    """784-17-10, B = 32."""
+    return f"{'-'.join(map(str, work.n))}, B = {work.batch_size}"
 
 
 def medians(results: dict[str, Result]) -> dict[str, float]:
@@ -428,16 +319,12 @@ def print_results(results: dict[str, Result], one: str) -> None:
     print(f"  on {', '.join(sorted(devices))}")
 
 
-def print_ratios(ratios: dict[str, float]) -> None:
-    """A line each."""
-    for title, ratio in ratios.items():
-        print(f"  {title:62} {ratio:8.2f}")
-
-
 def report(
     what: str, work: Work, results: dict[str, Result], ratios: dict[str, float], differ: list[str]
 ) -> dict:
-    """What the JSON file holds of one measurement."""
+    """Print the ratios, a line each; what the JSON file holds of one measurement."""
+    for title, ratio in ratios.items():
+        print(f"  {title:62} {ratio:8.2f}")
     return {
         "what": what,
         **{key: value for key, value in work._asdict().items() if key != "folder"},

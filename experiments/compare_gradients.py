@@ -9,11 +9,12 @@ import sys
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from experiments.arguments import (
+from experiments.common.arguments import (
     Parser,
     UserError,
     add_network,
     add_surroundings,
+    kind_of,
     new_file,
     run,
     use_device,
@@ -58,28 +59,25 @@ def compare(arguments: argparse.Namespace, device) -> int:
     import jax
     import jax.numpy as jnp
 
-    from jaxnn import activations, datasets, losses
-    from jaxnn.encoding import flatten, one_hot
+    from experiments.common.task import chosen, encode, load, sizes
     from jaxnn.gradcheck import compare_gradients
     from jaxnn.layers import mlp
     from jaxnn.objective import cost, value_and_grad
 
-    data = datasets.load(arguments.dataset, arguments.data_dir, arguments.source_dir)
+    data = load(arguments)
     images, labels = (jnp.asarray(array[: arguments.examples]) for array in data.train)
-    n = (images[0].size, *arguments.hidden, data.classes)
-    loss = getattr(losses, arguments.loss)
-    net = mlp(*n, g=getattr(activations, arguments.activation))
+    n = sizes(data, arguments.hidden)
+    g, loss = chosen(arguments)
+    net = mlp(*n, g=g)
     J, J_and_dparams = cost(net, loss), value_and_grad(net, loss)
 
     def by_hand(params, X, Y):
         return J_and_dparams(params, X, Y)[1]
 
-    params, X = net.init(jax.random.key(arguments.seed)), flatten(images, data.white)
-    point = jax.tree.map(
-        lambda array: jnp.asarray(array, arguments.dtype), (params, X, one_hot(labels, data.classes))
-    )
+    point = net.init(jax.random.key(arguments.seed)), *encode(data, images, labels)
+    point = jax.tree.map(lambda array: jnp.asarray(array, arguments.dtype), point)
     lines = [
-        f"device    {device.platform} ({device.device_kind})",
+        f"device    {kind_of(device)}",
         f"network   {'-'.join(map(str, n))}, {arguments.activation}, {arguments.loss}",
         f"at        {len(images)} images of {data.name}, seed {arguments.seed}, {arguments.dtype}",
     ]
@@ -125,7 +123,8 @@ def plant(arguments: argparse.Namespace, n: tuple[int, ...]) -> Planted | None:
     import jax.numpy as jnp
     import numpy as np
 
-    from jaxnn.gradcheck import mutants
+    from experiments.planted import mistakes
+    from experiments.planted.network import Network, loss_of
 
     hidden = "gelu-exact" if arguments.activation == "gelu" else arguments.activation
     form = {
@@ -133,20 +132,20 @@ def plant(arguments: argparse.Namespace, n: tuple[int, ...]) -> Planted | None:
         "cross_entropy": "softmax-logits",
         "squared_error": "squared-linear",
     }[arguments.loss]
-    plain = mutants.Network(n, hidden, form)
+    plain = Network(n, hidden, form)
     penalised, masked = plain._replace(penalty=PENALTY), plain._replace(masked=True)
     kinds = (plain, penalised, masked)
-    ids = {kind: {mutant.id for mutant in mutants.mutants(kind)} for kind in kinds}
+    ids = {kind: {mutant.id for mutant in mistakes.mutants(kind)} for kind in kinds}
     every = sorted(set().union(*ids.values()))
     if arguments.plant == "list":
-        from jaxnn.gradcheck.findings import MISTAKES
+        from jaxnn.gradcheck.mistakes.catalogue import MISTAKES
 
         print("\n".join(f"{id:<30} {MISTAKES[id].words}" for id in every))
         return None
     kind = next((kind for kind in kinds if arguments.plant in ids[kind]), None)
     if kind is None:
-        deep = [mutants.Network((n[-1],) * 4, hidden, form, PENALTY, masked) for masked in (False, True)]
-        known = {m.id for network in deep for m in mutants.mutants(network)} | set(every)
+        deep = [Network((n[-1],) * 4, hidden, form, PENALTY, masked) for masked in (False, True)]
+        known = {m.id for network in deep for m in mistakes.mutants(network)} | set(every)
         advice = (
             f"needs layers of equal size: try --hidden {n[-1]} {n[-1]}"
             if arguments.plant in known
@@ -154,13 +153,13 @@ def plant(arguments: argparse.Namespace, n: tuple[int, ...]) -> Planted | None:
         )
         raise UserError(f"{arguments.plant} {advice}" if arguments.plant in known else advice)
     try:
-        mutant = mutants.planted(kind, arguments.plant, arguments.layer)
+        mutant = mistakes.planted(kind, arguments.plant, arguments.layer)
     except ValueError as error:
         raise UserError(f"--layer: {arguments.plant} cannot be planted in layer {arguments.layer}") from error
 
     def moved(point):
         params, X, Y = point
-        if arguments.plant in mutants.NEEDS_SATURATION:
+        if arguments.plant in mistakes.NEEDS_SATURATION:
             params = jax.tree.map(lambda p: p * SATURATION, params)
         if not kind.masked:
             return params, X, Y
@@ -175,9 +174,9 @@ def plant(arguments: argparse.Namespace, n: tuple[int, ...]) -> Planted | None:
     said = ", ".join(part for part in (mutant.id, mutant.where) if part)
     loss = None
     if kind is not plain:
-        loss = mutants.loss_of(kind)
+        loss = loss_of(kind)
         said += ", with dropout" if kind.masked else f", with L2 regularisation λ = {PENALTY}"
-    if arguments.plant in mutants.NEEDS_SATURATION:
+    if arguments.plant in mistakes.NEEDS_SATURATION:
         said += f", at weights {SATURATION:g} times as large"
     return Planted(gradient, loss, moved, said)
 

@@ -121,17 +121,17 @@ def reopened(arguments: argparse.Namespace, parser: Parser, result: str):
     The last two are None where a run begins; the last one where it begins again, with its own settings. A
     finished one has the file `result`.
     """
-    from jaxnn import checkpoints, runs
+    from jaxnn.runs import checkpoints, record
 
     if not arguments.out:
         if arguments.resume:
             raise UserError("--resume: got no --out, expected the folder of an interrupted run with it")
         return arguments, None, None
-    runs.check_new(arguments.out, result)
+    record.check_new(arguments.out, result)
     lock, checkpoint = None, None
     if os.path.lexists(arguments.out) and any(arguments.out.iterdir()):
-        lock = runs.hold(arguments.out)
-        runs.check_new(arguments.out, result)  # who held it before may have finished
+        lock = record.hold(arguments.out)
+        record.check_new(arguments.out, result)  # who held it before may have finished
         checkpoint = checkpoints.newest(arguments.out / "checkpoints", warn)
     if checkpoint:
         settings, where = checkpoint.progress.get("settings"), checkpoint.folder / "progress.json"
@@ -141,16 +141,16 @@ def reopened(arguments: argparse.Namespace, parser: Parser, result: str):
     if arguments.resume:
         raise UserError(f"--resume: got {arguments.out}, expected the folder of an interrupted run")
     if lock and os.path.lexists(arguments.out / "settings.json"):  # it was interrupted before the first save
-        settings = runs.load_settings(arguments.out)
+        settings = record.load_settings(arguments.out)
         return as_in_the_run(arguments, parser, settings, arguments.out / "settings.json"), lock, None
     return arguments, lock, None
 
 
 def begun(folder: Path):
     """The lock of a new run's folder. Raises UserError if a run has begun there meanwhile."""
-    from jaxnn import runs
+    from jaxnn.runs import record
 
-    lock = runs.hold(folder)
+    lock = record.hold(folder)
     if [path.name for path in folder.iterdir()] != ["lock"]:
         raise UserError(f"--out: another run has begun in {folder} meanwhile; expected one at a time")
     return lock
@@ -186,7 +186,7 @@ class Pauses:
         self.interruption = Interruption()
         self.saver = None
         if self.out:
-            from jaxnn.checkpoints import Saver
+            from jaxnn.runs.checkpoints import Saver
 
             self.saver = Saver(self.out / "checkpoints", arguments.save_every, checkpoint, finite)
 

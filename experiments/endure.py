@@ -132,7 +132,7 @@ def times(checkpoint: Path) -> tuple[float, float]:
 
 def outcome(out: Path) -> dict[str, bytes]:
     """All that a finished run has computed: parameters, optimizer state and the metrics of every epoch."""
-    from jaxnn import checkpoints
+    from jaxnn.runs import checkpoints
 
     names = ("params.safetensors", "best.safetensors", "networks.jsonl", "metrics.jsonl")
     paths = [out / folder / name for folder in (".", "best") for name in names]
@@ -205,7 +205,7 @@ def kills(number: int, rng: random.Random, folder: Path, arguments: argparse.Nam
 
 def terminations(number: int, rng: random.Random, folder: Path, arguments: argparse.Namespace) -> bool:
     """SIGTERM and Ctrl-C while training: saved, status 76, soon, and no step lost?"""
-    from jaxnn import checkpoints
+    from jaxnn.runs import checkpoints
 
     expected = uninterrupted(arguments, folder)
     stopped, saved, ends, identical, times = 0, 0, 0, 0, []
@@ -249,7 +249,7 @@ def terminations(number: int, rng: random.Random, folder: Path, arguments: argpa
 
 def disks(number: int, rng: random.Random, folder: Path, arguments: argparse.Namespace) -> bool:
     """Run folders that are full or read-only: one line, whole checkpoints, and with room on to the end?"""
-    from jaxnn import seals
+    from jaxnn.runs import seals
 
     def mount(*options: str) -> bool:
         command = ["mount", "-t", "tmpfs", "-o", ",".join(options), "tmpfs", str(out)]
@@ -349,7 +349,7 @@ def damages(number: int, rng: random.Random, folder: Path, arguments: argparse.N
     """Damage the newest checkpoints: is it noticed, and the newest good one loaded?"""
     import numpy as np
 
-    from jaxnn import checkpoints
+    from jaxnn.runs import checkpoints
 
     content = np.random.default_rng(arguments.seed)
     trees = {k: {"W": content.normal(size=(17, 64)), "step": np.int32(k)} for k in (1, 2, 3)}
@@ -411,19 +411,19 @@ def readers(folder: Path) -> dict[str, tuple[bytes, Callable[[bytes], object]]]:
 
     from experiments import train
     from experiments.continuation import reopened, so_far
-    from jaxnn import checkpoints, runs, seals
     from jaxnn.datasets import mnist
     from jaxnn.layers import Dense
+    from jaxnn.runs import checkpoints, record, seals
 
     a_run, shape = folder / "run", (50, 28, 28)
     layer = Dense(jnp.ones((17, 64)), jnp.zeros((17, 1)))
     settings = {"dataset": "digits", "n": [64, 17], "activation": "sigmoid", "hidden": [17], "seed": 1}
-    runs.create(a_run, settings, [{"epoch": 1, "test_accuracy": 0.5}] * 3)
-    runs.save_params(a_run / "params.safetensors", [layer])
+    record.create(a_run, settings, [{"epoch": 1, "test_accuracy": 0.5}] * 3)
+    record.save_params(a_run / "params.safetensors", [layer])
     checkpoint = checkpoints.write(folder / "checkpoints", 1, layer, {"step": 3})
     arrays = checkpoint / "arrays"
     again = train.parser().parse_args(["--out", str(folder / "begun")])
-    runs.create(again.out, settings)
+    record.create(again.out, settings)
     progress = {"settings": settings, "metrics": [{"epoch": 1}], "step": 3, "costs": [[0.5]], "best": 1}
     begun = checkpoints.write(again.out / "checkpoints", 1, layer, progress)
     idx = bytes((0, 0, 8, 3)) + np.array(shape, ">i4").tobytes() + random.Random(0).randbytes(50 * 784)
@@ -457,11 +457,11 @@ def readers(folder: Path) -> dict[str, tuple[bytes, Callable[[bytes], object]]]:
     return {
         "IDX": (idx, lambda content: mnist.parse("file", gzip.compress(content, 1), shape)),
         "gzip": (gzip.compress(idx), lambda content: mnist.parse("file", content, shape)),
-        "settings.json": from_file(a_run / "settings.json", lambda: runs.load_settings(a_run)),
-        "metrics.jsonl": from_file(a_run / "metrics.jsonl", lambda: runs.load_metrics(a_run)),
+        "settings.json": from_file(a_run / "settings.json", lambda: record.load_settings(a_run)),
+        "metrics.jsonl": from_file(a_run / "metrics.jsonl", lambda: record.load_metrics(a_run)),
         "safetensors": from_file(
             a_run / "params.safetensors",
-            lambda: runs.load_params(a_run / "params.safetensors", (64, 17)),
+            lambda: record.load_params(a_run / "params.safetensors", (64, 17)),
         ),
         "checkpoint": from_checkpoint(arrays / "manifest.ocdbt"),
         "checkpoint's seal": from_checkpoint(checkpoint / seals.SEAL),
@@ -489,7 +489,7 @@ def files(number: int, rng: random.Random, folder: Path, arguments: argparse.Nam
     Good files need less than 1 MB here. Orbax keeps some 10 kB of each checkpoint that it reads.
     """
     from jaxnn.datasets import DatasetError
-    from jaxnn.runs import RunError
+    from jaxnn.runs.record import RunError
 
     read_by = readers(folder)
     for good, read in read_by.values():
@@ -531,8 +531,8 @@ def saves(number: int, rng: random.Random, folder: Path, arguments: argparse.Nam
     import optax
 
     from jaxnn.activations import sigmoid
-    from jaxnn.checkpoints import Saver
     from jaxnn.layers import mlp
+    from jaxnn.runs.checkpoints import Saver
     from jaxnn.training import start
 
     params = mlp(784, 128, 10, g=sigmoid).init(jax.random.key(0))

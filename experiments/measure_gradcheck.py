@@ -2,14 +2,16 @@
 
     python -m experiments.measure_gradcheck     # 10,000 right gradients, 3,000 wrong
     python -m experiments.measure_gradcheck --right 500 --wrong 100
-    python -m experiments.measure_gradcheck --right 0 --wrong 0   # only shown steps
+    python -m experiments.measure_gradcheck --right 0 --wrong 0 --times 0   # only shown steps
+    python -m experiments.measure_gradcheck --right 0 --wrong 0 --steps 0   # only times
     python -m experiments.measure_gradcheck --results measured.jsonl --minutes 4
 
 The right ones are written in five formulations, at generic points and at the
 hard ones (saturated, zero, cancelling, one example, wide sums, tiny and huge
 scales). The wrong ones are the mistakes of the catalogue, planted in networks of
 1 to 4 layers. Both in float32, bfloat16 and float64. Besides, faults in single
-steps of a backward pass that shows its steps. Rates are printed with their 95 %
+steps of a backward pass that shows its steps; and the time of a comparison at
+784-128-64-10 with 256 examples, the first and --times more. Rates are printed with their 95 %
 interval (Clopper and Pearson). With --results, what is known of a case is kept in
 that file, a line each, and the next call goes on from there.
 """
@@ -21,9 +23,12 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from experiments.arguments import Parser, UserError, new_file, run, whole
+import numpy as np
+
+from experiments.common.arguments import Parser, UserError, new_file, run, whole
+from experiments.common.rates import rate
 
 DTYPES = ("float32", "bfloat16", "float64")
 BLOCK = 28  # right gradients of one kind, one after the other: they share their compiled programs
@@ -36,6 +41,7 @@ def parser() -> Parser:
     p.add_argument("--right", type=whole(0), default=10_000, metavar="N", help="default: %(default)s")
     p.add_argument("--wrong", type=whole(0), default=3_000, metavar="N", help="default: %(default)s")
     p.add_argument("--steps", type=whole(0), default=200, metavar="N", help="default: %(default)s")
+    p.add_argument("--times", type=whole(0), default=5, metavar="N", help="default: %(default)s")
     p.add_argument("--seed", type=whole(0), default=0, help="default: %(default)s")
     p.add_argument("--results", type=new_file, metavar="FILE", help="go on from what this file holds")
     p.add_argument("--minutes", type=whole(1), metavar="N", help="stop after so long")
@@ -71,27 +77,9 @@ class Tally(NamedTuple):
     seconds: float
 
 
-def interval(k: int, n: int, level: float = 0.95) -> tuple[float, float]:
-    """Clopper and Pearson's interval for a rate of which k of n were seen."""
-    from scipy.stats import beta
-
-    tail = (1 - level) / 2
-    low = beta.ppf(tail, k, n - k + 1) if k else 0.0
-    high = beta.ppf(1 - tail, k + 1, n - k) if k < n else 1.0
-    return float(low), float(high)
-
-
-def rate(words: str, k: int, n: int) -> str:
-    """One line: what, how many of how many, the rate and its interval."""
-    if not n:
-        return f"{words:<58} none"
-    low, high = interval(k, n)
-    return f"{words:<58} {k:>6} of {n:<6} {k / n:9.3%}   [{low:.3%}, {high:.3%}]"
-
-
 def networks():
     """(network, N) of 1 to 4 layers, pairwise different sizes but where a mistake needs equal ones."""
-    from jaxnn.gradcheck.mutants import Network
+    from experiments.planted.network import Network
 
     return (
         (Network((7, 3)), 2),
@@ -109,7 +97,7 @@ def networks():
 
 def wide_networks():
     """(network, N) with long sums in them."""
-    from jaxnn.gradcheck.mutants import Network
+    from experiments.planted.network import Network
 
     return (
         (Network((500, 3), "tanh", "bce-logits"), 3),
@@ -123,9 +111,7 @@ KINDS += ("huge", "generic", "one example")
 
 def point_of(net, examples: int, kind: str, rng) -> tuple:
     """(params, X, Y[, masks]) of a kind."""
-    import numpy as np
-
-    from jaxnn.gradcheck.mutants import data, init
+    from experiments.planted.network import data, init
 
     seed = int(rng.integers(2**31))
     params, (X, Y, *masks) = init(net, seed), data(net, examples, seed)
@@ -147,9 +133,7 @@ def point_of(net, examples: int, kind: str, rng) -> tuple:
 
 def right_cases(count: int, seed: int, done: set[str]) -> Iterator[tuple[str, Case]]:
     """Right gradients, each in one of five formulations; those that are done are left out."""
-    import numpy as np
-
-    from jaxnn.gradcheck.mutants import formulations, loss_of
+    from experiments.planted.network import formulations, loss_of
 
     every = [
         (net, n, loss_of(net), name, gradient, dtype)
@@ -169,9 +153,8 @@ def right_cases(count: int, seed: int, done: set[str]) -> Iterator[tuple[str, Ca
 
 def wrong_cases(count: int, seed: int, done: set[str]) -> Iterator[tuple[str, Case]]:
     """Planted mistakes, and how much they change the gradient where they are looked at."""
-    import numpy as np
-
-    from jaxnn.gradcheck.mutants import NEEDS_SATURATION, STATEFUL, gradient_of, loss_of, mutants
+    from experiments.planted.mistakes import NEEDS_SATURATION, STATEFUL, mutants
+    from experiments.planted.network import gradient_of, loss_of
 
     every = []
     for net, n in networks():
@@ -199,7 +182,6 @@ def wrong_cases(count: int, seed: int, done: set[str]) -> Iterator[tuple[str, Ca
 def _effect(wrong: Callable, right: Callable, args: tuple) -> float:
     """The largest difference, relative to the largest entry of its parameter."""
     import jax
-    import numpy as np
 
     with jax.enable_x64(True):
         args = as_dtype(args, "float64")
@@ -228,7 +210,6 @@ def as_dtype(args: tuple, dtype: str) -> tuple:
 def judge(key: str, case: Case) -> Tally:
     """What compare_gradients says of a case."""
     import jax
-    import numpy as np
 
     from jaxnn.gradcheck import compare_gradients
 
@@ -246,8 +227,6 @@ def judge(key: str, case: Case) -> Tally:
 
 def rates_of_right(tallies: list[Tally]) -> list[str]:
     """The lines about right gradients."""
-    import numpy as np
-
     alarms = sum(t.correct is False for t in tallies)
     unsure = sum(t.correct is None for t in tallies)
     ratios = np.array([t.tightness for t in tallies if t.correct and t.tightness])
@@ -256,26 +235,22 @@ def rates_of_right(tallies: list[Tally]) -> list[str]:
         rate("right gradients: said to be indistinguishable", unsure, len(tallies)),
     ]
     if ratios.size:
-        median = 1 / np.median(ratios)
-        lines.append(
-            f"largest error over its bound: {ratios.max():.3g}; "
-            f"the median bound is {median:.3g} times the error"
-        )
+        largest, times = f"{ratios.max():.3g}", f"{1 / np.median(ratios):.3g}"
+        lines.append(f"largest error over its bound: {largest}; the median bound is {times} times the error")
     return lines
 
 
 def rates_of_wrong(tallies: list[Tally]) -> list[str]:
     """The lines about wrong gradients."""
-    without = [t for t in tallies if not t.effect > 1e-6]
     wrong = [t for t in tallies if t.effect > 1e-6]
-    easy = [t for t in wrong if not t.hard]
     hard = [t for t in wrong if t.hard]
     found = [t for t in wrong if t.correct is False]
     generic = [t for t in found if not t.hard]
     sure = [t for t in found if t.confidence >= 0.9]
     ids = Counter(t.id for t in wrong)
+    rarest = min(ids.values(), default=0)
     return [
-        rate("wrong gradients: detected, generic points", len(generic), len(easy)),
+        rate("wrong gradients: detected, generic points", len(generic), len(wrong) - len(hard)),
         rate("wrong gradients: detected, hard points", len(found) - len(generic), len(hard)),
         rate("  the rest: said to be indistinguishable", sum(t.correct is None for t in wrong), len(wrong)),
         rate("  taken for right", sum(t.correct is True for t in wrong), len(wrong)),
@@ -284,46 +259,19 @@ def rates_of_wrong(tallies: list[Tally]) -> list[str]:
         rate("cause: the first named is right", sum(t.id in t.ids[:1] for t in found), len(found)),
         rate("cause: among the first three", sum(t.id in t.ids[:3] for t in found), len(found)),
         rate("cause: confident and wrong", sum(t.id != t.ids[0] for t in sure), len(found)),
-        f"{len(ids)} mistakes of the catalogue, {len(wrong)} plantings, the rarest "
-        f"{min(ids.values(), default=0)} times; {len(without)} more had no effect where they were looked at",
+        f"{len(ids)} mistakes of the catalogue, {len(wrong)} plantings, the rarest {rarest} times; "
+        f"{len(tallies) - len(wrong)} more had no effect where they were looked at",
     ]  # fmt: skip
-
-
-def exposed_steps(net, params, X, Y, wrong: str, fault: Callable) -> tuple[Any, dict[str, Any]]:
-    """(gradient, steps) of a backward pass by hand that shows its steps; the one named `wrong` is faulty."""
-    import jax.numpy as jnp
-
-    from jaxnn.gradcheck.mutants import ACTIVATIONS, COSTS
-
-    def made(name: str, value):
-        return fault(value) if name == wrong else value
-
-    g, top = ACTIVATIONS[net.hidden], len(params)
-    Z, A = [None], [X]
-    for l, (W, b) in enumerate(params, 1):
-        Z.append(A[-1] @ W.T + b.T)
-        A.append(Z[-1] if l == top else g.forward(Z[-1]))
-    steps = {f"dZ[{top}]": made(f"dZ[{top}]", COSTS[net.cost].error(Z[top], Y) / len(X))}
-    gradient = []
-    for l in range(top, 0, -1):
-        dZ, (W, _) = steps[f"dZ[{l}]"], params[l - 1]
-        dW = made(f"dW[{l}]", dZ.T @ A[l - 1] + net.penalty / len(X) * W)
-        db = made(f"db[{l}]", jnp.sum(dZ, axis=0)[:, None])
-        gradient.insert(0, (dW, db))
-        if l > 1:
-            dA = steps[f"dA[{l - 1}]"] = made(f"dA[{l - 1}]", dZ @ W)
-            steps[f"dZ[{l - 1}]"] = made(f"dZ[{l - 1}]", dA * g.slope(Z[l - 1], A[l - 1]))
-    return tuple(gradient), steps
 
 
 def rates_of_steps(count: int, seed: int) -> list[str]:
     """The lines about backward passes that show their steps, one of which is faulty."""
     import jax
     import jax.numpy as jnp
-    import numpy as np
 
-    from jaxnn.gradcheck.mutants import data, init, loss_of
-    from jaxnn.gradcheck.steps import check_steps
+    from experiments.planted.mistakes import exposed_steps
+    from experiments.planted.network import data, init, loss_of
+    from jaxnn.gradcheck.diagnosis.steps import check_steps
 
     faults: tuple[Callable, ...] = (
         lambda x: 2 * x,
@@ -362,6 +310,35 @@ def rates_of_steps(count: int, seed: int) -> list[str]:
     ]
 
 
+def seconds_of_calls(count: int) -> str:
+    """The line about time: jaxnn's own gradient at 784-128-64-10, N = 256, for the first time and after."""
+    import jax
+
+    from jaxnn.activations import sigmoid
+    from jaxnn.gradcheck import compare_gradients
+    from jaxnn.layers import mlp
+    from jaxnn.losses import binary_cross_entropy
+    from jaxnn.objective import cost, value_and_grad
+
+    net = mlp(784, 128, 64, 10, g=sigmoid)
+    J, by_hand = cost(net, binary_cross_entropy), value_and_grad(net, binary_cross_entropy)
+    rng = np.random.default_rng(0)
+    X, Y = np.float32(rng.random((256, 784))), np.eye(10, dtype=np.float32)[rng.integers(0, 10, 256)]
+    params = net.init(jax.random.key(0))
+
+    def seconds(scale: float) -> float:
+        clock = time.perf_counter()
+        compare_gradients(J, lambda *at: jax.tree.map(lambda g: scale * g, by_hand(*at)[1]), params, X, Y)
+        return time.perf_counter() - clock
+
+    first, *after = (seconds(1.0) for _ in range(count + 1))
+    wrong = [seconds(256.0) for _ in range(count)]
+    return (
+        f"784-128-64-10, N = 256: {first:.2g} s the first time, {np.median(after):.2g} s after; "
+        f"with a diagnosis {wrong[0]:.2g} s the first time, {np.median(wrong[1:] or wrong):.2g} s after"
+    )
+
+
 def kept(path: Path | None) -> list[Tally]:
     """The tallies in a file of results. Raises UserError where it holds something else."""
     if path is None or not path.exists():
@@ -395,17 +372,14 @@ def measure(
 
 def main(options: argparse.Namespace) -> int:
     """Measure and print. 0 if no right gradient was condemned and no wrong one taken for right."""
-    import numpy as np
-
     until = time.monotonic() + 60 * options.minutes if options.minutes else float("inf")
     known = kept(options.results)
     done = {t.key for t in known}
-    tables: list[tuple[str, int, Any, Callable]] = [
+    print(f"jaxnn.gradcheck, seed {options.seed}; rates with their 95 % interval (Clopper-Pearson)")
+    for kind, count, cases, lines in (
         ("right", options.right, right_cases, rates_of_right),
         ("wrong", options.wrong, wrong_cases, rates_of_wrong),
-    ]
-    print(f"jaxnn.gradcheck, seed {options.seed}; rates with their 95 % interval (Clopper-Pearson)")
-    for kind, count, cases, lines in tables:
+    ):
         old = [t for t in known if t.key.startswith(kind)]
         if not count and not old:
             continue
@@ -415,6 +389,8 @@ def main(options: argparse.Namespace) -> int:
         known = [t for t in known if not t.key.startswith(kind)] + old
     if options.steps and time.monotonic() < until:
         print("\n".join(rates_of_steps(options.steps, options.seed)), flush=True)
+    if options.times and time.monotonic() < until:
+        print(seconds_of_calls(options.times), flush=True)
     if known:
         seconds = [t.seconds for t in known]
         print(f"seconds a call: median {np.median(seconds):.2g}, largest {max(seconds):.2g}")

@@ -2,7 +2,7 @@
 
 import argparse
 
-from experiments.arguments import Parser, UserError, add_surroundings, folder, run, use_device
+from experiments.common.arguments import Parser, UserError, add_surroundings, folder, kind_of, run, use_device
 
 
 def parser() -> Parser:
@@ -20,23 +20,23 @@ def main(arguments: argparse.Namespace) -> int:
 
     import jax
 
-    from jaxnn import activations, datasets, runs
+    from experiments.common.task import sizes
+    from jaxnn import activations, datasets
     from jaxnn.encoding import flatten
     from jaxnn.evaluation import accuracy, confusion_matrix, predict
     from jaxnn.layers import mlp
+    from jaxnn.runs import record
 
-    settings = runs.load_settings(arguments.run_dir)
+    settings = record.load_settings(arguments.run_dir)
     name = "best.safetensors" if arguments.best else "params.safetensors"
-    params = runs.load_params(arguments.run_dir / name, settings["n"])
-    curve = [metrics["test_accuracy"] for metrics in runs.load_metrics(arguments.run_dir)]
+    params = record.load_params(arguments.run_dir / name, settings["n"])
+    curve = [metrics["test_accuracy"] for metrics in record.load_metrics(arguments.run_dir)]
     reported = max(curve) if arguments.best else curve[-1]
     data = datasets.load(settings["dataset"], arguments.data_dir, arguments.source_dir)
-    n_x, classes = data.test.images[0].size, data.classes
-    if settings["n"][0] != n_x or settings["n"][-1] != classes:
-        raise UserError(
-            f"{arguments.run_dir}: got a network {settings['n']}, expected {n_x} inputs and "
-            f"{classes} outputs for {data.name}"
-        )
+    n_x, classes = sizes(data, ())
+    if (settings["n"][0], settings["n"][-1]) != (n_x, classes):
+        expected = f"expected {n_x} inputs and {classes} outputs for {data.name}"
+        raise UserError(f"{arguments.run_dir}: got a network {settings['n']}, {expected}")
     net = mlp(*settings["n"], g=getattr(activations, settings["activation"]))
 
     @jax.jit
@@ -45,7 +45,7 @@ def main(arguments: argparse.Namespace) -> int:
         return accuracy(confusion), confusion
 
     measured, confusion = evaluate(params, *data.test)
-    print(f"device    {device.platform} ({device.device_kind})")
+    print(f"device    {kind_of(device)}")
     print(f"run       {arguments.run_dir}: {data.name}, {'-'.join(map(str, settings['n']))}")
     print(f"accuracy  {100 * measured:.2f} % of {len(data.test.images)} test images")
     if float(measured) == reported:

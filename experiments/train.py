@@ -5,17 +5,16 @@ the test images are recognised (seed 0).
 """
 
 import argparse
-import math
-import platform
+import contextlib
 import re
-import time
-from importlib.metadata import version
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-import jaxnn
-from experiments.arguments import (
-    DATASETS,
+from tqdm import tqdm
+
+from experiments.common.arguments import (
+    OPTIMIZERS,
     Parser,
     UserError,
     add_network,
@@ -26,20 +25,7 @@ from experiments.arguments import (
     use_device,
     whole,
 )
-from experiments.continuation import (
-    UNCOUNTED,
-    Diverged,
-    Pauses,
-    add_checkpoints,
-    agree_on_surroundings,
-    begun,
-    environment,
-    reopened,
-    so_far,
-)
-
-OPTIMIZERS = {"sgd": 0.5, "adam": 0.001, "adamw": 0.001, "rmsprop": 0.001}  # and their default rates
-DEFAULTS = dict.fromkeys(DATASETS, (100, 30)) | {"digits": (8, 60)}  # batch size, epochs
+from experiments.common.continuation import Diverged, Pauses, add_checkpoints, describe, progress, reopened
 
 
 def parser() -> Parser:
@@ -84,159 +70,135 @@ def main(arguments: argparse.Namespace) -> int:
     device = use_device(arguments.device)
 
     import jax
-    import numpy as np
     import optax
-    from tqdm import tqdm
 
-    from jaxnn import activations, checkpoints, datasets, divergence, losses, runs, seals
-    from jaxnn.encoding import flatten, one_hot
-    from jaxnn.evaluation import accuracy, confusion_matrix, predict
+    from experiments.common.programs import Rest, compiled, descended
+    from experiments.common.task import Task, chosen, load, on_images, settled, sizes
     from jaxnn.layers import mlp
     from jaxnn.objective import cost, value_and_grad
-    from jaxnn.training import batch, start, step, steps_at_once, steps_from
+    from jaxnn.training import start, step
 
     arguments, lock, checkpoint = reopened(arguments, parser(), "params.safetensors")
-    data = datasets.load(arguments.dataset, arguments.data_dir, arguments.source_dir)
-    N, height, width = data.train.images.shape
-    n = (height * width, *arguments.hidden, data.classes)
-    default_batch_size, default_epochs = DEFAULTS[arguments.dataset]
-    learning_rate = arguments.learning_rate or OPTIMIZERS[arguments.optimizer]
-    batch_size, epochs = arguments.batch_size or default_batch_size, arguments.epochs or default_epochs
-    if batch_size > N:
-        raise UserError(f"--batch-size: got {batch_size}, expected at most the {N} training images")
-    settings = vars(arguments) | {"learning_rate": learning_rate, "batch_size": batch_size, "epochs": epochs}
-    settings = describe(settings, n, device)
-
-    loss = getattr(losses, arguments.loss)
-    net = mlp(*n, g=getattr(activations, arguments.activation))
-    if arguments.gradient == "manual":
-        gradient = value_and_grad(net, loss)
-    else:
-        gradient = jax.value_and_grad(cost(net, loss))
-    optimizer = getattr(optax, arguments.optimizer)(learning_rate)
-
-    def encode(images, labels):
-        return flatten(images, data.white), one_hot(labels, data.classes)
-
-    def gradient_on_images(params, images, labels):
-        return gradient(params, *encode(images, labels))
-
-    def evaluate(state, images, labels):
-        X, Y = encode(images, labels)
-        confusion = confusion_matrix(labels, predict(net, state.params, X), data.classes)
-        return cost(net, loss)(state.params, X, Y), accuracy(confusion), divergence.finite(state)
+    data = load(arguments)
+    arguments = settled(arguments, data, learning_rate=OPTIMIZERS[arguments.optimizer])
+    n = sizes(data, arguments.hidden)
+    g, loss = chosen(arguments)
+    net = mlp(*n, g=g)
+    by_hand, autodiff = value_and_grad(net, loss), jax.value_and_grad(cost(net, loss))
+    gradient = by_hand if arguments.gradient == "manual" else autodiff
+    optimizer = getattr(optax, arguments.optimizer)(arguments.learning_rate)
+    task = Task(data, n, g, net, loss, gradient, optimizer)
 
     init_key, shuffle_key = jax.random.split(jax.random.key(arguments.seed))
     state = start(net.init(init_key), optimizer)
-    best, done = state.params, Done([], 0, [], 0)
-    if checkpoint:
-        agree_on_surroundings(arguments, checkpoint.progress["settings"], settings)
-        done = so_far(checkpoint, Done)
-        state, best = jax.device_put(checkpoints.restore(checkpoint, (state, best)))
-        if epochs < len(done.metrics) + (done.step > 0):
-            raise UserError(
-                f"--epochs: got {epochs}, expected more than the {len(done.metrics)} that are done"
-            )
+    pause, state, best, done = resumed(state, arguments, describe(arguments, n, device), lock, checkpoint)
+    print_head(task, arguments, pause.settings)
     train, test = jax.device_put((data.train, data.test))
-    if arguments.out:
-        lock = lock or begun(arguments.out)
-        runs.create(arguments.out, settings, done.metrics)
+    descend = step(on_images(gradient, data), optimizer)
+    programs = compiled(descend, evaluation(task), arguments.batch_size, state, shuffle_key, train, test)
+    with pause:  # signals wait from now on
+        for number in epochs(done, arguments, programs, checkpoint):
+            rest = Rest(programs, number, state, done.step, shuffle_key, train)
+            with divergence_named(rest, task, arguments):
+                state, done = descended(rest, best, done, pause)
+                best, done = evaluated(programs.evaluate(state, *test), state, best, done)
+            report(done.metrics[-1], arguments)
+        save(task, arguments, pause, state, best, done)
+    return 0
 
-    print(f"jaxnn {jaxnn.__version__}, jax {jax.__version__}, Python {platform.python_version()}")
-    print(f"device    {device.platform} ({device.device_kind})")
-    X, Y = jax.eval_shape(encode, *train)
-    print_shapes(data, net, loss, state.params, X, Y, arguments.activation)
+
+def resumed(state, arguments: argparse.Namespace, settings: dict, lock, checkpoint):
+    """The run's pauses; and the state, best parameters and progress that it begins with or goes on from."""
+    import jax
+
+    from jaxnn.runs import checkpoints
+
+    best, done = state.params, progress(arguments, settings, checkpoint, Done([], 0, [], 0))
+    if checkpoint:
+        state, best = jax.device_put(checkpoints.restore(checkpoint, (state, best)))
+    if arguments.epochs < len(done.metrics) + (done.step > 0):
+        raise UserError(
+            f"--epochs: got {arguments.epochs}, expected more than the {len(done.metrics)} that are done"
+        )
+    return Pauses(arguments, lock, settings, checkpoint, done.metrics), state, best, done
+
+
+def print_head(task, arguments: argparse.Namespace, settings: dict) -> None:
+    """Print where, what and how is trained."""
+    from experiments.common.task import print_shapes
+
+    versions = settings["versions"]
+    print(f"jaxnn {versions['jaxnn']}, jax {versions['jax']}, Python {versions['python']}")
+    print(f"device    {settings['device']}")
+    print_shapes(task, arguments.activation)
     print(
-        f"training  {arguments.loss} by {arguments.optimizer}, learning rate {learning_rate:g},\n"
-        f"          batches of {batch_size}, {epochs} epochs, "
+        f"training  {arguments.loss} by {arguments.optimizer}, learning rate {arguments.learning_rate:g},\n"
+        f"          batches of {arguments.batch_size}, {arguments.epochs} epochs, "
         f"seed {arguments.seed}, {arguments.gradient} gradient"
     )
     for name, value in settings["environment"].items():
         print(f"set       {name}={value}")
-    pause = Pauses(arguments, lock, settings, checkpoint)
 
-    clock = time.perf_counter()
-    steps = N // batch_size
-    at_once = steps_at_once(steps, batch_size, sum(p.size for p in jax.tree.leaves(state.params)))
-    descend = step(gradient_on_images, optimizer)
-    programs = {
-        size: jax.jit(steps_from(descend, batch_size, size))
-        .lower(state, shuffle_key, np.int32(0), *train)
-        .compile()
-        for size in {min(at_once, steps - first) for first in range(0, steps, at_once)}
-    }
-    evaluate = jax.jit(evaluate).lower(state, *test).compile()
-    compiled = time.perf_counter() - clock
 
-    def pieces(state, key, first):
-        """The rest of an epoch, a program at a time: the step after it, the state, and the costs."""
-        while first < steps:
-            size = min(at_once, steps - first)
-            state, J = programs[size](state, key, np.int32(first), *train)
-            first += size
-            yield first, state, J
+def evaluation(task) -> Callable:
+    """The cost and the accuracy on images, and whether all of the state is finite."""
+    from experiments.common.task import tested
+    from jaxnn.evaluation import accuracy, confusion_matrix
+    from jaxnn.runs import divergence
 
-    with pause:  # signals wait from now on
-        print(f"compiled  in {compiled:.2f} s")
-        if checkpoint:
-            print(f"goes on   after {len(done.metrics)} epochs and {done.step} steps ({checkpoint.folder})")
-        clock = time.perf_counter()
-        for number in tqdm(range(len(done.metrics) + 1, epochs + 1), unit="epoch", leave=False, disable=None):
-            key = jax.random.fold_in(shuffle_key, number)
-            begin, first = state, done.step
-            try:
-                for k, state, J in pieces(begin, key, first):
-                    done = done._replace(step=k, costs=[*done.costs, J])
-                    jax.block_until_ready(done.costs[-2:-1])  # two programs at a time are under way
-                    pause((state, best), done, f"epoch {number}, step {k}")
-                test_J, test_accuracy, finite = evaluate(state, *test)
-                J = float(np.mean(np.concatenate([np.asarray(J, float) for J in done.costs])))
-                if not (finite and math.isfinite(J) and math.isfinite(test_J)):
-                    raise Diverged
-            except Diverged:
-                found = divergence.origin(
-                    begin,
-                    first,
-                    pieces(begin, key, first),
-                    lambda k, key=key: encode(*batch(key, k, batch_size, *train)),
-                    divergence.computed(net, gradient, optimizer),
-                )
-                raise UserError(diverged(number, found, learning_rate, arguments.out)) from None
-            metrics = {
-                "epoch": number,
-                "loss": J,
-                "test_loss": float(test_J),
-                "test_accuracy": float(test_accuracy),
-            }
-            if not done.best or test_accuracy > done.metrics[done.best - 1]["test_accuracy"]:
-                best, done = state.params, done._replace(best=number)
-            done = Done([*done.metrics, metrics], 0, [], done.best)
-            tqdm.write(
-                f"epoch {number:3}/{epochs}   loss {few_digits(J)}   "
-                f"test loss {few_digits(float(test_J))}   test accuracy {100 * test_accuracy:.2f} %"
-            )
-            if arguments.out:
-                runs.append_metrics(arguments.out, metrics)
-        pause.save((state, best), done)
-        print(f"trained   in {time.perf_counter() - clock:.2f} s")
-        print(f"accuracy  {100 * done.metrics[-1]['test_accuracy']:.2f} % of {len(test.images)} test images")
+    def evaluate(state, images, labels):
+        J, predictions = tested(task, state.params, images, labels)
+        confusion = confusion_matrix(labels, predictions, task.data.classes)
+        return J, accuracy(confusion), divergence.finite(state)
 
-        if arguments.out:
-            pause.leave_at_once()
-            title = (
-                f"{data.name}, {'-'.join(map(str, n))}, {arguments.activation}, {arguments.loss}\n"
-                f"{arguments.optimizer}, learning rate {learning_rate:g}, "
-                f"batches of {batch_size}, seed {arguments.seed}"
-            )
-            from jaxnn import drawings  # matplotlib: half a second that bad arguments need not wait for
+    return evaluate
 
-            drawings.learning_curves(done.metrics, title, arguments.out / "learning_curves.png")
-            runs.save_params(arguments.out / "best.safetensors", best)
-            seals.sync(arguments.out / "metrics.jsonl")
-            pause.finish()
-            runs.save_params(arguments.out / "params.safetensors", state.params)
-            print(f"saved     in {arguments.out}")
-    return 0
+
+def epochs(done: Done, arguments: argparse.Namespace, programs, checkpoint) -> Iterator[int]:
+    """The numbers of the epochs to come, with a bar that shows how many."""
+    print(f"compiled  in {programs.seconds:.2f} s")
+    if checkpoint:
+        print(f"goes on   after {len(done.metrics)} epochs and {done.step} steps ({checkpoint.folder})")
+    numbers = range(len(done.metrics) + 1, arguments.epochs + 1)
+    yield from tqdm(numbers, unit="epoch", leave=False, disable=None)
+
+
+def evaluated(evaluation, state, best, done: Done):
+    """The best parameters, and what is done with the epoch behind it. Raises Diverged."""
+    from experiments.common.programs import mean_cost
+    from experiments.common.task import is_finite, measured
+
+    test_J, test_accuracy, finite = evaluation
+    metrics = measured(len(done.metrics) + 1, mean_cost(done.costs), test_J, test_accuracy)
+    if not (finite and is_finite(metrics)):
+        raise Diverged
+    if not done.best or metrics["test_accuracy"] > done.metrics[done.best - 1]["test_accuracy"]:
+        best, done = state.params, done._replace(best=metrics["epoch"])
+    return best, Done([*done.metrics, metrics], 0, [], done.best)
+
+
+@contextlib.contextmanager
+def divergence_named(rest, task, arguments: argparse.Namespace) -> Iterator[None]:
+    """Where the rest of an epoch raises Diverged, raise UserError, which says where that began."""
+    try:
+        yield
+    except Diverged:
+        found = first_not_finite(rest, task, arguments.batch_size)
+        raise UserError(diverged(rest.number, found, arguments.learning_rate, arguments.out)) from None
+
+
+def first_not_finite(rest, task, batch_size: int) -> tuple[int, str] | None:
+    """The step of the rest of an epoch, and the array in it, in which a number is the first such."""
+    from experiments.common.programs import pieces
+    from experiments.common.task import encode
+    from jaxnn.runs import divergence
+    from jaxnn.training import batch
+
+    def batch_of(k):
+        return encode(task.data, *batch(rest.key, k, batch_size, *rest.data))
+
+    show = divergence.computed(task.net, task.gradient, task.optimizer)
+    return divergence.origin(rest.state, rest.first, pieces(rest), batch_of, show)
 
 
 def diverged(number: int, found: tuple[int, str] | None, learning_rate: float, out: Path | None) -> str:
@@ -251,40 +213,42 @@ def diverged(number: int, found: tuple[int, str] | None, learning_rate: float, o
     return line
 
 
-def print_shapes(data, net, loss, params, X, Y, g: str) -> None:
-    """Print what the lecture writes on the board: the shape of every array of this network."""
-    import jax
+def report(metrics: dict, arguments: argparse.Namespace) -> None:
+    """Print the metrics of an epoch, and add them to the run's file."""
+    from jaxnn.runs import record
 
-    Z, residuals = jax.eval_shape(net.forward, params, X)
-    layers = [(*p, r.Z, r.A) for p, r in zip(params, residuals, strict=True)]
-    layers[-1] = (*params[-1], Z, jax.eval_shape(loss.activation.forward, Z))
-    n = (X.shape[1], *(W.shape[0] for W, _ in params))
-
-    print(f"data      {data.name}: {len(data.train.images)} training and {len(data.test.images)} test images")
-    print(f"          images {data.train.images.shape}, pixels 0..{data.white}, {data.classes} classes")
-    print(f"network   {'-'.join(map(str, n))}, {sum(p.size for p in jax.tree.leaves(params)):,} parameters")
-    print()
-    print(f"     X    {X.shape!s:14} the images, a row each, divided by {data.white}")
-    print(f"     Y    {Y.shape!s:14} the labels, one-hot")
-    print("     l    W[l]          b[l]       Z[l]           A[l]")
-    for l, arrays in enumerate(layers, start=1):
-        W, b, Z, A = (str(array.shape) for array in arrays)
-        note = g if l < len(layers) else "Ŷ"
-        print(f"     {l:<4} {W:13} {b:10} {Z:14} {A:14} {note}")
-    print()
+    tqdm.write(
+        f"epoch {metrics['epoch']:3}/{arguments.epochs}   loss {few_digits(metrics['loss'])}   "
+        f"test loss {few_digits(metrics['test_loss'])}   "
+        f"test accuracy {100 * metrics['test_accuracy']:.2f} %"
+    )
+    if arguments.out:
+        record.append_metrics(arguments.out, metrics)
 
 
-def describe(settings: dict, n: tuple[int, ...], device) -> dict:
-    """What settings.json holds."""
-    packages = ("jax", "jaxlib", "optax", "numpy")
-    return {
-        **{name: value for name, value in settings.items() if name not in UNCOUNTED},
-        "n": list(n),
-        "device": f"{device.platform} ({device.device_kind})",
-        "versions": {"jaxnn": jaxnn.__version__, "python": platform.python_version()}
-        | {name: version(name) for name in packages},
-        "environment": environment(),
-    }
+def save(task, arguments: argparse.Namespace, pause: Pauses, state, best, done: Done) -> None:
+    """Report the end of a run, and write what it leaves behind."""
+    pause.save((state, best), done)
+    print(f"trained   in {pause.seconds():.2f} s")
+    percent, N = 100 * done.metrics[-1]["test_accuracy"], len(task.data.test.images)
+    print(f"accuracy  {percent:.2f} % of {N} test images")
+    if not arguments.out:
+        return
+    pause.leave_at_once()
+    from jaxnn import drawings  # matplotlib: half a second that bad arguments need not wait for
+    from jaxnn.runs import record, seals
+
+    title = (
+        f"{task.data.name}, {'-'.join(map(str, task.n))}, {arguments.activation}, {arguments.loss}\n"
+        f"{arguments.optimizer}, learning rate {arguments.learning_rate:g}, "
+        f"batches of {arguments.batch_size}, seed {arguments.seed}"
+    )
+    drawings.learning_curves(done.metrics, title, arguments.out / "learning_curves.png")
+    record.save_params(arguments.out / "best.safetensors", best)
+    seals.sync(arguments.out / "metrics.jsonl")
+    pause.finish()
+    record.save_params(arguments.out / "params.safetensors", state.params)
+    print(f"saved     in {arguments.out}")
 
 
 if __name__ == "__main__":

@@ -23,8 +23,8 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from jaxnn import seals
-from jaxnn.runs import RunError
+from jaxnn.runs import seals
+from jaxnn.runs.record import RunError
 
 KEPT = 3  # checkpoints, the newest
 PART = ".part-"

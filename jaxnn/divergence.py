@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Bool
 
-from jaxnn.checkpoints import named
 from jaxnn.layers import Layer
+from jaxnn.runs.checkpoints import named
 from jaxnn.training import State
 
 

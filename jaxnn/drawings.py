@@ -8,7 +8,7 @@ from matplotlib import colormaps
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator
 
-from jaxnn import seals
+from jaxnn.runs import seals
 
 
 def learning_curves(metrics: list[dict], title: str, path: Path) -> None:

@@ -63,26 +63,42 @@ def _cross_entropy(Z: Float[Array, "N n"], Y: Float[Array, "N n"]) -> Float[Arra
     return -jnp.sum(Y * jax.nn.log_softmax(Z)) / len(Z)
 
 
-def _cross_entropy_backward(Z, Y):
-    # dZ = 1/N (Ŷ ΣY − Y), written as Ŷ ⊙ (ΣY − Y) − Y ⊙ (Σe − e)/Σe, Ŷ = e/Σe: with one-hot Y nothing cancels
+def exponentials(
+    Z: Float[Array, "N n"],
+) -> tuple[Float[Array, "N n"], Float[Array, "N n"], Float[Array, "N 1"]]:
+    """e = e^(Z − m), the sum of the others Σe − e, and Σe, to the last digits, all times one factor a row.
+
+    m is the row's largest Z. The rounding of Z − m is made good, and sums are taken of coarse parts, which
+    are exact, and of fine ones. Far below the largest, all are taken times e^shift: their sum may be a normal
+    number where they are not.
+
+    >>> import jax.numpy as jnp
+    >>> e, others, e_sum = exponentials(jnp.array([[0.0, 0.0, -jnp.inf]]))
+    >>> print(e / e_sum, others / e_sum)
+    [[0.5 0.5 0. ]] [[0.5 0.5 1. ]]
+    """
     m = jnp.max(Z, axis=-1, keepdims=True)
     d = Z - m
     r = (jnp.round(Z) - jnp.round(m) - d) + ((Z - jnp.round(Z)) - (m - jnp.round(m)))  # what d was rounded by
     r = jnp.where(jnp.isfinite(r), r, 0)
     top = jnp.argmax(Z, axis=-1, keepdims=True) == jnp.arange(Z.shape[-1])[None]
-    # Far below the largest, all are taken times e^shift: their sum may be a normal number where they are not.
     shift = math.log(float(jnp.finfo(Z.dtype).max)) // 2
     far = jnp.max(jnp.where(top, -jnp.inf, d), axis=-1, keepdims=True) < -shift
     largest, e = jnp.where(far, math.exp(shift), 1), jnp.exp(d + jnp.where(far, shift, 0))
     e = jnp.where(e > math.exp(-shift), e + e * r, e * (1 + r))  # the first rounds less, but may underflow
-    e = jnp.where(top, 0, e)  # e = e^(Z − m), but for the largest
-    coarse = jnp.round(e * 2**12) / 2**12  # the sums of these are exact
+    e = jnp.where(top, 0, e)
+    coarse = jnp.round(e * 2**12) / 2**12
     fine = e - coarse
     coarse_sum, fine_sum = (jnp.sum(part, axis=-1, keepdims=True) for part in (coarse, fine))
-    e_sum = (largest + coarse_sum) + fine_sum
-    others = (jnp.where(top, 0, largest) + (coarse_sum - coarse)) + (fine_sum - fine)  # Σe − e
+    others = (jnp.where(top, 0, largest) + (coarse_sum - coarse)) + (fine_sum - fine)
+    return jnp.where(top, largest, e), others, (largest + coarse_sum) + fine_sum
+
+
+def _cross_entropy_backward(Z, Y):
+    # dZ = 1/N (Ŷ ΣY − Y), written as Ŷ ⊙ (ΣY − Y) − Y ⊙ (Σe − e)/Σe, Ŷ = e/Σe: with one-hot Y nothing cancels
+    e, others, e_sum = exponentials(Z)
     Y_others = jnp.sum(Y, axis=-1, keepdims=True) - Y
-    return (jnp.where(top, largest, e) * Y_others - Y * others) / e_sum / len(Z)
+    return (e * Y_others - Y * others) / e_sum / len(Z)
 
 
 def _squared_error(Z: Float[Array, "N n"], Y: Float[Array, "N n"]) -> Float[Array, ""]:

@@ -19,9 +19,10 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from jaxnn import activations, datasets, seals
+from jaxnn import activations, datasets
 from jaxnn.activations import Activation
 from jaxnn.layers import Dense
+from jaxnn.runs import seals
 
 UNFINISHED = {
     "settings.json",

@@ -20,10 +20,11 @@ from experiments import (
     sweep,
     train,
 )
-from jaxnn import checkpoints, encoding, evaluation, objective, runs, training
+from jaxnn import encoding, evaluation, objective, training
 from jaxnn.activations import sigmoid
 from jaxnn.layers import Dense, ShapeError, mlp
 from jaxnn.losses import binary_cross_entropy
+from jaxnn.runs import checkpoints, record
 from tests.programs import ended, run
 
 NUMBER, RATE = "expected a whole number", "expected a finite number above 0"
@@ -152,7 +153,7 @@ def places(tmp_path_factory):
     (folder / "linked" / "metrics.jsonl").symlink_to(things / "file")
     (folder / "cache" / "mnist" / "SHA256SUMS").mkdir(parents=True)
     settings = {"dataset": "digits", "n": [64, 10], "activation": "sigmoid"}
-    runs.create(folder / "finished", settings, [{"test_accuracy": 0.5}])
+    record.create(folder / "finished", settings, [{"test_accuracy": 0.5}])
     (folder / "finished" / "params.safetensors").write_bytes(b"x" * 9)
     names = {
         name: str(folder / name)
@@ -264,7 +265,7 @@ LINE = ["--override", "device", "environment", "versions"]
 def test_a_forged_checkpoint_ends_in_one_line(forged, tmp_path, monkeypatch, capsys):
     settings = {"dataset": "digits", "hidden": [17], "activation": "sigmoid"}
     progress = {"settings": settings, "metrics": [], "step": 8, "costs": [[0.5]], "best": 0}
-    runs.create(tmp_path / "run", settings)
+    record.create(tmp_path / "run", settings)
     checkpoints.write(tmp_path / "run" / "checkpoints", 1, {"W": jnp.ones(2)}, progress | FORGED[forged])
     status, printed = ends(train, [*LINE, "--out", str(tmp_path / "run")], monkeypatch, capsys)
     assert status == 2

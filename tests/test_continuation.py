@@ -13,7 +13,8 @@ import orbax.checkpoint
 import pytest
 
 from experiments import endure, sweep, train
-from jaxnn import checkpoints, training
+from jaxnn import training
+from jaxnn.runs import checkpoints
 from tests.programs import Listening, ended
 
 SMALL = ("--hidden", "31", "--optimizer", "adam", "--epochs", "4")

@@ -1,8 +1,12 @@
+import errno
 import gzip
 import hashlib
 import importlib.machinery
+import io
 import os
+import re
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +14,7 @@ import sklearn.datasets
 
 from jaxnn import datasets
 from jaxnn.datasets import Dataset, DatasetError, Examples, digits, mnist, validate
+from jaxnn.runs import seals
 
 SOURCE = os.environ.get("JAXNN_SOURCE_DIR")
 needs_mnist = pytest.mark.skipif(
@@ -28,6 +33,7 @@ def test_digits():
         np.concatenate([digits.train.labels, digits.test.labels])
     )
     np.testing.assert_allclose(share, 0.2, atol=0.003)
+    assert digits.train.labels.dtype == digits.test.labels.dtype == np.int32
     train = {image.tobytes() for image in digits.train.images}
     assert not any(image.tobytes() in train for image in digits.test.images)
     again = datasets.load("digits")
@@ -126,9 +132,13 @@ def write_source(folder, change=lambda name, content: content):
         (folder / name).write_bytes(change(key, content))
 
 
-def test_missing_files_are_named(tmp_path):
-    with pytest.raises(DatasetError, match=r"train-images-idx3-ubyte.gz: no such file"):
-        datasets.load("mnist", tmp_path / "data", tmp_path)
+@pytest.mark.parametrize("how", ["argument", "environment"])
+def test_missing_files_are_named(how, tmp_path, monkeypatch):
+    monkeypatch.setenv("JAXNN_SOURCE_DIR", str(tmp_path if how == "environment" else tmp_path / "elsewhere"))
+    source = tmp_path if how == "argument" else None
+    missing = re.escape(str(tmp_path / "mnist" / "train-images-idx3-ubyte.gz"))
+    with pytest.raises(DatasetError, match=rf"^{missing}: no such file"):
+        datasets.load("mnist", tmp_path / "data", source)
     assert not (tmp_path / "data").exists()
 
 
@@ -184,54 +194,93 @@ def test_a_hostile_idx_file_is_refused(content, message):
         mnist.parse("file", content, (2, 3))
 
 
-def test_an_idx_file_is_read():
-    values = mnist.parse("file", gzip.compress(idx((2, 3), bytes(range(6)))), (2, 3))
-    np.testing.assert_array_equal(values, [[0, 1, 2], [3, 4, 5]])
+@pytest.mark.parametrize(
+    "expected", [np.array([[0, 1, 2], [3, 4, 5]], np.uint8), np.array([2, 0, 255], np.int32)]
+)  # images and labels
+def test_an_idx_file_is_read(expected):
+    content = gzip.compress(idx(expected.shape, expected.astype(np.uint8).tobytes()))
+    values = mnist.parse("file", content, expected.shape)
+    assert values.dtype == expected.dtype
+    np.testing.assert_array_equal(values, expected)
 
 
-def offline(url, timeout):
+class Response(io.BytesIO):
+    """A server's answer of that content, in small pieces."""
+
+    def read1(self, size):
+        return super().read1(min(size, 100_000))
+
+
+@pytest.fixture
+def answer(monkeypatch):
+    """Let a server give that answer, however long it takes."""
+
+    def serve(response):
+        monkeypatch.delenv("JAXNN_SOURCE_DIR", raising=False)
+        monkeypatch.setattr(mnist, "PATIENCE", 600.0)
+        monkeypatch.setattr("urllib.request.urlopen", lambda url, timeout: response(url))
+
+    return serve
+
+
+def offline(url):
     raise OSError("Network is unreachable")
 
 
-def silent(url, timeout):
-    threading.Event().wait(5)
+class Broken(Response):
+    """An answer that breaks off after its first piece."""
+
+    def read1(self, size):
+        if self.tell():
+            raise OSError("Connection reset by peer")
+        return super().read1(size)
 
 
-@pytest.mark.parametrize("urlopen", [offline, silent])
-def test_without_network_and_files_three_ways_out_are_named(urlopen, tmp_path, monkeypatch):
-    monkeypatch.delenv("JAXNN_SOURCE_DIR", raising=False)
-    monkeypatch.setattr(mnist, "PATIENCE", 0.1)
-    monkeypatch.setattr("urllib.request.urlopen", urlopen)
-    with pytest.raises(DatasetError, match=r"(?s)connect to the network.*--source-dir.*copy") as error:
+WAYS_OUT = r"\). Three ways out: connect to the network; .* --source-dir DIR .*; or copy .*fashion_mnist"
+
+
+@pytest.mark.parametrize(
+    ("response", "why"),
+    [(offline, "Network is unreachable"), (lambda url: Broken(bytes(200_000)), "Connection reset by peer")],
+)
+def test_without_network_and_files_three_ways_out_are_named(response, why, answer, tmp_path):
+    answer(response)
+    with pytest.raises(DatasetError, match=rf"^fashion_mnist: cannot download \S+ \({why}{WAYS_OUT}"):
         datasets.load("fashion_mnist", tmp_path)
-    assert "\n" not in str(error.value)
     assert not any(tmp_path.iterdir())
 
 
-class Response:
-    """A server's answer of that content."""
-
-    def __init__(self, content):
-        self.content = content
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *error):
-        pass
-
-    def read1(self, size):
-        chunk, self.content = self.content[: min(size, 1000)], self.content[min(size, 1000) :]
-        return chunk
+def test_a_network_without_an_answer_counts_as_missing(answer, tmp_path, monkeypatch):
+    end = threading.Event()
+    answer(lambda url: end.wait())
+    monkeypatch.setattr(mnist, "PATIENCE", 0.01)
+    with pytest.raises(DatasetError, match=rf"\(no answer in 0.01 s{WAYS_OUT}"):
+        datasets.load("fashion_mnist", tmp_path)
+    end.set()
+    assert not any(tmp_path.iterdir())
 
 
-def test_a_download_of_other_content_is_refused(tmp_path, monkeypatch):
-    monkeypatch.delenv("JAXNN_SOURCE_DIR", raising=False)
-    monkeypatch.setattr("urllib.request.urlopen", lambda url, timeout: Response(b"<html>log in</html>"))
+def test_a_download_of_other_content_is_refused(answer, tmp_path):
+    answer(lambda url: Response(b"<html>log in</html>"))
     sha256 = hashlib.sha256(b"<html>log in</html>").hexdigest()
     with pytest.raises(DatasetError, match=f"got sha256 {sha256}, expected"):
         datasets.load("mnist", tmp_path)
     assert not any(tmp_path.iterdir())
+
+
+class Endless(Response):
+    """An answer that does not end."""
+
+    def read1(self, size=-1):
+        assert self.tell() < 1_000_000, "nothing bounds it"
+        self.seek(100, os.SEEK_CUR)
+        return bytes(min(size, 100) if size >= 0 else 100)
+
+
+def test_no_more_is_downloaded_than_the_file_has(answer, tmp_path):
+    answer(lambda url: Endless())
+    found = mnist._download("https://nowhere/file", 5000, "mnist", tmp_path)
+    assert len(found) == 5001  # the one too many tells that it is another
 
 
 @needs_mnist
@@ -242,20 +291,19 @@ def test_mnist_is_the_original(tmp_path):
     assert round(data.train.images.mean(), 3) == 33.318
     counts = [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
     np.testing.assert_array_equal(np.bincount(data.train.labels), counts)
+    assert data.train.labels.dtype == data.test.labels.dtype == np.int32
     assert [path.name for path in tmp_path.iterdir()] == ["mnist"]
 
 
 @needs_mnist
-def test_mnist_is_prepared_once_and_downloads_are_verified_like_files(tmp_path, monkeypatch):
+def test_mnist_is_prepared_once_and_downloads_are_verified_like_files(answer, tmp_path):
     served = []
 
-    def serve(url, timeout):
+    def serve(url):
         served.append(url)
-        with open(os.path.join(SOURCE, "mnist", url.rsplit("/", 1)[1]), "rb") as file:
-            return Response(file.read())
+        return Response((Path(SOURCE) / "mnist" / url.rsplit("/", 1)[1]).read_bytes())
 
-    monkeypatch.delenv("JAXNN_SOURCE_DIR", raising=False)
-    monkeypatch.setattr("urllib.request.urlopen", serve)
+    answer(serve)
     first = datasets.load("mnist", tmp_path)
     second = datasets.load("mnist", tmp_path)
     assert len(served) == 4
@@ -269,17 +317,110 @@ def test_mnist_is_prepared_once_and_downloads_are_verified_like_files(tmp_path, 
         datasets.load("mnist", tmp_path)
 
 
+LABELS = {"train_labels": np.arange(3, dtype=np.int32)}
+
+
+@pytest.mark.parametrize("where", ["argument", "environment", "home"])
+def test_data_sets_are_kept_where_it_says(where, tmp_path, monkeypatch):
+    home = tmp_path / "home"
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    kept = {"argument": tmp_path, "environment": tmp_path / "jaxnn", "home": home / ".cache" / "jaxnn"}[where]
+    if where == "environment":
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    mnist._save(LABELS, kept / "mnist")
+    with pytest.raises(DatasetError, match=rf"^{re.escape(str(kept))}/mnist: damaged \(no file train_images"):
+        datasets.load("mnist", tmp_path if where == "argument" else None)
+
+
+def test_without_a_home_the_place_is_asked_for(monkeypatch):
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(os.path, "expanduser", lambda path: path)
+    with pytest.raises(DatasetError, match="HOME: got nothing, expected the folder in which"):
+        datasets.load("mnist")
+
+
+def test_what_is_not_sealed_is_prepared_again(tmp_path, monkeypatch):
+    def prepare(name, source, data_dir):
+        raise DatasetError(f"{name} is prepared from {source}")
+
+    monkeypatch.setattr(mnist, "prepare", prepare)
+    mnist._save(LABELS, tmp_path / "mnist")
+    with pytest.raises(DatasetError, match="damaged"):
+        datasets.load("mnist", tmp_path, tmp_path)
+    (tmp_path / "mnist" / seals.SEAL).unlink()
+    with pytest.raises(DatasetError, match=f"^mnist is prepared from {tmp_path}/mnist$"):
+        datasets.load("mnist", tmp_path, tmp_path)
+
+
+def kept(folder):
+    """The names beside the data set, and its labels, if it is sealed."""
+    assert seals.broken(folder) is None
+    return [path.name for path in folder.parent.iterdir()], np.load(folder / "train_labels.npy").tolist()
+
+
+def test_a_folder_without_a_seal_is_replaced(tmp_path):
+    (tmp_path / "mnist").mkdir()
+    (tmp_path / "mnist" / "test_images.npy").write_text("of long ago")
+    mnist._save(LABELS, tmp_path / "mnist")
+    assert kept(tmp_path / "mnist") == (["mnist"], [0, 1, 2])
+    assert not (tmp_path / "mnist" / "test_images.npy").exists()
+
+
+def test_the_process_that_was_first_wins(tmp_path):
+    mnist._save(LABELS, tmp_path / "mnist")
+    mnist._save({"train_labels": np.zeros(5)}, tmp_path / "mnist")
+    assert kept(tmp_path / "mnist") == (["mnist"], [0, 1, 2])
+
+
+def test_a_disk_that_is_full_leaves_nothing(tmp_path, monkeypatch):
+    def full(folder):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(seals, "seal", full)
+    with pytest.raises(DatasetError, match=r"mnist: cannot be written \(No space left on device\)"):
+        mnist._save(LABELS, tmp_path / "mnist")
+    assert not any(tmp_path.iterdir())
+
+
 def test_what_a_killed_preparation_left_is_removed(tmp_path):
-    old, new = tmp_path / ".mnist-1", tmp_path / ".mnist-2"
-    for folder in (old, new):
+    old, new, another = tmp_path / ".mnist-1", tmp_path / ".mnist-2", tmp_path / ".kmnist-1"
+    for folder in (old, new, another):
         folder.mkdir()
-    os.utime(old, (0, 0))
-    mnist._save({"train_labels": np.zeros(3)}, tmp_path / "mnist")
-    assert sorted(path.name for path in tmp_path.iterdir()) == [".mnist-2", "mnist"]
+    for folder in (old, another):
+        os.utime(folder, (0, 0))
+    mnist._save(LABELS, tmp_path / "mnist")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".kmnist-1", ".mnist-2", "mnist"]
 
 
-@needs_mnist
+class Bomb:
+    """An object that makes a file where it is unpickled."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (self.path,)
+
+
+def test_what_is_kept_is_never_unpickled(tmp_path):
+    mnist._save({"train_images": np.array([Bomb(tmp_path / "exploded")])}, tmp_path / "mnist")
+    with pytest.raises(DatasetError, match=r"damaged \(train_images\.npy is not the array that was saved\)"):
+        datasets.load("mnist", tmp_path)
+    assert not (tmp_path / "exploded").exists()
+
+
+def test_what_may_not_be_read_is_not_damaged(tmp_path, monkeypatch):
+    def refused(path):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    mnist._save(LABELS, tmp_path / "mnist")
+    monkeypatch.setattr(mnist, "_load", refused)
+    with pytest.raises(DatasetError, match=r"mnist: cannot be read \(Permission denied\)$"):
+        datasets.load("mnist", tmp_path)
+
+
 def test_a_folder_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(DatasetError, match="cannot be written"):
-        datasets.load("mnist", tmp_path / "file" / "data", SOURCE)
+    with pytest.raises(DatasetError, match=r"data: cannot be written \(Not a directory\)"):
+        mnist._save(LABELS, tmp_path / "file" / "data")

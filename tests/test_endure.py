@@ -16,11 +16,11 @@ import pytest
 
 from experiments import arguments, endure, train
 from experiments.continuation import Pauses, begun
-from jaxnn import checkpoints, divergence, runs, seals
 from jaxnn.activations import sigmoid
 from jaxnn.layers import Dense, mlp
 from jaxnn.losses import binary_cross_entropy
 from jaxnn.objective import value_and_grad
+from jaxnn.runs import checkpoints, divergence, record, seals
 from jaxnn.training import start
 from tests.programs import ROOT, run
 
@@ -109,8 +109,8 @@ def test_other_settings_are_taken_where_they_are_named(copy):
     assert (
         trained(copy, "--epochs", "4", "--learning-rate", "0.1", "--override", "learning_rate", "epochs") == 0
     )
-    assert len(runs.load_metrics(copy)) == 4
-    assert runs.load_settings(copy)["learning_rate"] == 0.1
+    assert len(record.load_metrics(copy)) == 4
+    assert record.load_settings(copy)["learning_rate"] == 0.1
 
 
 def test_another_device_or_version_is_refused(copy, monkeypatch):
@@ -126,8 +126,8 @@ def test_resume_begins_nothing(tmp_path):
 
 
 def test_two_runs_in_one_folder(copy):
-    held = runs.hold(copy)
-    with pytest.raises(runs.RunError, match="is in use by another run"):
+    held = record.hold(copy)
+    with pytest.raises(record.RunError, match="is in use by another run"):
         trained(copy)
     held.close()
     assert trained(copy) == 0
@@ -136,20 +136,20 @@ def test_two_runs_in_one_folder(copy):
 @pytest.mark.parametrize("again", [False, True])
 def test_a_folder_that_is_removed_is_noticed_and_not_made_again(again, tmp_path):
     folder = tmp_path / "run"
-    held = runs.hold(folder)
+    held = record.hold(folder)
     held.check()
     shutil.rmtree(folder)
     if again:
-        runs.hold(folder).close()
-    with pytest.raises(runs.RunError, match="was removed or replaced"):
+        record.hold(folder).close()
+    with pytest.raises(record.RunError, match="was removed or replaced"):
         held.check()
-    with pytest.raises(runs.RunError, match="No such file"):
+    with pytest.raises(record.RunError, match="No such file"):
         checkpoints.write(tmp_path / "gone" / "checkpoints", 1, {"W": np.ones(3)}, {})
     assert not (tmp_path / "gone").exists()
 
 
 def test_a_run_that_began_meanwhile_is_left_alone(tmp_path):
-    runs.create(tmp_path, {})
+    record.create(tmp_path, {})
     with pytest.raises(arguments.UserError, match="another run has begun"):
         begun(tmp_path)
 
@@ -195,7 +195,7 @@ def test_forged_arrays_are_refused_in_one_line(copy):
 def test_a_checkpoint_of_another_network_is_refused(copy):
     newest = checkpoints.newest(copy / "checkpoints", print)
     other = {"state": Dense(jnp.zeros((6, 64)), jnp.zeros((6, 1)))}
-    with pytest.raises(runs.RunError, match="got no such array, expected float32"):
+    with pytest.raises(record.RunError, match="got no such array, expected float32"):
         checkpoints.restore(newest, other)
 
 
@@ -203,21 +203,21 @@ def test_a_checkpoint_of_another_network_is_refused(copy):
 def test_a_checkpoint_of_another_shape_or_dtype_is_refused(W, tmp_path):
     checkpoints.write(tmp_path, 1, {"W": W}, {})
     newest = checkpoints.newest(tmp_path, print)
-    with pytest.raises(runs.RunError, match=r"W: got float\d+ .*, expected float32 \(2, 3\)"):
+    with pytest.raises(record.RunError, match=r"W: got float\d+ .*, expected float32 \(2, 3\)"):
         checkpoints.restore(newest, {"W": np.zeros((2, 3), np.float32)})
 
 
 def test_where_nothing_is_whole_nothing_begins(copy):
     for path in copy.glob("checkpoints/*/progress.json"):
         path.write_text("{}")
-    with pytest.raises(runs.RunError, match="no checkpoint in it is whole; delete it"):
+    with pytest.raises(record.RunError, match="no checkpoint in it is whole; delete it"):
         trained(copy)
 
 
 def test_a_link_out_of_the_folder_is_not_followed(copy, tmp_path):
     (copy / "checkpoints").rename(tmp_path / "elsewhere")
     (copy / "checkpoints").symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(runs.RunError, match="is a link; expected"):
+    with pytest.raises(record.RunError, match="is a link; expected"):
         trained(copy)
 
 
@@ -263,7 +263,7 @@ def test_a_disk_that_takes_no_more_leaves_the_last_good_checkpoint(number, tmp_p
 
     checkpoints.write(tmp_path, 1, {"W": np.ones(3)}, {})
     monkeypatch.setattr(seals, "seal", full)
-    with pytest.raises(runs.RunError, match=rf"cannot be written \({os.strerror(number)}\)"):
+    with pytest.raises(record.RunError, match=rf"cannot be written \({os.strerror(number)}\)"):
         checkpoints.write(tmp_path, 2, {"W": np.ones(3)}, {})
     assert [path.name for path in tmp_path.iterdir()] == ["000001"]
     assert checkpoints.newest(tmp_path, print)

@@ -13,7 +13,15 @@ from jaxnn.objective import value_and_grad
 from jaxnn.shuffling import shuffled
 
 N = 101
-SIZES = [(1, 4096), (7, 4096), (7, 21), (7, 35), (50, 4096), (50, 50), (50, 10), (101, 7)]
+SIZES = [(1, 4096), (7, 4096), (7, 21), (7, 35), (50, 4096), (50, 50), (50, 10), (101, 7), (7, "when due")]
+
+
+@pytest.fixture
+def fetched(request, monkeypatch):
+    """How many examples are brought together, or each batch when it is due, as one of 1024 and more is."""
+    monkeypatch.setattr(
+        *((training, "LARGE", 1) if request.param == "when due" else (training, "FETCHED", request.param))
+    )
 
 
 def record(state, images, labels):
@@ -22,9 +30,8 @@ def record(state, images, labels):
     return (seen.at[k].set(labels), k + 1), jnp.float32(k)
 
 
-@pytest.mark.parametrize(("batch_size", "fetched"), SIZES)
-def test_every_example_comes_once_in_the_shuffled_order(batch_size, fetched, monkeypatch):
-    monkeypatch.setattr(training, "FETCHED", fetched)
+@pytest.mark.parametrize(("batch_size", "fetched"), SIZES, indirect=["fetched"])
+def test_every_example_comes_once_in_the_shuffled_order(batch_size, fetched):
     steps, key = N // batch_size, jax.random.key(1)
     start = (jnp.full((steps, batch_size), -1), 0)
     (seen, k), J = training.epoch(record, batch_size)(start, key, jnp.zeros((N, 2, 3)), jnp.arange(N))
@@ -33,9 +40,8 @@ def test_every_example_comes_once_in_the_shuffled_order(batch_size, fetched, mon
     assert np.array_equal(seen.ravel(), shuffled(key, jnp.arange(steps * batch_size), N))
 
 
-@pytest.mark.parametrize(("batch_size", "fetched"), SIZES)
-def test_an_epoch_is_its_steps_one_after_the_other(batch_size, fetched, monkeypatch):
-    monkeypatch.setattr(training, "FETCHED", fetched)
+@pytest.mark.parametrize(("batch_size", "fetched"), SIZES, indirect=["fetched"])
+def test_an_epoch_is_its_steps_one_after_the_other(batch_size, fetched):
     rng = np.random.default_rng(0)
     images = jnp.asarray(rng.integers(0, 256, (N, 3, 4), np.uint8))
     labels = jnp.asarray(rng.integers(0, 5, N, np.int32))

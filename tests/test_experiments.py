@@ -14,9 +14,10 @@ import numpy as np
 import pytest
 
 from experiments import arguments, compare_gradients, predict, sweep, train
-from jaxnn import datasets, objective, runs, training
+from jaxnn import datasets, objective, training
 from jaxnn.activations import sigmoid
 from jaxnn.layers import mlp
+from jaxnn.runs import record
 from tests.programs import ROOT, ended, run
 from tests.test_activations import ACTIVATIONS
 from tests.test_losses import LOSSES
@@ -109,7 +110,7 @@ def test_the_loss_of_an_epoch_is_the_mean_over_all_its_steps(tmp_path, monkeypat
     assert ended(train, *line, "--seed", "3", "--out", tmp_path).status == 0
     init_key, _ = jax.random.split(jax.random.key(3))
     (W1, b1), (W2, b2) = mlp(64, 23, 10, g=sigmoid).init(init_key)
-    data, (metrics,) = datasets.load("digits"), runs.load_metrics(tmp_path)
+    data, (metrics,) = datasets.load("digits"), record.load_metrics(tmp_path)
     for (images, labels), name in ((data.train, "loss"), (data.test, "test_loss")):
         X, Y = images.reshape(len(images), 64) / 16, np.eye(10)[labels]
         A = 1 / (1 + np.exp(-X @ np.asarray(W1, float).T - np.asarray(b1).T))
@@ -123,7 +124,7 @@ def test_of_epochs_that_are_as_good_the_first_is_the_best(tmp_path):
     line = ("--hidden", "5", "--learning-rate", "1e-5")  # nobody is recognised after it who was not before
     for epochs in ("1", "3"):
         assert ended(train, *line, "--epochs", epochs, "--out", tmp_path / epochs).status == 0
-    assert len({metrics["test_accuracy"] for metrics in runs.load_metrics(tmp_path / "3")}) == 1
+    assert len({metrics["test_accuracy"] for metrics in record.load_metrics(tmp_path / "3")}) == 1
     best, last = ((tmp_path / "3" / f"{name}.safetensors").read_bytes() for name in ("best", "params"))
     assert best == (tmp_path / "1" / "params.safetensors").read_bytes()
     assert best != last
@@ -161,7 +162,7 @@ def test_a_damaged_run_is_refused_in_one_line(damage, a_run, tmp_path):
     shutil.copytree(a_run[0], tmp_path, dirs_exist_ok=True)
     do, message = DAMAGE[damage]
     do(tmp_path)
-    with pytest.raises(runs.RunError, match=re.escape(message)) as error:
+    with pytest.raises(record.RunError, match=re.escape(message)) as error:
         predict.main(predict.parser().parse_args([str(tmp_path)]))
     assert "\n" not in str(error.value)
 
@@ -172,7 +173,7 @@ def test_a_named_pipe_in_a_run_is_refused(name, a_run, tmp_path):
     shutil.copytree(a_run[0], tmp_path, dirs_exist_ok=True)
     (tmp_path / name).unlink()
     os.mkfifo(tmp_path / name)
-    with pytest.raises(runs.RunError, match="no such file"):
+    with pytest.raises(record.RunError, match="no such file"):
         predict.main(predict.parser().parse_args([str(tmp_path)]))
 
 
@@ -190,7 +191,7 @@ def test_a_run_that_did_not_finish_can_be_begun_again(tmp_path):
 
 def test_a_finished_run_is_not_begun_again(a_run):
     before = (a_run[0] / "metrics.jsonl").read_bytes()
-    with pytest.raises(runs.RunError, match="holds a finished run; expected a new folder"):
+    with pytest.raises(record.RunError, match="holds a finished run; expected a new folder"):
         train.main(train.parser().parse_args(["--out", str(a_run[0])]))
     assert (a_run[0] / "metrics.jsonl").read_bytes() == before
 
@@ -207,12 +208,12 @@ def test_a_flipped_bit_in_saved_parameters_is_noticed(name, at, message, a_run, 
     content = bytearray((a_run[0] / f"{name}.safetensors").read_bytes())
     content[at] ^= 1
     (tmp_path / "flipped").write_bytes(content)
-    with pytest.raises(runs.RunError, match=message):
-        runs.load_params(tmp_path / "flipped", (64, 17, 10))
+    with pytest.raises(record.RunError, match=message):
+        record.load_params(tmp_path / "flipped", (64, 17, 10))
 
 
 def test_the_best_epoch_is_kept(a_run, capsys):
-    metrics = runs.load_metrics(a_run[0])
+    metrics = record.load_metrics(a_run[0])
     done = predict.main(predict.parser().parse_args([str(a_run[0]), "--best"]))
     assert done == 0
     assert "as training reported" in capsys.readouterr().out
@@ -271,8 +272,8 @@ def test_another_accuracy_than_training_reported_is_told(a_run, tmp_path):
 
 def test_a_network_of_other_data_is_refused(tmp_path):
     settings = {"dataset": "digits", "n": [63, 10], "activation": "sigmoid"}
-    runs.create(tmp_path, settings, [{"test_accuracy": 0.5}])
-    runs.save_params(tmp_path / "params.safetensors", mlp(63, 10, g=sigmoid).init(jax.random.key(0)))
+    record.create(tmp_path, settings, [{"test_accuracy": 0.5}])
+    record.save_params(tmp_path / "params.safetensors", mlp(63, 10, g=sigmoid).init(jax.random.key(0)))
     said = f"{tmp_path}: got a network [63, 10], expected 64 inputs and 10 outputs for digits"
     assert ended(predict, tmp_path)[::2] == (2, f"error: {said}\n")
 

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from experiments import predict, sweep, train
-from jaxnn import datasets, runs
+from jaxnn import datasets
 from jaxnn.activations import sigmoid
 from jaxnn.layers import mlp
+from jaxnn.runs import record
 from tests.programs import ended, run
 
 FEW = (
@@ -80,7 +81,7 @@ def test_the_best_one_is_an_ordinary_run(a_sweep):
 def test_a_network_of_a_sweep_is_what_train_makes_of_it(a_sweep, tmp_path):
     line = ("--hidden", "9", "--learning-rate", "0.2", "--batch-size", "32", "--epochs", "3")
     assert ended(train, *line, "--out", tmp_path).status == 0
-    alone = runs.load_metrics(tmp_path)
+    alone = record.load_metrics(tmp_path)
     (row,) = (
         row
         for row in rows_of(a_sweep[0])
@@ -115,7 +116,7 @@ def test_networks_that_do_not_learn_stay_what_they_were(tmp_path):
     assert len(accuracies) == 8
     assert max(accuracies, key=accuracies.get) == (6, 3.0, 5)
     assert "seed 6, learning rate 1e-30, scale 3, hidden 5\n" in done.out
-    first, _ = runs.load_params(tmp_path / "best" / "params.safetensors", (64, 5, 10))
+    first, _ = record.load_params(tmp_path / "best" / "params.safetensors", (64, 5, 10))
     init_key, _ = jax.random.split(jax.random.key(6))
     np.testing.assert_allclose(first.W, 3 * mlp(64, 5, 10, g=sigmoid).init(init_key)[0].W, rtol=1e-6)
     assert "as training reported" in ended(predict, tmp_path / "best").out

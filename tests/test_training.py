@@ -24,7 +24,7 @@ GRADIENTS = {
 
 def problem(seed=0):
     rng = np.random.default_rng(seed)
-    return jnp.asarray(rng.normal(size=(N, n_x))), jnp.asarray(np.eye(n_2)[rng.integers(n_2, size=N)])
+    return rng.normal(size=(N, n_x)), np.eye(n_2)[rng.integers(n_2, size=N)]
 
 
 @pytest.mark.parametrize("gradient", GRADIENTS)
@@ -70,7 +70,7 @@ def test_manual_and_autodiff_training_give_the_same_losses():
 
 
 def test_an_epoch_visits_every_example_once_in_another_order_each_time():
-    seen = epoch(lambda state, rows: (jnp.concatenate([state[3:], rows]), 0.0), batch_size=3)
+    seen = jax.jit(epoch(lambda state, rows: (jnp.concatenate([state[3:], rows]), 0.0), batch_size=3))
     orders = [seen(jnp.zeros(N, int), jax.random.key(k), jnp.arange(N))[0] for k in (1, 2)]
     for order in orders:
         assert sorted(order.tolist()) == list(range(N))
@@ -78,7 +78,7 @@ def test_an_epoch_visits_every_example_once_in_another_order_each_time():
 
 
 def test_an_epoch_leaves_out_what_does_not_fill_a_batch():
-    count = epoch(lambda state, rows: (state + len(rows), jnp.mean(rows)), batch_size=5)
+    count = jax.jit(epoch(lambda state, rows: (state + len(rows), jnp.mean(rows)), batch_size=5))
     steps, J = count(0, jax.random.key(0), jnp.ones(N))
     assert steps == 10
     assert J == 1
@@ -98,8 +98,8 @@ def test_gradients_of_examples_average_to_that_of_the_batch(x64):
     X, Y = problem()
     params = NET.init(jax.random.key(0))
     gradient = value_and_grad(NET, binary_cross_entropy)
-    J, dparams = gradient(params, X, Y)
-    each_J, each = jax.vmap(gradient, (None, 0, 0))(params, X[:, None], Y[:, None])
+    J, dparams = jax.jit(gradient)(params, X, Y)
+    each_J, each = jax.jit(jax.vmap(gradient, (None, 0, 0)))(params, X[:, None], Y[:, None])
     np.testing.assert_allclose(each_J.mean(), J, rtol=1e-14)
     for one, many in zip(jax.tree.leaves(dparams), jax.tree.leaves(each), strict=True):
         assert many.shape == (N, *one.shape)
@@ -107,13 +107,13 @@ def test_gradients_of_examples_average_to_that_of_the_batch(x64):
 
 
 def test_a_family_trained_at_once_equals_each_alone(x64):
-    X, Y = problem()
+    data = jax.tree.map(jnp.asarray, problem())
 
     def train(seed, learning_rate):
         optimizer = optax.sgd(learning_rate)
         one_epoch = epoch(step(value_and_grad(NET, binary_cross_entropy), optimizer), batch_size=4)
         key = jax.random.key(seed)
-        return one_epoch(start(NET.init(key), optimizer), key, X, Y)
+        return one_epoch(start(NET.init(key), optimizer), key, *data)
 
     seeds, rates = jnp.array([3, 4, 5]), jnp.array([0.1, 0.5, 2.0])
     family = jax.jit(jax.vmap(train))(seeds, rates)
@@ -125,7 +125,7 @@ def test_a_family_trained_at_once_equals_each_alone(x64):
 
 
 def test_any_optimizer_and_schedule_goes_in():
-    X, Y = jax.tree.map(lambda a: a.astype(jnp.float32), problem())
+    X, Y = jax.tree.map(jnp.asarray, problem())
     optimizer = optax.adam(optax.cosine_decay_schedule(0.05, 100))
     state = start(NET.init(jax.random.key(0)), optimizer)
     first = cost(NET, binary_cross_entropy)(state.params, X, Y)

@@ -21,8 +21,8 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from jaxnn import seals
 from jaxnn.datasets.dataset import Dataset, DatasetError, Examples, validate
+from jaxnn.runs import seals
 
 NAMES = ("mnist", "fashion_mnist", "kmnist")
 FILES = {

@@ -14,15 +14,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from jaxnn.gradcheck.calls import BadCall
-    from jaxnn.gradcheck.causes import Cause
-    from jaxnn.gradcheck.comparison import (
-        GradientMismatch,
-        assert_gradients_match,
-        compare_gradients,
-    )
-    from jaxnn.gradcheck.report import Leaf, Report
-    from jaxnn.gradcheck.rules import compare_vjp
+    from jaxnn.gradcheck.calls.call import BadCall
+    from jaxnn.gradcheck.gradients import GradientMismatch, assert_gradients_match, compare_gradients
+    from jaxnn.gradcheck.report.model import Cause, Leaf
+    from jaxnn.gradcheck.report.report import Report
+    from jaxnn.gradcheck.vjp import compare_vjp
 
 __all__ = [
     "BadCall",
@@ -36,11 +32,11 @@ __all__ = [
 ]
 
 _HOMES = {
-    "BadCall": "calls",
-    "Cause": "causes",
-    "Leaf": "report",
-    "Report": "report",
-    "compare_vjp": "rules",
+    "BadCall": "calls.call",
+    "Cause": "diagnosis.search",
+    "Leaf": "report.report",
+    "Report": "report.report",
+    "compare_vjp": "vjp",
 }
 
 
@@ -48,4 +44,4 @@ def __getattr__(name: str):
     """Import jax only when something is used, so that --help answers at once."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES.get(name, 'comparison')}"), name)
+    return getattr(import_module(f"{__name__}.{_HOMES.get(name, 'gradients')}"), name)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from jax import lax
 
-from jaxnn.gradcheck.arithmetic import BUILT
+from jaxnn.gradcheck.jaxprs.by_numpy import BUILT
 
 rng = np.random.default_rng(0)
 BLOCK = rng.normal(size=(4, 5, 3))

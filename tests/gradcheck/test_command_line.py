@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from jaxnn.gradcheck.__main__ import main
+
 ROOT = Path(__file__).parents[2]
 MODULE = """
 import os
@@ -24,11 +26,11 @@ def right(w, x):
 def wrong(w, x):
     return 2 * x.T @ (x @ w)
 
-def untellable(w, x):
-    return 0 * w
+def by_x(w, x):
+    return 2 * (x @ w)[:, None] * w[None] / x.shape[0]
 
-def flat(w, x):
-    return jnp.sum(0 * w * x.sum())
+def by_both(w, x):
+    return right(w, x), by_x(w, x)
 
 def raising(w, x):
     raise RuntimeError("not today")
@@ -48,13 +50,29 @@ def arguments():
     return jnp.ones(3), jnp.arange(15.0).reshape(5, 3)
 
 pair = (jnp.ones(3), jnp.arange(15.0).reshape(5, 3))
+one = (jnp.ones(3), jnp.arange(1.0, 4).reshape(1, 3))
 """
 
 
 @pytest.fixture
-def folder(tmp_path):
+def folder(tmp_path, monkeypatch):
+    """A folder with a module mine, in which one stands and of which nothing is imported yet."""
     (tmp_path / "mine.py").write_text(MODULE)
-    return tmp_path
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [p for p in sys.path if p])
+    monkeypatch.delitem(sys.modules, "mine", raising=False)
+    yield tmp_path
+    sys.modules.pop("mine", None)
+
+
+def outcome(capsys, *args):
+    """(exit status, what is printed, what is printed as an error) of the command, in this process."""
+    try:
+        status = main(args)
+    except SystemExit as exit:
+        status = exit.code
+    said = capsys.readouterr()
+    return status, said.out, said.err
 
 
 def run(folder, *args):
@@ -67,14 +85,19 @@ def run(folder, *args):
     )
 
 
-def test_right_and_wrong_have_their_exit_status(folder):
-    good = run(folder, "mine:loss", "mine:right", "mine:arguments")
-    assert (good.returncode, good.stderr) == (0, "")
-    assert good.stdout.splitlines()[0] == "right is the gradient of loss"
+def test_right_and_wrong_have_their_exit_status(folder, capsys):
+    status, out, err = outcome(capsys, "mine:loss", "mine:right", "mine:arguments")
+    assert (status, err) == (0, "")
+    assert out.splitlines()[0] == "right is the gradient of loss"
     bad = run(folder, "mine.py:loss", "mine.py:wrong", "mine.py:pair", "--json", "--html", "page.html")
     assert bad.returncode == 1
     assert json.loads(bad.stdout)["correct"] is False
     assert (folder / "page.html").read_text(encoding="utf-8").startswith("<!doctype html>")
+
+
+def test_what_nothing_can_tell_has_a_status_of_its_own(folder, capsys):
+    """A mean over one example is a sum."""
+    assert outcome(capsys, "mine:loss", "mine:wrong", "mine:one")[0] == 3
 
 
 @pytest.mark.parametrize(
@@ -91,18 +114,29 @@ def test_right_and_wrong_have_their_exit_status(folder):
         (("mine:loss", "mine:right", "mine:pair", "--html", "no/such/page.html"), "folder that is there"),
     ],
 )  # fmt: skip
-def test_a_bad_call_is_one_line_and_status_2(folder, args, sentence):
-    done = run(folder, *args)
-    assert done.returncode == 2
-    assert done.stderr.startswith("error: ")
-    assert sentence in done.stderr
-    assert len(done.stderr.splitlines()) == 1
+def test_a_bad_call_is_one_line_and_status_2(folder, capsys, args, sentence):
+    status, _, err = outcome(capsys, *args)
+    assert status == 2
+    assert err.startswith("error: ")
+    assert sentence in err
+    assert len(err.splitlines()) == 1
 
 
-@pytest.mark.parametrize("functions", [("loss", "interrupted"), ("loss", "stopped"), ("stopped", "right")])
-def test_an_interruption_is_one_line_and_the_status_of_a_shell(folder, functions):
-    done = run(folder, *(f"mine:{name}" for name in functions), "mine:pair")
+@pytest.mark.parametrize("functions", [("loss", "stopped"), ("stopped", "right")])
+def test_an_interruption_is_one_line_and_the_status_of_a_shell(folder, capsys, functions):
+    assert outcome(capsys, *(f"mine:{name}" for name in functions), "mine:pair") == (130, "", "interrupted\n")
+
+
+def test_a_signal_ends_the_command_in_one_line(folder):
+    done = run(folder, "mine:loss", "mine:interrupted", "mine:pair")
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "interrupted\n")
+
+
+@pytest.mark.parametrize("argnums", ["1", "0,1"])
+def test_the_arguments_to_differentiate_are_counted_from_zero(folder, capsys, argnums):
+    gradient = {"1": "by_x", "0,1": "by_both"}[argnums]
+    assert outcome(capsys, "mine:loss", f"mine:{gradient}", "mine:pair", "--argnums", argnums)[0] == 0
+    assert outcome(capsys, "mine:loss", "mine:right", "mine:pair", "--argnums", argnums)[0] == 2
 
 
 def test_help_answers_at_once(folder):

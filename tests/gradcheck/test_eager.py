@@ -8,7 +8,7 @@ from jax.extend.core import get_opaque_trace_state
 
 from jaxnn.activations import sigmoid
 from jaxnn.gradcheck import BadCall, compare_gradients
-from jaxnn.gradcheck.eager import op_by_op
+from jaxnn.gradcheck.calls.eager import op_by_op
 from jaxnn.layers import mlp
 from jaxnn.losses import binary_cross_entropy
 from jaxnn.objective import value_and_grad
@@ -49,8 +49,13 @@ def points(dtype):
     yield jnp.asarray(rng.choice(SPECIAL, (2, 5, 3)), dtype)
 
 
-@pytest.mark.parametrize("name", OF_TWO)
-@pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16"])
+@pytest.mark.parametrize(
+    ("name", "dtype"),
+    [
+        *((name, "float32") for name in OF_TWO),
+        *((name, ("bfloat16", "float64")[k % 2]) for k, name in enumerate(OF_TWO)),
+    ],
+)
 def test_the_same_to_the_last_bit_as_eager_jax(name, dtype):
     function = OF_TWO[name]
     with jax.enable_x64(dtype == "float64"):
@@ -100,7 +105,7 @@ def test_a_function_without_outputs_and_one_that_eats_its_argument():
 
 
 def test_few_programs_are_compiled(caplog):
-    net = mlp(11, 7, 5, 3, g=sigmoid)
+    net = mlp(11, 7, 3, g=sigmoid)
     gradient = value_and_grad(net, binary_cross_entropy)
     params = net.init(jax.random.key(0))
     X, Y = jnp.ones((13, 11)), jnp.ones((13, 3))

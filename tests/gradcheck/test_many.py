@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 
 from experiments.measure_gradcheck import KINDS, networks, point_of, wide_networks
-from jaxnn.gradcheck.bounds import interpret
-from jaxnn.gradcheck.jaxprs import opened
-from jaxnn.gradcheck.mutants import NEEDS_SATURATION, STATEFUL, formulations, loss_of, mutants
+from experiments.planted.mistakes import NEEDS_SATURATION, STATEFUL, mutants
+from experiments.planted.network import formulations, loss_of
+from jaxnn.gradcheck.bounds.interpreter import interpret
+from jaxnn.gradcheck.jaxprs.equations import opened
 
 NETWORKS = (*networks(), *wide_networks())
 POINTS = 17  # at each, five right gradients

@@ -18,7 +18,7 @@ W, X = (jnp.asarray(rng.normal(size=s), jnp.float32) for s in ((3, 2), (8, 3)))
 mesh = Mesh(np.array(jax.devices()), ("d",))
 
 def sharded(body):
-    return jax.shard_map(body, mesh=mesh, in_specs=(P(), P("d")), out_specs=P(), check_vma=False)
+    return jax.jit(jax.shard_map(body, mesh=mesh, in_specs=(P(), P("d")), out_specs=P(), check_vma=False))
 
 def loss(W, X):
     return jnp.mean((X @ W) ** 2)

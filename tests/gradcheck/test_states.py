@@ -4,8 +4,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from experiments.planted.mistakes import planted
+from experiments.planted.network import Network, data, init, loss_of
 from jaxnn.gradcheck import compare_gradients
-from jaxnn.gradcheck.mutants import Network, data, init, loss_of, planted
 
 
 @pytest.mark.parametrize(

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from jax.ad_checkpoint import checkpoint_name
 
+from experiments.planted.network import ACTIVATIONS, COSTS, Network, data, init, loss_of
 from jaxnn.gradcheck import compare_gradients
-from jaxnn.gradcheck.mutants import ACTIVATIONS, COSTS, Network, data, init, loss_of
-from jaxnn.gradcheck.steps import check_steps
+from jaxnn.gradcheck.diagnosis.steps import check_steps
 
 NETS = (
     Network((5, 4, 3), "tanh", "bce-naive"),
@@ -131,6 +131,14 @@ def test_a_quantity_tagged_in_the_loss_is_known_by_its_name():
     assert error.step != "dwave"
     (error,) = check_steps(loss, (w, x), 0, 2 * right, {"dwave": 2 * dh})
     assert error.step == "dwave"
+
+
+def test_a_step_of_zeros_is_right():
+    def loss(w, x):
+        return jnp.sum(checkpoint_name(w * x, "wave") * 0.0)
+
+    w, x = np.array([0.3, 0.7]), np.array([1.1, -0.4])
+    assert check_steps(loss, (w, x), 0, np.zeros(2), {"dwave": np.zeros(2, int)}) == []
 
 
 def test_an_unknown_name_and_a_wrong_shape_get_a_sentence():

@@ -11,9 +11,9 @@ from jax import lax
 from jax.scipy.linalg import cho_solve
 
 from jaxnn.gradcheck import compare_gradients
-from jaxnn.gradcheck.bounded import UNIT, Bounded
-from jaxnn.gradcheck.bounds import interpret
-from jaxnn.gradcheck.jaxprs import opened
+from jaxnn.gradcheck.bounds.bounded import UNIT, Bounded
+from jaxnn.gradcheck.bounds.interpreter import interpret
+from jaxnn.gradcheck.jaxprs.equations import opened
 
 RNG = np.random.default_rng(3)
 SQUARE = RNG.normal(size=(5, 5))
@@ -151,6 +151,16 @@ def test_a_batch_of_systems_is_that_many_systems():
         np.testing.assert_allclose(both.error[k], alone.error, rtol=1e-3)
         with mpmath.workdps(50):
             assert np.all(np.abs(both.value[k] - exactly(a[k], b[k])) <= both.error[k])
+
+
+def test_a_batch_of_factorisations_is_that_many_factorisations():
+    a = np.stack([DEFINITE, DEFINITE[::-1, ::-1]])
+    e = [np.full(a.shape, 1e-9)]
+    for factorised in (lax.linalg.cholesky, lambda a: lax.linalg.lu(a)[0]):
+        (both,) = bounded(factorised, a, errors=e)
+        for k in range(2):
+            (alone,) = bounded(factorised, a[k], errors=[e[0][k]])
+            np.testing.assert_allclose(both.error[k], alone.error, rtol=1e-3)
 
 
 def covariance(p, X):

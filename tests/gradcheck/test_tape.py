@@ -5,9 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxnn.gradcheck.axes import axes_of, generic
-from jaxnn.gradcheck.structure import structure
-from jaxnn.gradcheck.tape import point, trace
+from jaxnn.gradcheck.tape.axes import axes_of, generic
+from jaxnn.gradcheck.tape.backward import point
+from jaxnn.gradcheck.tape.layers import structure
+from jaxnn.gradcheck.tape.tape import trace
 
 RNG = np.random.default_rng(5)
 
