@@ -6,6 +6,7 @@ import sys
 
 import jax
 import jax.numpy as jnp
+import numpy
 import optax
 import pytest
 
@@ -18,13 +19,12 @@ from experiments import (
     sweep,
     train,
 )
-from experiments.common import arguments
 from jaxnn import encoding, evaluation, objective, training
 from jaxnn.activations import sigmoid
 from jaxnn.layers import Dense, ShapeError, mlp
 from jaxnn.losses import binary_cross_entropy
 from jaxnn.runs import checkpoints, record
-from tests.test_experiments import run
+from tests.programs import ended, run
 
 NUMBER, RATE = "expected a whole number", "expected a finite number above 0"
 BAD = [
@@ -199,34 +199,51 @@ def test_a_folder_without_a_name_is_not_the_current_one(places, monkeypatch, cap
 
 
 def test_losses_and_numbers_of_things_are_printed_as_one_would_write_them():
-    assert [arguments.few_digits(J) for J in (0.12345, 12345.6, 1e30, float("inf"))] == [
+    assert [arguments.few_digits(J) for J in (0.12345, 12345.6, 1.5e6, 1e30, float("inf"))] == [
         "0.1235",
         "12345.6000",
+        "1.5e+06",
         "1e+30",
         "inf",
     ]
     assert [arguments.counted(n, "scale") for n in (1, 2)] == ["1 scale", "2 scales"]
 
 
-ENVIRONMENT = [
+FRESH = [  # what jax reads when it is imported
     ({"JAX_PLATFORMS": "nonsense"}, "JAX_PLATFORMS: got 'nonsense', expected platforms that are installed"),
+    ({"JAX_ENABLE_X64": "perhaps"}, "perhaps"),
+]
+ENVIRONMENT = [
     ({"XLA_FLAGS": "--nonsense"}, "XLA_FLAGS: got '--nonsense', expected flags of this XLA (Unknown flag"),
     ({"XLA_FLAGS": "nonsense"}, "XLA_FLAGS: got 'nonsense', expected flags of this XLA (Could not open file"),
-    ({"JAX_DISABLE_JIT": "1"}, "JAX_DISABLE_JIT: got '1', expected nothing"),
-    ({"JAX_ENABLE_X64": "perhaps"}, "perhaps"),
     ({"JAX_COMPILATION_CACHE_DIR": __file__}, "which is a file; expected a folder"),
     ({"JAXNN_SOURCE_DIR": __file__, "XDG_CACHE_HOME": "{new}"}, "train-images-idx3-ubyte.gz: no such file"),
 ]
 
 
-@pytest.mark.parametrize(("environment", "message"), ENVIRONMENT, ids=[", ".join(e) for e, _ in ENVIRONMENT])
-def test_a_bad_environment_ends_in_one_line_and_nothing_is_written(environment, message, tmp_path):
+@pytest.mark.parametrize(
+    ("environment", "message"), FRESH + ENVIRONMENT, ids=[", ".join(e) for e, _ in FRESH + ENVIRONMENT]
+)
+def test_a_bad_environment_ends_in_one_line_and_nothing_is_written(
+    environment, message, tmp_path, monkeypatch
+):
     environment = {name: value.format(new=tmp_path / "new") for name, value in environment.items()}
-    dataset = "mnist" if "JAXNN_SOURCE_DIR" in environment else "digits"
-    done = run("train", "--dataset", dataset, "--out", str(tmp_path / "run"), **environment)
-    assert done.returncode == 2
-    assert re.fullmatch(r"error: [^\n]*\n", done.stderr), done.stderr
-    assert message in done.stderr
+    line = [
+        "--dataset",
+        "mnist" if "JAXNN_SOURCE_DIR" in environment else "digits",
+        "--out",
+        tmp_path / "run",
+    ]
+    if (environment, message) in FRESH:
+        done = run("train", *map(str, line), **environment)
+        status, said = done.returncode, done.stderr
+    else:
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        status, _, said = ended(train, *line)
+    assert status == 2
+    assert re.fullmatch(r"error: [^\n]*\n", said), said
+    assert message in said
     assert not (tmp_path / "run").exists()
 
 
@@ -254,9 +271,75 @@ def test_a_forged_checkpoint_ends_in_one_line(forged, tmp_path, monkeypatch, cap
     assert re.fullmatch(r"error: [^\n]*progress.json: [^\n]*\n", printed.err), printed.err
 
 
-def test_a_disabled_compiler_is_named():
-    with jax.disable_jit(), pytest.raises(arguments.UserError, match="JAX_DISABLE_JIT: got None, expected"):
+def test_a_disabled_compiler_is_named(monkeypatch):
+    monkeypatch.setenv("JAX_DISABLE_JIT", "1")  # as jax reads it when it is imported
+    with jax.disable_jit(), pytest.raises(arguments.UserError, match="JAX_DISABLE_JIT: got '1', expected"):
         arguments.use_device("cpu")
+
+
+def petabytes(_):
+    return jax.jit(lambda: jnp.ones((2**20, 2**20, 2**10)))().sum() > 0
+
+
+def exabytes(_):
+    return numpy.ones(2**57).sum() > 0
+
+
+def nan(_):
+    return float(jnp.log(-jnp.ones(3)).sum()) > 0
+
+
+def another(_):
+    raise RuntimeError("a fault of ours")
+
+
+@pytest.mark.parametrize(
+    ("main", "said"),
+    [
+        (petabytes, r"error: out of memory \(RESOURCE_EXHAUSTED: [^\n]*\); a smaller network needs less\n"),
+        (exabytes, r"error: out of memory \(Unable to allocate 1.00 EiB [^\n]*\)\n"),
+        (nan, r"error: JAX_DEBUG_NANS: [^\n]*nan[^\n]*\n"),
+    ],
+)
+def test_what_no_machine_can_do_ends_in_one_line(main, said):
+    with jax.debug_nans(main is nan):
+        status, _, err = ended(train, main=main)
+    assert status == 2
+    assert re.fullmatch(said, err), err
+
+
+def test_jax_may_look_for_nans_itself():
+    with jax.debug_nans(True):
+        status, _, err = ended(train, "--learning-rate", "1e30", "--activation", "relu", "--hidden", "5")
+    assert status == 2
+    assert re.fullmatch(r"error: JAX_DEBUG_NANS: [^\n]*nan[^\n]*\n", err), err
+
+
+class Unraisable:
+    """Says something where nothing can be raised."""
+
+    def __init__(self, said):
+        self.said = said
+
+    def __del__(self):
+        raise RuntimeError(self.said)
+
+
+def test_of_errors_that_cannot_be_raised_only_one_of_orbax_is_left_out():
+    def main(_):
+        for said in ("Event loop is closed", "a fault of ours"):
+            Unraisable(said)
+        return 0
+
+    status, _, err = ended(train, main=main)
+    assert status == 0
+    assert "a fault of ours" in err
+    assert "Event loop is closed" not in err
+
+
+def test_a_fault_of_ours_is_not_taken_for_one_of_the_user():
+    with pytest.raises(RuntimeError, match="a fault of ours"):
+        ended(train, main=another)
 
 
 NET = mlp(64, 128, 17, g=sigmoid)
@@ -353,4 +436,4 @@ def test_labels_that_are_not_known_yet_are_not_looked_at(as_a_user):
 
 
 def test_there_are_many_of_them():
-    assert len(BAD) + len(ENVIRONMENT) + len(FORGED) + len(LIBRARY) >= 80
+    assert len(BAD) + len(FRESH) + len(ENVIRONMENT) + len(FORGED) + len(LIBRARY) >= 80

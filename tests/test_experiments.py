@@ -1,5 +1,6 @@
 """The programs, as their users call them."""
 
+import io
 import json
 import os
 import re
@@ -12,26 +13,16 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import compare_gradients, predict, train
-from experiments.common import arguments
-from jaxnn import datasets, objective
+from experiments import arguments, compare_gradients, predict, sweep, train
+from jaxnn import datasets, objective, training
+from jaxnn.activations import sigmoid
+from jaxnn.layers import mlp
 from jaxnn.runs import record
+from tests.programs import ROOT, ended, run
 from tests.test_activations import ACTIVATIONS
 from tests.test_losses import LOSSES
 
-ROOT = Path(__file__).parent.parent
 PROGRAMS = {"train": train, "predict": predict, "compare_gradients": compare_gradients}
-
-
-def run(program: str, *args: str, **environment: str) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        [sys.executable, "-m", f"experiments.{program}", *args],
-        capture_output=True,
-        encoding="utf-8",
-        cwd=ROOT,
-        env=os.environ | {"PYTHONIOENCODING": "utf-8"} | environment,
-        timeout=300,
-    )
 
 
 @pytest.fixture(scope="module")
@@ -96,12 +87,47 @@ def test_the_shapes_on_the_board(capsys):
 
 
 def test_a_loss_that_is_not_finite_ends_the_run():
-    done = run("train", "--activation", "gelu", "--hidden", "64", "32", "--learning-rate", "1e30")
-    assert done.returncode == 2
+    done = ended(train, "--activation", "gelu", "--hidden", "64", "32", "--learning-rate", "1e30")
+    assert done.status == 2
     place = (
         r"epoch 1, step \d+: (Z|A|J|d?[Wb])[^\n]* is the first that is not finite; a smaller --learning-rate"
     )
-    assert re.fullmatch(rf"error: {place}[^\n]*\n", done.stderr), done.stderr
+    assert re.fullmatch(rf"error: {place} usually helps\n", done.err), done.err
+
+
+def test_a_test_loss_that_is_not_finite_ends_the_run():
+    """One step leaves parameters of 1e25, which are finite; the squares of what they predict are not."""
+    done = ended(train, "--loss", "squared_error", "--learning-rate", "1e25", "--batch-size", "1438")
+    assert done.status == 2
+    place = "epoch 1, the test loss is the first that is not finite; a smaller --learning-rate usually helps"
+    assert done.err == f"error: {place}\n"
+
+
+def test_the_loss_of_an_epoch_is_the_mean_over_all_its_steps(tmp_path, monkeypatch):
+    """Also where several programs share an epoch; without training it is the loss of the training images."""
+    monkeypatch.setattr(training, "WORK", 1e6)  # 288, 288 and 143 of the 719 steps
+    line = ("--hidden", "23", "--batch-size", "2", "--epochs", "1", "--learning-rate", "1e-30")
+    assert ended(train, *line, "--seed", "3", "--out", tmp_path).status == 0
+    init_key, _ = jax.random.split(jax.random.key(3))
+    (W1, b1), (W2, b2) = mlp(64, 23, 10, g=sigmoid).init(init_key)
+    data, (metrics,) = datasets.load("digits"), record.load_metrics(tmp_path)
+    for (images, labels), name in ((data.train, "loss"), (data.test, "test_loss")):
+        X, Y = images.reshape(len(images), 64) / 16, np.eye(10)[labels]
+        A = 1 / (1 + np.exp(-X @ np.asarray(W1, float).T - np.asarray(b1).T))
+        Z = A @ np.asarray(W2, float).T + np.asarray(b2).T
+        assert metrics[name] == pytest.approx(np.mean(np.sum(np.logaddexp(0, Z) - Y * Z, axis=1)), rel=1e-6)
+        if name == "test_loss":
+            assert metrics["test_accuracy"] == pytest.approx(np.mean(Z.argmax(1) == labels))
+
+
+def test_of_epochs_that_are_as_good_the_first_is_the_best(tmp_path):
+    line = ("--hidden", "5", "--learning-rate", "1e-5")  # nobody is recognised after it who was not before
+    for epochs in ("1", "3"):
+        assert ended(train, *line, "--epochs", epochs, "--out", tmp_path / epochs).status == 0
+    assert len({metrics["test_accuracy"] for metrics in record.load_metrics(tmp_path / "3")}) == 1
+    best, last = ((tmp_path / "3" / f"{name}.safetensors").read_bytes() for name in ("best", "params"))
+    assert best == (tmp_path / "1" / "params.safetensors").read_bytes()
+    assert best != last
 
 
 DAMAGE = {
@@ -152,14 +178,14 @@ def test_a_named_pipe_in_a_run_is_refused(name, a_run, tmp_path):
 
 
 def test_a_run_that_did_not_finish_can_be_begun_again(tmp_path):
-    stopped = run(
-        "train", "--epochs", "2", "--learning-rate", "1e30", "--activation", "relu", "--out", str(tmp_path)
+    stopped = ended(
+        train, "--epochs", "2", "--learning-rate", "1e30", "--activation", "relu", "--out", tmp_path
     )
-    assert stopped.returncode == 2
+    assert stopped.status == 2
     advice = ["--learning-rate", "1e+29", "--override", "learning_rate"]
-    assert " ".join(["from the start with:", "--out", str(tmp_path), *advice]) in stopped.stderr
-    again = run("train", "--out", str(tmp_path), "--learning-rate", "0.01", "--override", "learning_rate")
-    assert again.returncode == 0, again.stderr
+    assert " ".join(["from the start with:", "--out", str(tmp_path), *advice]) in stopped.err
+    again = ended(train, "--out", tmp_path, "--learning-rate", "0.01", "--override", "learning_rate")
+    assert again.status == 0, again.err
     assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 2
 
 
@@ -195,9 +221,27 @@ def test_the_best_epoch_is_kept(a_run, capsys):
 
 
 def test_a_reader_that_leaves_early_ends_the_run_quietly():
-    command = f"{sys.executable} -m experiments.train --epochs 2 | head -1"
-    done = subprocess.run(["bash", "-c", command], capture_output=True, encoding="utf-8", cwd=ROOT)
-    assert done.stderr == ""
+    command = [sys.executable, "-m", "experiments.train", "--epochs", "1000000"]  # it never ends by itself
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8", cwd=ROOT
+    ) as program:
+        try:
+            assert program.stdout.readline().startswith("jaxnn ")
+            program.stdout.close()
+            assert program.wait(timeout=300) == 1
+            assert program.stderr.read() == ""
+        finally:
+            program.kill()
+
+
+def test_a_terminal_that_has_few_letters_gets_the_rest():
+    out, err = (io.TextIOWrapper(io.BytesIO(), encoding="ascii", errors="strict") for _ in range(2))
+    assert ended(train, "--epochs", "1", "--hidden", "5", out=out, err=err).status == 0
+    out.flush()
+    assert re.search(rb"\n +2 +\(10, 5\) .* \?\n", out.buffer.getvalue())  # Y-hat
+    assert ended(sweep, "--seeds", "2", "--seed", str(2**32 - 1), out=out, err=err).status == 2
+    err.flush()
+    assert err.buffer.getvalue().endswith(b"expected 0..2???1\n")  # to the power of 32, minus
 
 
 def test_closed_and_full_outputs_end_without_a_traceback(tmp_path):
@@ -213,9 +257,25 @@ def test_closed_and_full_outputs_end_without_a_traceback(tmp_path):
 
 
 def test_predict_of_nothing_ends_in_one_line(tmp_path):
-    done = run("predict", str(tmp_path))
-    assert done.returncode == 2
-    assert re.fullmatch(r"error: [^\n]*settings.json: no such file[^\n]*\n", done.stderr)
+    done = ended(predict, tmp_path)
+    assert done.status == 2
+    assert re.fullmatch(r"error: [^\n]*settings.json: no such file[^\n]*\n", done.err)
+
+
+def test_another_accuracy_than_training_reported_is_told(a_run, tmp_path):
+    shutil.copytree(a_run[0], tmp_path, dirs_exist_ok=True)
+    (tmp_path / "metrics.jsonl").write_text('{"test_accuracy": 0.25}\n')
+    done = ended(predict, tmp_path)
+    assert done.status == 0
+    assert "\n          training reported 25.00 %\n" in done.out
+
+
+def test_a_network_of_other_data_is_refused(tmp_path):
+    settings = {"dataset": "digits", "n": [63, 10], "activation": "sigmoid"}
+    record.create(tmp_path, settings, [{"test_accuracy": 0.5}])
+    record.save_params(tmp_path / "params.safetensors", mlp(63, 10, g=sigmoid).init(jax.random.key(0)))
+    said = f"{tmp_path}: got a network [63, 10], expected 64 inputs and 10 outputs for digits"
+    assert ended(predict, tmp_path)[::2] == (2, f"error: {said}\n")
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -260,6 +320,38 @@ def test_compare_gradients_finds_what_it_plants(capsys, tmp_path):
     assert report["causes"][0]["id"] == "missing-mean"
     assert [leaf["path"] for leaf in report["leaves"]] == ["W[1]", "b[1]", "W[2]", "b[2]"]
     assert page.read_text(encoding="utf-8").count("<svg") >= 4
+
+
+@pytest.mark.parametrize(
+    ("line", "said", "id"),
+    [
+        (("bias-mean", "--layer", "2"), "bias-mean, layer 2", "bias-mean; b[2]"),
+        (
+            ("regularisation-missing",),
+            "regularisation-missing, with L2 regularisation λ = 0.1",
+            "regularisation-missing",
+        ),
+        (("mask-forgotten",), "mask-forgotten, layer 1, with dropout", "mask-forgotten; dZ[1]"),
+        (("clipped-log",), "clipped-log, at weights 200 times as large", "clipped-log; dZ[2]"),
+    ],
+)
+def test_compare_gradients_finds_what_it_says_it_planted(line, said, id, capsys):
+    arguments_ = compare_gradients.parser().parse_args(["--examples", "31", "--plant", *line])
+    assert compare_gradients.main(arguments_) == 1
+    printed = capsys.readouterr().out
+    assert f"\nplanted   {said}\n" in printed
+    assert "\nat        31 images of digits, seed 0, float32\n" in printed
+    assert f"[{id}" in " ".join(printed.split("\n  1. ")[1].split("\n  2. ")[0].split())
+
+
+def test_compare_gradients_lists_what_it_can_plant(capsys):
+    arguments_ = compare_gradients.parser().parse_args(["--plant", "list"])
+    assert compare_gradients.main(arguments_) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) > 20
+    assert all(re.match(r"[a-z0-9-]+ +\S", line) for line in lines)
+    assert [line for line in lines if line.startswith("missing-mean ")]
+    assert lines == sorted(lines)
 
 
 @pytest.mark.parametrize(

@@ -111,6 +111,11 @@ def run(main: Callable[[argparse.Namespace], int], parser: Parser) -> NoReturn:
             file=sys.stderr,
         )
         sys.exit(2)
+    except Exception as error:
+        if type(error).__name__ != "InternalFloatingPointError":  # JAX's, from a program compiled ahead
+            raise
+        print(f"error: JAX_DEBUG_NANS: invalid value ({error.args[1]}) in {error.args[0]}", file=sys.stderr)
+        sys.exit(2)
 
 
 def hear_orbax_once() -> None:

@@ -206,7 +206,6 @@ class Pauses:
         self.interruption = Interruption()
         self.saver = None
         if self.out:
-            from jaxnn.runs import record
             from jaxnn.runs.checkpoints import Saver
 
             self.lock = lock or begun(self.out)

@@ -168,7 +168,7 @@ def save_params(path: Path, params: list[Dense]) -> None:
     """
     arrays = {}
     for l, (W, b) in enumerate(params, start=1):
-        arrays |= {f"W[{l}]": np.asarray(W), f"b[{l}]": np.asarray(b)}
+        arrays |= {f"W[{l}]": np.ascontiguousarray(W), f"b[{l}]": np.ascontiguousarray(b)}
     try:
         seals.replace(path, save(arrays, {"sha256": _sha256(arrays)}))
     except (OSError, SafetensorError) as error:
