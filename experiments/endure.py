@@ -199,9 +199,7 @@ def kills(number: int, rng: random.Random, folder: Path, arguments: argparse.Nam
     print(f"  runs to the end  {len(ends)}, bit-identical: {ends.count('')}")
     print(f"  work lost        {max(lost):.2f} s at most, in {len(lost) - 1} that had begun to train,")
     print(f"                   with a save every {EVERY:g} s, whose write took up to {max(writes):.2f} s")
-    for line in wrong:
-        print(f"  wrong: {line.strip()}")
-    return not wrong and identical == ends and max(lost) <= 2 * EVERY + max(writes)
+    return listed(wrong + ends) and max(lost) <= 2 * EVERY + max(writes)
 
 
 def terminations(number: int, rng: random.Random, folder: Path, arguments: argparse.Namespace) -> bool:
@@ -318,101 +316,7 @@ def damages(number: int, rng: random.Random, folder: Path, arguments: argparse.N
         shutil.rmtree(copy)
     print(f"damages            {number} ({', '.join(f'{n} {kind}' for kind, n in sorted(kinds.items()))})")
     print(f"  noticed          {noticed}; the newest good one loaded: {loaded}")
-    for line in wrong:
-        print(f"  wrong: {line}")
-    return noticed == loaded == number
-
-
-def fuzzed(content: bytes, rng: random.Random) -> bytes:
-    """The content with a few random changes."""
-    found = bytearray(content)
-    for _ in range(rng.choice((1, 1, 2, 5, 20))):
-        i = rng.randrange(len(found) + 1)
-        kind = rng.randrange(6)
-        if kind == 0 and i < len(found):
-            found[i] ^= 1 << rng.randrange(8)
-        elif kind == 1:
-            found[i : i + 1] = rng.randbytes(1)
-        elif kind == 2:
-            found[i:i] = rng.choice(
-                (b"[" * 5000, b"9" * 5000, b"\xff" * 8, b"\x00" * 8, b"NaN", b'"', b"{", b"-")
-            )
-        elif kind == 3:
-            del found[i : i + rng.choice((1, 4, 100))]
-        elif kind == 4:
-            found[i : i + 8] = rng.choice((2**63 - 1, 2**32, 2**27, 0)).to_bytes(
-                8, rng.choice(("big", "little"))
-            )
-        else:
-            found[i:i] = found[: rng.choice((4, 64))]
-    return bytes(found)
-
-
-def readers(folder: Path) -> dict[str, tuple[bytes, Callable[[bytes], object]]]:
-    """For each kind of file: a good one, and what reads one of that content."""
-    import jax.numpy as jnp
-    import numpy as np
-
-    from experiments import train
-    from experiments.continuation import reopened, so_far
-    from jaxnn.datasets import mnist
-    from jaxnn.layers import Dense
-    from jaxnn.runs import checkpoints, record, seals
-
-    a_run, shape = folder / "run", (50, 28, 28)
-    layer = Dense(jnp.ones((17, 64)), jnp.zeros((17, 1)))
-    settings = {"dataset": "digits", "n": [64, 17], "activation": "sigmoid", "hidden": [17], "seed": 1}
-    record.create(a_run, settings, [{"epoch": 1, "test_accuracy": 0.5}] * 3)
-    record.save_params(a_run / "params.safetensors", [layer])
-    checkpoint = checkpoints.write(folder / "checkpoints", 1, layer, {"step": 3})
-    arrays = checkpoint / "arrays"
-    again = train.parser().parse_args(["--out", str(folder / "begun")])
-    record.create(again.out, settings)
-    progress = {"settings": settings, "metrics": [{"epoch": 1}], "step": 3, "costs": [[0.5]], "best": 1}
-    begun = checkpoints.write(again.out / "checkpoints", 1, layer, progress)
-    idx = bytes((0, 0, 8, 3)) + np.array(shape, ">i4").tobytes() + random.Random(0).randbytes(50 * 784)
-
-    def from_file(path: Path, read: Callable[[], object]) -> tuple[bytes, Callable[[bytes], object]]:
-        def write_and_read(content: bytes):
-            path.write_bytes(content)
-            try:
-                return read()
-            finally:
-                path.write_bytes(good)
-
-        good = path.read_bytes()
-        return good, write_and_read
-
-    def from_checkpoint(path: Path, sealed: bool = False):
-        def read():
-            if sealed:
-                (checkpoint / seals.SEAL).write_bytes(seals.text(checkpoint))
-            found = checkpoints.newest(checkpoint.parent, lambda line: None)
-            return found and checkpoints.restore(found, layer)
-
-        return from_file(path, read)
-
-    def goes_on():
-        (begun / seals.SEAL).write_bytes(seals.text(begun))
-        _, lock, found = reopened(again, train.parser(), "params.safetensors")
-        del lock  # let go
-        return so_far(found, train.Done)
-
-    return {
-        "IDX": (idx, lambda content: mnist.parse("file", gzip.compress(content, 1), shape)),
-        "gzip": (gzip.compress(idx), lambda content: mnist.parse("file", content, shape)),
-        "settings.json": from_file(a_run / "settings.json", lambda: record.load_settings(a_run)),
-        "metrics.jsonl": from_file(a_run / "metrics.jsonl", lambda: record.load_metrics(a_run)),
-        "safetensors": from_file(
-            a_run / "params.safetensors",
-            lambda: record.load_params(a_run / "params.safetensors", (64, 17)),
-        ),
-        "checkpoint": from_checkpoint(arrays / "manifest.ocdbt"),
-        "checkpoint's seal": from_checkpoint(checkpoint / seals.SEAL),
-        "sealed: arrays' names": from_checkpoint(arrays / "_METADATA", sealed=True),
-        "sealed: arrays": from_checkpoint(next((arrays / "d").iterdir()), sealed=True),
-        "sealed: progress.json": from_file(begun / "progress.json", goes_on),
-    }
+    return listed(wrong) and noticed == number
 
 
 def resident() -> tuple[int, int]:

@@ -19,6 +19,7 @@ from experiments import (
     sweep,
     train,
 )
+from experiments.common import arguments
 from jaxnn import encoding, evaluation, objective, training
 from jaxnn.activations import sigmoid
 from jaxnn.layers import Dense, ShapeError, mlp

@@ -1,5 +1,6 @@
 import json
 import math
+import os
 import re
 from typing import ClassVar
 
@@ -7,9 +8,13 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import benchmark, contenders
-from experiments.benchmark import Result, differences, operations
-from experiments.contenders import CONTENDERS, Work
+from experiments import benchmark
+from experiments.benchmark import differences, operations
+from experiments.common.arguments import UserError
+from experiments.contenders import ours, per_example, race
+from experiments.contenders.race import Result
+from experiments.contenders.table import CONTENDERS
+from experiments.contenders.work import Work
 from tests.programs import ROOT
 
 
@@ -87,12 +92,12 @@ def test_a_contender_that_fails_is_reported(work, tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT)
     (tmp_path / "train_images.npy").unlink()
     with pytest.raises(UserError, match=r"^NumPy: ended with status 1: FileNotFoundError"):
-        race(["NumPy"], work, 1, dict(os.environ))
+        race.race(["NumPy"], work, 1, dict(os.environ))
 
 
 def test_contenders_take_turns_in_processes_of_their_own(work, monkeypatch):
     monkeypatch.chdir(ROOT)
-    results = benchmark.race(["NumPy", "jaxnn, manual"], work, 3, dict(benchmark.os.environ))
+    results = race.race(["NumPy", "jaxnn, manual"], work, 3, dict(os.environ))
     losses, _ = contend("NumPy", work)
     for result in results.values():
         assert len(result.seconds) == 3
@@ -148,7 +153,8 @@ def measured(tmp_path, monkeypatch, capsys):
         monkeypatch.setattr(Scripted, "losses", losses or {})
         monkeypatch.setattr(Scripted, "epochs", epochs or {})
         monkeypatch.setattr(Scripted, "started", [])
-        monkeypatch.setattr(benchmark, "Process", Scripted)
+        for module in (benchmark, race):
+            monkeypatch.setattr(module, "Process", Scripted)
         monkeypatch.setattr(benchmark, "prepare", lambda folder, arguments: True)
         monkeypatch.setattr(benchmark.time, "sleep", lambda seconds: None)
         monkeypatch.setattr(benchmark.time, "perf_counter", lambda: Scripted.clock[0])

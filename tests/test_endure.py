@@ -3,11 +3,12 @@
 import argparse
 import errno
 import json
-import math
 import os
 import random
 import re
 import shutil
+import threading
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,8 +16,9 @@ import numpy as np
 import optax
 import pytest
 
-from experiments import arguments, endure, train
-from experiments.continuation import Pauses, begun
+from experiments import endure, train
+from experiments.common import arguments
+from experiments.common.continuation import Pauses, begun
 from jaxnn.activations import sigmoid
 from jaxnn.layers import Dense, mlp
 from jaxnn.losses import binary_cross_entropy

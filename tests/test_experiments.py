@@ -13,7 +13,8 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import arguments, compare_gradients, predict, sweep, train
+from experiments import compare_gradients, predict, sweep, train
+from experiments.common import arguments
 from jaxnn import datasets, objective, training
 from jaxnn.activations import sigmoid
 from jaxnn.layers import mlp

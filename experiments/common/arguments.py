@@ -74,48 +74,45 @@ def run(main: Callable[[argparse.Namespace], int], parser: Parser) -> NoReturn:
         on_signal(leave_unchanged)
     try:
         check_environment()
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
-
-    from jaxnn.datasets import DatasetError
-    from jaxnn.runs.record import RunError
-
-    try:
         status = main(arguments)
         on_signal(signal.SIG_IGN)  # all is done
         sys.exit(status)
-    except (UserError, DatasetError, RunError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
     except Interrupted as interrupted:
         print(interrupted, file=sys.stderr)
         sys.exit(interrupted.status)
     except BrokenPipeError:  # whoever read the output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         sys.exit(1)
-    except FloatingPointError as error:
-        print(f"error: JAX_DEBUG_NANS: {str(error).splitlines()[0]}", file=sys.stderr)
-        sys.exit(2)
-    except OSError as error:
-        print(f"error: {error.filename or 'standard output'}: {error.strerror or error}", file=sys.stderr)
-        sys.exit(2)
-    except MemoryError as error:
-        print(f"error: out of memory ({error})", file=sys.stderr)
-        sys.exit(2)
-    except RuntimeError as error:
-        if "RESOURCE_EXHAUSTED" not in str(error):
-            raise
-        print(
-            f"error: out of memory ({str(error).splitlines()[0]}); a smaller network needs less",
-            file=sys.stderr,
-        )
-        sys.exit(2)
     except Exception as error:
-        if type(error).__name__ != "InternalFloatingPointError":  # JAX's, from a program compiled ahead
+        if (line := told(error)) is None:
             raise
-        print(f"error: JAX_DEBUG_NANS: invalid value ({error.args[1]}) in {error.args[0]}", file=sys.stderr)
+        print(f"error: {line}", file=sys.stderr)
         sys.exit(2)
+
+
+def told(error: Exception) -> str | None:
+    """An error that its user can do something about, in one line; None for any other."""
+    if isinstance(error, UserError):
+        return str(error)
+
+    from jaxnn.datasets import DatasetError
+    from jaxnn.runs.record import RunError
+
+    first = (str(error).splitlines() or [""])[0]
+    match error:
+        case DatasetError() | RunError():
+            return str(error)
+        case FloatingPointError():
+            return f"JAX_DEBUG_NANS: {first}"
+        case OSError():
+            return f"{error.filename or 'standard output'}: {error.strerror or error}"
+        case MemoryError():
+            return f"out of memory ({error})"
+        case RuntimeError() if "RESOURCE_EXHAUSTED" in str(error):
+            return f"out of memory ({first}); a smaller network needs less"
+    if type(error).__name__ == "InternalFloatingPointError":  # JAX's, from a program compiled ahead
+        return f"JAX_DEBUG_NANS: invalid value ({error.args[1]}) in {error.args[0]}"
+    return None
 
 
 def hear_orbax_once() -> None:

@@ -206,6 +206,7 @@ class Pauses:
         self.interruption = Interruption()
         self.saver = None
         if self.out:
+            from jaxnn.runs import record
             from jaxnn.runs.checkpoints import Saver
 
             self.lock = lock or begun(self.out)
