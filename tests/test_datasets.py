@@ -410,6 +410,15 @@ def test_what_is_kept_is_never_unpickled(tmp_path):
     assert not (tmp_path / "exploded").exists()
 
 
+def test_other_content_than_what_was_sealed_is_damage(tmp_path):
+    mnist._save(LABELS, tmp_path / "mnist")
+    (tmp_path / "mnist" / "train_labels.npy").write_bytes(b"")
+    with pytest.raises(
+        DatasetError, match=r"mnist: damaged \(train_labels\.npy: other content .*delete this"
+    ):
+        datasets.load("mnist", tmp_path)
+
+
 def test_what_may_not_be_read_is_not_damaged(tmp_path, monkeypatch):
     def refused(path):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
