@@ -92,7 +92,7 @@ WRONG = {
             r"not the settings of a run \(TypeError",
         ),
         (lambda folder: (folder / "settings.json").write_text("{}"), r"\(KeyError: 'dataset'\)$"),
-        (lambda folder: (folder / "settings.json").write_text(9000 * "["), r"\(RecursionError: "),
+        (lambda folder: (folder / "settings.json").write_text(100_000 * "["), r"\(RecursionError: "),
         (edited(padding=1_000_000 * "x"), "got more than 1,000,000 bytes, which is more than it can need"),
         (
             edited(dataset="cifar"),
@@ -113,7 +113,7 @@ WRONG = {
         (lambda folder: None, "no such file"),
         (measured(), "expected a line for each epoch, one at least, with its test_accuracy"),
         (measured("x"), r"cannot be read \(Expecting value"),
-        (measured(9000 * "["), "cannot be read"),
+        (measured(100_000 * "["), "cannot be read"),
         (measured('{"test_accuracy": 0.5}', "{}"), "line 2: expected an epoch's metrics, with its test_acc"),
         (measured("0.5"), "line 1: expected"),
         *(
