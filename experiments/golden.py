@@ -114,9 +114,9 @@ def of_tests(where: Path) -> dict[str, dict]:
 
 
 def _without_limit() -> None:
-    from jaxnn.gradcheck.diagnosis import causes
+    from jaxnn.gradcheck.diagnosis import search
 
-    causes.PATIENCE = causes.LONGER = math.inf
+    search.PATIENCE = search.LONGER = math.inf
 
 
 def write(file: Path, processes: int, tests: Path) -> int:

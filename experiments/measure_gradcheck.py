@@ -28,7 +28,7 @@ from typing import NamedTuple
 import numpy as np
 
 from experiments.common.arguments import Parser, UserError, new_file, run, whole
-from experiments.common.rates import rate
+from experiments.common.intervals import rate
 
 DTYPES = ("float32", "bfloat16", "float64")
 BLOCK = 28  # right gradients of one kind, one after the other: they share their compiled programs

@@ -33,8 +33,8 @@ __all__ = [
 
 _HOMES = {
     "BadCall": "calls.call",
-    "Cause": "diagnosis.search",
-    "Leaf": "report.report",
+    "Cause": "report.model",
+    "Leaf": "report.model",
     "Report": "report.report",
     "compare_vjp": "vjp",
 }

@@ -6,9 +6,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxnn.gradcheck.calls.call import BadCall, Call, checked, function_name, own_copies, quiet
+from jaxnn.gradcheck.calls.call import BadCall, Call, checked, function_name, quiet
 from jaxnn.gradcheck.calls.probes import called_repeatedly
-from jaxnn.gradcheck.diagnosis.causes import diagnosed, tree_of
+from jaxnn.gradcheck.calls.returned import own_copies
+from jaxnn.gradcheck.diagnosis.search import diagnosed, tree_of
 from jaxnn.gradcheck.diagnosis.steps import LOSS, StepError, check_steps
 from jaxnn.gradcheck.report.headline import headline
 from jaxnn.gradcheck.report.model import Cause, Probe

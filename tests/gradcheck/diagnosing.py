@@ -5,7 +5,7 @@ import functools
 import jax
 import numpy as np
 
-from jaxnn.gradcheck.diagnosis.causes import find_causes
+from jaxnn.gradcheck.diagnosis.search import find_causes
 from jaxnn.gradcheck.tape.backward import by_numpy
 
 

@@ -14,7 +14,6 @@ import numpy as np
 from threadpoolctl import ThreadpoolController
 
 from jaxnn.gradcheck.calls.constants import keep_apart
-from jaxnn.gradcheck.calls.eager import op_by_op
 
 LONGEST = 240  # characters of what an exception says
 
@@ -100,12 +99,12 @@ def function_name(function: Callable) -> str:
     return getattr(function, "__name__", type(function).__name__)
 
 
-def _titled(kind: str, function: Callable) -> str:
+def titled(kind: str, function: Callable) -> str:
     """The loss, or the gradient, with its name where that says more.
 
     >>> def loss(x): ...
     >>> def cost(x): ...
-    >>> _titled("loss", loss), _titled("loss", cost)
+    >>> titled("loss", loss), titled("loss", cost)
     ('the loss', 'the loss cost')
     """
     name = function_name(function)
@@ -238,148 +237,22 @@ def _check_loss(call: Call) -> None:
         out = jax.eval_shape(of_dynamic, *given)
     except jax.errors.JAXTypeError as error:
         raise _Untraceable(
-            f"{_titled('loss', loss)} cannot be traced by JAX, so autodiff cannot "
+            f"{titled('loss', loss)} cannot be traced by JAX, so autodiff cannot "
             f"differentiate it ({first_line(error)}); write it with jax.numpy instead of NumPy, "
             "float() or if"
         ) from error
     except (Exception, SystemExit) as error:
-        raise BadCall(f"{_titled('loss', loss)} raised {first_line(error)}") from error
+        raise BadCall(f"{titled('loss', loss)} raised {first_line(error)}") from error
     if not hasattr(out, "shape"):
         hint = "pass a loss without the auxiliary output" if isinstance(out, tuple) else ""
         raise BadCall(
-            f"{_titled('loss', loss)} must return one number, got {type(out).__name__}"
+            f"{titled('loss', loss)} must return one number, got {type(out).__name__}"
             + (f"; {hint}" if hint else "")
         )
     if out.shape != ():
         raise BadCall(
-            f"{_titled('loss', loss)} must return a scalar, got shape {out.shape}; "
+            f"{titled('loss', loss)} must return a scalar, got shape {out.shape}; "
             "take jnp.mean or jnp.sum of it"
         )
     if not jnp.issubdtype(out.dtype, jnp.floating):
-        raise BadCall(f"{_titled('loss', loss)} must return a real number, got dtype {out.dtype}")
-
-
-def own_copies(args: tuple) -> tuple:
-    """The arguments again, NumPy arrays copied: a gradient may write into what it is given."""
-    return jax.tree.map(lambda x: x.copy() if isinstance(x, np.ndarray) else x, args)
-
-
-def _sequence_free(tree):
-    """The tree with every list and tuple as a tuple."""
-    if isinstance(tree, list | tuple) and not hasattr(tree, "_fields"):
-        return tuple(_sequence_free(t) for t in tree)
-    if isinstance(tree, dict):
-        return {k: _sequence_free(v) for k, v in tree.items()}
-    return tree
-
-
-def gradient_leaves(call: Call, out, args: tuple | None = None) -> list:
-    """The leaves of what the gradient returned, or a BadCall that says how it differs."""
-    name = _titled("gradient", call.gradient)
-    expected = call.selected(call.args if args is None else args)
-    wanted, structure = jax.tree.flatten(expected)
-    got, got_structure = jax.tree.flatten(out)
-    loose = jax.tree.structure(_sequence_free(expected)) == jax.tree.structure(_sequence_free(out))
-    if structure != got_structure and not loose:
-        same = len(got) == len(wanted) and len(wanted) == 1
-        if not (same and not isinstance(out, dict)):
-            raise BadCall(_structure_sentence(name, call, expected, out))
-    for path, leaf, target in zip(call.paths, got, wanted, strict=True):
-        try:
-            kind = jnp.result_type(leaf)
-        except (TypeError, ValueError):
-            raise BadCall(
-                f"{name} returned {type(leaf).__name__} for {path}; "
-                f"expected an array of shape {jnp.shape(target)}"
-            ) from None
-        if jnp.shape(leaf) != jnp.shape(target):
-            transposed = jnp.shape(leaf) == jnp.shape(target)[::-1]
-            raise BadCall(
-                f"{name} returned shape {jnp.shape(leaf)} for {path}, whose shape is "
-                f"{jnp.shape(target)}"
-                + ("; it looks transposed (mistake: transposed)" if transposed else "")
-                + "; a gradient has the shape of its parameter"
-            )
-        if not jnp.issubdtype(kind, jnp.floating):
-            raise BadCall(f"{name} returned dtype {kind} for {path}; expected floating point")
-    return got
-
-
-def _like(gradient, argument) -> bool:
-    return jax.tree.map(jnp.shape, gradient) == jax.tree.map(jnp.shape, argument)
-
-
-def _structure_sentence(name: str, call: Call, expected, out) -> str:
-    if isinstance(expected, dict) and isinstance(out, dict):
-        missing, extra = (
-            sorted(map(str, expected.keys() - out.keys())),
-            sorted(map(str, out.keys() - expected.keys())),
-        )
-        parts = [f"without {', '.join(missing)}" if missing else "",
-                 f"with {', '.join(extra)} that is no parameter" if extra else ""]  # fmt: skip
-        if missing or extra:
-            return (
-                f"{name} returned a dict {' and '.join(p for p in parts if p)}; "
-                "return one entry for every parameter, under the same names"
-            )
-    if isinstance(out, tuple) and len(out) == 2 and jnp.ndim(jax.tree.leaves(out)[0]) == 0:
-        second = jax.tree.structure(_sequence_free(out[1]))
-        if second == jax.tree.structure(_sequence_free(expected)):
-            return f"{name} returned a pair, perhaps of loss and gradient: return the second"
-    several = isinstance(out, tuple) and isinstance(call.argnums, int) and 1 < len(out) <= len(call.args)
-    if several and all(map(_like, out, call.args)):
-        return (
-            f"{name} returned those of {len(out)} arguments, and argnums={call.argnums} names "
-            f"one; say argnums={tuple(range(len(out)))}"
-        )
-    try:
-        parts = jax.tree.structure(expected).flatten_up_to(out)
-    except ValueError:
-        parts = []
-    for path, part, target in zip(call.paths, parts, jax.tree.leaves(expected), strict=False):
-        if not jax.tree_util.all_leaves([part]):
-            return (
-                f"{name} returned {_described(part)} for {path}; expected an array of "
-                f"shape {jnp.shape(target)}: return jnp.asarray of it"
-            )
-    if out is None:
-        return f"{name} returned None; return a tree like args[{call.argnums}]"
-    return f"{name} returned {_described(out)}; expected {_described(expected)}, like args[{call.argnums}]"
-
-
-def _described(tree) -> str:
-    leaves = jax.tree.leaves(tree)
-    if hasattr(tree, "shape"):
-        return f"one array of shape {tuple(tree.shape)}"
-    kind = type(tree).__name__
-    if isinstance(tree, dict):
-        return f"a dict of {', '.join(map(str, tree))}"
-    if tree is None:
-        return "None"
-    if isinstance(tree, int | float):
-        return f"one {kind}"
-    arrays = "array" if len(leaves) == 1 else "arrays"
-    return f"a {kind} of {len(tree) if hasattr(tree, '__len__') else '?'} with {len(leaves)} {arrays}"
-
-
-def called(call: Call, args: tuple) -> list:
-    """gradient(*args) as a list of arrays, args kept from harm; what it raises becomes a BadCall."""
-    return returned(call, own_copies(args))
-
-
-def returned(call: Call, args: tuple) -> list:
-    """The same, with args themselves."""
-    untouched = own_copies(args)
-    try:
-        try:
-            with op_by_op():
-                out = call.gradient(*args)
-        except jax.errors.UnexpectedTracerError:  # it keeps what an earlier call left
-            raise
-        except Exception:  # its own, or that of a library which runs at JAX's outermost only
-            out = call.gradient(*own_copies(untouched))
-    except BadCall:
-        raise
-    except (Exception, SystemExit) as error:
-        raise BadCall(f"{_titled('gradient', call.gradient)} raised {first_line(error)}") from error
-    return gradient_leaves(call, out, untouched)
+        raise BadCall(f"{titled('loss', loss)} must return a real number, got dtype {out.dtype}")

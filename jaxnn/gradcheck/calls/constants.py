@@ -17,7 +17,7 @@ def keep_apart() -> None:
     """Have JAX keep what it makes of a NumPy array by x64 too, where it does not by itself."""
     try:
         from jax._src.dtypes import canonicalize_value, register_canonicalize_value_handler
-        from jax._src.lib import weakref_lru_cache
+        from jax._src.lib import weakref_lru_cache  # pyright: ignore[reportPrivateImportUsage]
         from jax._src.literals import TypedNdArray
     except ImportError:  # private: where they are gone, so may be the fault
         return

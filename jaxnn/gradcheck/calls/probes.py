@@ -5,7 +5,8 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from jaxnn.gradcheck.calls.call import BadCall, Call, called, own_copies, returned
+from jaxnn.gradcheck.calls.call import BadCall, Call
+from jaxnn.gradcheck.calls.returned import called, own_copies, returned
 from jaxnn.gradcheck.report.model import Probe
 
 FEW = 4096  # numbers: a gradient of so few costs little to call

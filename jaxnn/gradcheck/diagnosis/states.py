@@ -6,8 +6,9 @@ import jax
 import numpy as np
 
 from jaxnn.gradcheck.bounds.bounded import UNIT
-from jaxnn.gradcheck.calls.call import BadCall, Call, called
+from jaxnn.gradcheck.calls.call import BadCall, Call
 from jaxnn.gradcheck.calls.probes import Calls
+from jaxnn.gradcheck.calls.returned import called
 from jaxnn.gradcheck.mistakes.catalogue import MISTAKES
 from jaxnn.gradcheck.report.model import Cause
 from jaxnn.gradcheck.verdict import points

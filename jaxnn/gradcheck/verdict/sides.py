@@ -12,7 +12,8 @@ from jax.core import eval_jaxpr
 from jaxnn.gradcheck.bounds.bounded import UNIT, Bounded, Note, is_short
 from jaxnn.gradcheck.bounds.corners import CORNERS
 from jaxnn.gradcheck.bounds.interpreter import RANDOM, TooLong, interpret
-from jaxnn.gradcheck.calls.call import BadCall, Call, called, first_line
+from jaxnn.gradcheck.calls.call import BadCall, Call, first_line
+from jaxnn.gradcheck.calls.returned import called
 from jaxnn.gradcheck.jaxprs.equations import depends, opened, primitives, turns
 
 

@@ -9,8 +9,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnn.gradcheck.calls.call import Call, first_line, own_copies, path_names
+from jaxnn.gradcheck.calls.call import Call, first_line, path_names
 from jaxnn.gradcheck.calls.probes import Calls
+from jaxnn.gradcheck.calls.returned import own_copies
 from jaxnn.gradcheck.diagnosis import places
 from jaxnn.gradcheck.diagnosis.states import stale_cause, unsteady_causes
 from jaxnn.gradcheck.mistakes import (
