@@ -45,10 +45,11 @@ def main(arguments: argparse.Namespace) -> int:
         return accuracy(confusion), confusion
 
     measured, confusion = evaluate(params, *data.test)
+    N = len(data.test.images)
     print(f"device    {kind_of(device)}")
     print(f"run       {arguments.run_dir}: {data.name}, {'-'.join(map(str, settings['n']))}")
-    print(f"accuracy  {100 * measured:.2f} % of {len(data.test.images)} test images")
-    if float(measured) == reported:
+    print(f"accuracy  {100 * measured:.2f} % of {N} test images")
+    if round(float(measured) * N) == round(reported * N):  # a mean may differ in its last bit
         print("          as training reported")
     else:
         print(f"          training reported {100 * reported:.2f} %")

@@ -121,7 +121,7 @@ def planned(task: Task, family: list[Settings], mesh: Mesh, key, arguments, at_o
         programs = compiled(descend, evaluate, arguments.batch_size, state, key, *data, spread)
         needed = bytes_needed(programs, *data)
         if needed <= available:
-            return Plan(task, family, K, rounds, state, programs, needed, available, clock)
+            return Plan(task, family, K, -(-len(family) // K), state, programs, needed, available, clock)
         if mesh.size == K or at_once:
             whom = "one network" if mesh.size == K else f"{K}, with which this sweep began"
             least = f"expected at least {needed / 1e9:.3g} for {whom}"
