@@ -326,7 +326,7 @@ def test_low_precision_inside_is_named():
     report = compare_gradients(loss, rounded, P, X, Y)
     assert (report.correct, report.accurate) == (False, False)
     assert [c.id for c in report.causes] == ["low-precision"]
-    assert "test_comparison.py:" in report.causes[0].where
+    assert "test_compare_gradients.py:" in report.causes[0].where
 
 
 def test_the_precision_of_the_caller_is_no_fault():
