@@ -20,7 +20,7 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 from experiments.common.arguments import Parser, UserError, counted, folder, new_file, run, whole
-from experiments.measure_gradcheck import DTYPES, KINDS, as_dtype, networks, point_of, wide_networks
+from experiments.planted.points import DTYPES, KINDS, as_dtype, networks, point_of, wide_networks
 
 PLACE = re.compile(r"[\w./<>-]+:\d+")  # file.py:12
 SHOWN = 20  # differences of one report that are printed

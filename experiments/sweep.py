@@ -48,9 +48,7 @@ def parser() -> Parser:
         help="neurons in every hidden layer, one network for each; default: as --hidden says",
     )  # fmt: skip
     p.add_argument("--optimizer", choices=OPTIMIZERS, default="sgd", help="as in optax; default: %(default)s")
-    p.add_argument(
-        "--batch-size", type=whole(1), metavar="B", help="default: 32 for digits, 100 for others"
-    )
+    p.add_argument("--batch-size", type=whole(1), metavar="B", help="default: 32 for digits, 100 for others")
     p.add_argument("--epochs", type=whole(1), metavar="E", help="default: 60 for digits, 30 for the others")
     p.add_argument(
         "--memory",

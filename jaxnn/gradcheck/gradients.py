@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxnn.gradcheck.calls.call import BadCall, Call, checked, function_name, quiet
+from jaxnn.gradcheck.calls.call import BadCall, Call, checked, function_name, quiet, widened
 from jaxnn.gradcheck.calls.probes import called_repeatedly
 from jaxnn.gradcheck.calls.returned import own_copies
 from jaxnn.gradcheck.diagnosis.search import diagnosed, tree_of
@@ -16,11 +16,11 @@ from jaxnn.gradcheck.report.model import Cause, Probe
 from jaxnn.gradcheck.report.report import Report
 from jaxnn.gradcheck.tape.layers import leaf_names
 from jaxnn.gradcheck.verdict import points
-from jaxnn.gradcheck.verdict.numerics import second_verdict
+from jaxnn.gradcheck.verdict.point import Point
 from jaxnn.gradcheck.verdict.programs import compiled_sides
 from jaxnn.gradcheck.verdict.remarks import remarks
-from jaxnn.gradcheck.verdict.rows import leaf_row
-from jaxnn.gradcheck.verdict.sides import Point, sides_of, widened
+from jaxnn.gradcheck.verdict.rows import leaf_row, second_verdict
+from jaxnn.gradcheck.verdict.sides import sides_of
 from jaxnn.gradcheck.verdict.trials import (
     SIGNS,
     at_other_sizes,
@@ -165,7 +165,10 @@ def reported(call: Call, steps, printed, belongs: Callable[[list], bool] = lambd
         str(call.dtype),
         (function_name(call.gradient), function_name(call.loss)),
     )
-    return report._replace(headline=headline(report, shown))
+    at = "" if shown.name == "the given point" else shown.name
+    return report._replace(
+        headline=headline(report, at, "signs" if shown.name == SIGNS else "sizes", shown.blank)
+    )
 
 
 def _faulty_step(error: StepError) -> Cause:

@@ -8,14 +8,23 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnn.gradcheck.calls.call import BadCall, Call, checked, first_line, function_name, is_floating, quiet
+from jaxnn.gradcheck.calls.call import (
+    BadCall,
+    Call,
+    checked,
+    first_line,
+    function_name,
+    is_floating,
+    quiet,
+    widened,
+)
 from jaxnn.gradcheck.gradients import reported
 from jaxnn.gradcheck.mistakes.catalogue import MISTAKES
 from jaxnn.gradcheck.report.headline import blaming
 from jaxnn.gradcheck.report.model import Cause, Probe
 from jaxnn.gradcheck.report.report import Report
 from jaxnn.gradcheck.verdict.programs import compiled
-from jaxnn.gradcheck.verdict.sides import evaluated, traced, widened
+from jaxnn.gradcheck.verdict.sides import evaluated, traced
 
 
 def compare_vjp(

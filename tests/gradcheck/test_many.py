@@ -4,9 +4,9 @@ import jax
 import numpy as np
 import pytest
 
-from experiments.measure_gradcheck import KINDS, networks, point_of, wide_networks
 from experiments.planted.mistakes import NEEDS_SATURATION, STATEFUL, mutants
 from experiments.planted.network import formulations, loss_of
+from experiments.planted.points import KINDS, networks, point_of, wide_networks
 from jaxnn.gradcheck.bounds.interpreter import interpret
 from jaxnn.gradcheck.jaxprs.equations import opened
 

@@ -9,8 +9,9 @@ from jaxnn.gradcheck import compare_gradients
 from jaxnn.gradcheck.bounds.bounded import UNIT
 from jaxnn.gradcheck.calls.call import checked
 from jaxnn.gradcheck.calls.probes import called_repeatedly
-from jaxnn.gradcheck.verdict.sides import Side, jittered
-from jaxnn.gradcheck.verdict.trials import compared, nearly, told_of, unsteady, what_it_says
+from jaxnn.gradcheck.verdict.point import Side, compared
+from jaxnn.gradcheck.verdict.sides import jittered
+from jaxnn.gradcheck.verdict.trials import nearly, told_of, unsteady, what_it_says
 
 CALL = checked(lambda w: jnp.sum(w**2), lambda w: 2 * w, (jnp.ones(3),), 0)
 

@@ -34,7 +34,7 @@ from jaxnn.gradcheck.bounds.bounded import (
 from jaxnn.gradcheck.bounds.corners import CORNERS, STEPS_AND_CORNERS
 from jaxnn.gradcheck.bounds.functions import COMPILED, FUNCTIONS, smooth
 from jaxnn.gradcheck.bounds.moves import MOVES, WHOLE
-from jaxnn.gradcheck.bounds.sampled import unknown
+from jaxnn.gradcheck.bounds.sampled import SAMPLED, unknown
 from jaxnn.gradcheck.bounds.sums import SUMS
 from jaxnn.gradcheck.bounds.systems import SYSTEMS
 from jaxnn.gradcheck.jaxprs.by_numpy import applied, as_numpy
@@ -235,7 +235,7 @@ CONTROL = {
     "custom_linear_solve": _solved,
 }
 EVERY: dict[str, Callable] = {**FUNCTIONS, **STEPS_AND_CORNERS, **SUMS, **MOVES}
-WITH_EQUATION: dict[str, Callable] = {**WHOLE, **SYSTEMS}
+WITH_EQUATION: dict[str, Callable] = {**WHOLE, **SYSTEMS, **SAMPLED}
 RANDOM = {"random_bits", "threefry2x32", "random_seed", "random_wrap", "random_gamma"}
 INTEGERS_TOO = {"div", "rem", "pow"}  # integers divide otherwise in NumPy
 

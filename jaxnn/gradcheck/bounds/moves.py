@@ -5,7 +5,6 @@ from collections.abc import Callable
 import numpy as np
 
 from jaxnn.gradcheck.bounds.bounded import UNIT, Bounded, error_of, is_float, settled
-from jaxnn.gradcheck.bounds.sampled import pooled_back
 from jaxnn.gradcheck.jaxprs.by_numpy import applied, as_numpy
 
 
@@ -175,6 +174,5 @@ WHOLE: dict[str, Callable] = {
     "conv_general_dilated": _conv,
     "sort": _sorted,
     "top_k": _top_k,
-    "select_and_scatter_add": pooled_back,
     "bitcast_convert_type": _bitcast,
 }

@@ -72,3 +72,6 @@ def unknown(equation, inputs) -> list[Bounded]:
         error = 8 * m + 2 * around + 32 * (1 + math.sqrt(widest)) * UNIT * scale
         bounded.append(settled(v, error, *(x for x in inputs if isinstance(x.value, np.ndarray))))
     return bounded
+
+
+SAMPLED = {"select_and_scatter_add": pooled_back}

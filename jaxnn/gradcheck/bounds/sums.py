@@ -5,42 +5,10 @@ from collections.abc import Callable
 
 import numpy as np
 
-from jaxnn.gradcheck.bounds.bounded import TINY, UNIT, Bounded, error_of, integral, is_float, settled
+from jaxnn.gradcheck.bounds.bounded import UNIT, Bounded, error_of, integral, is_float, settled
 from jaxnn.gradcheck.bounds.corners import extreme
 from jaxnn.gradcheck.bounds.functions import add, mul
-
-
-def _split(x, size, axis: int, bits: int):
-    """x = high + low exactly, high with so many bits beside the largest entry along the axis; size: |x|.
-
-    Also the largest that an entry of low can be. Source: S. M. Rump, T. Ogita, S. Oishi, Accurate
-    floating-point summation, SIAM J. Sci. Comput. 31 (2008), section 3.
-    """
-    _, exponent = np.frexp(np.max(size, axis=axis, keepdims=True, initial=0.0))
-    shift = np.ldexp(1.5, exponent + (53 - bits))
-    high = (x + shift) - shift
-    return high, x - high, np.ldexp(1.0, exponent - bits)
-
-
-def _ordinary(*sizes) -> bool:
-    """Far from overflow and underflow, so that splitting is exact."""
-    tops = [np.max(x, initial=0.0) for x in sizes]
-    return all(t == 0 or 1e-120 < t < 1e120 for t in tops)
-
-
-def multiplied(a, b, size_a, size_b):
-    """a @ b and a bound on the rounding: the high parts multiply without any. The sizes: |a|, |b|."""
-    terms = a.shape[-1]
-    if terms <= 1 or not _ordinary(size_a, size_b):
-        value = a @ b
-        return value, (terms + 1) * (UNIT * (size_a @ size_b) + TINY)
-    bits = (55 - (terms - 1).bit_length()) // 2
-    high_a, low_a, left_a = _split(a, size_a, -1, bits)
-    high_b, low_b, left_b = _split(b, size_b, -2, bits)
-    value = high_a @ high_b + (high_a @ low_b + low_a @ b)
-    remainder = size_a.sum(-1, keepdims=True) * left_b
-    remainder = remainder + left_a * size_b.sum(-2, keepdims=True)
-    return value, 2 * UNIT * np.abs(value) + (terms + 4) * UNIT * remainder
+from jaxnn.gradcheck.bounds.products import multiplied, ordinary, split
 
 
 def _spread(a, b):
@@ -123,10 +91,10 @@ def _total(rows):
     """The sum along the last axis, and a bound on its rounding; NumPy's own sum is pairwise."""
     terms = rows.shape[-1]
     size = np.abs(rows)
-    if terms <= 1 or not _ordinary(size):
+    if terms <= 1 or not ordinary(size):
         passed = max(terms - 1, 0)
         return np.asarray(rows.sum(-1)), passed * UNIT * size.sum(-1)
-    high, low, left = _split(rows, size, -1, 54 - (terms - 1).bit_length())
+    high, low, left = split(rows, size, -1, 54 - (terms - 1).bit_length())
     value = np.asarray(high.sum(-1) + low.sum(-1))
     passed = min(terms, 24 + terms.bit_length())
     return value, 2 * UNIT * np.abs(value) + passed * UNIT * terms * left[..., 0]

@@ -10,7 +10,7 @@ import math
 import numpy as np
 
 from jaxnn.gradcheck.bounds.bounded import Bounded, error_of, is_float, settled
-from jaxnn.gradcheck.bounds.sums import multiplied
+from jaxnn.gradcheck.bounds.products import multiplied
 from jaxnn.gradcheck.jaxprs.by_numpy import applied
 
 

@@ -256,3 +256,12 @@ def _check_loss(call: Call) -> None:
         )
     if not jnp.issubdtype(out.dtype, jnp.floating):
         raise BadCall(f"{titled('loss', loss)} must return a real number, got dtype {out.dtype}")
+
+
+def widened(leaf):
+    """A floating leaf as a float64 array; anything else as it is."""
+    if isinstance(leaf, bool | int | str) or not hasattr(leaf, "dtype"):
+        return np.asarray(leaf, np.float64) if isinstance(leaf, float) else leaf
+    if jnp.issubdtype(leaf.dtype, jnp.floating):
+        return np.asarray(leaf).astype(np.float64)
+    return leaf

@@ -1,29 +1,13 @@
 """What a gradient must be besides right: the same at every call, jitted or not, batched or not."""
 
-from typing import NamedTuple
-
 import jax
 import numpy as np
 
 from jaxnn.gradcheck.calls.call import BadCall, Call
-from jaxnn.gradcheck.calls.returned import called, own_copies, returned
+from jaxnn.gradcheck.calls.returned import Calls, called, own_copies, returned
 from jaxnn.gradcheck.report.model import Probe
 
 FEW = 4096  # numbers: a gradient of so few costs little to call
-
-
-class Calls(NamedTuple):
-    """What the gradient itself returned, called q, p, p, q, as float64.
-
-    first, last: at p; elsewhere: at q, None where it could not be called there.
-    """
-
-    first: list[np.ndarray]
-    last: list[np.ndarray]
-    elsewhere: list[np.ndarray] | None
-    probes: list[Probe]
-    repeatable: bool
-    keeps: bool = False  # it uses what an earlier call left, though these calls agree
 
 
 def _wide(leaves: list) -> list[np.ndarray]:

@@ -1,11 +1,14 @@
 """What the gradient returned when it was called, and how that differs from what a gradient looks like."""
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jaxnn.gradcheck.calls.call import BadCall, Call, first_line, titled
 from jaxnn.gradcheck.calls.eager import op_by_op
+from jaxnn.gradcheck.report.model import Probe
 
 
 def own_copies(args: tuple) -> tuple:
@@ -132,3 +135,17 @@ def returned(call: Call, args: tuple) -> list:
     except (Exception, SystemExit) as error:
         raise BadCall(f"{titled('gradient', call.gradient)} raised {first_line(error)}") from error
     return gradient_leaves(call, out, untouched)
+
+
+class Calls(NamedTuple):
+    """What the gradient itself returned, called q, p, p, q, as float64.
+
+    first, last: at p; elsewhere: at q, None where it could not be called there.
+    """
+
+    first: list[np.ndarray]
+    last: list[np.ndarray]
+    elsewhere: list[np.ndarray] | None
+    probes: list[Probe]
+    repeatable: bool
+    keeps: bool = False  # it uses what an earlier call left, though these calls agree

@@ -10,14 +10,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxnn.gradcheck.mistakes.factors import factor_words
 from jaxnn.gradcheck.mistakes.finding import Finding, off_entries
+from jaxnn.gradcheck.mistakes.numbers import ratio
 from jaxnn.gradcheck.report.words import extent, joined, plainly, spoken
-from jaxnn.gradcheck.tape.layers import Layer
 from jaxnn.gradcheck.tape.names import cotangent_name
 from jaxnn.gradcheck.tape.paths import near, weight_of
 from jaxnn.gradcheck.tape.quantities import as_product, dense_rows
 from jaxnn.gradcheck.tape.scene import Scene, changed
+from jaxnn.gradcheck.tape.tape import Layer
 
 SECONDS = 1.0  # for the search of one quantity that explains all
 LARGE = 200  # entries of a quantity up to which all its directions are tried
@@ -267,3 +267,12 @@ def _extents(scene: Scene, leaves: list[int]) -> str:
     every = [f"every entry of {joined(whole)}"] if whole else []
     more = [f"{len(parts) - 3} parameters more"] if len(parts) > 4 else []
     return "; ".join(every + (parts[:3] + more if more else parts))
+
+
+def factor_words(scene: Scene, k: int) -> str | None:
+    """A leaf that is a multiple of the right one, in words."""
+    alpha = ratio(scene.hand[k], scene.reference[k], scene, k)
+    if alpha is None or np.isnan(alpha):
+        return None
+    name = scene.structure.names[k]
+    return f"{name} is zero" if alpha == 0 else f"{name} is {spoken(alpha)} times what it should be"

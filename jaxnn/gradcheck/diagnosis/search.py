@@ -10,9 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnn.gradcheck.calls.call import Call, first_line, path_names
-from jaxnn.gradcheck.calls.probes import Calls
-from jaxnn.gradcheck.calls.returned import own_copies
+from jaxnn.gradcheck.calls.returned import Calls, own_copies
 from jaxnn.gradcheck.diagnosis import places
+from jaxnn.gradcheck.diagnosis.precision import few_digits, low_precision
 from jaxnn.gradcheck.diagnosis.states import stale_cause, unsteady_causes
 from jaxnn.gradcheck.mistakes import (
     entries,
@@ -27,12 +27,10 @@ from jaxnn.gradcheck.mistakes import (
 )
 from jaxnn.gradcheck.mistakes.catalogue import MISTAKES
 from jaxnn.gradcheck.mistakes.finding import Finding, OutOfTime
-from jaxnn.gradcheck.mistakes.precision import few_digits, low_precision
 from jaxnn.gradcheck.report.model import Cause
 from jaxnn.gradcheck.tape.scene import Scene, without_penalty
 from jaxnn.gradcheck.tape.scenes import Views, in_few_turns, scenes_for, views_of
-from jaxnn.gradcheck.verdict.sides import Point, Sides
-from jaxnn.gradcheck.verdict.trials import compared, is_coarse
+from jaxnn.gradcheck.verdict.point import Point, Sides, compared, is_coarse
 
 
 def diagnosed(

@@ -6,13 +6,12 @@ import jax
 import numpy as np
 
 from jaxnn.gradcheck.bounds.bounded import UNIT
-from jaxnn.gradcheck.calls.call import BadCall, Call
-from jaxnn.gradcheck.calls.probes import Calls
-from jaxnn.gradcheck.calls.returned import called
+from jaxnn.gradcheck.calls.call import BadCall, Call, widened
+from jaxnn.gradcheck.calls.returned import Calls, called
 from jaxnn.gradcheck.mistakes.catalogue import MISTAKES
 from jaxnn.gradcheck.report.model import Cause
 from jaxnn.gradcheck.verdict import points
-from jaxnn.gradcheck.verdict.sides import Point, Side, Sides, widened
+from jaxnn.gradcheck.verdict.point import Point, Side, Sides
 
 NEAR = 1e-4  # of the largest entry: what is kept may be kept in float32
 

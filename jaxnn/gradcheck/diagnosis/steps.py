@@ -14,8 +14,8 @@ import numpy as np
 
 from jaxnn.gradcheck.report.words import apart, joined
 from jaxnn.gradcheck.tape.backward import point
-from jaxnn.gradcheck.tape.layers import Structure, structure
-from jaxnn.gradcheck.tape.tape import Tape, consumers, trace
+from jaxnn.gradcheck.tape.layers import structure
+from jaxnn.gradcheck.tape.tape import Structure, Tape, consumers, trace
 
 SLACK = 200  # rounding units of the step's dtype, of the largest entry, that a right step may be off
 

@@ -5,8 +5,8 @@ from functools import partial
 
 import numpy as np
 
-from jaxnn.gradcheck.mistakes.factors import ALONE, _leaf_roles, beside
 from jaxnn.gradcheck.mistakes.finding import Finding, holds, off_entries
+from jaxnn.gradcheck.mistakes.numbers import OF_PARAMETERS, beside, leaf_roles
 from jaxnn.gradcheck.report.words import extent, joined
 from jaxnn.gradcheck.tape.scene import Scene, fits
 
@@ -105,7 +105,7 @@ def rearranged(scenes: list[Scene]) -> Iterator[Finding]:
     if not wrong:
         return
     where = joined([names[k] for k in wrong])
-    _, biases = _leaf_roles(scenes[0])
+    _, biases = leaf_roles(scenes[0])
     for id, words, f, rank in REARRANGEMENTS:
         if id.startswith("bias") and biases and not set(wrong) <= biases:
             id = "unknown"
@@ -171,7 +171,7 @@ def _unwritten(scenes, wrong) -> Iterator[Finding]:
     steady = all(_same_place(scenes, k) for k in wrong)
     if any(beside(s, wrong) for s in scenes):
         id = "entries-unwritten" if layers else "unknown"
-        yield Finding(id, f"In {where} the gradient is {ALONE}.", where, 0.3, steady)
+        yield Finding(id, f"In {where} the gradient is {OF_PARAMETERS}.", where, 0.3, steady)
         return
     why = "Never written, and so zero" if steady else "Never written, or cut off, and so zero"
     yield Finding("entries-unwritten", f"{why}: {where}.", where, 0.3, steady)

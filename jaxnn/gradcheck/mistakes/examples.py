@@ -5,11 +5,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxnn.gradcheck.mistakes.finding import Finding, same
+from jaxnn.gradcheck.mistakes.finding import Finding
+from jaxnn.gradcheck.mistakes.numbers import same
 from jaxnn.gradcheck.report.words import joined
-from jaxnn.gradcheck.tape.layers import Layer
 from jaxnn.gradcheck.tape.quantities import as_product, dense_rows
 from jaxnn.gradcheck.tape.scene import Scene, changed, fits
+from jaxnn.gradcheck.tape.tape import Layer
 
 
 class Share(NamedTuple):

@@ -42,11 +42,6 @@ def holds(scenes: list[Scene], predict: Predict) -> bool:
     return tells
 
 
-def same(a: float | int, b: float | int) -> bool:
-    """Whether two factors are one, up to rounding."""
-    return bool(abs(a - b) <= 1e-8 * max(abs(a), abs(b)))
-
-
 def off_entries(scene: Scene, k: int) -> np.ndarray:
     """Which entries of a leaf are wrong."""
     g, r = scene.hand[k], scene.reference[k]
@@ -63,21 +58,3 @@ def place_of(scenes: list[Scene], scene: Scene) -> int:
 def parameter_values(scene: Scene) -> list[np.ndarray]:
     """The parameters' own values."""
     return [scene.point.values[p] for p in scene.point.tape.parameters if p in scene.point.tape.active]
-
-
-def common_value(values: list[float]) -> float | None:
-    """The one value of all that are not NaN; NaN if none is; None if they differ."""
-    known = [v for v in values if not np.isnan(v)]
-    if not known:
-        return np.nan
-    return known[0] if all(same(v, known[0]) or v == known[0] for v in known) else None
-
-
-def tidy(x: float) -> float:
-    """The number a fit was meant to find, if it has few digits; else as it was found.
-
-    >>> tidy(0.5 + 1e-12), tidy(1 / 6) == 1 / 6
-    (0.5, True)
-    """
-    near = float(f"{x:.7g}") if abs(x) > 1e-9 else 0.0
-    return near if abs(near - x) < 1e-9 * max(1, abs(x)) else x

@@ -10,11 +10,11 @@ from functools import partial
 
 import numpy as np
 
-from jaxnn.gradcheck.mistakes.factors import factor_names, of_arguments
-from jaxnn.gradcheck.mistakes.finding import Finding, holds, tidy
+from jaxnn.gradcheck.mistakes.finding import Finding, holds
+from jaxnn.gradcheck.mistakes.numbers import factor_names, of_arguments, tidy
 from jaxnn.gradcheck.report.words import joined, spoken
-from jaxnn.gradcheck.tape.names import cotangent_name
-from jaxnn.gradcheck.tape.paths import Path, described, near, paths_of, reaching, smallest, value_below
+from jaxnn.gradcheck.tape.names import cotangent_name, described
+from jaxnn.gradcheck.tape.paths import Path, near, paths_of, reaching, smallest, value_below
 from jaxnn.gradcheck.tape.scene import Scene, changed
 
 PAIRED = 40  # paths up to which two at a time are tried
@@ -33,7 +33,7 @@ def scaled(scenes: list[Scene]) -> Iterator[Finding]:
             if holds(scenes, partial(_with_gain, edges, alpha)):
                 yield Finding(
                     "unknown",
-                    f"The path through {described(probe, path)} {words}.",
+                    f"The path through {described(probe, path.places)} {words}.",
                     cotangent_name(probe, value_below(probe, path)),
                     (2.1 if words == DROPPED else 3) + 1e-3 * path.places[0] / len(probe.point.tape.nodes),
                 )
@@ -96,7 +96,7 @@ def both_ignored(scenes: list[Scene]) -> Iterator[Finding]:
     for n, one in enumerate(ends):
         for other in ends[n + 1 :]:
             if holds(scenes, partial(_with_gain, [*one.edges, *other.edges], lambda s: 0.0)):
-                told = [described(probe, path) for path in (one, other)]
+                told = [described(probe, path.places) for path in (one, other)]
                 where = joined(sorted({cotangent_name(probe, value_below(probe, p)) for p in (one, other)}))
                 sentence = f"Neither the path through {told[0]} nor that through {told[1]} is differentiated."
                 yield Finding("unknown", sentence, where, 4)

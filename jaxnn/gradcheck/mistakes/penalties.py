@@ -4,16 +4,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from jaxnn.gradcheck.mistakes.factors import factor_names
-from jaxnn.gradcheck.mistakes.finding import (
-    Finding,
-    common_value,
-    holds,
-    parameter_values,
-    place_of,
-    same,
-    tidy,
-)
+from jaxnn.gradcheck.mistakes.finding import Finding, holds, parameter_values, place_of
+from jaxnn.gradcheck.mistakes.numbers import common_value, factor_names, same, tidy
 from jaxnn.gradcheck.report.words import joined, spoken
 from jaxnn.gradcheck.tape.scene import Scene, changed
 

@@ -8,9 +8,9 @@ import numpy as np
 
 from jaxnn.gradcheck.mistakes.finding import Finding, holds
 from jaxnn.gradcheck.report.words import joined
-from jaxnn.gradcheck.tape.layers import Layer
 from jaxnn.gradcheck.tape.quantities import SLOPES, a_of, layer_at, oriented, z_of
 from jaxnn.gradcheck.tape.scene import Scene, activation_edge, changed, derivative, slope_at
+from jaxnn.gradcheck.tape.tape import Layer
 
 
 class Swap(NamedTuple):

@@ -9,12 +9,11 @@ from jax.extend.core import Literal
 
 from jaxnn.gradcheck.mistakes.finding import Finding, holds
 from jaxnn.gradcheck.report.words import capital, plainly
-from jaxnn.gradcheck.tape.backward import edge
-from jaxnn.gradcheck.tape.names import HIDDEN, cotangent_name, named
-from jaxnn.gradcheck.tape.paths import Path, described, lines, near, reaching, smallest, value_below
+from jaxnn.gradcheck.tape.names import HIDDEN, cotangent_name, described, named
+from jaxnn.gradcheck.tape.paths import Path, lines, near, reaching, smallest, value_below
 from jaxnn.gradcheck.tape.quantities import SLOPES, oriented
 from jaxnn.gradcheck.tape.scene import Scene, changed
-from jaxnn.gradcheck.tape.tape import CUSTOM, Node
+from jaxnn.gradcheck.tape.tape import CUSTOM, Node, edge
 
 OWN_SLOPES = {"tanh": "tanh′", "logistic": "σ′"}
 PASSING = {"add", "add_any", "sub", "neg"}
@@ -79,7 +78,7 @@ def _other_slopes(scenes, probe: Scene, rows, path: Path, node: Node) -> Iterato
     olds = [np.asarray(factors[edge(*e)]) for e in path.edges]
     if all(old.size < 2 or np.ptp(old) <= 1e-12 * np.abs(old).max() for old in olds):
         return  # a number: counted otherwise, not mistaken
-    told, where = described(probe, path), cotangent_name(probe, value_below(probe, path))
+    told, where = described(probe, path.places), cotangent_name(probe, value_below(probe, path))
     alone = sum(not isinstance(i, Literal) for i in node.inputs) == 1
     what = f"the derivative of {told}" if alone else f"the other factor in {told}"
     for power, id, words in (

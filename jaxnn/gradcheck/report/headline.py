@@ -2,15 +2,19 @@
 
 import math
 
+import numpy as np
+
 from jaxnn.gradcheck.report.model import Leaf
 from jaxnn.gradcheck.report.report import Report
 from jaxnn.gradcheck.report.words import apart, place, ulps
-from jaxnn.gradcheck.verdict.sides import Point
-from jaxnn.gradcheck.verdict.trials import SIGNS
 
 
-def headline(report: Report, shown: Point) -> str:
-    """The verdict in one line; where it is wrong, the worst entry and the likeliest cause."""
+def headline(report: Report, at: str, kept: str, blank: list[np.ndarray]) -> str:
+    """The verdict in one line; where it is wrong, the worst entry and the likeliest cause.
+
+    at: the point that is shown, "" for the given one; kept: what of it was kept where that is why nothing
+    could tell; blank: of each leaf, where neither side is finite.
+    """
     hand, loss = report.names
     hand = "the gradient" if hand == loss else hand  # as jax.grad names what it returns
     wrong = [leaf for leaf in report.leaves if leaf.wrong]
@@ -18,8 +22,7 @@ def headline(report: Report, shown: Point) -> str:
         return blaming(f"{hand} is wrong: its calls depend on one another", report.causes)
     if wrong:
         worst = max(wrong, key=_severity)
-        where = "" if shown.name == "the given point" else f" at {shown.name}"
-        kept = "signs" if shown.name == SIGNS else "sizes"
+        where = f" at {at}" if at else ""
         opening = "" if report.correct is False else f"cannot tell at these {kept}, but "
         mine, right = apart(worst.hand, worst.autodiff)
         line = (
@@ -28,8 +31,8 @@ def headline(report: Report, shown: Point) -> str:
         )
         return blaming(line, report.causes)
     if report.correct is None:
-        if any(b.any() for b in shown.blank):
-            leaf = next(x for x, b in zip(report.leaves, shown.blank, strict=True) if b.any())
+        if any(b.any() for b in blank):
+            leaf = next(x for x, b in zip(report.leaves, blank, strict=True) if b.any())
             return (
                 f"cannot tell whether {hand} is right here: {place(leaf)} is {leaf.hand:.6g} by hand and "
                 f"{leaf.autodiff:.6g} by autodiff; write both so that they stay finite"

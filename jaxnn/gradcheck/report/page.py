@@ -3,15 +3,10 @@
 import html
 import math
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
 from jaxnn.gradcheck.report.model import Leaf
 from jaxnn.gradcheck.report.text import COSTS, good_numbers, of_known_numbers, step_text, title
 from jaxnn.gradcheck.report.words import amount, dimensions, plainly, short, ulps
-
-if TYPE_CHECKING:
-    from jaxnn.gradcheck.report.report import Report
-
 
 _STYLE = """
 :root{color-scheme:light}
@@ -127,7 +122,7 @@ def _legend() -> str:
     )
 
 
-def page(report: "Report") -> str:
+def page(report) -> str:
     """The page, as HTML."""
     e = html.escape
     looks = {True: "good", False: "bad", None: "dim"}
@@ -204,7 +199,7 @@ def page(report: "Report") -> str:
     return "\n".join(out)
 
 
-def _wrong_count(report: "Report") -> str:
+def _wrong_count(report) -> str:
     wrong = [leaf for leaf in report.leaves if leaf.correct is False]
     if not wrong:
         return "nothing tried could tell"
@@ -213,7 +208,7 @@ def _wrong_count(report: "Report") -> str:
     return f"{entries:,} of {total:,} entries, in {len(wrong)} of {len(report.leaves)} parameters"
 
 
-def _numbers(report: "Report") -> str:
+def _numbers(report) -> str:
     leaves = of_known_numbers(report)
     if report.accurate is None or not leaves:
         return "the formula decides first"

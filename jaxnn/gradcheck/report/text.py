@@ -1,13 +1,9 @@
 """A report as text, for a terminal."""
 
 import textwrap
-from typing import TYPE_CHECKING
 
 from jaxnn.gradcheck.report.model import Leaf
 from jaxnn.gradcheck.report.words import amount, dimensions, plainly, short, ulps
-
-if TYPE_CHECKING:
-    from jaxnn.gradcheck.report.report import Report
 
 
 def plain(item) -> dict:
@@ -35,12 +31,12 @@ def _elided(text: str, width: int) -> str:
 MARK = {True: "right", False: "WRONG", None: "cannot tell"}
 
 
-def of_known_numbers(report: "Report") -> list[Leaf]:
+def of_known_numbers(report) -> list[Leaf]:
     """The parameters of which the second verdict says anything."""
     return [leaf for leaf in report.leaves if not leaf.wrong]
 
 
-def good_numbers(report: "Report") -> bool | None:
+def good_numbers(report) -> bool | None:
     """The second verdict, where the formula is right; None where it is nowhere."""
     leaves = of_known_numbers(report)
     return None if report.accurate is None or not leaves else all(leaf.accurate for leaf in leaves)
@@ -51,7 +47,7 @@ def title(cause) -> str:
     return "no name" if cause.id == "unknown" else cause.id
 
 
-def body(report: "Report") -> list[str]:
+def body(report) -> list[str]:
     """All lines but the first."""
     lines = [""]
     numbers = {True: "good", False: "POOR", None: "not judged"}[good_numbers(report)]

@@ -16,35 +16,7 @@ from jax.extend.core import Literal
 
 from jaxnn.gradcheck.jaxprs.by_numpy import planned
 from jaxnn.gradcheck.jaxprs.equations import opened
-from jaxnn.gradcheck.tape.tape import Node, Tape
-
-
-class Change(NamedTuple):
-    """What a backward pass is done with. The defaults of a Point make it the right one.
-
-    The cotangent of value v, once summed, becomes free[v] · it + given[v]. What stands in none of
-    gains, given, free and taken is as it was.
-    """
-
-    factors: dict[str, Any]  # "node,input" → local derivative of an elementwise step
-    operands: dict[str, Any]  # "node,input" → operand of any other step
-    gains: dict[str, Any]  # "node,input" → a scalar on that edge
-    given: dict[str, Any]
-    free: dict[str, Any]
-    taken: dict[str, tuple[int, bool]]  # "node,input" → the value whose cotangent it gets; transposed?
-
-
-class Point(NamedTuple):
-    """A tape at one point: all its values, the right backward pass there, and `pull` to change it."""
-
-    tape: Tape
-    args: tuple
-    values: dict[int, np.ndarray]
-    change: Change
-    gradient: list[np.ndarray]
-    cotangents: dict[int, np.ndarray]
-    pull: Callable[[Change], tuple[list[np.ndarray], dict[int, np.ndarray]]]
-    programs: "Programs"
+from jaxnn.gradcheck.tape.tape import Change, Node, Point, Programs, Tape, edge
 
 
 def _alone(node: Node, read: Sequence, places: Sequence[int], kept: Sequence[int], *xs) -> list:
@@ -54,11 +26,6 @@ def _alone(node: Node, read: Sequence, places: Sequence[int], kept: Sequence[int
         full[k] = x
     out = node.apply(*full)
     return [out[n] for n in kept]
-
-
-def edge(place: int, k: int) -> str:
-    """The name of the k-th input of the step at `place`, as the fields of a Change are keyed."""
-    return f"{place},{k}"
 
 
 def point(tape: Tape, args: tuple, traced: "Programs | None" = None) -> Point:
@@ -71,14 +38,6 @@ def point(tape: Tape, args: tuple, traced: "Programs | None" = None) -> Point:
     gradient, cotangents = traced.pull(right)
     values = {int(v): x for v, x in values.items()}
     return Point(tape, args, values, right, gradient, cotangents, traced.pull, traced)
-
-
-class Programs(NamedTuple):
-    """The two programs of a tape at some shapes: leaves → values and defaults; change → gradient."""
-
-    prepare: Callable
-    pull: Callable
-    edges: frozenset[str]  # all that something is differentiated through
 
 
 def by_numpy(function: Callable, *args) -> Callable:

@@ -1,48 +1,14 @@
 """The layers a tape is made of: Z[l] = A[l-1] W[l]ᵀ + b[l]ᵀ, A[l] = g(Z[l]), whatever they are called."""
 
 from collections import Counter
-from typing import NamedTuple
 
 import jax
 import numpy as np
 from jax.extend.core import Literal
 
-from jaxnn.gradcheck.tape.tape import VIEWS, Node, Tape, consumers, cuts
+from jaxnn.gradcheck.tape.tape import VIEWS, Layer, Node, Structure, Tape, consumers, cuts
 
 PRODUCTS = {"dot_general", "conv_general_dilated"}
-
-
-class Layer(NamedTuple):
-    """A product with a parameter, the bias added to it, and the activation function after it."""
-
-    number: int
-    place: int  # of the product's step
-    input_side: int  # which of its operands is A[l-1]; the other is W[l]
-    weight: int  # which parameter leaf
-    bias: int | None
-    before: int  # the value that is the operand A[l-1]
-    product: int  # the value of the product
-    z: int
-    a: int  # = z where no activation function follows
-    activation: int | None  # the place of Z → A
-
-
-class Structure(NamedTuple):
-    """What a loss is made of, by numbers of values and places of steps."""
-
-    layers: tuple[Layer, ...]
-    turns: tuple[Layer, ...]  # what would be a layer, were it not one turn of a loop; no numbers
-    names: tuple[str, ...]  # of the parameter leaves, as the user writes them
-    views: dict[int, int]  # value → the parameter leaf of which it is a view
-    penalties: tuple[tuple[int, int], ...]  # edges on which a term of parameters alone is added
-    masks: tuple[tuple[int, int], ...]  # edges on which a layer's values meet an array of numbers
-    targets: tuple[int, ...]  # inputs and constants that only the loss reads: Y
-    data: tuple[int, ...]  # the others that are arrays: X, masks
-
-    @property
-    def products(self) -> tuple[Layer, ...]:
-        """The layers, or where there are none what each turn of a loop does like one."""
-        return self.layers or self.turns
 
 
 def _read(node: Node) -> list[int]:

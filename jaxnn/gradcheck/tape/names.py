@@ -73,3 +73,9 @@ def cotangent_name(scene: Scene, value: int) -> str:
         return f"the gradient of {scene.structure.names[scene.structure.views[value]]}"
     made = next((p for p, n in enumerate(scene.point.tape.nodes) if value in n.outputs), None)
     return f"the cotangent of {describe(scene, made) if made is not None else 'an input'}"
+
+
+def described(scene: Scene, places: tuple[int, ...]) -> str:
+    """The step at these places, and in how many there are."""
+    each = "in every turn" if scene.structure.turns else f"in each of {len(places)} places"
+    return describe(scene, max(places)) + (f", {each}," if len(places) > 1 else "")

@@ -5,9 +5,8 @@ from typing import NamedTuple
 import numpy as np
 from jax.extend.core import Literal
 
-from jaxnn.gradcheck.tape.backward import edge
-from jaxnn.gradcheck.tape.names import describe
 from jaxnn.gradcheck.tape.scene import Scene, changed
+from jaxnn.gradcheck.tape.tape import edge
 
 ALONE = 4  # steps at one spot of the code up to which each is also tried alone
 
@@ -87,9 +86,3 @@ def reaching(scene: Scene) -> list[tuple[Path, list[np.ndarray]]]:
 def value_below(scene: Scene, path: Path) -> int:
     """The value that a path leads down to."""
     return scene.point.tape.nodes[path.places[path.on[-1]]].inputs[path.k]
-
-
-def described(scene: Scene, path: Path) -> str:
-    """The step that a path leads through, and in how many places."""
-    each = "in every turn" if scene.structure.turns else f"in each of {len(path.places)} places"
-    return describe(scene, max(path.places)) + (f", {each}," if len(path.places) > 1 else "")

@@ -6,9 +6,9 @@ from functools import partial
 import jax
 import numpy as np
 
-from jaxnn.gradcheck.tape.backward import edge, point
-from jaxnn.gradcheck.tape.layers import Layer
+from jaxnn.gradcheck.tape.backward import point
 from jaxnn.gradcheck.tape.scene import Scene
+from jaxnn.gradcheck.tape.tape import Layer, edge
 
 
 def sigmoid(z):

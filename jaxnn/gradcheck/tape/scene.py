@@ -5,8 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxnn.gradcheck.tape.backward import Change, Point, edge
-from jaxnn.gradcheck.tape.layers import Layer, Structure
+from jaxnn.gradcheck.tape.tape import Change, Layer, Point, Structure, edge
 
 SLACK = 1e-10  # of a leaf's largest entry: what two right computations may differ by at a generic point
 

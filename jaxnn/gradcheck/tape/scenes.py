@@ -11,10 +11,10 @@ from jax.extend.core import Literal
 
 from jaxnn.gradcheck.jaxprs.equations import mapped_axes
 from jaxnn.gradcheck.tape.axes import Axes, axes_of, generic, parameter_leaves
-from jaxnn.gradcheck.tape.backward import Point, by_numpy, point
-from jaxnn.gradcheck.tape.layers import Structure, structure
+from jaxnn.gradcheck.tape.backward import by_numpy, point
+from jaxnn.gradcheck.tape.layers import structure
 from jaxnn.gradcheck.tape.scene import Scene
-from jaxnn.gradcheck.tape.tape import Tape, trace
+from jaxnn.gradcheck.tape.tape import Point, Structure, Tape, trace
 
 FEW_TURNS = 3  # of a loop over time, that show what one turn does wrong
 

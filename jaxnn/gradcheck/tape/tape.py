@@ -290,3 +290,77 @@ def trace(loss: Callable, args: tuple, argnums: int | tuple[int, ...] = 0, merge
             if start in active and (ends := cuts(tape, start, still)):
                 tape = _merged(tape, start, ends[-1])
     return tape
+
+
+class Change(NamedTuple):
+    """What a backward pass is done with. The defaults of a Point make it the right one.
+
+    The cotangent of value v, once summed, becomes free[v] · it + given[v]. What stands in none of
+    gains, given, free and taken is as it was.
+    """
+
+    factors: dict[str, Any]  # "node,input" → local derivative of an elementwise step
+    operands: dict[str, Any]  # "node,input" → operand of any other step
+    gains: dict[str, Any]  # "node,input" → a scalar on that edge
+    given: dict[str, Any]
+    free: dict[str, Any]
+    taken: dict[str, tuple[int, bool]]  # "node,input" → the value whose cotangent it gets; transposed?
+
+
+class Point(NamedTuple):
+    """A tape at one point: all its values, the right backward pass there, and `pull` to change it."""
+
+    tape: Tape
+    args: tuple
+    values: dict[int, np.ndarray]
+    change: Change
+    gradient: list[np.ndarray]
+    cotangents: dict[int, np.ndarray]
+    pull: Callable[[Change], tuple[list[np.ndarray], dict[int, np.ndarray]]]
+    programs: "Programs"
+
+
+def edge(place: int, k: int) -> str:
+    """The name of the k-th input of the step at `place`, as the fields of a Change are keyed."""
+    return f"{place},{k}"
+
+
+class Layer(NamedTuple):
+    """A product with a parameter, the bias added to it, and the activation function after it."""
+
+    number: int
+    place: int  # of the product's step
+    input_side: int  # which of its operands is A[l-1]; the other is W[l]
+    weight: int  # which parameter leaf
+    bias: int | None
+    before: int  # the value that is the operand A[l-1]
+    product: int  # the value of the product
+    z: int
+    a: int  # = z where no activation function follows
+    activation: int | None  # the place of Z → A
+
+
+class Structure(NamedTuple):
+    """What a loss is made of, by numbers of values and places of steps."""
+
+    layers: tuple[Layer, ...]
+    turns: tuple[Layer, ...]  # what would be a layer, were it not one turn of a loop; no numbers
+    names: tuple[str, ...]  # of the parameter leaves, as the user writes them
+    views: dict[int, int]  # value → the parameter leaf of which it is a view
+    penalties: tuple[tuple[int, int], ...]  # edges on which a term of parameters alone is added
+    masks: tuple[tuple[int, int], ...]  # edges on which a layer's values meet an array of numbers
+    targets: tuple[int, ...]  # inputs and constants that only the loss reads: Y
+    data: tuple[int, ...]  # the others that are arrays: X, masks
+
+    @property
+    def products(self) -> tuple[Layer, ...]:
+        """The layers, or where there are none what each turn of a loop does like one."""
+        return self.layers or self.turns
+
+
+class Programs(NamedTuple):
+    """The two programs of a tape at some shapes: leaves → values and defaults; change → gradient."""
+
+    prepare: Callable
+    pull: Callable
+    edges: frozenset[str]  # all that something is differentiated through

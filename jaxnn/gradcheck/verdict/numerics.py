@@ -6,9 +6,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnn.gradcheck.bounds.bounded import UNIT
-from jaxnn.gradcheck.calls.call import Call
-from jaxnn.gradcheck.calls.probes import Calls
-from jaxnn.gradcheck.verdict.sides import Point, Side, Sides
 
 HEALTHY = 32.0  # a hand-written gradient may use so much more of its bound than autodiff does
 ENTRIES = 16  # with fewer entries, how much of its bound autodiff used says nothing
@@ -86,36 +83,3 @@ def numerics(
         relative = np.where(known & (error > 0), error / top, 0.0)
         rows.append(Numerics(own, theirs, relative, ~good, bool(good.all()), better))
     return rows
-
-
-def second_verdict(
-    call: Call, sides: Sides, given: Point, calls: Calls, autodiff: list | None
-) -> tuple[list[Numerics | None], bool | None]:
-    """The second verdict at the given point; None where autodiff does not run in that dtype."""
-    if autodiff is None:
-        return [None] * len(call.places), None
-    truth = [
-        np.where(np.isfinite(r), r, np.where(e < np.inf, h, np.nan))
-        for r, h, e in zip(given.reference.values, given.hand.values, given.hand.errors, strict=True)
-    ]
-    autodiff = [np.asarray(a).astype(np.float64) for a in autodiff]
-
-    def held(shaken: Side) -> list[Numerics]:
-        corners = [_corners(given, n, s) for n, s in enumerate(shaken.errors)]
-        with np.errstate(all="ignore"):
-            return numerics(truth, given.reference.errors, corners, calls.last, autodiff, call.dtype)
-
-    rows = held(given.reference)
-    if sides.cornered and not all(r.accurate for r in rows):  # near a corner, a rounding changes much
-        rows = held(sides.reference(given.leaves, shake=2 * float(jnp.finfo(call.dtype).eps)))
-    blank = any(b.any() for b in given.blank)
-    return list(rows), None if blank else all(r.accurate for r in rows)
-
-
-def _corners(given: Point, n: int, shaken: np.ndarray) -> np.ndarray:
-    """The reference's errors when shaken, unbounded where a kink decides."""
-    sides = (given.reference, given.hand)
-    if not any(note.kind == "kink" for side in sides for note in side.notes):
-        return shaken
-    undecided = given.bound(n) > 1e-3 * np.abs(given.reference.values[n])
-    return np.where(undecided, np.inf, shaken)

@@ -9,10 +9,11 @@ from jax.core import eval_jaxpr
 
 from jaxnn.gradcheck.bounds.bounded import UNIT
 from jaxnn.gradcheck.calls.call import Call
-from jaxnn.gradcheck.calls.probes import Calls
+from jaxnn.gradcheck.calls.returned import Calls
 from jaxnn.gradcheck.jaxprs.equations import opened, within
 from jaxnn.gradcheck.report.model import Cost, Probe
-from jaxnn.gradcheck.verdict.sides import Point, Sides, evaluated, traced
+from jaxnn.gradcheck.verdict.point import Point, Sides
+from jaxnn.gradcheck.verdict.sides import evaluated, traced
 
 KEPT = 64
 _programs: OrderedDict[tuple, Any] = OrderedDict()

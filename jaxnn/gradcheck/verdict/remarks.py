@@ -5,7 +5,7 @@ import numpy as np
 from jaxnn.gradcheck.bounds.bounded import Note
 from jaxnn.gradcheck.calls.call import Call
 from jaxnn.gradcheck.jaxprs.primitives import called
-from jaxnn.gradcheck.verdict.sides import Point
+from jaxnn.gradcheck.verdict.point import Point
 
 
 def remarks(call: Call, tried: list[Point], rows: list, printed, correct: bool | None) -> list[str]:

@@ -1,11 +1,13 @@
-"""What the report says of each parameter: its worst entry, and a picture of its errors."""
+"""What the report says of each parameter: numerics at the given point, the worst entry, a picture."""
 
+import jax.numpy as jnp
 import numpy as np
 
 from jaxnn.gradcheck.calls.call import Call
+from jaxnn.gradcheck.calls.returned import Calls
 from jaxnn.gradcheck.report.model import Leaf
-from jaxnn.gradcheck.verdict.numerics import Numerics, in_ulps
-from jaxnn.gradcheck.verdict.sides import Point
+from jaxnn.gradcheck.verdict.numerics import Numerics, in_ulps, numerics
+from jaxnn.gradcheck.verdict.point import Point, Side, Sides
 
 ROWS, COLUMNS = 48, 96  # a picture has no more cells than these
 
@@ -82,3 +84,36 @@ def leaf_row(call: Call, shown: Point, n: int, row: Numerics | None, told: bool,
         wrong=int(wrong.sum()),
         picture=picture(relative),
     )
+
+
+def second_verdict(
+    call: Call, sides: Sides, given: Point, calls: Calls, autodiff: list | None
+) -> tuple[list[Numerics | None], bool | None]:
+    """The second verdict at the given point; None where autodiff does not run in that dtype."""
+    if autodiff is None:
+        return [None] * len(call.places), None
+    truth = [
+        np.where(np.isfinite(r), r, np.where(e < np.inf, h, np.nan))
+        for r, h, e in zip(given.reference.values, given.hand.values, given.hand.errors, strict=True)
+    ]
+    autodiff = [np.asarray(a).astype(np.float64) for a in autodiff]
+
+    def held(shaken: Side) -> list[Numerics]:
+        corners = [_corners(given, n, s) for n, s in enumerate(shaken.errors)]
+        with np.errstate(all="ignore"):
+            return numerics(truth, given.reference.errors, corners, calls.last, autodiff, call.dtype)
+
+    rows = held(given.reference)
+    if sides.cornered and not all(r.accurate for r in rows):  # near a corner, a rounding changes much
+        rows = held(sides.reference(given.leaves, shake=2 * float(jnp.finfo(call.dtype).eps)))
+    blank = any(b.any() for b in given.blank)
+    return list(rows), None if blank else all(r.accurate for r in rows)
+
+
+def _corners(given: Point, n: int, shaken: np.ndarray) -> np.ndarray:
+    """The reference's errors when shaken, unbounded where a kink decides."""
+    sides = (given.reference, given.hand)
+    if not any(note.kind == "kink" for side in sides for note in side.notes):
+        return shaken
+    undecided = given.bound(n) > 1e-3 * np.abs(given.reference.values[n])
+    return np.where(undecided, np.inf, shaken)

@@ -9,27 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import eval_jaxpr
 
-from jaxnn.gradcheck.bounds.bounded import UNIT, Bounded, Note, is_short
+from jaxnn.gradcheck.bounds.bounded import UNIT, Bounded, is_short
 from jaxnn.gradcheck.bounds.corners import CORNERS
 from jaxnn.gradcheck.bounds.interpreter import RANDOM, TooLong, interpret
 from jaxnn.gradcheck.calls.call import BadCall, Call, first_line
 from jaxnn.gradcheck.calls.returned import called
 from jaxnn.gradcheck.jaxprs.equations import depends, opened, primitives, turns
-
-
-class Side(NamedTuple):
-    """Values and bounds, leaf by leaf.
-
-    fixed: which leaves are constants; notes: what was met; single: computed in float32 at best,
-    where nothing better can be had; loss: its value, where that is known.
-    """
-
-    values: list[np.ndarray]
-    errors: list[np.ndarray]
-    fixed: list[bool]
-    notes: dict[Note, int]
-    single: bool = False
-    loss: float | None = None
+from jaxnn.gradcheck.verdict.point import Side, Sides
 
 
 class Traced(NamedTuple):
@@ -40,15 +26,6 @@ class Traced(NamedTuple):
     skipped: int
     exact: bool  # traced in float64
     varies: bool  # some output depends on a differentiated argument
-
-
-def widened(leaf):
-    """A floating leaf as a float64 array; anything else as it is."""
-    if isinstance(leaf, bool | int | str) or not hasattr(leaf, "dtype"):
-        return np.asarray(leaf, np.float64) if isinstance(leaf, float) else leaf
-    if jnp.issubdtype(leaf.dtype, jnp.floating):
-        return np.asarray(leaf).astype(np.float64)
-    return leaf
 
 
 def traced(call: Call, function: Callable, leaves: list, skipped: int = 0, wide: bool = True) -> Traced:
@@ -222,18 +199,6 @@ def compiled_reference(call: Call, side: Traced) -> Callable:
     return run
 
 
-class Sides(NamedTuple):
-    """Both sides as functions of a point: leaves → Side."""
-
-    reference: Callable[..., Side]
-    hand: Callable[[list], Side]
-    as_meant: Callable[[list], Side]  # no loss of precision carried out
-    readable: bool
-    cornered: bool  # the reference compares, sorts or rounds somewhere
-    precomputed: bool  # the hand-written one returns constants, autodiff does not
-    notes: list[str]
-
-
 def _read(call: Call, leaves: list, exact: bool) -> tuple[Traced | None, Traced | None, list[str]]:
     """The hand-written side in float64, and as written where one side is not exact; or why neither."""
     as_written = None
@@ -303,31 +268,3 @@ def sides_of(call: Call, leaves: list, readable: bool) -> Sides:
         precomputed,
         notes,
     )
-
-
-class Point(NamedTuple):
-    """Both sides at one point, and what they say of each other, leaf by leaf."""
-
-    name: str
-    call: Call
-    leaves: list
-    reference: Side
-    hand: Side
-    wrong: list[np.ndarray]
-    seen: list[np.ndarray]  # the bound is small enough to tell of the entry
-    faint: list[np.ndarray]  # beyond the bound, as by numbers with few digits
-    blank: list[np.ndarray]  # by hand not finite, and autodiff says nothing either
-
-    @property
-    def is_wrong(self) -> bool:
-        """Whether any entry is beyond its bound."""
-        return any(w.any() for w in self.wrong)
-
-    @property
-    def told(self) -> list[bool]:
-        """Whether the point tells of every entry of a leaf."""
-        return [bool(seen.all()) for seen in self.seen]
-
-    def bound(self, n: int) -> np.ndarray:
-        """The bound on |hand − autodiff| of leaf n."""
-        return np.asarray(self.reference.errors[n] + self.hand.errors[n])

@@ -6,30 +6,18 @@ from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from itertools import chain
 
-import jax.numpy as jnp
 import numpy as np
 
-from jaxnn.gradcheck.bounds.bounded import UNIT, Note, is_float, is_short
+from jaxnn.gradcheck.bounds.bounded import UNIT, is_float, is_short
 from jaxnn.gradcheck.calls.call import BadCall, Call
-from jaxnn.gradcheck.calls.probes import Calls
+from jaxnn.gradcheck.calls.returned import Calls
 from jaxnn.gradcheck.verdict import points
-from jaxnn.gradcheck.verdict.sides import Point, Side, Sides, sides_of
+from jaxnn.gradcheck.verdict.point import Point, Side, Sides, compared, is_coarse
+from jaxnn.gradcheck.verdict.sides import sides_of
 
-VISIBLE = 1e-6  # a point tells of an entry whose bound is below so much of the largest one
 SIGNS, SIZES = "a point where weights change sign", "the same batch three times over"
 NEAR = "a point near it"
 NEAREST = "a point with weights halved until autodiff is finite"
-VISIBLE_SINGLE = 1e-2  # the same for a gradient that is only called, and computes in float32
-
-
-def is_coarse(note: Note, dtype) -> bool:
-    """Whether a pinned precision is below that of the dtype."""
-    if note.kind != "pinned":
-        return False
-    try:
-        return bool(jnp.finfo(note.what).eps > jnp.finfo(dtype).eps)
-    except (TypeError, ValueError):
-        return True
 
 
 def judged(name: str, call: Call, leaves: list, sides: Sides) -> Point:
@@ -86,26 +74,6 @@ def _of_data(point: Point, sides: Sides) -> bool:
         for h, r, w in zip(point.hand.values, point.reference.values, point.wrong, strict=True)
     ]
     return all(t >= 4 * o for t, o in zip(there, here, strict=True))
-
-
-def compared(name: str, call: Call, leaves: list, reference: Side, hand: Side) -> Point:
-    """One side against the other: an entry is wrong beyond its bound."""
-    wrong, seen, blank = [], [], []
-    visible = VISIBLE_SINGLE if hand.single else VISIBLE
-    for n, (r, h) in enumerate(zip(reference.values, hand.values, strict=True)):
-        e_r, e_h = reference.errors[n], hand.errors[n]
-        with np.errstate(all="ignore"):
-            beyond = ~(np.abs(h - r) <= e_r + e_h)
-        sound = np.isfinite(r) & np.isfinite(e_r)
-        lost = sound & ~np.isfinite(h)
-        wrong.append((sound & np.isfinite(e_h) & beyond) | lost)
-        largest = np.max(np.abs(r[sound]), initial=0.0)
-        visible_here = sound & (largest > 0) & (e_r + e_h <= visible * largest)
-        nothing = bool(reference.fixed[n]) and not np.any(r)
-        blank.append(~np.isfinite(h) & ~lost & (h != r))
-        seen.append((visible_here | nothing) & ~blank[n])
-    none = [np.zeros_like(w) for w in wrong]
-    return Point(name, call, leaves, reference, hand, wrong, seen, none, blank)
 
 
 def told_of(tried: list[Point]) -> list[bool]:
