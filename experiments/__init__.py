@@ -1,4 +1,4 @@
-"""Programs: `python -m experiments.NAME`; each knows `--help`."""
+"""Programs: `python -m experiments.NAME`; each knows `--help`. The folders are what they are made of."""
 
 import signal
 import sys

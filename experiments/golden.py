@@ -1,4 +1,4 @@
-"""What jaxnn.gradcheck says of some 600 gradients, as a file to hold a change of its code against.
+"""What jaxnn.gradcheck says of some 700 gradients, as a file to hold a change of its code against.
 
     python -m experiments.golden write before.json      # before the change, and after it
     python -m experiments.golden compare before.json after.json
@@ -30,7 +30,7 @@ def parser() -> Parser:
     """The arguments of this program."""
     p = Parser(prog="python -m experiments.golden", description=__doc__)
     p.formatter_class = argparse.RawDescriptionHelpFormatter
-    commands = p.add_subparsers(dest="command", required=True, parser_class=argparse.ArgumentParser)
+    commands = p.add_subparsers(dest="command", required=True)
     write = commands.add_parser("write", help="compare all gradients, and write what was said")
     write.add_argument("file", type=new_file, metavar="FILE")
     write.add_argument("--processes", type=whole(1), default=os.cpu_count() or 1, metavar="N")
@@ -127,7 +127,7 @@ def write(file: Path, processes: int, tests: Path) -> int:
         of_suite = pool.submit(of_tests, tests)
         found = [*pool.map(of_network, range(len(networks()) + len(wide_networks()))), of_suite.result()]
     reports = {key: report for part in found for key, report in part.items()}
-    file.write_text(json.dumps(reports, ensure_ascii=False, indent=0, sort_keys=True) + "\n")
+    file.write_text(json.dumps(reports, ensure_ascii=False, indent=0, sort_keys=True) + "\n", "utf-8")
     print(f"{counted(len(reports), 'comparison')} in {file}")
     return 0
 
@@ -147,7 +147,7 @@ def differences(before, after, where: str = "") -> Iterator[str]:
 def compare(before: Path, after: Path) -> int:
     """Print what differs between two files; 1 if anything does."""
     try:
-        old, new = (json.loads(path.read_text()) for path in (before, after))
+        old, new = (json.loads(path.read_text("utf-8")) for path in (before, after))
     except (OSError, ValueError) as error:
         raise UserError(f"{before}, {after}: expected two files of this program ({error})") from error
     changed = 0

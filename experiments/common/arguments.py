@@ -41,7 +41,7 @@ class Interrupted(Exception):
 class Parser(argparse.ArgumentParser):
     """Answers a bad argument with one line and exit status 2."""
 
-    def __init__(self, prog: str, description: str | None):
+    def __init__(self, prog: str, description: str | None = None):
         """A program of that name; arguments are not abbreviated."""
         super().__init__(prog, f"{prog} [options]", description, allow_abbrev=False)
 
@@ -74,6 +74,9 @@ def run(main: Callable[[argparse.Namespace], int], parser: Parser) -> NoReturn:
         on_signal(leave_unchanged)
     try:
         check_environment()
+        import jaxnn.datasets  # what told() tells of
+        import jaxnn.runs.record  # noqa: F401
+
         status = main(arguments)
         on_signal(signal.SIG_IGN)  # all is done
         sys.exit(status)
@@ -92,8 +95,8 @@ def run(main: Callable[[argparse.Namespace], int], parser: Parser) -> NoReturn:
 
 def told(error: Exception) -> str | None:
     """An error that its user can do something about, in one line; None for any other."""
-    if isinstance(error, UserError):
-        return str(error)
+    if isinstance(error, UserError) or "jaxnn.runs.record" not in sys.modules:
+        return str(error) if isinstance(error, UserError) else None
 
     from jaxnn.datasets import DatasetError
     from jaxnn.runs.record import RunError

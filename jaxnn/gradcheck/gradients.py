@@ -138,7 +138,7 @@ def reported(call: Call, steps, printed, belongs: Callable[[list], bool] = lambd
     autodiff = None if reference_program is None else reference_program.run(*given)
     rows, accurate = second_verdict(call, sides, tried[0], calls, autodiff)
     if correct is False or decisive is not None:
-        causes, trouble = diagnosed(call, sides, shown, tried, calls, eps)
+        causes, trouble = diagnosed(call, sides, shown, calls, eps)
         notes += trouble
     parameters = [
         leaf_row(call, shown, n, rows[n] if shown is tried[0] else None, told[n], correct)

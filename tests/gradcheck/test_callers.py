@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from jaxnn.gradcheck import compare_gradients, compare_vjp
+from jaxnn.gradcheck.calls import constants
 
 HOUSE = Path(__file__).parents[2]
 
@@ -95,6 +96,14 @@ def test_labels_of_64_bits_stay_what_they_are_to_the_caller(first):
     assert np.allclose(jax.grad(loss)(x), gradient(x), atol=1e-6)
     assert jax.grad(lambda x: 2 * loss(x))(x).dtype == np.float32
     assert before is None or before(x).tobytes() == bits
+
+
+def test_where_jax_has_other_names_for_it_comparisons_go_on(monkeypatch):
+    from jax._src.lib import weakref_lru_cache
+
+    monkeypatch.delattr(weakref_lru_cache, "weak_key_weak_value_cache")
+    constants.keep_apart.__wrapped__()
+    assert compare_gradients(lambda w: jnp.sum(w**3), lambda w: 3 * w**2, jnp.array([1.0, 2.0])).correct
 
 
 HEAVY = ("optax", "orbax", "matplotlib", "sklearn", "tensorflow_datasets", "safetensors", "tqdm")

@@ -1,4 +1,4 @@
-"""Error bounds where entries move: slices, gathers, sorts; and of primitives that have no rule."""
+"""Error bounds where entries move: slices, gathers, sorts, windows."""
 
 from collections.abc import Callable
 

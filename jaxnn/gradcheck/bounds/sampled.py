@@ -1,4 +1,4 @@
-"""Error bounds that are estimates: of primitives that have no rule, by moving their inputs."""
+"""Error bounds that are estimates, by moving the inputs: of max pooling backward, of what has no rule."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""What can be wrong with a call, each said in one sentence."""
+"""A call, checked and named; what can be wrong with it, each said in one sentence."""
 
 import contextlib
 import functools

@@ -19,7 +19,9 @@ def keep_apart() -> None:
         from jax._src.dtypes import canonicalize_value, register_canonicalize_value_handler
         from jax._src.lib import weakref_lru_cache  # pyright: ignore[reportPrivateImportUsage]
         from jax._src.literals import TypedNdArray
-    except ImportError:  # private: where they are gone, so may be the fault
+
+        table = weakref_lru_cache.weak_key_weak_value_cache
+    except (ImportError, AttributeError):  # private: where they are gone, so may be the fault
         return
     array = np.zeros(1, np.int64)
     kept = canonicalize_value(array)
@@ -30,7 +32,7 @@ def keep_apart() -> None:
     def of(x: np.ndarray) -> TypedNdArray:
         return TypedNdArray(np.asarray(x, jax.dtypes.canonicalize_dtype(x.dtype)))
 
-    narrow, wide = (weakref_lru_cache.weak_key_weak_value_cache(of) for _ in range(2))
+    narrow, wide = table(of), table(of)
 
     def canonical(x: np.ndarray) -> TypedNdArray:
         in_x64 = jax.config.jax_enable_x64  # pyright: ignore[reportAttributeAccessIssue]

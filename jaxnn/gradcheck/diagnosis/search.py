@@ -32,9 +32,28 @@ from jaxnn.gradcheck.tape.scene import Scene, without_penalty
 from jaxnn.gradcheck.tape.scenes import Views, in_few_turns, scenes_for, views_of
 from jaxnn.gradcheck.verdict.point import Point, Sides, compared, is_coarse
 
+PATIENCE = 3.0  # seconds of computing after which no further mistake is tried
+LONGER = 3.0  # so many more for what a loop over time can do wrong
+FAMILIES: tuple[Callable, ...] = (
+    outputs.saturated,
+    factors.scaled,
+    penalties.penalised,
+    entries.rearranged,
+    examples.weighted,
+    swaps.exchanged,
+    values.masks_forgotten,
+    outputs.mistaken_error,
+    inputs.elsewhere,
+    inputs.mean_label_sum,
+    values.updated_weights,
+    outputs.clipped_log,
+    paths.turns_left_out,
+)
+ON_PATHS: tuple[Callable, ...] = (paths.scaled, values.mistaken, paths.both_ignored)
+
 
 def diagnosed(
-    call: Call, sides: Sides, shown: Point, tried: list[Point], calls: Calls, eps: float
+    call: Call, sides: Sides, shown: Point, calls: Calls, eps: float
 ) -> tuple[list[Cause], list[str]]:
     """The causes, the likeliest first, and what kept them from being found."""
     if not calls.repeatable:
@@ -139,28 +158,6 @@ def _low_precision(shown: Point, dtype) -> Cause:
     )
 
 
-PATIENCE = 3.0  # seconds of computing after which no further mistake is tried
-LONGER = 3.0  # so many more for what a loop over time can do wrong
-
-
-FAMILIES: tuple[Callable, ...] = (
-    outputs.saturated,
-    factors.scaled,
-    penalties.penalised,
-    entries.rearranged,
-    examples.weighted,
-    swaps.exchanged,
-    values.masks_forgotten,
-    outputs.mistaken_error,
-    inputs.elsewhere,
-    inputs.mean_label_sum,
-    values.updated_weights,
-    outputs.clipped_log,
-    paths.turns_left_out,
-)
-ON_EDGES: tuple[Callable, ...] = (paths.scaled, values.mistaken, paths.both_ignored)
-
-
 def find_causes(
     loss: Callable,
     gradient: Callable,
@@ -192,7 +189,7 @@ def find_causes(
             few = _finite(in_few_turns(views, gradient))
             longer = time.thread_time() + LONGER
             few = [s._replace(until=longer) for s in few]
-            findings += _findings(few or scenes, ON_EDGES, strict)
+            findings += _findings(few or scenes, ON_PATHS, strict)
         if not findings and (rounded := low_precision(loss, gradient, scenes)):
             findings = [rounded]
         if not findings and (short := few_digits(loss, gradient, scenes[0])):

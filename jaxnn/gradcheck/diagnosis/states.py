@@ -13,6 +13,15 @@ from jaxnn.gradcheck.report.model import Cause
 from jaxnn.gradcheck.verdict import points
 from jaxnn.gradcheck.verdict.point import Point, Side, Sides
 
+KEPT = {
+    "accumulated": (
+        "It adds to what earlier calls left: every call is the one before plus the gradient.",
+        1.0,
+    ),
+    "stale": ("It uses values kept from the call before: right only when called twice at one point.", 1.0),
+}
+DRAWN = "Two calls with the same arguments disagree: something is drawn anew, such as a mask."
+
 NEAR = 1e-4  # of the largest entry: what is kept may be kept in float32
 
 
@@ -64,18 +73,6 @@ def unsteady_causes(call: Call, sides: Sides, leaves: list, calls: Calls) -> lis
     sentence, confidence = KEPT.get(kind or "", (DRAWN, 0.8))
     id = kind or "mask-resampled"
     return [Cause(id, sentence, "all parameters", confidence, MISTAKES[id].equation)]
-
-
-KEPT = {
-    "accumulated": (
-        "It adds to what earlier calls left: every call is the one before plus the gradient.",
-        1.0,
-    ),
-    "stale": ("It uses values kept from the call before: right only when called twice at one point.", 1.0),
-}
-
-
-DRAWN = "Two calls with the same arguments disagree: something is drawn anew, such as a mask."
 
 
 def stale_cause(call: Call, sides: Sides, shown: Point, calls: Calls, eps: float) -> Cause | None:

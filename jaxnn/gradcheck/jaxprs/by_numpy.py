@@ -213,7 +213,6 @@ SHAPED: dict[str, Callable[..., Any]] = {
     "dot_general": _dot_general,
 }
 
-
 INNER = {
     "jit",
     "pjit",

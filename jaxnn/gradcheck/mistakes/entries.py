@@ -12,7 +12,6 @@ from jaxnn.gradcheck.tape.scene import Scene, fits
 
 Rearrangement = tuple[str, str, Callable[[np.ndarray], np.ndarray], float]
 
-
 REARRANGEMENTS: tuple[Rearrangement, ...] = (
     ("transposed", "is transposed", lambda r: r.T, 0),
     (

@@ -1,4 +1,4 @@
-"""Mistakes that leave every parameter's gradient a multiple of the right one."""
+"""Mistakes that leave a parameter's gradient, or that of all, a multiple of the right one."""
 
 from collections.abc import Callable, Iterator
 

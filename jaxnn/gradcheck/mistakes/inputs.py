@@ -12,14 +12,12 @@ from jaxnn.gradcheck.tape.scene import Scene, fits
 
 Altered = tuple[str, str, Callable[[np.ndarray], np.ndarray], float]
 
-
 SHIFTED: tuple[Altered, ...] = (
     ("labels-shifted", "The labels are shifted by one example.", lambda y: np.roll(y, 1, 0), 0.4),
     ("labels-shifted", "The labels are shifted by one example.", lambda y: np.roll(y, -1, 0), 0.4),
     ("unknown", "The labels are in reverse order.", lambda y: y[::-1], 1.0),
     ("unknown", "Only the first example's label is used.", lambda y: np.broadcast_to(y[:1], y.shape), 1.0),
 )
-
 
 RELABELLED: tuple[Altered, ...] = (
     ("classes-shifted", "The classes of the labels are off by one.", lambda y: np.roll(y, 1, -1), 0.45),
@@ -37,7 +35,6 @@ RELABELLED: tuple[Altered, ...] = (
     ("truncated-inputs", "The labels are cut to integers.", np.trunc, 0.6),
     ("unknown", "The labels are smoothed by 0.1.", lambda y: 0.9 * y + 0.1 / y.shape[-1], 1.2),
 )
-
 
 FED: tuple[Altered, ...] = (
     ("truncated-inputs", "The inputs are cut to integers.", np.trunc, 0.5),

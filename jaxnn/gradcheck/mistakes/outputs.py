@@ -206,7 +206,6 @@ CLIPPED: tuple[tuple[str, Callable], ...] = (
     ("the Ŷ inside the logarithm is clipped, ε = {e}", _clipped_inside),
 )
 
-
 # those that are met in code come first: several may do alike
 EPSILONS = tuple(10.0**-k for k in (7, 8, 12, 15, 10, 9, 6, 5, 16, 14, 13, 11, 4, 3, 2, 1))
 

@@ -19,7 +19,6 @@ from jaxnn.gradcheck.tape.scene import Scene, changed
 
 PAIRED = 40  # paths up to which two at a time are tried
 
-
 DROPPED = "is not differentiated"
 
 

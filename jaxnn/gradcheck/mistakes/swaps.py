@@ -155,7 +155,6 @@ OTHER_SLOPES: tuple[tuple[str, Callable], ...] = (
     ("g′ of the product without the bias", lambda s, y: slope_at(s, y, s.point.values[y.product])),
 )
 
-
 OTHER_INPUTS: tuple[tuple[str, Callable], ...] = (
     ("its own Z[{l}]", lambda s, y, old: z_of(s, y)),
     ("A[{p}]²", lambda s, y, old: old**2),
@@ -180,7 +179,6 @@ OTHER_INPUTS: tuple[tuple[str, Callable], ...] = (
     ("A[{n}]", lambda s, y, old: a_of(s, n) if (n := layer_at(s, y.number + 1)) else None),
 )
 
-
 OTHER_WEIGHTS: tuple[tuple[str, Callable], ...] = (
     ("ones", lambda s, y, old: np.ones_like(old)),
     ("|W[{l}]|", lambda s, y, old: np.abs(old)),
@@ -195,7 +193,6 @@ OTHER_WEIGHTS: tuple[tuple[str, Callable], ...] = (
     ("W[{l}] reshaped", lambda s, y, old: old.T.reshape(old.shape)),
     ("W[{l}] reshaped", lambda s, y, old: old.reshape(old.shape[::-1]).T),
 )
-
 
 SWAPS: tuple[Swap, ...] = (
     Swap("missing-activation-derivative", "g′(Z[{l}]) is missing from dZ[{l}] = dA[{l}] ⊙ g′(Z[{l}])",
@@ -302,7 +299,7 @@ def exchanged(scenes: list[Scene]) -> Iterator[Finding]:
             and (swap.hidden or y.number == last)
         ]
         for group in _groups(layers, able, swap):
-            if not _reaches(scenes[0], group, wrong, swap):
+            if not _reaches(scenes[0], group, wrong):
                 continue
 
             if holds(scenes, partial(_with_swap, swap, group)):
@@ -360,7 +357,7 @@ def _groups(layers: tuple[Layer, ...], able: list[int], swap: Swap) -> list[tupl
     return [g for g in dict.fromkeys(groups) if g]
 
 
-def _reaches(scene: Scene, group: tuple[int, ...], wrong: set[int], swap: Swap) -> bool:
+def _reaches(scene: Scene, group: tuple[int, ...], wrong: set[int]) -> bool:
     """Nothing above the highest changed layer may be wrong, for a chain of layers."""
     layers = scene.structure.layers
     above = {k for y in layers[max(group, default=0) :] for k in (y.weight, y.bias)}

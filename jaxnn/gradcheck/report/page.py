@@ -37,10 +37,8 @@ small,.small{color:#5b6875;font-size:.85rem}
 @media print{body{margin:0}.card,figure,.cause{break-inside:avoid}}
 """
 
-
 # errors relative to the largest entry: white where there is none, through blue (rounding) to red
 ROUNDING = -8.0
-
 
 _SHADES = (
     (-20.0, (255, 255, 255)),

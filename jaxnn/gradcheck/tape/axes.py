@@ -137,7 +137,7 @@ def axes_of(loss: Callable, args: tuple, argnums: int | tuple[int, ...] = 0) -> 
     data = [cs for cs, own in zip(leaves, owner, strict=True) if not own]
     with_data = {c for cs in data for c in cs}
     shared = with_data & with_parameters
-    after = _after_parameters(nodes, inputs, owner, shapes)
+    after = _after_parameters(nodes, inputs, owner)
     at_loss = {
         c for i, cs, own in zip(inputs, leaves, owner, strict=True) if not own and i in after for c in cs
     }
@@ -159,7 +159,7 @@ def _independent(nodes, data: set[int], shapes) -> set[int]:
     return set(shapes) - touched
 
 
-def _after_parameters(nodes, inputs, owner, shapes) -> set[int]:
+def _after_parameters(nodes, inputs, owner) -> set[int]:
     """Inputs that meet no parameter by a product: targets, weights of a loss."""
     reached = {i for i, own in zip(inputs, owner, strict=True) if own}
     data = {i for i, own in zip(inputs, owner, strict=True) if not own}

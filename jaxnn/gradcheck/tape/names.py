@@ -10,7 +10,6 @@ from jaxnn.gradcheck.tape.tape import CUSTOM, INLINED, VIEWS, Node
 
 CHOICES = {*VIEWS, "slice", "dynamic_slice", "gather"}
 
-
 HIDDEN = "the hidden state"
 
 

@@ -67,7 +67,6 @@ class Point(NamedTuple):
 
 VISIBLE = 1e-6  # a point tells of an entry whose bound is below so much of the largest one
 
-
 VISIBLE_SINGLE = 1e-2  # the same for a gradient that is only called, and computes in float32
 
 
