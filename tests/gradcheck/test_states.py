@@ -7,6 +7,9 @@ import pytest
 from experiments.planted.mistakes import planted
 from experiments.planted.network import Network, data, init, loss_of
 from jaxnn.gradcheck import compare_gradients
+from jaxnn.gradcheck.calls import checked
+from jaxnn.gradcheck.mutants import Network, data, init, loss_of, planted
+from jaxnn.gradcheck.probes import called_repeatedly
 
 
 @pytest.mark.parametrize(
@@ -23,6 +26,21 @@ def test_one_example_whose_mask_is_all_zeros(id, dtype):
     assert report.correct is False
     assert [c.id for c in report.causes] == [id]
     assert report.causes[0].sentence[0].isupper()
+
+
+@pytest.mark.parametrize(("roundings", "agree"), [(20, True), (400, False)])
+def test_calls_that_differ_by_roundings_agree(roundings, agree):
+    """Some machines add in no fixed order."""
+    made = []
+
+    def gradient(w):
+        made.append(w)
+        return 2 * w * (1 + len(made) % 2 * roundings * 2.0**-23)
+
+    call = checked(lambda w: jnp.sum(w**2), gradient, (jnp.array([1.0, -2.0, 0.5]),), 0)
+    calls = called_repeatedly(call, [2 * call.leaves[0]], 2.0**-23)
+    assert calls.repeatable is agree
+    assert [p.passed for p in calls.probes] == [agree, agree]
 
 
 @pytest.mark.parametrize("wrong", [lambda k: k == 0, lambda k: k % 2 == 0, lambda k: k % 2 == 1])

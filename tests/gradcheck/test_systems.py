@@ -92,6 +92,21 @@ def test_an_error_of_the_triangle_and_of_the_right_side_is_carried(unit):
     assert 1e-7 < out.error.max() < 1e-2
 
 
+def test_an_error_that_is_no_small_one_is_carried_too():
+    """Of a fifth, so that what is off by it is off by a quarter."""
+    e = [np.full((2, 2), 0.2), np.zeros((2, 1))]
+    a, b = np.array([[1.0, 0.0], [0.5, 1.0]]), np.array([[1.0], [2.0]])
+    (out,) = bounded(
+        lambda a, b: lax.linalg.triangular_solve(a, b, left_side=True, lower=True), a, b, errors=e
+    )
+    reach = np.zeros((2, 1))
+    for signs in itertools.product([-1, 1], repeat=3):
+        moved = a + 0.2 * np.array([[signs[0], 0], [signs[1], signs[2]]])
+        reach = np.maximum(reach, np.abs(np.linalg.solve(moved, b) - out.value))
+    assert np.all(reach <= out.error)
+    assert np.all(out.error <= 4 * reach)
+
+
 def test_factorisations_within_their_bounds():
     (l,), (both, _, order) = bounded(lax.linalg.cholesky, DEFINITE), bounded(lax.linalg.lu, SQUARE)
     with mpmath.workdps(50):
