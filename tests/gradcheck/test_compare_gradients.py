@@ -57,7 +57,7 @@ def test_a_right_gradient_is_right(form):
 
 
 @pytest.mark.parametrize("form", [right, in_numpy], ids=["jax", "numpy"])
-@pytest.mark.parametrize("effect", [1e-6, -1e-6, 1e-4])
+@pytest.mark.parametrize("effect", [1e-6, -1e-6])
 def test_a_millionth_too_much_is_wrong(form, effect):
     wrong = lambda *args: jax.tree.map(lambda g: g * (1 + effect), form(*args))  # noqa: E731
     report = compare_gradients(loss, wrong, P, X, Y)

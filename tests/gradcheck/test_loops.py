@@ -10,7 +10,7 @@ import pytest
 from jaxnn.gradcheck import compare_gradients
 from jaxnn.gradcheck.tape import tape
 
-N, T, n_x, n_h = 4, 7, 3, 5
+N, T, n_x, n_h = 6, 4, 3, 5
 RNG = np.random.default_rng(0)
 
 
@@ -67,7 +67,7 @@ MISTAKES = {
     "no slope": ("missing-activation-derivative", "derivative of tanh"),
     "slope before": ("unknown", "stands where the derivative of tanh"),
     "σ′": ("wrong-activation-derivative", "σ′"),
-    "overwritten": ("unknown", "only turn 0 of the loop's 7, counted from 0: it is overwritten"),
+    "overwritten": ("unknown", "only turn 0 of the loop's 4, counted from 0: it is overwritten"),
     "input before": ("unknown", "of the turn before"),
     "own": ("own-activation", "gradient of p['U'] is made with"),
     "dA down": ("unknown", "is made of what comes back to the hidden state, not of what comes back to Z"),
