@@ -71,7 +71,7 @@ def test_weights_of_both_signs_are_of_matrices_that_are_positive():
     there = points.of_both_signs(call, list(call.leaves), 0)
     assert {-1, 1} == set(np.sign(there[0]).ravel())
     assert there[1] is call.leaves[1]
-    for w in (MIXED, POSITIVE[0]):
+    for w in (MIXED, POSITIVE[0], np.zeros((0, 3))):
         assert points.of_both_signs(call_of(w), [w], 0) is None
 
 

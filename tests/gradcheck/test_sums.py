@@ -8,8 +8,8 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from jaxnn.gradcheck.bounds.bounded import UNIT, VARIES, Bounded
-from jaxnn.gradcheck.bounds.sums import SUMS
+from jaxnn.gradcheck.bounded import UNIT, VARIES, Bounded
+from jaxnn.gradcheck.sums import SUMS, _split
 
 exactly = np.vectorize(Fraction, otypes=[object])
 REDUCTIONS = {
@@ -125,6 +125,19 @@ def test_a_product_of_what_cancels_is_known_to_far_more_than_its_terms():
         truth = product(exactly(a), exactly(b), PRODUCTS["matrices"][2])
         sizes = np.abs(a) @ np.abs(b)
         assert_covers(out, [truth], 4 * UNIT * np.abs(out.value) + 2.0**-12 * UNIT * sizes, 0)
+
+
+def test_numbers_are_split_without_any_rounding():
+    x = np.random.default_rng(8).normal(size=(40, 9)) * 10.0 ** np.random.default_rng(9).integers(
+        -3, 4, (40, 1)
+    )
+    for bits in (12, 23, 50):
+        high, low, most = _split(x, np.abs(x), -1, bits)
+        assert np.array_equal(exactly(high) + exactly(low), exactly(x))
+        assert np.all(np.abs(low) <= most)
+        assert np.max(np.abs(low) / most) > 0.9
+        assert np.all(np.abs(x).max(axis=1, keepdims=True) <= most * 2.0**bits)
+        assert np.all(high / most % 2 == 0)
 
 
 @pytest.mark.parametrize("scale", [1e-170, 1e-130, 1e130])

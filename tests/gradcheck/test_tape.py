@@ -135,3 +135,14 @@ def test_other_sizes_are_refused_where_the_loss_has_its_own():
         axes = axes_of(loss, args)
         assert generic(loss, args, 0, axes, 1) is None
         assert generic(loss, args, 0, axes, 1, examples=None) is not None
+
+
+def test_labels_are_of_several_classes_though_those_given_are_of_one():
+    def loss(W, X, y):
+        return -jnp.mean(jax.nn.log_softmax(X @ W.T)[jnp.arange(6), y])
+
+    args = (n(3, 4), n(6, 4), np.zeros(6, int))
+    with jax.enable_x64(True):
+        _, X, y = generic(loss, args, 0, axes_of(loss, args), 1, examples=None)
+    assert (X.shape, y.dtype) == ((6, 4), args[2].dtype)
+    assert set(y) == {0, 1}
