@@ -401,6 +401,15 @@ def test_saved_values_are_judged_where_they_belong():
     assert compare_gradients(loss, lambda *args: scaled(1.1)(P, X, Y), P, X, Y).correct is False
 
 
+def test_a_parameter_that_plays_no_part_has_a_gradient_of_zeros():
+    report = compare_gradients(lambda p: jnp.sum(p[0] ** 2), lambda p: (2 * p[0], 0 * p[1]), (W, B + 1))
+    assert [leaf.correct for leaf in report.leaves] == [True, True]
+    assert (report.leaves[1].error, report.leaves[1].bound, report.leaves[1].ratio) == (0, 0, 0)
+    wrong = compare_gradients(lambda p: jnp.sum(p[0] ** 2), lambda p: (2 * p[0], p[1]), (W, B + 1))
+    assert [leaf.correct for leaf in wrong.leaves] == [True, False]
+    assert wrong.leaves[1].ratio > 1e100
+
+
 def test_data_may_be_closed_over_in_other_forms():
     transposed, third = X.T, jnp.float32(1 / 3)
 
