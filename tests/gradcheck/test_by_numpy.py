@@ -9,8 +9,9 @@ import pytest
 from jax import lax
 from jax.ad_checkpoint import checkpoint_name
 
-from jaxnn.gradcheck.arithmetic import BUILT, PLAIN, SHAPED, planned
-from jaxnn.gradcheck.jaxprs import opened, primitives
+from jaxnn.gradcheck.jaxprs import primitives
+from jaxnn.gradcheck.jaxprs.by_numpy import BUILT, PLAIN, SHAPED, planned
+from jaxnn.gradcheck.jaxprs.equations import opened
 
 rng = np.random.default_rng(0)
 BLOCK = rng.normal(size=(4, 5, 3))

@@ -7,9 +7,8 @@ import pytest
 from experiments.planted.mistakes import planted
 from experiments.planted.network import Network, data, init, loss_of
 from jaxnn.gradcheck import compare_gradients
-from jaxnn.gradcheck.calls import checked
-from jaxnn.gradcheck.mutants import Network, data, init, loss_of, planted
-from jaxnn.gradcheck.probes import called_repeatedly
+from jaxnn.gradcheck.calls.call import checked
+from jaxnn.gradcheck.calls.probes import called_repeatedly
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,9 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from jaxnn.gradcheck.bounded import UNIT, VARIES, Bounded
-from jaxnn.gradcheck.sums import SUMS, _split
+from jaxnn.gradcheck.bounds.bounded import UNIT, VARIES, Bounded
+from jaxnn.gradcheck.bounds.products import split
+from jaxnn.gradcheck.bounds.sums import SUMS
 
 exactly = np.vectorize(Fraction, otypes=[object])
 REDUCTIONS = {
@@ -132,7 +133,7 @@ def test_numbers_are_split_without_any_rounding():
         -3, 4, (40, 1)
     )
     for bits in (12, 23, 50):
-        high, low, most = _split(x, np.abs(x), -1, bits)
+        high, low, most = split(x, np.abs(x), -1, bits)
         assert np.array_equal(exactly(high) + exactly(low), exactly(x))
         assert np.all(np.abs(low) <= most)
         assert np.max(np.abs(low) / most) > 0.9
