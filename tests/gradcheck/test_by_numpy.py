@@ -9,9 +9,8 @@ import pytest
 from jax import lax
 from jax.ad_checkpoint import checkpoint_name
 
-from jaxnn.gradcheck.jaxprs import primitives
 from jaxnn.gradcheck.jaxprs.by_numpy import BUILT, PLAIN, SHAPED, planned
-from jaxnn.gradcheck.jaxprs.equations import opened
+from jaxnn.gradcheck.jaxprs.equations import opened, primitives
 
 rng = np.random.default_rng(0)
 BLOCK = rng.normal(size=(4, 5, 3))

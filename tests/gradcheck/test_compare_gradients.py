@@ -149,7 +149,7 @@ def test_a_kink_is_a_kink(name):
     f, slope = KINKS[name]
     report = compare_gradients(f, slope, jnp.array([0.0, -1.0, 2.0, 0.0, 2.0]))
     assert report.correct is True
-    assert any("a kink at test_comparison.py:" in note for note in report.notes)
+    assert any("a kink at test_compare_gradients.py:" in note for note in report.notes)
     assert compare_gradients(f, lambda x: 1.001 * slope(x), jnp.zeros(5)).correct is False
 
 
