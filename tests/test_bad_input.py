@@ -10,15 +10,7 @@ import numpy
 import optax
 import pytest
 
-from experiments import (
-    benchmark,
-    compare_gradients,
-    endure,
-    measure_gradcheck,
-    predict,
-    sweep,
-    train,
-)
+from experiments import benchmark, compare_gradients, endure, measure_gradcheck, predict, sweep, train
 from experiments.common import arguments
 from jaxnn import encoding, evaluation, objective, training
 from jaxnn.activations import sigmoid
@@ -119,11 +111,7 @@ BAD = [
     (compare_gradients, "--layer 0", NUMBER),
     (compare_gradients, "--plant biasmean", "did you mean bias-mean?"),
     (compare_gradients, "--plant zzz", "--plant list lists what there is"),
-    (
-        compare_gradients,
-        "--plant missing-mean --layer 7",
-        "missing-mean cannot be planted in layer 7",
-    ),
+    (compare_gradients, "--plant missing-mean --layer 7", "missing-mean cannot be planted in layer 7"),
     (compare_gradients, "--html {new}/x.html", "expected a file in a folder that is there"),
     (compare_gradients, "--html {things}", "expected a file in a folder that is there"),
     (benchmark, "--json {new}/x.json", "expected a file in a folder that is there"),

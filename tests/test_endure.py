@@ -90,15 +90,9 @@ def test_a_run_goes_on_with_its_own_settings(copy, tmp_path):
     ("args", "message"),
     [
         (["--learning-rate", "0.1"], r"learning_rate 0.5 \(got 0.1\).* or --override learning_rate"),
-        (
-            ["--seed", "1", "--hidden", "6"],
-            r"hidden \[5\] \(got \[6\]\); seed 0 \(got 1\); expected",
-        ),
+        (["--seed", "1", "--hidden", "6"], r"hidden \[5\] \(got \[6\]\); seed 0 \(got 1\); expected"),
         (["--dataset", "mnist", "--override", "epochs"], r"dataset digits \(got mnist\)"),
-        (
-            ["--epochs", "1", "--override", "epochs"],
-            "got 1, expected more than the 1 that are done",
-        ),
+        (["--epochs", "1", "--override", "epochs"], "got 1, expected more than the 1 that are done"),
     ],
 )
 def test_other_settings_are_listed_and_refused(args, message, copy):

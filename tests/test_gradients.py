@@ -81,9 +81,7 @@ def of_slope(g: Activation, backward) -> tuple[Layer, Loss]:
 
 def of_loss(loss: Loss, backward) -> tuple[Layer, Loss]:
     """A network whose loss goes back like this, given dZ[L] as it should be."""
-    return mlp(*THREE, g=tanh), loss._replace(
-        backward=lambda Z, Y: backward(loss.backward(Z, Y), Z, Y),
-    )
+    return mlp(*THREE, g=tanh), loss._replace(backward=lambda Z, Y: backward(loss.backward(Z, Y), Z, Y))
 
 
 class Backward(NamedTuple):

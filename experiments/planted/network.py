@@ -31,12 +31,10 @@ ACTIVATIONS: dict[str, Function] = {
     "relu": Function(lambda z: jnp.where(z > 0, z, 0), lambda z, a: (z > 0).astype(z.dtype)),
     "softplus": Function(jax.nn.softplus, lambda z, a: jax.nn.sigmoid(z)),
     "silu": Function(
-        lambda z: z * jax.nn.sigmoid(z),
-        lambda z, a: jax.nn.sigmoid(z) * (1 + z * jax.nn.sigmoid(-z)),
+        lambda z: z * jax.nn.sigmoid(z), lambda z, a: jax.nn.sigmoid(z) * (1 + z * jax.nn.sigmoid(-z))
     ),
     "leaky_relu": Function(
-        lambda z: jnp.where(z > 0, z, 0.01 * z),
-        lambda z, a: jnp.where(z > 0, jnp.ones_like(z), 0.01),
+        lambda z: jnp.where(z > 0, z, 0.01 * z), lambda z, a: jnp.where(z > 0, jnp.ones_like(z), 0.01)
     ),
     "gelu": Function(jax.nn.gelu, _gelu_slope),
     "gelu-exact": Function(
@@ -78,10 +76,7 @@ COSTS: dict[str, Cost] = {
         lambda z, y: (1 - y) / (1 - jax.nn.sigmoid(z)) - y / jax.nn.sigmoid(z),
     ),
     "softmax-logits": Cost(
-        _softmax_each,
-        lambda z, y: jax.nn.softmax(z) - y,
-        jax.nn.softmax,
-        lambda z, y: -y / jax.nn.softmax(z),
+        _softmax_each, lambda z, y: jax.nn.softmax(z) - y, jax.nn.softmax, lambda z, y: -y / jax.nn.softmax(z)
     ),
     "softmax-naive": Cost(
         lambda z, y: -jnp.sum(y * jnp.log(jax.nn.softmax(z)), axis=1),
@@ -96,10 +91,7 @@ COSTS: dict[str, Cost] = {
         lambda z, y: jax.nn.sigmoid(z) - y,
     ),
     "squared-linear": Cost(
-        lambda z, y: 0.5 * jnp.sum((z - y) ** 2, axis=1),
-        lambda z, y: z - y,
-        lambda z: z,
-        lambda z, y: z - y,
+        lambda z, y: 0.5 * jnp.sum((z - y) ** 2, axis=1), lambda z, y: z - y, lambda z: z, lambda z, y: z - y
     ),
 }
 

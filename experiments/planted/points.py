@@ -27,10 +27,7 @@ def wide_networks():
     """(network, N) with long sums in them."""
     from experiments.planted.network import Network
 
-    return (
-        (Network((500, 3), "tanh", "bce-logits"), 3),
-        (Network((3, 200, 2), "sigmoid", "squared"), 4),
-    )
+    return ((Network((500, 3), "tanh", "bce-logits"), 3), (Network((3, 200, 2), "sigmoid", "squared"), 4))
 
 
 KINDS = ("generic", "saturated", "generic", "zero", "generic", "cancelling", "generic", "tiny", "generic")

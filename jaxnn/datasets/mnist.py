@@ -147,10 +147,7 @@ def _download(url: str, size: int, name: str, data_dir: Path) -> bytes:
         response = answer.get(timeout=PATIENCE)
         if isinstance(response, Exception):
             raise response
-        with (
-            response,
-            tqdm(desc=Path(url).name, total=size, unit="B", unit_scale=True, disable=None) as bar,
-        ):
+        with response, tqdm(desc=Path(url).name, total=size, unit="B", unit_scale=True, disable=None) as bar:
             while chunk := response.read1(size + 1 - len(content)):
                 content += chunk
                 bar.update(len(chunk))

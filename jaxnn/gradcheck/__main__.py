@@ -39,9 +39,7 @@ def _parser() -> argparse.ArgumentParser:
         "arguments", metavar="module:arguments", help="a tuple, or a function that returns one"
     )
     parser.add_argument(
-        "--argnums",
-        default="0",
-        help="which arguments are differentiated, such as 0 or 0,2 (default: 0)",
+        "--argnums", default="0", help="which arguments are differentiated, such as 0 or 0,2 (default: 0)"
     )
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
     parser.add_argument("--html", metavar="FILE", help="write the report as one page")

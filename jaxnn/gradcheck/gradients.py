@@ -42,12 +42,7 @@ class GradientMismatch(AssertionError):
 
 
 def compare_gradients(
-    loss,
-    gradient,
-    *args,
-    argnums: int | tuple[int, ...] = 0,
-    steps=None,
-    names: Sequence[str] | None = None,
+    loss, gradient, *args, argnums: int | tuple[int, ...] = 0, steps=None, names: Sequence[str] | None = None
 ) -> Report:
     """Compare a hand-written gradient with autodiff: verdicts, place, cause.
 

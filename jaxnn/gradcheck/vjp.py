@@ -28,10 +28,7 @@ from jaxnn.gradcheck.verdict.sides import evaluated, traced
 
 
 def compare_vjp(
-    function: Callable,
-    *args,
-    reference: Callable | None = None,
-    argnums: int | tuple[int, ...] | None = None,
+    function: Callable, *args, reference: Callable | None = None, argnums: int | tuple[int, ...] | None = None
 ) -> Report:
     """Compare the derivative rule of a function with autodiff of its plain form.
 

@@ -126,10 +126,7 @@ FUNCTIONS = {
     "solve": (lambda s: jnp.sum(jnp.linalg.solve(s, np.ones(4))), (DEFINITE,)),
     "product": (jnp.prod, (LINE,)),
     "clip": (lambda v: jnp.sum(jnp.clip(v, -0.5, 0.5) ** 2), (LINE,)),
-    "where": (
-        lambda v: jnp.sum(jnp.where(v > 0, jnp.sqrt(jnp.where(v > 0, v, 1.0)), 0.0)),
-        (LINE,),
-    ),
+    "where": (lambda v: jnp.sum(jnp.where(v > 0, jnp.sqrt(jnp.where(v > 0, v, 1.0)), 0.0)), (LINE,)),
     "mod": (lambda v: jnp.sum(jnp.mod(v, 0.7) ** 2), (LINE,)),
     "dropout": (lambda v: jnp.sum(v * jax.random.bernoulli(jax.random.key(0), 0.7, (7,))), (LINE,)),
     "pad": (lambda x: jnp.sum(jnp.pad(x, ((1, 0), (2, 1))) ** 2), (ROWS,)),

@@ -615,8 +615,7 @@ def test_a_function_with_a_rule_of_its_own_is_called_by_its_name():
 
 
 @pytest.mark.parametrize(
-    "id",
-    ["derivative-at-output", "missing-activation-derivative", "wrong-activation-derivative"],
+    "id", ["derivative-at-output", "missing-activation-derivative", "wrong-activation-derivative"]
 )
 def test_a_derivative_is_named_in_a_network_of_jaxnn_itself(id):
     """Its sigmoid is of many steps, some of which no one reads."""

@@ -528,17 +528,9 @@ BAD = {
     "with c that is no parameter": (loss, lambda *a: right(*a) | {"c": 1.0}, (P, X, Y)),
     "transposed": (loss, lambda *a: right(*a) | {"W": right(*a)["W"].T}, (P, X, Y)),
     r"shape \(3,\) for p\['b'\]": (loss, lambda *a: right(*a) | {"b": jnp.ones(3)}, (P, X, Y)),
-    "a list of 3 with 12 arrays": (
-        loss,
-        lambda *a: jax.tree.map(lambda g: g.tolist(), right(*a)),
-        (P, X, Y),
-    ),
+    "a list of 3 with 12 arrays": (loss, lambda *a: jax.tree.map(lambda g: g.tolist(), right(*a)), (P, X, Y)),
     "returned None": (loss, lambda *a: None, (P, X, Y)),
-    "dtype int32 for": (
-        loss,
-        lambda *a: jax.tree.map(lambda g: g.astype(int), right(*a)),
-        (P, X, Y),
-    ),
+    "dtype int32 for": (loss, lambda *a: jax.tree.map(lambda g: g.astype(int), right(*a)), (P, X, Y)),
     "must be a function, got dict": (loss, right(P, X, Y), (P, X, Y)),
     "cannot be traced by JAX": (lambda p, x, y: float(p["W"][0, 0]), right, (P, X, Y)),
     "loss raised ValueError: no": (lambda *a: (_ for _ in ()).throw(ValueError("no")), right, (P,)),
@@ -549,11 +541,7 @@ BAD = {
         (P, X, Y),
     ),
     "a pair, perhaps of loss and gradient": (loss, lambda *a: (loss(*a), right(*a)), (P, X, Y)),
-    r"p\['W'\] is ndarray of object, which JAX": (
-        loss,
-        right,
-        ({"W": np.asarray(W, object), "b": B}, X, Y),
-    ),
+    r"p\['W'\] is ndarray of object, which JAX": (loss, right, ({"W": np.asarray(W, object), "b": B}, X, Y)),
     "raised SystemExit: no": (loss, lambda *a: (_ for _ in ()).throw(SystemExit("no")), (P, X, Y)),
 }
 

@@ -155,11 +155,7 @@ def windows(x, combine, start):
 
 @pytest.mark.parametrize(
     ("step", "start", "combine"),
-    [
-        (lax.add, 0.0, np.sum),
-        (lax.max, -np.inf, max),
-        (lax.min, np.inf, min),
-    ],
+    [(lax.add, 0.0, np.sum), (lax.max, -np.inf, max), (lax.min, np.inf, min)],
     ids=["sum", "max", "min"],
 )
 def test_windows(step, start, combine):

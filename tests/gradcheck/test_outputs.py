@@ -82,10 +82,7 @@ def test_what_stands_for_the_error_of_the_output_is_said(net, words, error):
 
 @pytest.mark.parametrize(
     ("sentence", "error"),
-    [
-        ("Y is left out.", lambda t: t.A[-1]),
-        ("1 − Y stands where Y belongs.", lambda t: t.A[-1] - (1 - t.Y)),
-    ],
+    [("Y is left out.", lambda t: t.A[-1]), ("1 − Y stands where Y belongs.", lambda t: t.A[-1] - (1 - t.Y))],
 )
 def test_what_is_done_to_the_labels_is_said_of_them(sentence, error):
     loss, args, views = scene_of(SIGMOID)

@@ -12,8 +12,7 @@ from jaxnn.gradcheck.calls.probes import called_repeatedly
 
 
 @pytest.mark.parametrize(
-    ("id", "dtype"),
-    [("accumulated", "bfloat16"), ("stale", "bfloat16"), ("mask-resampled", "float32")],
+    ("id", "dtype"), [("accumulated", "bfloat16"), ("stale", "bfloat16"), ("mask-resampled", "float32")]
 )
 def test_one_example_whose_mask_is_all_zeros(id, dtype):
     """The right gradient is zero in two layers of three, and bfloat16 has 8 digits."""

@@ -37,10 +37,7 @@ def shown(net, params, X, Y, wrong=(), fault=lambda x: 1.01 * x):
         W, b = params[l - 1]
         dW = dZ.T @ A[l - 1]
         db = jnp.sum(dZ, axis=0)[:, None]
-        gradient[l - 1] = (
-            dW * 1.01 if f"dW[{l}]" in wrong else dW,
-            db * 1.01 if f"db[{l}]" in wrong else db,
-        )
+        gradient[l - 1] = (dW * 1.01 if f"dW[{l}]" in wrong else dW, db * 1.01 if f"db[{l}]" in wrong else db)
         if l > 1:
             dA = noted(f"dA[{l - 1}]", dZ @ W)
             dZ = noted(f"dZ[{l - 1}]", dA * g.slope(Z[l - 1], A[l - 1]))
@@ -71,8 +68,7 @@ def test_only_the_faulty_step_is_flagged(net, dtype):
 
 
 @pytest.mark.parametrize(
-    ("wrong", "of"),
-    [("dZ[3]", ""), ("dA[2]", " of dZ[3]"), ("dZ[2]", " of dA[2]"), ("dA[1]", " of dZ[2]")],
+    ("wrong", "of"), [("dZ[3]", ""), ("dA[2]", " of dZ[3]"), ("dZ[2]", " of dA[2]"), ("dA[1]", " of dZ[2]")]
 )
 def test_the_report_names_the_step_that_is_wrong_and_what_it_is_made_of(wrong, of):
     net = Network((5, 4, 3, 2), "tanh", "bce-logits")

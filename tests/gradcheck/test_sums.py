@@ -13,18 +13,8 @@ from jaxnn.gradcheck.bounds.products import split
 from jaxnn.gradcheck.bounds.sums import SUMS
 
 exactly = np.vectorize(Fraction, otypes=[object])
-REDUCTIONS = {
-    "reduce_sum": np.sum,
-    "reduce_prod": np.prod,
-    "reduce_max": np.max,
-    "reduce_min": np.min,
-}
-RUNNING = {
-    "cumsum": np.add,
-    "cumprod": np.multiply,
-    "cummax": np.maximum,
-    "cummin": np.minimum,
-}
+REDUCTIONS = {"reduce_sum": np.sum, "reduce_prod": np.prod, "reduce_max": np.max, "reduce_min": np.min}
+RUNNING = {"cumsum": np.add, "cumprod": np.multiply, "cummax": np.maximum, "cummin": np.minimum}
 ALONE = {"dot_general", "reduce_and", "reduce_or", "argmax", "argmin"}
 
 

@@ -161,9 +161,7 @@ def _running(step):
         total, out = None, []
         for k in reversed(turns) if params["reverse"] else turns:
             part = Bounded(
-                np.take(x.value, k, axis),
-                None if errors is None else np.take(errors, k, axis),
-                x.active,
+                np.take(x.value, k, axis), None if errors is None else np.take(errors, k, axis), x.active
             )
             total = part if total is None else step({}, total, part)
             out.append(total)

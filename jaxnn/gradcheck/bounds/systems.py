@@ -129,8 +129,4 @@ def _real(rule):
     return guarded
 
 
-SYSTEMS = {
-    "triangular_solve": _real(_triangular_solve),
-    "cholesky": _real(_cholesky),
-    "lu": _real(_lu),
-}
+SYSTEMS = {"triangular_solve": _real(_triangular_solve), "cholesky": _real(_cholesky), "lu": _real(_lu)}

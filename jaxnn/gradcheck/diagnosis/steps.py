@@ -44,11 +44,7 @@ class StepError(NamedTuple):
 
 
 def check_steps(
-    loss: Callable,
-    args: tuple,
-    argnums: int | tuple[int, ...],
-    hand: Any,
-    steps: Mapping[str, Any],
+    loss: Callable, args: tuple, argnums: int | tuple[int, ...], hand: Any, steps: Mapping[str, Any]
 ) -> list[StepError]:
     """The wrong steps of a backward pass, the one nearest to the loss first; [] if all are right.
 
@@ -150,11 +146,4 @@ def _compared(name, of, hand, right, rounding) -> StepError | None:
     if not gap.size or gap.max() <= SLACK * rounding:
         return None
     index = tuple(map(int, np.unravel_index(int(np.argmax(gap)), gap.shape)))
-    return StepError(
-        name,
-        of,
-        index,
-        float(hand[index]),
-        float(right[index]),
-        float(gap[index]),
-    )
+    return StepError(name, of, index, float(hand[index]), float(right[index]), float(gap[index]))

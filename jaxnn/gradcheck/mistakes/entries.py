@@ -32,12 +32,7 @@ REARRANGEMENTS: tuple[Rearrangement, ...] = (
         lambda r: np.full_like(r, r.sum()),
         0.2,
     ),
-    (
-        "unknown",
-        "is one number for all entries: their mean",
-        lambda r: np.full_like(r, r.mean()),
-        1,
-    ),
+    ("unknown", "is one number for all entries: their mean", lambda r: np.full_like(r, r.mean()), 1),
     ("unknown", "has its first axis reversed", lambda r: r[::-1], 1),
     ("unknown", "has its last axis reversed", lambda r: r[..., ::-1], 1),
     (
@@ -52,18 +47,8 @@ REARRANGEMENTS: tuple[Rearrangement, ...] = (
         lambda r: r[..., ::-1, ::-1] if r.ndim > 2 else r,
         1,
     ),
-    (
-        "transposed",
-        "has its first two axes exchanged",
-        lambda r: r.swapaxes(0, 1) if r.ndim > 2 else r,
-        0.1,
-    ),
-    (
-        "transposed",
-        "has its last two axes exchanged",
-        lambda r: r.swapaxes(-1, -2) if r.ndim > 2 else r,
-        0.1,
-    ),
+    ("transposed", "has its first two axes exchanged", lambda r: r.swapaxes(0, 1) if r.ndim > 2 else r, 0.1),
+    ("transposed", "has its last two axes exchanged", lambda r: r.swapaxes(-1, -2) if r.ndim > 2 else r, 0.1),
     ("unknown", "has its rows shifted by one", lambda r: np.roll(r, 1, 0), 1),
     ("unknown", "has its rows shifted by one", lambda r: np.roll(r, -1, 0), 1),
     ("unknown", "has its columns shifted by one", lambda r: np.roll(r, 1, -1), 1),
@@ -75,12 +60,7 @@ REARRANGEMENTS: tuple[Rearrangement, ...] = (
     ("unknown", "is centred: its mean is taken off", lambda r: r - r.mean(), 1),
     ("unknown", "is centred along its first axis", lambda r: r - r.mean(axis=0), 1),
     ("unknown", "is centred along its last axis", lambda r: r - r.mean(axis=-1, keepdims=True), 1),
-    (
-        "unknown",
-        "is averaged along its first axis",
-        lambda r: np.broadcast_to(r.mean(0), r.shape),
-        1,
-    ),
+    ("unknown", "is averaged along its first axis", lambda r: np.broadcast_to(r.mean(0), r.shape), 1),
     (
         "unknown",
         "is averaged along its last axis",

@@ -136,10 +136,7 @@ def weighted(scenes: list[Scene]) -> Iterator[Finding]:
         odd = np.flatnonzero(np.abs(w - np.median(w)) > 1e-6)
         told = ", ".join(f"{i}: {w[i]:.4g}" for i in odd[:6])
         yield Finding(
-            "unknown",
-            f"Examples do not count alike: {told}{' …' if len(odd) > 6 else ''}.",
-            where,
-            1,
+            "unknown", f"Examples do not count alike: {told}{' …' if len(odd) > 6 else ''}.", where, 1
         )
 
 

@@ -199,10 +199,7 @@ CLIPPED: tuple[tuple[str, Callable], ...] = (
         "Ŷ is clipped to [ε, 1 − ε], ε = {e}: the gradient is zero where it saturates",
         lambda p, q, y, e, softmax: ((1 - y) * p - y * q) * ((p > e) & (p < 1 - e)),
     ),
-    (
-        "Ŷ is clipped to [ε, 1 − ε], ε = {e}",
-        lambda p, q, y, e, softmax: np.clip(p, e, 1 - e) - y,
-    ),
+    ("Ŷ is clipped to [ε, 1 − ε], ε = {e}", lambda p, q, y, e, softmax: np.clip(p, e, 1 - e) - y),
     ("the Ŷ inside the logarithm is clipped, ε = {e}", _clipped_inside),
 )
 

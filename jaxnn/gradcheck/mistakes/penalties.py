@@ -137,10 +137,7 @@ def _miscounted(values: list[float], sizes: list[int], where: str) -> Finding:
         told = "has the opposite sign" if turned else f"is {words} what it should be"
         return Finding("factor-two" if half else "unknown", f"The regularisation term {told}.", where, 1)
     return Finding(
-        "unknown",
-        f"The regularisation term is {spoken(values[0])} times what it should be here.",
-        where,
-        4,
+        "unknown", f"The regularisation term is {spoken(values[0])} times what it should be here.", where, 4
     )
 
 

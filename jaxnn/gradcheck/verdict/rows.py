@@ -34,12 +34,7 @@ def picture(relative: np.ndarray) -> list[list[float]]:
 
 def leaf_row(call: Call, shown: Point, n: int, row: Numerics | None, told: bool, correct) -> Leaf:
     """The row of leaf n: its worst entry, and the errors there."""
-    r, h, wrong, bound = (
-        shown.reference.values[n],
-        shown.hand.values[n],
-        shown.wrong[n],
-        shown.bound(n),
-    )
+    r, h, wrong, bound = (shown.reference.values[n], shown.hand.values[n], shown.wrong[n], shown.bound(n))
     with np.errstate(all="ignore"):
         error = np.where(np.isfinite(h), np.abs(h - r), np.inf)
         ratio = np.where(error == 0, 0.0, error / bound)

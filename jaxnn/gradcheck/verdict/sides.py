@@ -103,12 +103,7 @@ def _known(value: np.ndarray, pool: list) -> bool:
 
 
 def evaluated(
-    call: Call,
-    side: Traced,
-    leaves: list,
-    obeyed: float = math.inf,
-    shake: float = 0.0,
-    grain: float = UNIT,
+    call: Call, side: Traced, leaves: list, obeyed: float = math.inf, shake: float = 0.0, grain: float = UNIT
 ) -> Side:
     """The traced gradient at these leaves. Raises TooLong when its loops are too long to read.
 
@@ -259,12 +254,4 @@ def sides_of(call: Call, leaves: list, readable: bool) -> Sides:
     precomputed = theirs is not None and ours.varies and not theirs.varies
     if precomputed:
         notes.append("the gradient does not depend on its arguments: only the given point is judged")
-    return Sides(
-        reference,
-        lambda at: hand(at, eps),
-        hand,
-        theirs is not None,
-        cornered,
-        precomputed,
-        notes,
-    )
+    return Sides(reference, lambda at: hand(at, eps), hand, theirs is not None, cornered, precomputed, notes)
