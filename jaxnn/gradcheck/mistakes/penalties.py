@@ -61,11 +61,10 @@ def _penalty_factors(scenes) -> Iterator[Finding]:
 
     if holds(scenes, with_factor):
         those = joined([names[k] for k in wrong])
-        yield (
-            _missing(told, wrong, those)
-            if all(v == 0 for v in values)
-            else _miscounted(values, [s.sizes.get("N", 0) for s, _, _ in told], f"the λ term of {those}")
-        )
+        if all(v == 0 for v in values):
+            yield _missing(told, wrong, those)
+        else:
+            yield _miscounted(values, [s.sizes.get("N", 0) for s, _, _ in told], f"the λ term of {those}")
 
 
 def _fitted(scenes, terms) -> tuple[list, list[float]]:
