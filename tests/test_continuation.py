@@ -5,6 +5,7 @@ import shutil
 import signal
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor, wait
 from itertools import count
 
 import matplotlib.figure
@@ -69,18 +70,19 @@ def saved_at(place, folder):
 LATE = "interrupted; the same command goes on, or begins if nothing was saved yet\n"
 
 
-def wait_until(seen):
-    """Wait for what other threads do; False if they do not."""
-    end = time.monotonic() + PATIENCE
-    while not seen() and time.monotonic() < end:
-        time.sleep(0.002)
-    return seen()
+@pytest.fixture
+def written(monkeypatch):
+    """Waits until all that the program gave to other threads is done, and its last save is on the disk."""
+    begun, submit = [], ThreadPoolExecutor.submit
 
+    def remember(self, *task, **options):
+        found = submit(self, *task, **options)
+        if threading.current_thread() is threading.main_thread():
+            begun.append(found)
+        return found
 
-def is_quiet(folder, number):
-    """Whether checkpoint `number` is there, and none is being written."""
-    there = folder / "checkpoints"
-    return (there / f"{number:06}").exists() and not any(there.glob(".part-*"))
+    monkeypatch.setattr(ThreadPoolExecutor, "submit", remember)
+    return lambda: wait(begun)
 
 
 def test_a_training_is_left_at_every_moment_and_loses_nothing(whole, tmp_path, monkeypatch):
@@ -164,7 +166,7 @@ def test_the_second_signal_ends_it_at_once(tmp_path):
     assert done.out.splitlines()[-1].startswith("epoch   2/4")
 
 
-def test_a_run_is_saved_while_it_trains_so_that_few_seconds_can_be_lost(tmp_path, monkeypatch):
+def test_a_run_is_saved_while_it_trains_so_that_few_seconds_can_be_lost(tmp_path, monkeypatch, written):
     """An epoch takes 1000 seconds here, and 2500 may be lost: so every second epoch is saved."""
     passed, clock, seen = [0.0], time.monotonic, []
 
@@ -173,9 +175,9 @@ def test_a_run_is_saved_while_it_trains_so_that_few_seconds_can_be_lost(tmp_path
 
     monkeypatch.setattr(time, "monotonic", monotonic)
 
-    def after(epoch, saved):
+    def after(epoch):
         def look():
-            assert wait_until(lambda: is_quiet(tmp_path, saved))
+            written()
             newest = checkpoints.newest(tmp_path / "checkpoints", print)
             seen.append((int(newest.folder.name), len(newest.progress["metrics"]), newest.progress["step"]))
             assert 1000 * (epoch - seen[-1][1]) < 2500
@@ -183,21 +185,20 @@ def test_a_run_is_saved_while_it_trains_so_that_few_seconds_can_be_lost(tmp_path
 
         return look
 
-    saved = {1: 1, 2: 1, 3: 2, 4: 2, 5: 3, 6: 3}
     done = ended(
         train, *SMALL[:-1], "6", "--save-every", "2500", "--out", tmp_path,
-        on={f"epoch {epoch:3}/6": after(epoch, number) for epoch, number in saved.items()},
+        on={f"epoch {epoch:3}/6": after(epoch) for epoch in range(1, 7)},
     )  # fmt: skip
     assert done.status == 0, done.err
     assert seen == [(1, 0, 74), (1, 0, 74), (2, 2, 74), (2, 2, 74), (3, 4, 74), (3, 4, 74)]
     assert checkpoints.numbers(tmp_path / "checkpoints") == [4, 3, 2]
 
 
-def test_what_a_kill_leaves_goes_on(whole, tmp_path):
+def test_what_a_kill_leaves_goes_on(whole, tmp_path, written):
     out, left = tmp_path / "run", tmp_path / "left"
 
     def kill():
-        assert wait_until(lambda: is_quiet(out, 1))
+        written()
         shutil.copytree(out, left)
 
     ended(train, *SMALL, *SELDOM, "--out", out, on={"epoch   3/4": kill})
@@ -224,11 +225,11 @@ def test_training_goes_on_while_a_checkpoint_is_written(whole, tmp_path, monkeyp
 
 
 @pytest.mark.parametrize("program", [train, sweep])
-def test_what_could_not_be_written_is_not_said_to_be_saved(program, tmp_path):
+def test_what_could_not_be_written_is_not_said_to_be_saved(program, tmp_path, written):
     folder = tmp_path / "checkpoints"
 
     def no_room():
-        assert wait_until(lambda: is_quiet(tmp_path, 1))
+        written()
         shutil.rmtree(folder)
         folder.write_text("in the way")
         signal.raise_signal(signal.SIGTERM)
