@@ -36,4 +36,7 @@ def main(name: str, work: Work) -> None:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 3:
+        print("error: got no NAME and WORK; experiments.benchmark starts the contenders", file=sys.stderr)
+        sys.exit(2)
     main(sys.argv[1], Work(**json.loads(sys.argv[2])))
