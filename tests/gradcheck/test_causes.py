@@ -647,3 +647,15 @@ def test_a_mistake_made_in_every_layer_is_said_of_the_highest_and_likewise_of_th
     assert cause.sentence.endswith(said)
     assert f"[{len(sizes) - 2}]" in cause.sentence
     assert (" (and" in cause.sentence) is (len(sizes) > 3)
+
+
+def test_the_rows_told_are_those_of_the_sizes_at_hand():
+    """At other sizes, where the place is found, the last row has another number."""
+    loss = two_layers()
+
+    def last_row(p, X, Y):
+        slopes = jax.grad(loss)(p, X, Y)
+        return {**slopes, "W1": slopes["W1"].at[-1].set(jnp.sin(20 * slopes["W1"][-1]))}
+
+    (cause,) = diagnosed(loss, last_row, at_two_layers())
+    assert cause.sentence == "dW[1] is wrong in row 3 (the last) only. All else is right."
