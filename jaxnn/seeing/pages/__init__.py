@@ -1,0 +1,1 @@
+"""Pages of one file each: a template, its data as JSON, and what runs in it."""
