@@ -1,0 +1,1 @@
+from tests.seeing.browser import browser  # noqa: F401
