@@ -32,11 +32,12 @@ class Edge(NamedTuple):
 
 
 class Scene(NamedTuple):
-    """What is to be seen."""
+    """What is to be seen; `letters`: titles are in the slide's letters, not lines of code."""
 
     title: str
     nodes: tuple[Node, ...]
     edges: tuple[Edge, ...]
+    letters: bool = False
 
 
 class Box(NamedTuple):
