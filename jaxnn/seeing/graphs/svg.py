@@ -5,113 +5,68 @@ import re
 import struct
 import zlib
 from functools import cache
-from html import escape
+from pathlib import Path
 
 import numpy as np
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from jaxnn.seeing.colours import COLOURS
-from jaxnn.seeing.graphs.drawing import Mark, Path, Picture, Rectangle, Shape, Spot, Stroke, Words, drawing
+from jaxnn.seeing.graphs import drawing, text
 from jaxnn.seeing.graphs.scene import Placed
 
-FONTS = """.jg-plain,.jg-bold{font-family:"DejaVu Sans",system-ui,sans-serif}.jg-bold{font-weight:600}
-.jg-mono{font-family:"DejaVu Sans Mono",ui-monospace,monospace;white-space:pre}
-.jg text{pointer-events:none}.jg-middle{text-anchor:middle}
-.jg-line{fill:none}.jg-dashed{stroke-dasharray:7 4}.jg-dotted{stroke-dasharray:1.5 4}
-.jg-picture{image-rendering:pixelated}.jg-spot{fill:transparent}"""
+NO_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 def svg(placed: Placed) -> str:
-    """The scene as an SVG element, which is a whole file too.
+    """The scene as an SVG element, which is a whole file too; the same scene is the same bytes.
 
-    It has no ids, and its classes begin with jg-: several of them stand in one page without harm.
+    It has no ids, and its classes begin with jg: several of them stand in one page without harm.
 
     >>> from jaxnn.seeing.graphs.scene import Box, Node, Scene
     >>> scene = Scene("a < b", (Node("W", "parameter", "W", "(3, 2)"),), ())
     >>> print(svg(Placed(scene, (Box(20, 10, 80, 44),), (), 120, 64)).splitlines()[1])
-    <title>Compute graph: a &lt; b</title><desc>W, (3, 2).</desc>
+    <title>Compute graph: a &lt; b</title>
     """
-    d = drawing(placed)
-    size = f'viewBox="0 0 {_n(d.width)} {_n(d.height)}" width="{_n(d.width)}" height="{_n(d.height)}"'
-    lines = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" class="jg" role="img" {size}>',
-        f"<title>{_safe(d.title)}</title><desc>{_safe(d.description)}</desc>",
-        f"<style>{_style()}</style>",
-        '<rect class="jg-ground" width="100%" height="100%"/>',
-        *map(_element, d.marks),
-        "</svg>",
-    ]
-    return "\n".join(lines) + "\n"
+    marks, width, height = drawing.drawing(placed)
+    title, words = placed.scene.title, text.listing(placed.scene)
+    template = _environment().get_template("scene.svg")
+    found = template.render(
+        COLOURS=COLOURS, marks=marks, width=width, height=height, title=title, words=words
+    )
+    return NO_XML.sub("\ufffd", found) + "\n"
 
 
 @cache
-def _style() -> str:
-    light, dark = (
-        "".join(f".jg-{name}{{fill:{c[k]}}}.jg-{name}-line{{stroke:{c[k]}}}" for name, c in COLOURS.items())
-        for k in (0, 1)
-    )
-    return f"{light}\n@media(prefers-color-scheme:dark){{{dark}}}\n{FONTS}"
-
-
-def _element(mark: Mark) -> str:
-    match mark:
-        case Rectangle((x, y, w, h), rounded, colour, dash, weight, fill, title):
-            classes = f"jg-{fill} jg-{colour}-line jg-{dash}"
-            box = f'x="{_n(x)}" y="{_n(y)}" width="{_n(w)}" height="{_n(h)}" rx="{_n(rounded)}"'
-            return f'<rect class="{classes}" stroke-width="{weight}" {box}>{_title(title)}</rect>'
-        case Words((x, y), text, size, colour, font, middle, letters):
-            classes = f"jg-{colour} jg-{font}" + (" jg-middle" if middle else "")
-            inner = _raised(text, size) if letters else _safe(text)
-            return f'<text class="{classes}" font-size="{_n(size)}" x="{_n(x)}" y="{_n(y)}">{inner}</text>'
-        case Stroke(path, colour, dash, weight):
-            classes = f"jg-line jg-{colour}-line jg-{dash}"
-            return f'<path class="{classes}" stroke-width="{weight}" d="{_path(path)}"/>'
-        case Shape(path, colour):
-            return f'<path class="jg-{colour}" d="{_path(path)}"/>'
-        case Picture((x, y, w, h), pixels):
-            box = f'x="{_n(x)}" y="{_n(y)}" width="{_n(w)}" height="{_n(h)}" preserveAspectRatio="none"'
-            return f'<image class="jg-picture" {box} href="{_png(pixels)}"/>'
-        case Spot((x, y, w, h), title):
-            return (
-                f'<path class="jg-spot" d="M{_n(x)} {_n(y)}h{_n(w)}v{_n(h)}h{_n(-w)}z">{_title(title)}</path>'
-            )
+def _environment() -> Environment:
+    loader = FileSystemLoader(Path(__file__).parent)
+    found = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+    found.filters |= {"n": _n, "d": _d, "png": _png, "parts": _parts}
+    return found
 
 
 def _n(value: float) -> str:
-    return f"{value + 0.0:.2f}".rstrip("0").rstrip(".")
+    return f"{value + 0.0:.1f}".removesuffix(".0")
 
 
-def _safe(text: str) -> str:
-    return escape(
-        re.sub(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]", "\ufffd", text)
-    )  # as XML has it
+def _d(path: drawing.Path) -> str:
+    found, at = "", ("", "")
+    for step, points in path:
+        pairs = [(_n(x), _n(y)) for x, y in points]
+        short = {0: f"V{pairs[-1][1]}", 1: f"H{pairs[-1][0]}"}
+        same = [k for k in short if step == "L" and pairs[-1][k] == at[k]]
+        found += short[same[0]] if same else step + " ".join(f"{x} {y}" for x, y in pairs)
+        at = pairs[-1]
+    return found
 
 
-def _title(text: str) -> str:
-    return f"<title>{_safe(text)}</title>" if text else ""
-
-
-def _raised(text: str, size: float) -> str:
-    """[1] above the line, as the slide has it."""
-    up, found, raised = _n(0.36 * size), [], False
-    for part in filter(None, re.split(r"(\[\d+\])", text)):
-        if re.fullmatch(r"\[\d+\]", part):
-            found.append(f'<tspan dy="-{up}" font-size="{_n(0.72 * size)}">{part}</tspan>')
-            raised = True
-        else:
-            found.append(f'<tspan dy="{up}">{_safe(part)}</tspan>' if raised else _safe(part))
-            raised = False
-    return "".join(found)
-
-
-def _path(path: Path) -> str:
-    return "".join(step + " ".join(f"{_n(x)} {_n(y)}" for x, y in points) for step, points in path)
+def _parts(words: drawing.Words) -> list[str]:
+    return re.split(r"(\[\d+\])", words.text) if words.letters else [words.text]
 
 
 def _png(pixels: np.ndarray) -> str:
-    """The pixels as the address of a PNG that is in the address itself."""
     height, width, _ = pixels.shape
-    rows = b"".join(b"\0" + row.tobytes() for row in pixels)
     head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    chunks = ((b"IHDR", head), (b"IDAT", zlib.compress(rows, 9)), (b"IEND", b""))
-    parts = (struct.pack(">I", len(c)) + k + c + struct.pack(">I", zlib.crc32(k + c)) for k, c in chunks)
+    rows = zlib.compress(b"".join(b"\0" + row.tobytes() for row in pixels), 9)
+    chunks = [kind + content for kind, content in ((b"IHDR", head), (b"IDAT", rows), (b"IEND", b""))]
+    parts = (struct.pack(">I", len(c) - 4) + c + struct.pack(">I", zlib.crc32(c)) for c in chunks)
     return "data:image/png;base64," + base64.b64encode(b"\x89PNG\r\n\x1a\n" + b"".join(parts)).decode()
