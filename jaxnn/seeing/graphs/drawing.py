@@ -68,7 +68,7 @@ def drawing(placed: Placed) -> tuple[list[Mark], float, float]:
         marks += _arrow([(p, q + y) for p, q in route], edge.kind)
     for node, box in zip(scene.nodes, placed.boxes, strict=True):
         marks += _card(node, box._replace(y=box.y + y), scene.letters)
-    x, y = MARGIN, y + placed.height + 14
+    x, y = MARGIN, y + placed.height + 16
     there = {part.kind for part in (*scene.nodes, *scene.edges)}
     meant = [(KINDS[kind][:2], KINDS[kind][3]) for kind in KINDS if kind in there and KINDS[kind][3]]
     for line, said in meant + [(("text", "solid"), "thick: results")] * any(v.output for v in scene.nodes):
@@ -94,14 +94,24 @@ def wrapped(text: str, size: float, width: float, font: str = "plain") -> list[s
     return textwrap.wrap(text, max(8, int(width / extent("x", size, font))))
 
 
+def needs(node: Node) -> tuple[float, float]:
+    """Width and height of a frame in which a node without numbers is written at full size."""
+    lines = _lines(node, False, 9999)
+    return max(extent(*line) for line in lines) + 20, 1.45 * sum(size for _, size, _ in lines) + 12
+
+
+def _lines(node: Node, letters: bool, width: float) -> list[tuple[str, float, str]]:
+    lines = [(line, 14 if letters else 12, "bold" if letters else "mono") for line in node.title.split("\n")]
+    lines += [(node.shape, 10.5, "mono")] * bool(node.shape)
+    return lines + [(line, 11.5, "plain") for line in wrapped(node.equation, 11.5, width)]
+
+
 def _card(node: Node, box: Box, letters: bool) -> list[Mark]:
     colour, dash, rounded, _ = KINDS[node.kind]
     (x, y, w, h), middle = box, box.x + box.width / 2
     frame = outline(box, rounded), "wrong" if node.mark else colour, "card", dash
     marks: list[Mark] = [Shape(*frame, 3.2 if node.output or node.mark else 1.5, node.note)]
-    lines = [(line, 14 if letters else 12, "bold" if letters else "mono") for line in node.title.split("\n")]
-    lines += [(node.shape, 10.5, "mono")] * bool(node.shape)
-    lines += [(line, 11.5, "plain") for line in wrapped(node.equation, 11.5, w - 12)]
+    lines = _lines(node, letters, w - 12)
     tall = 1.45 * sum(size for _, size, _ in lines)
     shrink = min(1, (h - 6) / tall)
     y += 5 if node.value is not None else (h - shrink * tall) / 2
@@ -113,63 +123,68 @@ def _card(node: Node, box: Box, letters: bool) -> list[Mark]:
     if node.value is not None and box.y + h - y >= 24:
         marks += _figure(node, np.asarray(node.value, float), Box(x + 10, y + 4, w - 20, box.y + h - y - 12))
     marks += [Words((middle, box.y + h + 12), "never used", 10.5, "muted", "bold", True)] * node.unused
-    return marks + [Words((x + w - 12, box.y + 16), "✗", 15, "wrong", "bold", True)] * bool(node.mark)
+    badge = Shape(outline(Box(x + w - 10, box.y - 10, 20, 20), 10), fill="wrong")
+    sign = Words((x + w, box.y + 5), "✗", 13, "ground", "bold", True)
+    return marks + [badge, sign] * bool(node.mark)
 
 
 def _figure(node: Node, a: np.ndarray, box: Box) -> list[Mark]:
-    """A number as it is, a vector as bars, a matrix as an image, some of a list of matrices."""
+    """A number as it is, a vector as bars, a matrix as an image, some of a list of matrices.
+
+    What is not finite can be pointed at, as all numbers can, and is drawn as zero.
+    """
     x, y, w, h = box
+    spots, shown = [], np.nan_to_num(a, nan=0, posinf=0, neginf=0)
     if a.ndim == 0:
-        number, spot = f"{a:.4f}" if abs(a) < 1e4 else f"{a:.4g}", f"{node.title} = {float(a)!r}"
-        middle = x + w / 2, y + h / 2 + 6
-        return [Words(middle, number, 16, font="bold", middle=True), Shape(outline(box), title=spot)]
-    if a.ndim == 1:
-        return _bars(node, a, box)
-    tiles, rows, columns = a[:3] if a.ndim == 3 else a[None], *a.shape[-2:]
-    side = min(h, (w - 8) / 3) if a.ndim == 3 else min(w, h * max(1, columns / rows))
-    x += (w - len(tiles) * (side + 4) + 4) / 2
-    high = side if a.ndim == 3 else h
-    boxes = [Box(x + k * (side + 4), y + (h - high) / 2, side, high) for k in range(len(tiles))]
-    scale, names = np.abs(a).max() or 1, ["0, ", "1, ", "2, "] if a.ndim == 3 else [""]
-    return [m for args in zip(tiles, boxes, names, strict=False) for m in _image(node, scale, *args)]
+        at, number = (x + w / 2, y + h / 2 + 6), f"{a:.4f}" if abs(a) < 1e4 else f"{a:.4g}"
+        marks, spots = [Words(at, number, 16, font="bold", middle=True)], [(box, f" = {float(a)!r}")]
+    elif a.ndim == 1:
+        step = (w - 10 * (a.size > BARS)) / min(a.size, BARS)
+        marks = _bars(shown[:BARS], step, box, KINDS[node.kind][0])
+        marks += [Words((x + w, y + h - 2), "…", 12, "muted", middle=True)] * (a.size > BARS)
+        spots = [(Box(x + k * step, y, step, h), f" {k}: {float(v)!r}") for k, v in enumerate(a[:BARS])]
+    else:
+        images, (rows, columns), marks = a[:3] if a.ndim == 3 else a[None], a.shape[-2:], []
+        wide, high = [min(h, (w - 8) / 3)] * 2 if a.ndim == 3 else (min(w, h * max(1, columns / rows)), h)
+        x += (w - len(images) * (wide + 4) + 4) / 2
+        for k, image in enumerate(images):
+            tile = Box(x + k * (wide + 4), y + (h - high) / 2, wide, high)
+            t = shown.reshape(-1, rows, columns)[k, :SIDE, :SIDE] / (np.abs(shown).max() or 1)
+            marks.append(Picture(tile, _pixels(t, node.kind == "input")))
+            spots += _cells(image, tile, f" {k}, " if a.ndim == 3 else " ")
+    return marks + [Shape(outline(spot), title=node.title + said) for spot, said in spots]
 
 
-def _bars(node: Node, a: np.ndarray, box: Box) -> list[Mark]:
-    x, y, w, h = box
-    shown = np.nan_to_num(a[:BARS])
-    step = (w - 10 * (a.size > BARS)) / len(shown)
+def _bars(shown: np.ndarray, step: float, box: Box, colour: str) -> list[Mark]:
+    x, y, _, h = box
     most, least = max(shown.max(), 0), min(shown.min(), 0)
     scale = h / (most - least) if most > least else 0
-    base = y + (most * scale or h)
+    base = y + (most * scale if scale else h)
     points = [(x, base)]
     for k, v in enumerate(shown):
         left, right, top = x + k * step, x + (k + 0.85) * step, base - v * scale
         points += [(left, base), (left, top), (right, top), (right, base)]
     axis = path([(x, base), (x + step * len(shown), base)])
-    marks = [Shape(path(points, 0), fill=KINDS[node.kind][0]), Shape(axis, "line", weight=0.8)]
-    more = [Words((x + w, base - 2), "…", 12, "muted", middle=True)] * (a.size > BARS)
-    spots = [
-        (Box(x + k * step, y, step, h), f"{node.title} {k}: {float(v)!r}") for k, v in enumerate(a[:BARS])
-    ]
-    return [*marks, *more, *(Shape(outline(spot), title=said) for spot, said in spots)]
+    return [Shape(path(points, 0), fill=colour), Shape(axis, "line", weight=0.8)]
 
 
-def _image(node: Node, scale: float, a: np.ndarray, box: Box, which: str) -> list[Mark]:
-    shown = np.nan_to_num(a[:SIDE, :SIDE])
-    t, (rows, columns) = shown[..., None] / scale, shown.shape
+def _pixels(t: np.ndarray, grey: bool) -> np.ndarray:
+    """In grey from 0 to 1, or in the colours of −1, 0 and 1; few of them, for a small file."""
     black, white = np.zeros(3), np.full(3, 255)
-    least, none, most = (black, black, white) if node.kind == "input" else (LESS, NONE, MORE)
-    pixels = none + (np.where(t < 0, least, most) - none) * np.abs(np.round(t * 60) / 60)
-    cut = "" if a.shape == shown.shape else f"; the first {rows} rows and {columns} columns are shown"
-    spots = [(box, f"{node.title} {which}from {float(a.min())!r} to {float(a.max())!r}{cut}")]
-    if a.size <= CELLS:
-        w, h = box.width / columns, box.height / rows
-        spots = [
-            (Box(box.x + j * w, box.y + i * h, w, h), f"{node.title} {which}{i}, {j}: {float(v)!r}")
-            for (i, j), v in np.ndenumerate(a)
-        ]
-    picture = Picture(box, pixels.round().astype(np.uint8))
-    return [picture, *(Shape(outline(spot), title=said) for spot, said in spots)]
+    least, none, most = (black, black, white) if grey else (LESS, NONE, MORE)
+    t = np.round(t[..., None] * 60) / 60
+    return (none + (np.where(t < 0, least, most) - none) * np.abs(t)).round().astype(np.uint8)
+
+
+def _cells(a: np.ndarray, box: Box, which: str) -> list[tuple[Box, str]]:
+    """What is said of an image: of each cell, or of all where there are many."""
+    if a.size > CELLS:
+        cut = f"; the first {SIDE} rows and columns are shown" if max(a.shape) > SIDE else ""
+        return [(box, f"{which}from {float(a.min())!r} to {float(a.max())!r}{cut}")]
+    (x, y, _, _), w, h = box, box.width / a.shape[1], box.height / a.shape[0]
+    return [
+        (Box(x + j * w, y + i * h, w, h), f"{which}{i}, {j}: {float(v)!r}") for (i, j), v in np.ndenumerate(a)
+    ]
 
 
 def _arrow(points: list[Point], kind: str) -> list[Mark]:
