@@ -131,7 +131,7 @@ def write(placed, out: Path | None) -> None:
 
             content = png(placed)
         case _:
-            content = f"{text(placed.scene)}\n".encode()
+            content = f"{text(placed.scene)}\n".encode(errors="replace")
     if out:
         seals.replace(out, content)
         print(f"wrote {out}")

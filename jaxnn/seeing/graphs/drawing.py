@@ -1,6 +1,7 @@
 """A placed scene as plain marks, in the order in which a pen draws them. Pens know marks, and no scenes."""
 
 import math
+import re
 import textwrap
 from typing import NamedTuple
 
@@ -56,6 +57,7 @@ KINDS = {
     "kept": ("kept", "dotted", 4, "dotted: kept for the way back"),
 }
 MARGIN, CELLS, BARS, SIDE = 20, 200, 64, 32  # at most so many to point at, bars, rows and columns
+NO_TEXT = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")  # in XML
 
 
 def drawing(placed: Placed) -> tuple[list[Mark], float, float]:

@@ -9,16 +9,11 @@ from matplotlib.patches import PathPatch
 from matplotlib.path import Path
 
 from jaxnn.seeing.colours import COLOURS
-from jaxnn.seeing.graphs.drawing import Picture, Shape, Words, drawing
+from jaxnn.seeing.graphs.drawing import NO_TEXT, Picture, Shape, Words, drawing
 from jaxnn.seeing.graphs.scene import Placed
 
-CODES = {"M": [Path.MOVETO], "L": [Path.LINETO], "Q": [Path.CURVE3] * 2, "C": [Path.CURVE4] * 3}
+CODES = {"M": [Path.MOVETO], "L": [Path.LINETO], "Q": [Path.CURVE3] * 2}
 DASHES = {"solid": [], "dashed": [7, 4], "dotted": [1.5, 4]}
-FONTS = {
-    "plain": ("DejaVu Sans", "normal"),
-    "bold": ("DejaVu Sans", "bold"),
-    "mono": ("DejaVu Sans Mono", "normal"),
-}
 
 
 def png(placed: Placed) -> bytes:
@@ -33,26 +28,18 @@ def png(placed: Placed) -> bytes:
                 codes = [code for step, _ in path for code in CODES[step]]
                 whole = Path([point for _, points in path for point in points], codes)
                 edge, face = (COLOURS[name][0] if name else "none" for name in (line, fill))
-                style = (0, [step / weight for step in DASHES[dash]] or None)
-                axes.add_patch(PathPatch(whole, fc=face, ec=edge, lw=weight, ls=style, zorder=layer))
+                dashes = (0, [step / weight for step in DASHES[dash]] or None)
+                axes.add_patch(PathPatch(whole, fc=face, ec=edge, lw=weight, ls=dashes, zorder=layer))
             case Picture((x, y, w, h), pixels):
                 axes.imshow(pixels, extent=(x, x + w, y + h, y), interpolation="nearest", zorder=layer)
             case Words(at, text, size, colour, font, middle, letters):
-                family, weight = FONTS[font]
+                text = NO_TEXT.sub("\ufffd", text)
                 if letters:
                     text = re.sub(r"(\[\d+\])", r"$^{\\mathdefault{\1}}$", text.replace("$", r"\$"))
-                ink, align = COLOURS[colour][0], "center" if middle else "left"
-                axes.text(
-                    *at,
-                    text,
-                    size=size,
-                    color=ink,
-                    ha=align,
-                    family=family,
-                    weight=weight,
-                    zorder=layer,
-                    parse_math=letters,
-                )
+                style = {"family": "DejaVu Sans" + " Mono" * (font == "mono"), "parse_math": letters}
+                style |= {"weight": "bold" if font == "bold" else "normal", "size": size}
+                style |= {"ha": "center" if middle else "left", "color": COLOURS[colour][0]}
+                axes.text(*at, text, zorder=layer, **style)
     axes.set(xlim=(0, width), ylim=(height, 0), aspect="auto")
     found = io.BytesIO()
     with warnings.catch_warnings():

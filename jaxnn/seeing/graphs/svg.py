@@ -14,8 +14,6 @@ from jaxnn.seeing.colours import COLOURS
 from jaxnn.seeing.graphs import drawing, text
 from jaxnn.seeing.graphs.scene import Placed
 
-NO_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-
 
 def svg(placed: Placed) -> str:
     """The scene as an SVG element, which is a whole file too; the same scene is the same bytes.
@@ -33,7 +31,7 @@ def svg(placed: Placed) -> str:
     found = template.render(
         COLOURS=COLOURS, marks=marks, width=width, height=height, title=title, words=words
     )
-    return NO_XML.sub("\ufffd", found) + "\n"
+    return drawing.NO_TEXT.sub("\ufffd", found) + "\n"
 
 
 @cache

@@ -41,32 +41,23 @@ def columns(scene: Scene) -> str:
     """The lecture's network: forward down on the left, backward up on the right."""
     nodes = {node.id: node for node in scene.nodes}
     L = max(l for l in range(1, len(nodes)) if f"Z[{l}]" in nodes)
-    rows = [("forward, down", "backward, up"), ("", ""), *((line, "") for line in _cell(nodes["A[0]"], LEFT))]
-
-    def beside(left: str, right: str, up: str = "") -> None:
-        """Two cells; what is left of the shorter one is filled with its arrow."""
-        lines = _cell(nodes[left], LEFT - 4) if left[0] in "Wb" else _cell(nodes[left], LEFT)
-        lines = [f" │  {line}" for line in lines] if left[0] in "Wb" else lines
-        others = _cell(nodes[right], RIGHT) if right in nodes else []
-        rows.extend(
-            (a or " │", up if b is None else b) for a, b in zip_longest(lines, others, fillvalue=None)
-        )
-
+    rows = [(line, "") for line in _cell(nodes["A[0]"], LEFT)]
     for l in range(1, L + 1):
-        beside(f"W[{l}]", f"dW[{l}]")
-        beside(f"b[{l}]", f"db[{l}]")
-        rows.append((" ▼", " ▲"))
-        beside(f"Z[{l}]", f"dZ[{l}]")
-        rows.append((" ▼", " ▲"))
-        beside(f"A[{l}]", f"dA[{l}]" if l < L else "", " │")
+        for name in "WbZA":
+            lines, right = _cell(nodes[f"{name}[{l}]"], LEFT - 4 * (name in "Wb")), f"d{name}[{l}]"
+            lines = [f" │  {line}" if name in "Wb" else line for line in lines]
+            others = _cell(nodes[right], RIGHT) if right in nodes else [" │"] * len(lines)
+            rows += zip_longest(lines, others, fillvalue="")
+            rows += [(" ▼", " ▲")] if name in "bZ" else []
         rows.append((" │", " ▲" if l < L else " │"))
     rows += [(f" │  {line}", " │") for line in _cell(nodes["Y"], LEFT - 4)] + [(" ▼", " │")]
     J = nodes["J"]
     number = "" if J.value is None else f" = {float(J.value):.6g}"
-    rows += [(f"J{number} ".ljust(LEFT + 3, "─") + "─┘", "")]
-    body = [f"{a:<{LEFT + 3}}{b}".rstrip() for a, b in rows]
+    rows.append((f"J{number} ".ljust(LEFT + 4, "─") + "┘", ""))
+    body = [f"{a or ' │':<{LEFT + 3}}{b}".rstrip() for a, b in rows]
     last = textwrap.wrap(f"J = {J.equation}", 80) + (_words(f"✗ {J.mark}", 80) if J.mark else [])
-    return "\n".join([*textwrap.wrap(scene.title, 80), "", *body, *last])
+    head = [*textwrap.wrap(scene.title, 80), "", f"{'forward, down':<{LEFT + 3}}backward, up", ""]
+    return "\n".join([*head, *body, *last])
 
 
 def _said(node: Node) -> str:
