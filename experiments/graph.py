@@ -92,8 +92,7 @@ def of_network(arguments: argparse.Namespace):
         point = jax.tree.map(lambda array: jnp.asarray(array, "float64"), point)
         arrays = jax.jit(lambda *point: numbers(n, g, loss, *point))(*point)
     placed = network(n, arguments.activation, arguments.loss, arrays)
-    of = f"numbers of test image {i} of {data.name} (label {labels[i]}), N = 1"
-    title = f"{placed.scene.title}; {of}"
+    title = f"{placed.scene.title}: test image {i} of {data.name}, label {labels[i]}"
     return placed._replace(scene=placed.scene._replace(title=title))
 
 

@@ -3,6 +3,7 @@
 import math
 import re
 import textwrap
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -15,7 +16,7 @@ Path = list[tuple[str, tuple[Point, ...]]]  # M, L and Q of an SVG, with their p
 
 
 class Shape(NamedTuple):
-    """A line or an area, each in a colour or not to be seen; title: what is said to one who points at it."""
+    """A line or an area, each in a colour or not to be seen; title: what is said where one points at it."""
 
     path: Path
     line: str = ""
@@ -48,12 +49,12 @@ Mark = Shape | Words | Picture
 
 # kind: (colour, dash, rounding of a node's corners, what it is)
 KINDS = {
-    "forward": ("forward", "solid", 4, "solid: forward"),
+    "forward": ("forward", "solid", 4, "solid, blue: forward"),
     "loss": ("forward", "solid", 22, ""),
-    "backward": ("backward", "dashed", 4, "dashed: backward"),
+    "backward": ("backward", "dashed", 4, "dashed, orange: backward"),
     "input": ("muted", "solid", 14, "round: given"),
     "parameter": ("parameter", "solid", 14, "round and green: parameters"),
-    "gradient": ("parameter", "dashed", 14, "their gradients"),
+    "gradient": ("parameter", "dashed", 14, "dashed: their gradients"),
     "kept": ("kept", "dotted", 4, "dotted: kept for the way back"),
 }
 MARGIN, CELLS, BARS, SIDE = 20, 200, 64, 32  # at most so many to point at, bars, rows and columns
@@ -62,38 +63,39 @@ NO_TEXT = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")  
 
 def drawing(placed: Placed) -> tuple[list[Mark], float, float]:
     """The marks of a scene, under its title and above what lines and colours mean; width and height."""
-    scene, width, y, marks = placed.scene, max(placed.width, 360), MARGIN, []
-    for line in wrapped(scene.title, 15, width - 2 * MARGIN, "bold"):
-        y += 19
-        marks.append(Words((MARGIN, y - 5), line, 15, font="bold"))
+    scene, width = placed.scene, max(placed.width, 360)
+    marks = _paragraph(scene.title, MARGIN - 5, width, 15, "text", "bold")
+    y = MARGIN + 19 * len(marks)
     for edge, route in zip(scene.edges, placed.routes, strict=True):
         marks += _arrow([(p, q + y) for p, q in route], edge.kind)
     for node, box in zip(scene.nodes, placed.boxes, strict=True):
         marks += _card(node, box._replace(y=box.y + y), scene.letters)
-    x, y = MARGIN, y + placed.height + 16
+    y += placed.height
     there = {part.kind for part in (*scene.nodes, *scene.edges)}
-    meant = [(KINDS[kind][:2], KINDS[kind][3]) for kind in KINDS if kind in there and KINDS[kind][3]]
-    for line, said in meant + [(("text", "solid"), "thick: results")] * any(v.output for v in scene.nodes):
-        if x > MARGIN and x + 32 + extent(said, 11) > width - MARGIN:
-            x, y = MARGIN, y + 18
-        marks.append(Shape(path([(x, y - 4), (x + 26, y - 4)]), line[0], "", line[1], 2))
-        marks.append(Words((x + 32, y), said, 11, "muted"))
-        x += 48 + extent(said, 11)
-    for node in scene.nodes:
-        for line in wrapped(f"✗ {node.title}: {node.mark}", 12, width - 2 * MARGIN) if node.mark else []:
-            y += 19
-            marks.append(Words((MARGIN, y), line, 12, "wrong", letters=scene.letters))
+    meant = [said for kind, (*_, said) in KINDS.items() if kind in there and said]
+    meant += ["thick: results"] * any(node.output for node in scene.nodes)
+    wrong = [(f"✗ {node.title}: {node.mark}", 12, "wrong") for node in scene.nodes if node.mark]
+    for text, size, colour in ((" · ".join(meant), 11, "muted"), *wrong):
+        marks += (lines := _paragraph(text, y, width, size, colour))
+        y += 19 * len(lines)
     return marks, width, y + MARGIN
 
 
-def extent(text: str, size: float, font: str = "plain") -> float:
-    """About the width of a text."""
-    return size * {"plain": 0.58, "bold": 0.66, "mono": 0.605}[font] * sum(1 + (c > "\u2e7f") for c in text)
+def _paragraph(
+    text: str, y: float, width: float, size: float, colour: str, font: str = "plain"
+) -> list[Mark]:
+    lines = wrapped(text, size, width - 2 * MARGIN, font)
+    return [Words((MARGIN, y + 19 * k), line, size, colour, font) for k, line in enumerate(lines, 1)]
 
 
 def wrapped(text: str, size: float, width: float, font: str = "plain") -> list[str]:
     """The lines of a text that is not to be wider."""
     return textwrap.wrap(text, max(8, int(width / extent("x", size, font))))
+
+
+def extent(text: str, size: float, font: str = "plain") -> float:
+    """About the width of a text."""
+    return size * {"plain": 0.58, "bold": 0.66, "mono": 0.605}[font] * sum(1 + (c > "\u2e7f") for c in text)
 
 
 def needs(node: Node) -> tuple[float, float]:
@@ -111,8 +113,9 @@ def _lines(node: Node, letters: bool, width: float) -> list[tuple[str, float, st
 def _card(node: Node, box: Box, letters: bool) -> list[Mark]:
     colour, dash, rounded, _ = KINDS[node.kind]
     (x, y, w, h), middle = box, box.x + box.width / 2
-    frame = outline(box, rounded), "wrong" if node.mark else colour, "card", dash
-    marks: list[Mark] = [Shape(*frame, 3.2 if node.output or node.mark else 1.5, node.note)]
+    weight = 3.2 if node.output or node.mark else 1.5
+    frame = Shape(outline(box, rounded), "wrong" if node.mark else colour, "card", dash, weight, node.note)
+    marks: list[Mark] = [frame]
     lines = _lines(node, letters, w - 12)
     tall = 1.45 * sum(size for _, size, _ in lines)
     shrink = min(1, (h - 6) / tall)
@@ -126,8 +129,7 @@ def _card(node: Node, box: Box, letters: bool) -> list[Mark]:
         marks += _figure(node, np.asarray(node.value, float), Box(x + 10, y + 4, w - 20, box.y + h - y - 12))
     marks += [Words((middle, box.y + h + 12), "never used", 10.5, "muted", "bold", True)] * node.unused
     badge = Shape(outline(Box(x + w - 10, box.y - 10, 20, 20), 10), fill="wrong")
-    sign = Words((x + w, box.y + 5), "✗", 13, "ground", "bold", True)
-    return marks + [badge, sign] * bool(node.mark)
+    return marks + [badge, Words((x + w, box.y + 5), "✗", 13, "ground", "bold", True)] * bool(node.mark)
 
 
 def _figure(node: Node, a: np.ndarray, box: Box) -> list[Mark]:
@@ -135,30 +137,28 @@ def _figure(node: Node, a: np.ndarray, box: Box) -> list[Mark]:
 
     What is not finite can be pointed at, as all numbers can, and is drawn as zero.
     """
-    x, y, w, h = box
-    spots, shown = [], np.nan_to_num(a, nan=0, posinf=0, neginf=0)
+    (x, y, w, h), shown = box, np.nan_to_num(a, nan=0, posinf=0, neginf=0)
     if a.ndim == 0:
         at, number = (x + w / 2, y + h / 2 + 6), f"{a:.4f}" if abs(a) < 1e4 else f"{a:.4g}"
-        marks, spots = [Words(at, number, 16, font="bold", middle=True)], [(box, f" = {float(a)!r}")]
-    elif a.ndim == 1:
-        step = (w - 10 * (a.size > BARS)) / min(a.size, BARS)
-        marks = _bars(shown[:BARS], step, box, KINDS[node.kind][0])
-        marks += [Words((x + w, y + h - 2), "…", 12, "muted", middle=True)] * (a.size > BARS)
-        spots = [(Box(x + k * step, y, step, h), f" {k}: {float(v)!r}") for k, v in enumerate(a[:BARS])]
-    else:
-        images, (rows, columns), marks = a[:3] if a.ndim == 3 else a[None], a.shape[-2:], []
-        wide, high = [min(h, (w - 8) / 3)] * 2 if a.ndim == 3 else (min(w, h * max(1, columns / rows)), h)
-        x += (w - len(images) * (wide + 4) + 4) / 2
-        for k, image in enumerate(images):
-            tile = Box(x + k * (wide + 4), y + (h - high) / 2, wide, high)
-            t = shown.reshape(-1, rows, columns)[k, :SIDE, :SIDE] / (np.abs(shown).max() or 1)
-            marks.append(Picture(tile, _pixels(t, node.kind == "input")))
-            spots += _cells(image, tile, f" {k}, " if a.ndim == 3 else " ")
-    return marks + [Shape(outline(spot), title=node.title + said) for spot, said in spots]
+        whole = Shape(outline(box), title=f"{node.title} = {float(a)!r}")
+        return [Words(at, number, 16, font="bold", middle=True), whole]
+    if a.ndim == 1:
+        more = [Words((x + w, y + h - 2), "…", 12, "muted", middle=True)] * (a.size > BARS)
+        box = box._replace(width=w - 10 * len(more))
+        return [*_bars(shown[:BARS], box, KINDS[node.kind][0]), *more, *_spots(node.title, a[:BARS], box)]
+    images, (rows, columns), marks = a[:3] if a.ndim == 3 else a[None], a.shape[-2:], []
+    wide, high = [min(h, (w - 8) / 3)] * 2 if a.ndim == 3 else (min(w, h * max(1, columns / rows)), h)
+    x += (w - len(images) * (wide + 4) + 4) / 2
+    for k, image in enumerate(images):
+        tile = Box(x + k * (wide + 4), y + (h - high) / 2, wide, high)
+        t = shown.reshape(-1, rows, columns)[k, :SIDE, :SIDE] / (np.abs(shown).max() or 1)
+        marks.append(Picture(tile, _pixels(t, node.kind == "input")))
+        marks += _spots(f"{node.title} {k}," if a.ndim == 3 else node.title, image, tile)
+    return marks
 
 
-def _bars(shown: np.ndarray, step: float, box: Box, colour: str) -> list[Mark]:
-    x, y, _, h = box
+def _bars(shown: np.ndarray, box: Box, colour: str) -> list[Mark]:
+    (x, y, w, h), step = box, box.width / len(shown)
     most, least = max(shown.max(), 0), min(shown.min(), 0)
     scale = h / (most - least) if most > least else 0
     base = y + (most * scale if scale else h)
@@ -166,7 +166,7 @@ def _bars(shown: np.ndarray, step: float, box: Box, colour: str) -> list[Mark]:
     for k, v in enumerate(shown):
         left, right, top = x + k * step, x + (k + 0.85) * step, base - v * scale
         points += [(left, base), (left, top), (right, top), (right, base)]
-    axis = path([(x, base), (x + step * len(shown), base)])
+    axis = path([(x, base), (x + w, base)])
     return [Shape(path(points, 0), fill=colour), Shape(axis, "line", weight=0.8)]
 
 
@@ -178,48 +178,50 @@ def _pixels(t: np.ndarray, grey: bool) -> np.ndarray:
     return (none + (np.where(t < 0, least, most) - none) * np.abs(t)).round().astype(np.uint8)
 
 
-def _cells(a: np.ndarray, box: Box, which: str) -> list[tuple[Box, str]]:
-    """What is said of an image: of each cell, or of all where there are many."""
+def _spots(name: str, a: np.ndarray, box: Box) -> list[Mark]:
+    """What is said of each number, or of all where there are many."""
     if a.size > CELLS:
         cut = f"; the first {SIDE} rows and columns are shown" if max(a.shape) > SIDE else ""
-        return [(box, f"{which}from {float(a.min())!r} to {float(a.max())!r}{cut}")]
-    (x, y, _, _), w, h = box, box.width / a.shape[1], box.height / a.shape[0]
-    return [
-        (Box(x + j * w, y + i * h, w, h), f"{which}{i}, {j}: {float(v)!r}") for (i, j), v in np.ndenumerate(a)
-    ]
+        return [Shape(outline(box), title=f"{name} from {float(a.min())!r} to {float(a.max())!r}{cut}")]
+    w, h = box.width / a.shape[-1], box.height / (len(a) if a.ndim == 2 else 1)
+    spots = {
+        at: Box(box.x + at[-1] * w, box.y + (a.ndim - 1) * at[0] * h, w, h) for at in np.ndindex(a.shape)
+    }
+    said = {at: f"{name} {', '.join(map(str, at))}: {float(a[at])!r}" for at in spots}
+    return [Shape(outline(spot), title=said[at]) for at, spot in spots.items()]
 
 
 def _arrow(points: list[Point], kind: str) -> list[Mark]:
     colour, dash, *_ = KINDS[kind]
     (x0, y0), (x, y) = points[-2:]
-    far = math.hypot(x - x0, y - y0) or 1
+    far = math.dist(*points[-2:]) or 1
     dx, dy = (x - x0) / far, (y - y0) / far
     head = [(x, y), *((x - 8 * dx + s * 3.6 * dy, y - 8 * dy - s * 3.6 * dx) for s in (-1, 1))]
     line = path([*points[:-1], (x - 5 * dx, y - 5 * dy)])
-    return [Shape(line, colour, "", dash, 1.2 if kind == "kept" else 1.8), Shape(path(head), fill=colour)]
+    return [Shape(line, colour, "", dash, 1.2 if kind == "kept" else 1.8), Shape(path(head, 0), fill=colour)]
 
 
 def outline(box: Box, rounded: float = 0) -> Path:
     """A rectangle."""
     x, y, w, h = box
-    corners = [(x, y), (x + w, y), (x + w, y + h), (x, y + h)]
-    half = (x + w / 2, y)
-    return path([half, *corners[1:], corners[0], half], rounded) if rounded else path(corners, 0)
+    corners, top = [(x, y), (x + w, y), (x + w, y + h), (x, y + h)], (x + w / 2, y)
+    return path([top, *corners[1:], corners[0], top], rounded) if rounded else path(corners, 0)
 
 
-def path(points: list[Point], radius: float = 7) -> Path:
-    """The line through these points, round where it turns from level to upright or back.
+def path(points: Sequence[Point], radius: float = 7) -> Path:
+    """The line through these points, round at its corners.
 
-    >>> [step for step, _ in path([(0, 0), (0, 40), (40, 40), (60, 80)])]
-    ['M', 'L', 'Q', 'L', 'L']
+    >>> path([(0, 0), (0, 40), (40, 40)])
+    [('M', ((0, 0),)), ('L', ((0.0, 33.0),)), ('Q', ((0, 40), (7.0, 40.0))), ('L', ((40, 40),))]
     """
+    if not radius:
+        return [("M", (points[0],)), ("L", tuple(points[1:]))]
     steps: Path = [("M", (points[0],))]
-    for p, q, after in zip(points, points[1:], [*points[2:], points[-1]], strict=False):
-        (dx, dy), (ex, ey) = (q[0] - p[0], q[1] - p[1]), (after[0] - q[0], after[1] - q[1])
-        r = min(radius, abs(dx + dy) / 2, abs(ex + ey) / 2)
-        if r and ((dx == 0 == ey) or (dy == 0 == ex)):
-            start = q[0] - r * np.sign(dx), q[1] - r * np.sign(dy)
-            steps += [("L", (start,)), ("Q", (q, (q[0] + r * np.sign(ex), q[1] + r * np.sign(ey))))]
-        else:
-            steps.append(("L", (q,)))
-    return steps
+    for p, q, after in zip(points, points[1:], points[2:], strict=False):
+        steps += [("L", (_near(q, p, radius),)), ("Q", (q, _near(q, after, radius)))]
+    return [*steps, ("L", (points[-1],))]
+
+
+def _near(p: Point, q: Point, far: float) -> Point:
+    part = min(far / (math.dist(p, q) or 1), 0.5)
+    return p[0] + part * (q[0] - p[0]), p[1] + part * (q[1] - p[1])

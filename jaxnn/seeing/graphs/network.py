@@ -31,10 +31,9 @@ LAYER, HIGH, MIDDLE, LOW = 432, 266, 278, 290  # from a layer to the next one; d
 
 def numbers(n: tuple[int, ...], g: Activation, loss: Loss, params: list[Dense], X, Y) -> dict:
     """Every array that the graph shows, by its name in the lecture, for these examples."""
-    found = passes(n, g, loss)(params, X, Y) | {"Y": Y}
-    for l, (W, b) in enumerate(params, 1):
-        found |= {f"W[{l}]": W, f"b[{l}]": b}
-    return found
+    given = {f"W[{l}]": p.W for l, p in enumerate(params, 1)} | {"Y": Y}
+    given |= {f"b[{l}]": p.b for l, p in enumerate(params, 1)}
+    return passes(n, g, loss)(params, X, Y) | given
 
 
 def network(
@@ -54,25 +53,16 @@ def network(
     said, also = {"J": letters.cost(loss)}, {"A[0]": " = X", f"A[{L}]": " = Ŷ"}
     for l in range(1, L + 1):
         said |= letters.equations(l, L, activation, loss)
-    places = [
-        ("A", 0),
-        *((letter, l) for l in range(1, L + 1) for letter in "WbZA"),
-        ("Y", L + 1),
-        ("J", L + 1),
-    ]
-    places += [(letter, l) for l in range(L, 0, -1) for letter in ("dA", "dZ", "dW", "db")]
-    for letter, l in places:
-        if (letter, l) == ("dA", L):
-            continue
-        kind, box = PLACES[letter]
-        name = letter if letter in "YJ" else f"{letter}[{l}]"
-        rows, columns = {"W": (n[min(l, L)], n[l - 1]), "b": (n[min(l, L)], 1)}.get(
-            letter[-1], (N, n[min(l, L)])
-        )
-        shape = "()" if letter == "J" else f"({rows}, {columns})"
+    names = ["A[0]", *(f"{letter}[{l}]" for l in range(1, L + 1) for letter in "WbZA"), "Y", "J"]
+    names += [f"d{letter}[{l}]" for l in range(L, 0, -1) for letter in "AZWb" if (letter, l) != ("A", L)]
+    for name in names:
+        letter, _, number = name.rstrip("]").partition("[")
+        l = int(number or L + 1)
+        (kind, box), size, mark = PLACES[letter], n[min(l, L)], marks.get(name, "")
+        shapes = {"W": f"({size}, {n[l - 1]})", "b": f"({size}, 1)", "J": "()"}
         value = _shown(name, n[0], np.asarray(arrays[name])) if name in arrays else None
-        kind, mark = kind if l else "input", marks.get(name, "")
-        nodes.append(Node(name, kind, name + also.get(name, ""), shape, said.get(name, ""), value, mark=mark))
+        whole = name + also.get(name, ""), shapes.get(letter[-1], f"({N}, {size})"), said.get(name, "")
+        nodes.append(Node(name, kind if l else "input", *whole, value, mark=mark))
         boxes[name] = box._replace(x=box.x + LAYER * (l - 1))
     edges = tuple(edge for node in nodes for edge in _edges(node, L))
     scene = Scene(f"{'-'.join(map(str, n))}, {activation}, {loss}", tuple(nodes), edges, True)
@@ -84,20 +74,15 @@ def _shown(name: str, n_x: int, a: np.ndarray) -> np.ndarray:
     """A matrix or, where its rows belong to images, a list of those; the first example's row; a number."""
     side = math.isqrt(n_x)
     square = side * side == n_x > 1
-    if name in ("W[1]", "dW[1]") and square:
-        return a.reshape(-1, side, side)
-    if name == "A[0]" and square:
-        return a[0].reshape(side, side)
+    if name in ("W[1]", "dW[1]", "A[0]") and square:
+        return a.reshape(-1, side, side) if "W" in name else a[0].reshape(side, side)
     return a[:, 0] if "b" in name else a if name == "J" or "W" in name else a[0]
 
 
 def _edges(head: Node, L: int) -> list[Edge]:
-    """From all that its equation names; J and its first gradient are said by name."""
-    tails = re.findall(r"d?[A-Zb]\[\d+\]|\bY\b", head.equation.replace("Ŷ", f"A[{L}]"))
-    if head.id == "J":
-        tails = [f"A[{L}]", "Y"]
-    if head.id == f"dZ[{L}]":
-        tails = ["J", *tails]
+    """From all that its equation names, and the backward pass from J."""
+    equation = f"A[{L}] Y" if head.id == "J" else head.equation.replace("Ŷ", f"A[{L}]")
+    tails = ["J"] * (head.id == f"dZ[{L}]") + re.findall(r"d?[A-Zb]\[\d+\]|\bY\b", equation)
     if head.id.startswith("d"):
         kinds = {tail: head.kind if tail[0] in "dJ" else "kept" for tail in tails}
     else:

@@ -12,7 +12,7 @@ from jaxnn.seeing.colours import COLOURS
 from jaxnn.seeing.graphs.drawing import NO_TEXT, Picture, Shape, Words, drawing
 from jaxnn.seeing.graphs.scene import Placed
 
-CODES = {"M": [Path.MOVETO], "L": [Path.LINETO], "Q": [Path.CURVE3] * 2}
+CODES = {"M": Path.MOVETO, "L": Path.LINETO, "Q": Path.CURVE3}
 DASHES = {"solid": [], "dashed": [7, 4], "dotted": [1.5, 4]}
 
 
@@ -25,7 +25,7 @@ def png(placed: Placed) -> bytes:
     for layer, mark in enumerate(marks):
         match mark:
             case Shape(path, line, fill, dash, weight) if line or fill:
-                codes = [code for step, _ in path for code in CODES[step]]
+                codes = [CODES[step] for step, points in path for _ in points]
                 whole = Path([point for _, points in path for point in points], codes)
                 edge, face = (COLOURS[name][0] if name else "none" for name in (line, fill))
                 dashes = (0, [step / weight for step in DASHES[dash]] or None)

@@ -11,8 +11,9 @@ import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from jaxnn.seeing.colours import COLOURS
-from jaxnn.seeing.graphs import drawing, text
+from jaxnn.seeing.graphs import drawing
 from jaxnn.seeing.graphs.scene import Placed
+from jaxnn.seeing.graphs.text import listing
 
 
 def svg(placed: Placed) -> str:
@@ -26,19 +27,16 @@ def svg(placed: Placed) -> str:
     <title>Compute graph: a &lt; b</title>
     """
     marks, width, height = drawing.drawing(placed)
-    title, words = placed.scene.title, text.listing(placed.scene)
+    values = {"width": width, "height": height, "title": placed.scene.title, "words": listing(placed.scene)}
     template = _environment().get_template("scene.svg")
-    found = template.render(
-        COLOURS=COLOURS, marks=marks, width=width, height=height, title=title, words=words
-    )
-    return drawing.NO_TEXT.sub("\ufffd", found) + "\n"
+    return drawing.NO_TEXT.sub("\ufffd", template.render(values, marks=marks, COLOURS=COLOURS)) + "\n"
 
 
 @cache
 def _environment() -> Environment:
     loader = FileSystemLoader(Path(__file__).parent)
     found = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
-    found.filters |= {"n": _n, "d": _d, "png": _png, "parts": _parts}
+    found.filters |= {"n": _n, "d": _d, "png": _png, "parts": re.compile(r"(\[\d+\])").split}
     return found
 
 
@@ -47,18 +45,7 @@ def _n(value: float) -> str:
 
 
 def _d(path: drawing.Path) -> str:
-    found, at = "", ("", "")
-    for step, points in path:
-        pairs = [(_n(x), _n(y)) for x, y in points]
-        short = {0: f"V{pairs[-1][1]}", 1: f"H{pairs[-1][0]}"}
-        same = [k for k in short if step == "L" and pairs[-1][k] == at[k]]
-        found += short[same[0]] if same else step + " ".join(f"{x} {y}" for x, y in pairs)
-        at = pairs[-1]
-    return found
-
-
-def _parts(words: drawing.Words) -> list[str]:
-    return re.split(r"(\[\d+\])", words.text) if words.letters else [words.text]
+    return "".join(step + " ".join(f"{_n(x)} {_n(y)}" for x, y in points) for step, points in path)
 
 
 def _png(pixels: np.ndarray) -> str:
