@@ -44,9 +44,9 @@ def main(arguments: argparse.Namespace) -> int:
     import jax
 
     from experiments.common.task import load
+    from experiments.lesson import screens as lesson
     from jaxnn.datasets import DatasetError
     from jaxnn.runs import seals
-    from jaxnn.seeing import lecture
 
     try:
         data = load(arguments)
@@ -55,12 +55,12 @@ def main(arguments: argparse.Namespace) -> int:
             raise
         raise UserError(f"{error}. Or take --dataset digits, which is bundled") from error
     with jax.enable_x64(True):
-        screens = lecture.screens(facts(data, arguments.seed))
+        screens = lesson.screens(facts(data, arguments.seed))
         if not arguments.html:
             alone = arguments.yes or not (sys.stdin.isatty() and sys.stdout.isatty())
             go_through(screens, None if alone else answer)
             return 0
-        page = lecture.html(f"The lecture, executed on {data.name}", list(screens))
+        page = lesson.html(f"The lecture, executed on {data.name}", list(screens))
     seals.replace(arguments.html, page.encode())
     print(f"wrote {arguments.html}")
     return 0
@@ -102,7 +102,7 @@ def go_through(screens, ask: Callable[[str], str | None] | None) -> None:
 
 def solved(question, ask: Callable[[str], str | None] | None) -> bool:
     """Ask for a shape until it is right, or has been wrong twice, and show it; False at the end of input."""
-    from jaxnn.seeing.lecture import missed
+    from experiments.lesson.screens import missed
 
     if ask:
         for _ in range(2):
@@ -124,11 +124,11 @@ def facts(data, seed: int) -> dict:
     import numpy as np
 
     from experiments.common.task import sizes
+    from experiments.lesson import byhand
     from jaxnn.activations import sigmoid
     from jaxnn.layers import mlp
     from jaxnn.losses import binary_cross_entropy as loss
     from jaxnn.objective import cost
-    from jaxnn.seeing import byhand
     from jaxnn.seeing.passes import passes
 
     n = sizes(data, [HIDDEN])

@@ -36,6 +36,8 @@ WALLS = [
     ([VERDICT], [TAPE, MISTAKES, DIAGNOSIS]),
     (["experiments.common"], ["experiments but its own"]),
     (["experiments.planted"], ["experiments but its own", GRADCHECK]),
+    (["experiments.lesson"], ["experiments but its own"]),
+    (MATHEMATICS + DESCENT + ["jaxnn.runs", "jaxnn.datasets", GRADCHECK], ["jaxnn.seeing"]),
 ]
 
 
@@ -125,11 +127,12 @@ def test_files_and_functions_can_be_read_at_one_sitting(module):
 
 
 def test_the_folder_of_programs_holds_programs_and_little_else():
-    """Every file is a program with --help; folders: what is common, what contends, what is planted."""
+    """Every file is a program with --help; folders: what is common, contends, is taught, is planted."""
     programs = HOUSE / "experiments"
     assert {p.name for p in programs.iterdir() if p.is_dir()} - {"__pycache__"} == {
         "common",
         "contenders",
+        "lesson",
         "planted",
     }
     for path in (p for p in programs.iterdir() if p.is_file() and p.name not in {"__init__.py", "README.md"}):

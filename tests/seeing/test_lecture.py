@@ -2,6 +2,7 @@
 
 import ast
 import contextlib
+import doctest
 import html
 import html.parser
 import itertools
@@ -16,14 +17,15 @@ import numpy as np
 import pytest
 
 from experiments import lecture as program
+from experiments.lesson import byhand
+from experiments.lesson import screens as lesson
+from experiments.lesson.screens import TWO, Screen, asked, missed, screens
+from experiments.lesson.screens import html as page_of
 from jaxnn import datasets
 from jaxnn.activations import sigmoid
 from jaxnn.layers import Dense, mlp
 from jaxnn.losses import binary_cross_entropy
 from jaxnn.objective import cost, value_and_grad
-from jaxnn.seeing import byhand
-from jaxnn.seeing.lecture import TWO, Screen, asked, missed, screens
-from jaxnn.seeing.lecture import html as page_of
 from tests.programs import ended, run
 
 SOURCE = os.environ.get("JAXNN_SOURCE_DIR")
@@ -583,3 +585,7 @@ def test_nothing_stands_out_of_a_narrow_window(browser, a_page):
         )
         assert browser.js("return document.querySelector('section:not([hidden])').id") == name
         assert browser.overflow() == 0, name
+
+
+def test_the_examples_in_the_lesson_are_right():
+    assert doctest.testmod(lesson).failed == 0 < doctest.testmod(lesson).attempted

@@ -9,13 +9,13 @@ import numpy as np
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from jaxnn.seeing import byhand
+from experiments.lesson import byhand
 from jaxnn.seeing.graphs.network import network
 from jaxnn.seeing.graphs.scene import Placed
 from jaxnn.seeing.graphs.svg import svg
 from jaxnn.seeing.pages.page import page
 
-TEXT = Path(__file__).parent / "pages" / "lecture.txt"
+TEXT = Path(__file__).parent / "lecture.txt"
 TWO = "A shape is two whole numbers, that of the rows and that of the columns: for example 3,5."
 NEURON = "neuron of the layer"
 

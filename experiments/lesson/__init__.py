@@ -1,0 +1,1 @@
+"""What the lecture says, what it asks, and a network to work by hand."""
