@@ -34,9 +34,7 @@ ELEMENTWISE = (
 # primitive: what is known of it beside its operands
 SETTINGS: dict[str, Callable[[dict], Any]] = {
     "argmax": lambda p: p["axes"],
-    "argmin": lambda p: p["axes"],
     "broadcast_in_dim": lambda p: (p["shape"], p["broadcast_dimensions"]),
-    "concatenate": lambda p: p["dimension"],
     "dot_general": lambda p: p["dimension_numbers"],
     "integer_pow": lambda p: p["y"],
     "iota": lambda p: (p["shape"], p["dimension"]),
@@ -44,7 +42,6 @@ SETTINGS: dict[str, Callable[[dict], Any]] = {
     "reduce_min": lambda p: p["axes"],
     "reduce_sum": lambda p: p["axes"],
     "round": lambda p: int(p["rounding_method"]),
-    "slice": lambda p: (p["start_indices"], p["limit_indices"], p["strides"]),
     "transpose": lambda p: p["permutation"],
 } | dict.fromkeys(ELEMENTWISE, lambda p: None)
 RESHAPES = {"reshape", "squeeze", "expand_dims"}

@@ -14,8 +14,8 @@ function mapped(f) { // entry by entry; an axis of one goes along with any other
     const whole = given.reduce((a, b) => (b.shape.length > a.shape.length ? b : a)).shape;
     const out = array(whole.map((_, k) => Math.max(...given.map((x) => x.shape[k] ?? 1))));
     const same = (x) => x.data.length === 1 || x.data.length === out.data.length;
-    const spread = (x) => (same(x) ? x : moved(out.shape, x, along(x, out.shape.map((_, k) => k), out.shape)));
-    const [a, b, c] = given.map((x) => spread(x).data), [i, j, k] = given.map((x) => +(x.data.length > 1));
+    const spread = (x) => moved(out.shape, x, along(x, x.shape.map((_, k) => k), out.shape));
+    const [a, b, c] = given.map((x) => (same(x) ? x : spread(x)).data), [i, j, k] = given.map((x) => +(x.data.length > 1));
     if (!b) for (let n = 0; n < out.data.length; n++) out.data[n] = f(a[i * n]);
     else if (!c) for (let n = 0; n < out.data.length; n++) out.data[n] = f(a[i * n], b[j * n]);
     else for (let n = 0; n < out.data.length; n++) out.data[n] = f(a[i * n], b[j * n], c[k * n]);
@@ -92,8 +92,8 @@ function erfc(x) {
 const even = (x) => (Math.abs(x % 1) === 0.5 ? 2 * Math.round(x / 2) : Math.round(x));
 const away = (x) => Math.sign(x) * Math.round(Math.abs(x));
 const sum = reduced((row) => { let s = 0; for (const x of row) s += x; return s; });
-const most = reduced((row) => row.reduce((a, b) => Math.max(a, b)));
-const least = reduced((row) => row.reduce((a, b) => Math.min(a, b)));
+const most = (row) => row.reduce((a, b) => Math.max(a, b));
+const least = (row) => row.reduce((a, b) => Math.min(a, b));
 
 const PRIMITIVES = {
   add: mapped((a, b) => a + b), sub: mapped((a, b) => a - b), mul: mapped((a, b) => a * b),
@@ -108,26 +108,12 @@ const PRIMITIVES = {
   select_n: mapped((p, no, yes) => (p ? yes : no)), clamp: mapped((a, x, b) => Math.min(Math.max(x, a), b)),
   integer_pow: (y, x) => array(x.shape, x.data.map((a) => a ** y)),
   round: (method, x) => array(x.shape, x.data.map(method ? even : away)),
-  reduce_sum: sum, reduce_max: most, reduce_min: least, dot_general: product, transpose: ordered,
-  argmax: reduced((row) => row.indexOf(row.reduce((a, b) => Math.max(a, b)))),
-  argmin: reduced((row) => row.indexOf(row.reduce((a, b) => Math.min(a, b)))),
+  reduce_sum: sum, reduce_max: reduced(most), reduce_min: reduced(least),
+  argmax: reduced((row) => row.indexOf(most(row))), dot_general: product, transpose: ordered,
   reshape: (shape, x) => array(shape, x.data),
   iota: ([shape, axis]) =>
     moved(shape, { data: [...Array(shape[axis]).keys()] }, shape.map((_, k) => +(k === axis))),
   broadcast_in_dim: ([shape, axes], x) => moved(shape, x, along(x, axes, shape)),
-  slice: ([start, end, by], x) => {
-    const at = strides(x.shape), step = by || start.map(() => 1);
-    const from = start.reduce((place, s, k) => place + s * at[k], 0);
-    const shape = start.map((s, k) => Math.ceil((end[k] - s) / step[k]));
-    return moved(shape, x, at.map((a, k) => a * step[k]), from);
-  },
-  concatenate: (axis, ...parts) => {
-    const shape = [...parts[0].shape], blocks = parts.map((x) => size(x.shape.slice(axis))), data = [];
-    shape[axis] = parts.reduce((n, x) => n + x.shape[axis], 0);
-    for (let k = 0; k < size(shape.slice(0, axis)); k++)
-      parts.forEach((x, p) => data.push(...x.data.subarray(k * blocks[p], (k + 1) * blocks[p])));
-    return array(shape, Float64Array.from(data));
-  },
 };
 
 function run(program, inputs) { // {name: array} → {name: array}
