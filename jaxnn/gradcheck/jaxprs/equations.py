@@ -15,27 +15,27 @@ def opened(jaxpr) -> tuple[Any, tuple]:
     return getattr(jaxpr, "jaxpr", jaxpr), tuple(getattr(jaxpr, "consts", ()))
 
 
-def _frames(equation) -> list:
-    """The user's own frames, the innermost first."""
+def frames(equation) -> list:
+    """The user’s own frames of the calls that led to an equation, the innermost first."""
     try:
         from jax._src import source_info_util
 
-        frames = list(source_info_util.user_frames(equation.source_info.traceback))
+        found = list(source_info_util.user_frames(equation.source_info.traceback))
     except Exception:  # a private module: where it is missing, the line is unknown
         return []
-    return [f for f in frames if not f.file_name.startswith(_HERE)]
+    return [f for f in found if not f.file_name.startswith(_HERE)]
 
 
 def line_of(equation) -> str:
     """Where the user wrote it: file:line, or "" when unknown."""
-    for frame in _frames(equation):
+    for frame in frames(equation):
         return f"{os.path.basename(frame.file_name)}:{frame.start_line}"
     return ""
 
 
 def spot_of(equation) -> tuple:
     """The very place in the code, and the calls that led there: what a loop repeats has the same."""
-    return tuple((f.file_name, f.start_line, f.start_column) for f in _frames(equation)[:4])
+    return tuple((f.file_name, f.start_line, f.start_column) for f in frames(equation)[:4])
 
 
 def primitives(jaxpr) -> set[str]:
