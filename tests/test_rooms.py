@@ -90,7 +90,8 @@ def test_gradcheck_imports_no_room_by_its_face_or_by_its_name():
         m for m in MODULES if inside(m, GRADCHECK) and m not in (GRADCHECK, f"{GRADCHECK}.__main__")
     ):
         assert GRADCHECK not in IMPORTS[module], module
-        assert not re.search("import_module|__import__", MODULES[module].read_text()), module
+        if module != f"{GRADCHECK}.named":  # which imports what a person names
+            assert not re.search("import_module|__import__", MODULES[module].read_text()), module
 
 
 def test_no_import_goes_round_in_a_circle_or_deeper_than_ten():

@@ -9,12 +9,11 @@ could tell, 2 the call cannot be made, 130 interrupted.
 
 import argparse
 import contextlib
-import importlib
-import importlib.util
 import os
 import sys
 from collections.abc import Sequence
-from typing import Any
+
+from jaxnn.gradcheck.named import Bad, called, found, numbers
 
 STATUS = {True: 0, False: 1, None: 3}
 INTERRUPTED = 130  # as a shell has it
@@ -46,65 +45,8 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _found(place: str) -> Any:
-    """The object that "module:name" or "file.py:name" names, or SystemExit with a sentence."""
-    home, colon, name = place.rpartition(":")
-    if not colon or not home or not name:
-        raise _Bad(f"{place!r} names no object: write module:name, such as mynet:loss")
-    try:
-        module = _loaded(home)
-    except (Exception, SystemExit) as error:
-        raise _Bad(f"cannot import {home}: {_in_a_line(error)}") from error
-    try:
-        found = module
-        for part in name.split("."):
-            found = getattr(found, part)
-    except AttributeError:
-        names = [n for n in dir(module) if not n.startswith("_")]
-        raise _Bad(f"{home} has no {name}; it has {', '.join(names[:12]) or 'nothing'}") from None
-    return found
-
-
-class _Bad(Exception):
-    pass
-
-
-def _in_a_line(error: BaseException) -> str:
-    text = [*str(error).splitlines(), ""][0]
-    return f"{type(error).__name__}: {text}"
-
-
-def _loaded(home: str):
-    if not home.endswith(".py"):
-        return importlib.import_module(home)
-    path = os.path.abspath(home)
-    name = os.path.splitext(os.path.basename(path))[0]
-    if name in sys.modules and getattr(sys.modules[name], "__file__", None) == path:
-        return sys.modules[name]
-    if not os.path.exists(path):
-        raise FileNotFoundError("no such file")
-    sys.path.insert(0, os.path.dirname(path))
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
 def _folder(path: str) -> str:
     return os.path.dirname(os.path.abspath(path))
-
-
-def _numbers(text: str) -> int | tuple[int, ...]:
-    try:
-        numbers = tuple(int(t) for t in text.split(",") if t.strip())
-    except ValueError:
-        raise _Bad(f"--argnums wants numbers such as 0 or 0,2, got {text!r}") from None
-    if not numbers:
-        raise _Bad(f"--argnums wants numbers such as 0 or 0,2, got {text!r}")
-    return numbers[0] if len(numbers) == 1 and "," not in text else numbers
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -113,24 +55,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     if "" not in sys.path and os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
     try:
-        argnums = _numbers(options.argnums)
+        argnums = numbers(options.argnums)
         if options.html and (os.path.isdir(options.html) or not os.path.isdir(_folder(options.html))):
-            raise _Bad(f"--html: got {options.html!r}, expected a file in a folder that is there")
+            raise Bad(f"--html: got {options.html!r}, expected a file in a folder that is there")
         with contextlib.redirect_stdout(sys.stderr):  # what a module prints is no part of the report
-            loss, gradient, arguments = map(_found, (options.loss, options.gradient, options.arguments))
-            if callable(arguments):
-                try:
-                    arguments = arguments()
-                except (Exception, SystemExit) as error:
-                    raise _Bad(f"{options.arguments} raised {_in_a_line(error)}") from error
-        arguments = tuple(arguments) if isinstance(arguments, tuple | list) else (arguments,)
+            loss, gradient = found(options.loss), found(options.gradient)
+            arguments = called(options.arguments)
 
         from jaxnn.gradcheck import BadCall, compare_gradients
 
         try:
             report = compare_gradients(loss, gradient, *arguments, argnums=argnums)
         except BadCall as error:
-            raise _Bad(str(error)) from error
+            raise Bad(str(error)) from error
         try:
             print(report.to_json() if options.json else report, flush=True)
         except BrokenPipeError:  # whoever read it has seen enough; the status still tells
@@ -138,7 +75,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if options.html:
             report.to_html(options.html)
             print(f"wrote {options.html}", file=sys.stderr)
-    except (_Bad, OSError) as error:
+    except (Bad, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

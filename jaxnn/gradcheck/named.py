@@ -1,0 +1,77 @@
+"""What a command line names: a module's function, its arguments, numbers. It imports what a person names."""
+
+import importlib
+import importlib.util
+import os
+import sys
+from typing import Any
+
+
+class Bad(Exception):
+    """What is wrong with the command line, in a sentence."""
+
+
+def found(place: str) -> Any:
+    """The object that "module:name" or "file.py:name" names; raises Bad."""
+    home, colon, name = place.rpartition(":")
+    if not colon or not home or not name:
+        raise Bad(f"{place!r} names no object: write module:name, such as mynet:loss")
+    try:
+        module = _loaded(home)
+    except (Exception, SystemExit) as error:
+        raise Bad(f"cannot import {home}: {in_a_line(error)}") from error
+    try:
+        there = module
+        for part in name.split("."):
+            there = getattr(there, part)
+    except AttributeError:
+        names = [n for n in dir(module) if not n.startswith("_")]
+        raise Bad(f"{home} has no {name}; it has {', '.join(names[:12]) or 'nothing'}") from None
+    return there
+
+
+def called(place: str) -> tuple:
+    """The arguments that "module:name" names, or that it returns; raises Bad."""
+    arguments = found(place)
+    if callable(arguments):
+        try:
+            arguments = arguments()
+        except (Exception, SystemExit) as error:
+            raise Bad(f"{place} raised {in_a_line(error)}") from error
+    return tuple(arguments) if isinstance(arguments, tuple | list) else (arguments,)
+
+
+def in_a_line(error: BaseException) -> str:
+    """What an error is, and the first line of what it says."""
+    text = [*str(error).splitlines(), ""][0]
+    return f"{type(error).__name__}: {text}"
+
+
+def _loaded(home: str):
+    if not home.endswith(".py"):
+        return importlib.import_module(home)
+    path = os.path.abspath(home)
+    name = os.path.splitext(os.path.basename(path))[0]
+    if name in sys.modules and getattr(sys.modules[name], "__file__", None) == path:
+        return sys.modules[name]
+    if not os.path.exists(path):
+        raise FileNotFoundError("no such file")
+    sys.path.insert(0, os.path.dirname(path))
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def numbers(text: str) -> int | tuple[int, ...]:
+    """What --argnums says: 0, or 0,2; raises Bad."""
+    try:
+        given = tuple(int(t) for t in text.split(",") if t.strip())
+    except ValueError:
+        raise Bad(f"--argnums wants numbers such as 0 or 0,2, got {text!r}") from None
+    if not given:
+        raise Bad(f"--argnums wants numbers such as 0 or 0,2, got {text!r}")
+    return given[0] if len(given) == 1 and "," not in text else given
