@@ -1,9 +1,13 @@
-"""Draw the compute graph of a network, forward and backward, with the numbers of one example.
+"""Draw the compute graph of a network, with the numbers of one example, or of any function.
 
-Of a run, or with no RUN of the network that `experiments.train` would begin with.
+Of a run; with no RUN of the network that `experiments.train` would begin with; or of a function of yours, in
+its own lines, as `mynet:loss mynet:arguments`: arguments are a tuple, or a function that returns one.
 """
 
 import argparse
+import contextlib
+import functools
+import sys
 from pathlib import Path
 
 from experiments.common.arguments import (
@@ -32,7 +36,24 @@ def picture(text: str) -> Path:
 def parser() -> Parser:
     """The arguments of this program."""
     p = Parser(prog="python -m experiments.graph", description=__doc__)
-    p.add_argument("what", nargs="*", metavar="RUN", help="the folder that --out of a training named")
+    p.add_argument(
+        "what",
+        nargs="*",
+        metavar="RUN | module:function module:arguments",
+        help="the folder that --out of a training named, or a function (of module, or FILE.py)",
+    )
+    p.add_argument(
+        "--gradient", metavar="module:gradient", help="draw this gradient, written by hand, beside it"
+    )
+    p.add_argument(
+        "--level", choices=("lines", "equations"), default="lines", help="nodes; default: lines of code"
+    )
+    p.add_argument(
+        "--argnums",
+        default="0",
+        metavar="0,2",
+        help="the arguments that are parameters; default: %(default)s",
+    )
     p.add_argument(
         "--out",
         type=picture,
@@ -49,13 +70,62 @@ def parser() -> Parser:
 
 def main(arguments: argparse.Namespace) -> int:
     """Draw it, and write it or print it."""
+    strangers = {"gradient", "level", "argnums"}
     match arguments.what:
-        case [] | [_]:
-            placed = of_network(arguments)
-        case more:
-            raise UserError(f"RUN: got {' '.join(more)[:80]}, expected one folder, or none")
-    write(placed, arguments.out)
+        case [_, _]:
+            strangers = {"dataset", "hidden", "activation", "loss", "seed", "example"}
+        case [_, _, *_]:
+            more = " ".join(arguments.what)[:80]
+            raise UserError(f"RUN: got {more}, expected one folder, or a function and its arguments")
+        case [name] if ":" in name and not Path(name).exists():
+            raise UserError(f"{name}: expected module:arguments after it")
+    if strangers & arguments.given:
+        what = "a network" if "level" in strangers else "a function"
+        raise UserError(f"--{min(strangers & arguments.given)}: expected no such option for {what}")
+    write(of_function(arguments) if len(arguments.what) == 2 else [of_network(arguments)], arguments.out)
     return 0
+
+
+def of_function(arguments: argparse.Namespace) -> list:
+    """Pictures of a function, of a scalar one with its gradient by autodiff; and of one written by hand."""
+    use_device(arguments.device)
+
+    import jax
+
+    from jaxnn.gradcheck.named import Bad, called, found, in_a_line, numbers
+    from jaxnn.seeing.graphs.layered import placed, sizes_of
+    from jaxnn.seeing.graphs.lines import lines
+    from jaxnn.seeing.graphs.traces import traced
+
+    place, level = arguments.what[0], arguments.level
+    name = place.rpartition(":")[2]
+    try:
+        with contextlib.redirect_stdout(sys.stderr):  # what a module prints is no part of the graph
+            function, point = found(place), called(arguments.what[1])
+            by_hand = found(arguments.gradient) if arguments.gradient else None
+            argnums = numbers(arguments.argnums)
+            argnums = argnums if isinstance(argnums, tuple) else (argnums,)
+            if not all(-len(point) <= k < len(point) for k in argnums):
+                raise Bad(f"--argnums: got {arguments.argnums}, expected some of {len(point)} arguments")
+            argnums = tuple(k % len(point) for k in argnums)
+            try:
+                loss = traced(function, point, argnums)
+                scenes = [lines(name, loss, level)]
+                if [loss.shapes[v] for v in loss.outputs if isinstance(v, int)] == ["()"]:
+                    whole = traced(jax.value_and_grad(function, argnums), point, argnums)
+                    scenes = [lines(f"{name}, and its gradient by autodiff", whole, level)]
+                if by_hand is not None:
+                    place = arguments.gradient
+                    trace = traced(by_hand, point, argnums, function)
+                    derived = any(step.back for step in trace.steps)
+                    said = "derived by JAX, not by hand" if derived else "by hand"
+                    name = place.rpartition(":")[2]
+                    scenes.append(lines(f"{name}, {said}", trace, level, loss))
+            except Exception as error:
+                raise Bad(f"{place} raised {in_a_line(error)}") from error
+    except Bad as error:
+        raise UserError(str(error)) from error
+    return [placed(scene, sizes_of(scene)) for scene in scenes]
 
 
 def of_network(arguments: argparse.Namespace):
@@ -115,22 +185,24 @@ def of_run(arguments: argparse.Namespace):
     return argparse.Namespace(**vars(arguments) | taken), tuple(settings["n"]), params
 
 
-def write(placed, out: Path | None) -> None:
-    """Write a picture in the form that its name says; print it as text, where there is no name."""
+def write(pictures: list, out: Path | None) -> None:
+    """Write pictures side by side, in the form that the name says; print them as text where there is none."""
     from jaxnn.runs import seals
+    from jaxnn.seeing.graphs.layered import beside
     from jaxnn.seeing.graphs.text import text
 
+    whole = functools.reduce(beside, pictures)
     match out.suffix if out else "":
         case ".svg":
             from jaxnn.seeing.graphs.svg import svg
 
-            content = svg(placed).encode()
+            content = svg(whole).encode()
         case ".png":
             from jaxnn.seeing.graphs.png import png
 
-            content = png(placed)
+            content = png(whole)
         case _:
-            content = f"{text(placed.scene)}\n".encode(errors="replace")
+            content = "\n".join(f"{text(picture.scene)}\n" for picture in pictures).encode(errors="replace")
     if out:
         seals.replace(out, content)
         print(f"wrote {out}")
