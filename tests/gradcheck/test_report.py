@@ -189,3 +189,21 @@ def test_json_of_a_large_parameter_is_small():
     report = wrong_at((0, 0), (300, 400))
     assert len(json.loads(report.to_json())["leaves"][0]["picture"]) == 48
     assert len(report.to_json()) < 100_000
+
+
+def test_a_picture_of_the_computation_stands_in_the_page(tmp_path):
+    svg = '<svg xmlns="http://www.w3.org/2000/svg"><title>a &lt; b</title></svg>'
+    report = wrong_at((0, 0), (3, 5))
+    report.to_html(tmp_path / "page.html", '<?xml version="1.0"?>\n' + svg)
+    text = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert text.count(svg) == 1
+    assert "<?xml" not in text
+    assert text.index("What is the mistake?") < text.index(svg) < text.index("Where the error is")
+    assert "in the computation" not in page(report, tmp_path)
+
+
+@pytest.mark.parametrize("picture", ["<b>bold</b>", "graph.svg", "<svg>", "<svg></svg><script></script>", 7])
+def test_a_picture_that_is_no_svg_is_not_taken(tmp_path, picture):
+    with pytest.raises(ValueError, match=r"picture: got .* expected an SVG"):
+        wrong_at((0, 0), (3, 5)).to_html(tmp_path / "page.html", picture)
+    assert not (tmp_path / "page.html").exists()

@@ -3,6 +3,7 @@
 import html
 import math
 from itertools import pairwise
+from xml.etree import ElementTree
 
 from jaxnn.gradcheck.report.model import Leaf
 from jaxnn.gradcheck.report.text import COSTS, good_numbers, of_known_numbers, step_text, title
@@ -120,7 +121,18 @@ def _legend() -> str:
     )
 
 
-def page(report) -> str:
+def _embedded(picture: str) -> str:
+    """An SVG as an element of the page; raises ValueError where it is none."""
+    try:
+        tag = ElementTree.fromstring(picture).tag
+    except (ElementTree.ParseError, TypeError, ValueError) as error:
+        raise ValueError(f"picture: got {picture!r:.40}, expected an SVG ({error})") from error
+    if tag != "{http://www.w3.org/2000/svg}svg":
+        raise ValueError(f"picture: got <{tag}>, expected an SVG")
+    return f'<div class="scroll">{picture[picture.index("<svg") :]}</div>'
+
+
+def page(report, picture: str = "") -> str:
     """The page, as HTML."""
     e = html.escape
     looks = {True: "good", False: "bad", None: "dim"}
@@ -153,6 +165,8 @@ def page(report) -> str:
                 + (f"<code>{e(cause.equation)}</code>" if cause.equation else "<span></span>")
                 + "</div>"
             )
+    if picture:
+        out += ["<h2>Where it is in the computation</h2>", _embedded(picture)]
     if report.steps:
         out.append("<h2>The steps handed in</h2><ul>")
         out += [f"<li>{e(step_text(s))}</li>" for s in report.steps]

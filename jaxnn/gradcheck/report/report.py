@@ -48,9 +48,13 @@ class Report(NamedTuple):
         fields["cost"] = {k: None if c is None else c._asdict() for k, c in self.cost.items()}
         return json.dumps(_finite(fields), allow_nan=False, ensure_ascii=False, indent=1)
 
-    def to_html(self, path: str | Path) -> None:
-        """Write one self-contained page: verdicts, pictures, table, cause and equation."""
-        Path(path).write_text(page(self), encoding="utf-8")
+    def to_html(self, path: str | Path, picture: str = "") -> None:
+        """Write one self-contained page: verdicts, pictures, table, cause and equation.
+
+        `picture` is an SVG of yours, such as a graph of the computation; the page shows it below the causes.
+        Raises ValueError where it is none.
+        """
+        Path(path).write_text(page(self, picture), encoding="utf-8")
 
 
 def _finite(tree):
