@@ -5,6 +5,7 @@ Exit status 0 if it is right, 1 if it is wrong, 3 if nothing can tell.
 
 import argparse
 import difflib
+import re
 import sys
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -95,12 +96,41 @@ def compare(arguments: argparse.Namespace, device) -> int:
     else:
         print("\n".join([*lines, "", str(report)]))
     if arguments.html:
+        from jaxnn.seeing.graphs.network import network, numbers
+        from jaxnn.seeing.graphs.svg import svg
+
+        arrays = numbers(n, g, loss, *point[:3])
+        placed = network(
+            n, arguments.activation, arguments.loss, arrays, len(images), marks(report, len(n) - 1)
+        )
+        title = f"{placed.scene.title}: as it should be, and the numbers of the first example"
+        picture = svg(placed._replace(scene=placed.scene._replace(title=title)))
         try:
-            report.to_html(arguments.html)
+            report.to_html(arguments.html, picture)
         except OSError as error:
             raise UserError(f"--html: cannot write {arguments.html}: {error.strerror}") from error
         print(f"\nwrote {arguments.html}", file=sys.stderr)
     return STATUS[report.correct]
+
+
+def marks(report, L: int) -> dict[str, str]:
+    """What is wrong with which quantity of the graph: where the likeliest cause is, or the wrong gradients.
+
+    >>> from types import SimpleNamespace as Of
+    >>> wrong = [Of(path=path, correct=False) for path in ("W[1]", "b[1]")]
+    >>> cause = Of(where="dZ[1], and so W[1] and b[1]", sentence="The sign is wrong.")
+    >>> marks(Of(correct=False, causes=[cause], leaves=wrong), 2)
+    {'dZ[1]': 'The sign is wrong.'}
+    """
+    if report.correct is not False:
+        return {}
+    where, sentence = (report.causes[0].where, report.causes[0].sentence) if report.causes else ("", "wrong")
+    where = re.split(r" = |, and so ", where)[0]
+    found = re.findall(r"d[ZAWb]\[\d+\]", where) or [f"d{name}" for name in re.findall(r"[Wb]\[\d+\]", where)]
+    found = found or [f"d{leaf.path}" for leaf in report.leaves if leaf.correct is False]
+    found = {name: int(name.split("[")[1][:-1]) for name in found if name != f"dA[{L}]"}  # and its layer
+    found = sorted(found, key=lambda name: -found[name])  # as the way back goes
+    return {name: "the same" if k else sentence for k, name in enumerate(found)}
 
 
 def _instead(id: str, every: list[str]) -> str:
