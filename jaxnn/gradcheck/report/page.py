@@ -143,6 +143,8 @@ def page(report, picture: str = "") -> str:
     out = [
         '<!doctype html><html lang="en"><head><meta charset="utf-8">',
         '<meta name="viewport" content="width=device-width,initial-scale=1">',
+        '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; '
+        "style-src 'unsafe-inline'; img-src data:\">",
         f"<title>{e(hand_name)}: {formula}</title><style>{_STYLE}</style></head><body>",
         f"<h1>Is <code>{e(hand_name)}</code> the gradient of the loss <code>{e(loss_name)}</code>?</h1>",
         f'<p class="first">{e(report.headline)}</p>',

@@ -149,9 +149,10 @@ def _figure(node: Node, a: np.ndarray, box: Box) -> list[Mark]:
     images, (rows, columns), marks = a[:3] if a.ndim == 3 else a[None], a.shape[-2:], []
     wide, high = [min(h, (w - 8) / 3)] * 2 if a.ndim == 3 else (min(w, h * max(1, columns / rows)), h)
     x += (w - len(images) * (wide + 4) + 4) / 2
+    seen = shown.reshape(-1, rows, columns)[:3]
     for k, image in enumerate(images):
         tile = Box(x + k * (wide + 4), y + (h - high) / 2, wide, high)
-        t = shown.reshape(-1, rows, columns)[k, :SIDE, :SIDE] / (np.abs(shown).max() or 1)
+        t = seen[k, :SIDE, :SIDE] / (np.abs(seen).max() or 1)
         marks.append(Picture(tile, _pixels(t, node.kind == "input")))
         marks += _spots(f"{node.title} {k}," if a.ndim == 3 else node.title, image, tile)
     return marks
