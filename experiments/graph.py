@@ -133,11 +133,10 @@ def of_network(arguments: argparse.Namespace):
     use_device(arguments.device)
 
     import jax
-    import jax.numpy as jnp
 
-    from experiments.common.task import chosen, encode, load, sizes
+    from experiments.common.task import chosen, load, sizes
     from jaxnn.layers import mlp
-    from jaxnn.seeing.graphs.network import network, numbers
+    from jaxnn.seeing.graphs.network import of_image
 
     if arguments.what:
         arguments, n, params = of_run(arguments)
@@ -151,19 +150,11 @@ def of_network(arguments: argparse.Namespace):
         n = sizes(data, arguments.hidden)
         init_key, _ = jax.random.split(jax.random.key(arguments.seed))  # as a training begins
         params = mlp(*n, g=chosen(arguments)[0]).init(init_key)
-    i, (images, labels) = arguments.example, data.test
-    if i >= len(images):
-        raise UserError(
-            f"--example: got {i}, expected one of the {len(images)} test images, 0 to {len(images) - 1}"
-        )
-    g, loss = chosen(arguments)
-    point = params, *encode(data, jnp.asarray(images[i : i + 1]), jnp.asarray(labels[i : i + 1]))
-    with jax.enable_x64(True):
-        point = jax.tree.map(lambda array: jnp.asarray(array, "float64"), point)
-        arrays = jax.jit(lambda *point: numbers(n, g, loss, *point))(*point)
-    placed = network(n, arguments.activation, arguments.loss, arrays)
-    title = f"{placed.scene.title}: test image {i} of {data.name}, label {labels[i]}"
-    return placed._replace(scene=placed.scene._replace(title=title))
+    i, N = arguments.example, len(data.test.images)
+    if i >= N:
+        raise UserError(f"--example: got {i}, expected one of the {N} test images, 0 to {N - 1}")
+    names = arguments.activation, arguments.loss
+    return of_image(n, names, *chosen(arguments), params, data, i)
 
 
 def of_run(arguments: argparse.Namespace):

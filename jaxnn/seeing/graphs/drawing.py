@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxnn.seeing.colours import LESS, MORE, NONE
 from jaxnn.seeing.graphs.scene import Box, Node, Placed
+from jaxnn.seeing.images import pixels
 
 Point = tuple[float, float]
 Path = list[tuple[str, tuple[Point, ...]]]  # M, L and Q of an SVG, with their points
@@ -153,7 +153,7 @@ def _figure(node: Node, a: np.ndarray, box: Box) -> list[Mark]:
     for k, image in enumerate(images):
         tile = Box(x + k * (wide + 4), y + (h - high) / 2, wide, high)
         t = seen[k, :SIDE, :SIDE] / (np.abs(seen).max() or 1)
-        marks.append(Picture(tile, _pixels(t, node.kind == "input")))
+        marks.append(Picture(tile, pixels(t, node.kind == "input")))
         marks += _spots(f"{node.title} {k}," if a.ndim == 3 else node.title, image, tile)
     return marks
 
@@ -169,14 +169,6 @@ def _bars(shown: np.ndarray, box: Box, colour: str) -> list[Mark]:
         points += [(left, base), (left, top), (right, top), (right, base)]
     axis = path([(x, base), (x + w, base)])
     return [Shape(path(points, 0), fill=colour), Shape(axis, "line", weight=0.8)]
-
-
-def _pixels(t: np.ndarray, grey: bool) -> np.ndarray:
-    """In grey from 0 to 1, or in the colours of −1, 0 and 1; few of them, for a small file."""
-    black, white = np.zeros(3), np.full(3, 255)
-    least, none, most = (black, black, white) if grey else (LESS, NONE, MORE)
-    t = np.round(t[..., None] * 60) / 60
-    return (none + (np.where(t < 0, least, most) - none) * np.abs(t)).round().astype(np.uint8)
 
 
 def _spots(name: str, a: np.ndarray, box: Box) -> list[Mark]:

@@ -3,10 +3,15 @@
 import math
 import re
 from collections.abc import Mapping
+from functools import partial
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxnn.activations import Activation
+from jaxnn.datasets import Dataset
+from jaxnn.encoding import flatten, one_hot
 from jaxnn.layers import Dense
 from jaxnn.losses import Loss
 from jaxnn.seeing import letters
@@ -68,6 +73,19 @@ def network(
     scene = Scene(f"{'-'.join(map(str, n))}, {activation}, {loss}", tuple(nodes), edges, True)
     routes = tuple(_route(edge, boxes[edge.tail], boxes[edge.head]) for edge in edges)
     return Placed(scene, tuple(boxes.values()), routes, 406 + LAYER * L, 574)
+
+
+def of_image(
+    n: tuple[int, ...], names: tuple[str, str], g: Activation, loss: Loss, params, data: Dataset, i: int
+) -> Placed:
+    """The graph of a network with its numbers for a test image, in float64; names: of g and of the loss."""
+    image, label = (array[i : i + 1] for array in data.test)
+    point = params, flatten(jnp.asarray(image), data.white), one_hot(jnp.asarray(label), data.classes)
+    with jax.enable_x64(True):
+        point = jax.tree.map(lambda array: jnp.asarray(array, "float64"), point)
+        placed = network(n, *names, jax.jit(partial(numbers, n, g, loss))(*point))
+    title = f"{placed.scene.title}: test image {i} of {data.name}, label {label[0]}"
+    return placed._replace(scene=placed.scene._replace(title=title))
 
 
 def _shown(name: str, n_x: int, a: np.ndarray) -> np.ndarray:

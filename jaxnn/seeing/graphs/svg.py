@@ -1,19 +1,16 @@
 """A scene as SVG: an element of a page, or a file of its own, in the reader's colours."""
 
-import base64
 import re
-import struct
-import zlib
 from functools import cache
 from pathlib import Path
 
-import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from jaxnn.seeing.colours import COLOURS
 from jaxnn.seeing.graphs import drawing
 from jaxnn.seeing.graphs.scene import Placed
 from jaxnn.seeing.graphs.text import listing
+from jaxnn.seeing.images import source
 
 
 def svg(placed: Placed) -> str:
@@ -36,7 +33,7 @@ def svg(placed: Placed) -> str:
 def _environment() -> Environment:
     loader = FileSystemLoader(Path(__file__).parent)
     found = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
-    found.filters |= {"n": _n, "d": _d, "png": _png, "parts": re.compile(r"(\[\d+\])").split}
+    found.filters |= {"n": _n, "d": _d, "png": source, "parts": re.compile(r"(\[\d+\])").split}
     return found
 
 
@@ -46,12 +43,3 @@ def _n(value: float) -> str:
 
 def _d(path: drawing.Path) -> str:
     return "".join(step + " ".join(f"{_n(x)} {_n(y)}" for x, y in points) for step, points in path)
-
-
-def _png(pixels: np.ndarray) -> str:
-    height, width, _ = pixels.shape
-    head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    rows = zlib.compress(b"".join(b"\0" + row.tobytes() for row in pixels), 9)
-    chunks = [kind + content for kind, content in ((b"IHDR", head), (b"IDAT", rows), (b"IEND", b""))]
-    parts = (struct.pack(">I", len(c) - 4) + c + struct.pack(">I", zlib.crc32(c)) for c in chunks)
-    return "data:image/png;base64," + base64.b64encode(b"\x89PNG\r\n\x1a\n" + b"".join(parts)).decode()
