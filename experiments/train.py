@@ -6,6 +6,7 @@ the test images are recognised (seed 0).
 
 import argparse
 import contextlib
+import math
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -26,6 +27,8 @@ from experiments.common.arguments import (
     whole,
 )
 from experiments.common.continuation import Diverged, Pauses, add_checkpoints, describe, progress, reopened
+
+FEW = 64  # training images, the first: on them the sizes of the gradients are measured after each epoch
 
 
 def parser() -> Parser:
@@ -93,7 +96,8 @@ def main(arguments: argparse.Namespace) -> int:
     state = start(net.init(init_key), optimizer)
     pause, state, best, done = resumed(state, arguments, describe(arguments, n, device), lock, checkpoint)
     print_head(task, arguments, pause.settings)
-    train, test = jax.device_put((data.train, data.test))
+    few = (array[:FEW] for array in data.train)
+    train, test = jax.device_put((data.train, (*data.test, *few)))
     descend = step(on_images(gradient, data), optimizer)
     programs = compiled(descend, evaluation(task), arguments.batch_size, state, shuffle_key, train, test)
     with pause:  # signals wait from now on
@@ -141,15 +145,24 @@ def print_head(task, arguments: argparse.Namespace, settings: dict) -> None:
 
 
 def evaluation(task) -> Callable:
-    """The cost and the accuracy on images, and whether all of the state is finite."""
-    from experiments.common.task import tested
+    """Cost and accuracy on images, whether all of the state is finite, and the sizes of gradients.
+
+    These are the norms of each dW[l] and db[l], on a few other images.
+    """
+    import jax
+    import jax.numpy as jnp
+    from jax.numpy.linalg import norm
+
+    from experiments.common.task import on_images, tested
     from jaxnn.evaluation import accuracy, confusion_matrix
     from jaxnn.runs import divergence
 
-    def evaluate(state, images, labels):
+    def evaluate(state, images, labels, *few):
         J, predictions = tested(task, state.params, images, labels)
         confusion = confusion_matrix(labels, predictions, task.data.classes)
-        return J, accuracy(confusion), divergence.finite(state)
+        _, dparams = on_images(task.gradient, task.data)(state.params, *few)
+        sizes = jnp.array(jax.tree.map(norm, [(layer.W, layer.b) for layer in dparams]))
+        return J, accuracy(confusion), divergence.finite(state), sizes.T
 
     return evaluate
 
@@ -168,8 +181,10 @@ def evaluated(evaluation, state, best, done: Done):
     from experiments.common.programs import mean_cost
     from experiments.common.task import is_finite, measured
 
-    test_J, test_accuracy, finite = evaluation
+    test_J, test_accuracy, finite, sizes = evaluation
     metrics = measured(len(done.metrics) + 1, mean_cost(done.costs), test_J, test_accuracy)
+    for name, found in zip(("dW", "db"), sizes.tolist(), strict=True):
+        metrics[name] = [size if math.isfinite(size) else None for size in found]
     if not (finite and is_finite(metrics)):
         raise Diverged
     if not done.best or metrics["test_accuracy"] > done.metrics[done.best - 1]["test_accuracy"]:

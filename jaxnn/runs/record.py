@@ -1,7 +1,8 @@
 """A run on disk: the folder that a training leaves behind and that a prediction reads.
 
 settings.json        what was asked for, and the versions it ran on
-metrics.jsonl        a line an epoch
+metrics.jsonl        a line an epoch: its mean cost (loss), test_loss and test_accuracy, and the sizes of the
+                     gradients after it, ‖dW[1]‖, ‖dW[2]‖, ... in dW and likewise in db; null: not finite
 params.safetensors   W[1], b[1], W[2], ...
 """
 
