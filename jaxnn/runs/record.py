@@ -4,6 +4,8 @@ settings.json        what was asked for, and the versions it ran on
 metrics.jsonl        a line an epoch: its mean cost (loss), test_loss and test_accuracy, and the sizes of the
                      gradients after it, ‖dW[1]‖, ‖dW[2]‖, ... in dW and likewise in db; null: not finite
 params.safetensors   W[1], b[1], W[2], ...
+timings.json         how long its last part took, and how that ended
+page.html            all of it to look at
 """
 
 import hashlib
@@ -33,7 +35,8 @@ UNFINISHED = {
     "learning_curves.png",
     "best.safetensors",
     "best",
-    "sweep.png",
+    "page.html",
+    "timings.json",
 }  # what a run that did not finish may leave
 
 
@@ -243,6 +246,57 @@ def load_metrics(folder: Path) -> list[dict]:
     if not metrics:
         raise RunError(f"{path}: expected a line for each epoch, one at least, with its test_accuracy")
     return metrics
+
+
+def load_timings(folder: Path) -> dict:
+    """How the last part of a run ended, and the seconds it took; empty where that is not known."""
+    try:
+        found = json.loads(_read(folder / "timings.json", 100_000))
+        state, seconds = found["state"], {name: found[name] for name in ("compiled", "trained")}
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
+        return {}
+    good = isinstance(state, str) and all(isinstance(s, float) and 0 <= s < 1e12 for s in seconds.values())
+    return {"state": state, **seconds} if good else {}
+
+
+def load_networks(folder: Path) -> list[dict]:
+    """What a sweep has found of each of its networks, one at least. Raises RunError otherwise."""
+    path = folder / "networks.jsonl"
+    try:
+        rows = [json.loads(line) for line in _read(path, 200_000_000).splitlines()]
+    except RunError:
+        raise
+    except (OSError, ValueError, RecursionError) as error:
+        raise RunError(f"{path}: cannot be read ({_one_line(error)})") from error
+    for number, row in enumerate(rows, start=1):
+        if not _is_network(row):
+            raise RunError(f"{path}: line {number}: expected a network's settings and curves")
+    if not rows:
+        raise RunError(f"{path}: expected a line for each network, one at least")
+    return rows
+
+
+def _is_network(row) -> bool:
+    def known(value) -> bool:
+        return isinstance(value, float) and math.isfinite(value)
+
+    try:
+        curves = [row["curves"][key] for key in ("loss", "test_loss", "test_accuracy")]
+        hidden, lengths = row["hidden"], {len(curve) for curve in curves}
+        return (
+            type(row["seed"]) is int
+            and known(row["learning_rate"])
+            and known(row["scale"])
+            and isinstance(hidden, list)
+            and all(type(n_l) is int and n_l > 0 for n_l in hidden)
+            and all(isinstance(curve, list) for curve in curves)
+            and len(lengths) == 1
+            and min(lengths) > 0
+            and all(value is None or known(value) for curve in curves[:2] for value in curve)
+            and all(known(value) and 0 <= value <= 1 for value in curves[2])
+        )
+    except (TypeError, KeyError):
+        return False
 
 
 def load_params(path: Path, n: Sequence[int]) -> list[Dense]:
