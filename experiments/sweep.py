@@ -1,7 +1,7 @@
 """Train many networks at once: every seed with every learning rate, initial scale and width.
 
 All of them see the same batches and are trained by one program, split over the devices there are. --out
-keeps a line of JSON for each network, a picture, and the best one as an ordinary run for experiments.predict.
+keeps a line of JSON for each network, a page, and the best one as an ordinary run for experiments.predict.
 """
 
 import argparse
@@ -9,6 +9,7 @@ import json
 import math
 import sys
 import time
+from functools import partial
 from statistics import median
 
 from experiments.common.arguments import (
@@ -57,7 +58,7 @@ def parser() -> Parser:
         help="to use on each device; default: nine tenths of what is free",
     )
     add_surroundings(p)
-    add_checkpoints(p, "results, picture and best run")
+    add_checkpoints(p, "results, page and best run")
     return p
 
 
@@ -68,6 +69,7 @@ def main(arguments: argparse.Namespace) -> int:
     import jax
 
     from experiments.common import rounds
+    from experiments.common.pages import View, of_sweep
     from experiments.common.programs import Rest, descended
     from experiments.common.task import DEFAULTS, load, settled
     from jaxnn.families import put, split_over
@@ -86,8 +88,11 @@ def main(arguments: argparse.Namespace) -> int:
     state, best, done = rounds.resumed(plan, done, checkpoint)
     pause, table = Pauses(arguments, lock, settings, checkpoint, finite=False), Table()
     print_head(plan, settings, done, checkpoint)
-    with pause:  # signals wait from now on
-        print(f"compiled  in {time.perf_counter() - plan.clock:.2f} s")
+    compiled = time.perf_counter() - plan.clock
+    left = sum(arguments.epochs - len(curve) for curve in done.metrics)
+    view = View(arguments.out, compiled, partial(of_sweep, pause.settings, rows), begun(family, done))
+    with pause, view:  # signals wait from now on
+        print(f"compiled  in {compiled:.2f} s")
         while here := rounds.following(plan, done):
             state, train, test = put(mesh, state, data.train, data.test)
             for number in range(done.epochs + 1, arguments.epochs + 1):
@@ -95,10 +100,11 @@ def main(arguments: argparse.Namespace) -> int:
                 state, done = descended(rest, best, done, pause)
                 done = rounds.evaluated(plan.programs.evaluate(state, *test), here, done)
                 table.show(f"epoch {number:3}/{arguments.epochs}", family, done.metrics, here)
+                view(table.epochs / left, begun(family, done))
             best, done = rounds.ended(state, best, here, done)
             pause.save((state, best), done)
             state = rounds.states(plan, done)
-        finish(plan, arguments, device, pause, table.epochs, best, done)
+        finish(plan, arguments, device, pause, view, table.epochs, best, done)
     return 0
 
 
@@ -119,7 +125,7 @@ def print_head(plan, settings: dict, done, checkpoint) -> None:
         print(f"goes on   in the round from network {done.first + 1} on, after {done.epochs} epochs")
 
 
-def finish(plan, arguments: argparse.Namespace, device, pause: Pauses, epochs: int, best, done) -> None:
+def finish(plan, arguments: argparse.Namespace, device, pause, view, epochs: int, best, done) -> None:
     """Report the end of a sweep, and write what it leaves behind."""
     seconds, out, data, family = pause.seconds(), arguments.out, plan.task.data, plan.family
     print(f"trained   in {seconds:.2f} s: {epochs / seconds:.1f} epochs of one network a second")
@@ -132,23 +138,35 @@ def finish(plan, arguments: argparse.Namespace, device, pause: Pauses, epochs: i
     if not out:
         return
     pause.leave_at_once()
+    from experiments.common.pages import of_run, write
     from experiments.common.task import sizes
     from jaxnn import drawings  # matplotlib: half a second that bad arguments need not wait for
     from jaxnn.families import narrow
     from jaxnn.runs import record
 
-    rows = [each._asdict() | final(curve) for each, curve in zip(family, done.metrics, strict=True)]
-    title = f"{data.name}, {arguments.loss}, {arguments.optimizer}, {len(family)} networks"
-    drawings.sweep(rows, title, out / "sweep.png")
+    view.write("finished")
     if done.best >= 0:
         of_best = argparse.Namespace(**vars(arguments) | network._asdict(), shuffle_seed=arguments.seed)
         n, folder = sizes(data, network.hidden), out / "best"
-        record.create(folder, describe(of_best, n, device), curve)
+        settings, params = describe(of_best, n, device), narrow(best, n)
+        record.create(folder, settings, curve)
         drawings.learning_curves(curve, str(network), folder / "learning_curves.png")
-        record.save_params(folder / "params.safetensors", narrow(best, n))
+        write(folder / "page.html", lambda: of_run(settings, data, {}, 0, curve, params))
+        record.save_params(folder / "params.safetensors", params)
     pause.finish()
-    record.replace(out / "networks.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+    lines = (json.dumps(row) + "\n" for row in rows(begun(family, done)))
+    record.replace(out / "networks.jsonl", "".join(lines))
     print(f"saved     in {out}" + (f", the best one in {out / 'best'}" if done.best >= 0 else ""))
+
+
+def begun(family, done) -> list[tuple]:
+    """The networks of which there is something to tell, each with its curve."""
+    return [found for found in zip(family, done.metrics, strict=True) if found[1]]
+
+
+def rows(networks: list[tuple]) -> list[dict]:
+    """What the file holds of each network."""
+    return [network._asdict() | final(curve) for network, curve in networks]
 
 
 def final(curve: list[dict]) -> dict:

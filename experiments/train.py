@@ -9,6 +9,7 @@ import contextlib
 import math
 import re
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -55,7 +56,7 @@ def parser() -> Parser:
         help="written by hand, or by jax.grad; default: %(default)s",
     )
     add_surroundings(p)
-    add_checkpoints(p, "settings, metrics and parameters")
+    add_checkpoints(p, "settings, metrics, parameters and page")
     return p
 
 
@@ -75,6 +76,7 @@ def main(arguments: argparse.Namespace) -> int:
     import jax
     import optax
 
+    from experiments.common.pages import View, of_run
     from experiments.common.programs import Rest, compiled, descended
     from experiments.common.task import Task, chosen, load, on_images, settled, sizes
     from jaxnn.layers import mlp
@@ -100,14 +102,18 @@ def main(arguments: argparse.Namespace) -> int:
     train, test = jax.device_put((data.train, (*data.test, *few)))
     descend = step(on_images(gradient, data), optimizer)
     programs = compiled(descend, evaluation(task), arguments.batch_size, state, shuffle_key, train, test)
-    with pause:  # signals wait from now on
+    draw = partial(of_run, pause.settings, data)
+    view = View(arguments.out, programs.seconds, draw, done.metrics, state.params)
+    first = len(done.metrics)
+    with pause, view:  # signals wait from now on
         for number in epochs(done, arguments, programs, checkpoint):
             rest = Rest(programs, number, state, done.step, shuffle_key, train)
             with divergence_named(rest, task, arguments):
                 state, done = descended(rest, best, done, pause)
                 best, done = evaluated(programs.evaluate(state, *test), state, best, done)
             report(done.metrics[-1], arguments)
-        save(task, arguments, pause, state, best, done)
+            view((number - first) / (arguments.epochs - first), done.metrics, state.params)
+        save(task, arguments, pause, view, state, best, done)
     return 0
 
 
@@ -241,7 +247,7 @@ def report(metrics: dict, arguments: argparse.Namespace) -> None:
         record.append_metrics(arguments.out, metrics)
 
 
-def save(task, arguments: argparse.Namespace, pause: Pauses, state, best, done: Done) -> None:
+def save(task, arguments: argparse.Namespace, pause: Pauses, view, state, best, done: Done) -> None:
     """Report the end of a run, and write what it leaves behind."""
     pause.save((state, best), done)
     print(f"trained   in {pause.seconds():.2f} s")
@@ -259,6 +265,7 @@ def save(task, arguments: argparse.Namespace, pause: Pauses, state, best, done: 
         f"batches of {arguments.batch_size}, seed {arguments.seed}"
     )
     drawings.learning_curves(done.metrics, title, arguments.out / "learning_curves.png")
+    view.write("finished")
     record.save_params(arguments.out / "best.safetensors", best)
     seals.sync(arguments.out / "metrics.jsonl")
     pause.finish()

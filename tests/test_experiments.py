@@ -13,7 +13,7 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import compare_gradients, predict, sweep, train
+from experiments import compare_gradients, page, predict, sweep, train
 from experiments.common import arguments
 from jaxnn import datasets, objective, training
 from jaxnn.activations import sigmoid
@@ -23,7 +23,7 @@ from tests.programs import ROOT, ended, run
 from tests.test_activations import ACTIVATIONS
 from tests.test_losses import LOSSES
 
-PROGRAMS = {"train": train, "predict": predict, "compare_gradients": compare_gradients}
+PROGRAMS = {"train": train, "predict": predict, "compare_gradients": compare_gradients, "page": page}
 
 
 @pytest.fixture(scope="module")
@@ -50,8 +50,10 @@ def test_a_run_leaves_its_files(a_run):
         "learning_curves.png",
         "lock",
         "metrics.jsonl",
+        "page.html",
         "params.safetensors",
         "settings.json",
+        "timings.json",
     ]
     settings = json.loads((folder / "settings.json").read_text())
     assert settings["n"] == [64, 17, 10]

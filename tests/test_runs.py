@@ -183,7 +183,13 @@ def folder_of(tmp_path, *names):
 
 
 @pytest.mark.parametrize(
-    "names", [(), ("settings.json", "lock", "checkpoints"), (".settings.json.part",), ("best", "sweep.png")]
+    "names",
+    [
+        (),
+        ("settings.json", "lock", "checkpoints"),
+        (".settings.json.part",),
+        ("best", "page.html", "timings.json"),
+    ],
 )
 def test_a_run_can_begin_or_go_on(names, tmp_path):
     record.check_new(tmp_path / "new" / "run")

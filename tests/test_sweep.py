@@ -59,7 +59,7 @@ def test_every_network_has_a_row(a_sweep):
         assert row["curves"]["loss"][2] < row["curves"]["loss"][0]
     assert "family    16 networks: 2 seeds × 2 learning rates × 2 scales × 2 sizes\n" in printed
     assert "for 16 at once, of 1: 1 round\n" in printed
-    assert (folder / "sweep.png").read_bytes().startswith(b"\x89PNG")
+    assert (folder / "page.html").read_text("utf-8").startswith("<!doctype html>")
 
 
 def test_the_best_one_is_an_ordinary_run(a_sweep):
@@ -135,7 +135,9 @@ def test_a_network_that_diverges_is_null_and_never_the_best(tmp_path):
     assert as_it_was["curves"]["loss"][1] == pytest.approx(as_it_was["curves"]["loss"][0], rel=0.03)
     assert "learning rate 1e-30, scale 1, hidden 5\n" in re.search(r"^best .*\n", done.out, re.M)[0]
     assert "NaN" not in (tmp_path / "networks.jsonl").read_text()
-    assert (tmp_path / "sweep.png").read_bytes().startswith(b"\x89PNG")
+    page = (tmp_path / "page.html").read_text("utf-8")
+    assert "1 of 2 diverged" in page
+    assert ">diverged</td>" in page
 
 
 def test_where_all_diverge_there_is_no_best(tmp_path):
@@ -144,6 +146,7 @@ def test_where_all_diverge_there_is_no_best(tmp_path):
     assert "\nbest      none: of no network is the test loss finite; " in done.out
     assert done.out.endswith(f"\nsaved     in {tmp_path}\n")
     assert len(rows_of(tmp_path)) == 2
+    assert "Every network diverged" in (tmp_path / "page.html").read_text("utf-8")
     assert not (tmp_path / "best").exists()
 
 

@@ -1,0 +1,60 @@
+"""Write the page of a run, or of a sweep, from what is in its folder."""
+
+import argparse
+
+from experiments.common.arguments import (
+    Parser,
+    UserError,
+    add_surroundings,
+    folder,
+    new_file,
+    run,
+    use_device,
+)
+
+
+def parser() -> Parser:
+    """The arguments of this program."""
+    p = Parser(prog="python -m experiments.page", description=__doc__)
+    p.add_argument("run_dir", type=folder, metavar="RUN", help="the folder that --out named")
+    p.add_argument("--out", type=new_file, metavar="FILE", help="default: page.html in that folder")
+    p.add_argument(
+        "--best", action="store_true", help="with the weights of its best epoch; default: the last"
+    )
+    add_surroundings(p)
+    return p
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """Write it, and say where."""
+    use_device(arguments.device)
+
+    from experiments.common import pages
+    from jaxnn import datasets
+    from jaxnn.runs import record
+
+    where = arguments.run_dir
+    settings, timings = record.load_settings(where), record.load_timings(where)
+    if "learning_rates" in settings and "shuffle_seed" not in settings:
+        html = pages.of_sweep(settings, record.load_networks, timings, 0, where)
+    else:
+        metrics, params = record.load_metrics(where), None
+        name = "best.safetensors" if arguments.best else "params.safetensors"
+        if arguments.best or (where / name).exists():
+            params = record.load_params(where / name, settings["n"])
+        elif timings.get("state") == "finished":  # it was killed before its last file
+            timings = {}
+        data = datasets.load(settings["dataset"], arguments.data_dir, arguments.source_dir)
+        sizes = data.train.images[0].size, data.classes
+        if (settings["n"][0], settings["n"][-1]) != sizes:
+            expected = f"expected {sizes[0]} inputs and {sizes[1]} outputs for {data.name}"
+            raise UserError(f"{where}: got a network {str(settings['n'])[:80]}, {expected}")
+        html = pages.of_run(settings, data, timings, 0, metrics, params)
+    out = arguments.out or where / "page.html"
+    record.replace(out, html)
+    print(f"written   {out}, {len(html.encode()):,} bytes")
+    return 0
+
+
+if __name__ == "__main__":
+    run(main, parser())
