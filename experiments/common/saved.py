@@ -1,0 +1,45 @@
+"""A finished run, read again: what it is about, its data, its network. Imports jax."""
+
+import argparse
+from typing import NamedTuple
+
+from experiments.common.arguments import UserError
+from experiments.common.task import sizes
+from jaxnn import activations, datasets, losses
+from jaxnn.datasets import Dataset
+from jaxnn.layers import Dense, Layer, mlp
+from jaxnn.losses import Loss
+from jaxnn.runs import record
+
+
+class Saved(NamedTuple):
+    """Of a run: its settings, and the network with the parameters of its last or best epoch."""
+
+    settings: dict
+    data: Dataset
+    net: Layer
+    loss: Loss
+    params: list[Dense]
+    accuracy: float  # on the test images, as training reported it
+
+
+def load(arguments: argparse.Namespace) -> Saved:
+    """The run in run_dir, at its best epoch if `best` is set.
+
+    Raises RunError or UserError if it is not what a training leaves, or does not fit its data.
+    """
+    settings = record.load_settings(arguments.run_dir)
+    loss = getattr(losses, str(settings.get("loss")), None)
+    if not isinstance(loss, Loss):
+        got = str(settings.get("loss"))[:40]
+        raise UserError(f"{arguments.run_dir}: loss: got {got!r}, expected one of jaxnn.losses")
+    name = "best.safetensors" if arguments.best else "params.safetensors"
+    params = record.load_params(arguments.run_dir / name, settings["n"])
+    curve = [metrics["test_accuracy"] for metrics in record.load_metrics(arguments.run_dir)]
+    data = datasets.load(settings["dataset"], arguments.data_dir, arguments.source_dir)
+    n_x, classes = sizes(data, ())
+    if (settings["n"][0], settings["n"][-1]) != (n_x, classes):
+        expected = f"expected {n_x} inputs and {classes} outputs for {data.name}"
+        raise UserError(f"{arguments.run_dir}: got a network {settings['n']}, {expected}")
+    net = mlp(*settings["n"], g=getattr(activations, settings["activation"]))
+    return Saved(settings, data, net, loss, params, max(curve) if arguments.best else curve[-1])

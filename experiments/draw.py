@@ -1,0 +1,108 @@
+"""Write a page on which to draw a digit, have a saved run read it, and let it go on learning."""
+
+import argparse
+import importlib.util
+import shutil
+import statistics
+import tempfile
+from pathlib import Path
+
+from experiments.common.arguments import (
+    Parser,
+    UserError,
+    add_surroundings,
+    folder,
+    new_file,
+    run,
+    use_device,
+)
+
+MOST = 4_000_000  # parameters that a page can hold
+CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
+
+
+def parser() -> Parser:
+    """The arguments of this program."""
+    p = Parser(prog="python -m experiments.draw", description=__doc__)
+    p.add_argument("run_dir", type=folder, metavar="RUN", help="the folder that --out of a training named")
+    p.add_argument("--out", type=new_file, metavar="FILE", help="default: RUN/draw.html")
+    p.add_argument("--image", type=Path, metavar="FILE", help="begin with this picture of a digit on the pad")
+    p.add_argument("--best", action="store_true", help="the network of its best epoch; default: of its last")
+    p.add_argument("--measure", action="store_true", help="time the redraws of a drawing, too, in chromium")
+    add_surroundings(p)
+    return p
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """Write the page, and say where it is."""
+    use_device(arguments.device)
+
+    import jax.numpy as jnp
+
+    from experiments.common import saved
+    from jaxnn.runs import record
+    from jaxnn.seeing.centring import centred
+    from jaxnn.seeing.pages.pad import ON_PAD, pad
+    from jaxnn.seeing.scan import ScanError, ink
+
+    it = saved.load(arguments)
+    size = sum(W.size + b.size for W, b in it.params)
+    if size > MOST:
+        raise UserError(f"{arguments.run_dir}: got {size:,} parameters, expected at most {MOST:,} in a page")
+    try:
+        first = None if arguments.image is None else centred(jnp.asarray(ink(arguments.image)), ON_PAD)
+    except ScanError as error:
+        raise UserError(f"--image: {error}") from error
+    said = (
+        f"Trained on {it.data.name}, {it.settings['activation']}, {it.settings['loss']}: "
+        f"{100 * it.accuracy:.2f} % of {len(it.data.test.labels):,} test images."
+    )
+    html = pad(it.settings, it.params, examples(it), it.data.white, said, first)
+    out = arguments.out or arguments.run_dir / "draw.html"
+    record.replace(out, html)
+    print(f"wrote     {out}, {len(html.encode()) / 1000:.0f} KB; open it in a browser")
+    if arguments.measure:
+        times = measured(out)
+        print(f"redraw    {statistics.median(times):.1f} ms, the median of {len(times)}")
+    return 0
+
+
+def examples(it):
+    """Test images: two of each class that are read rightly, and the ten that are misread most surely."""
+    import numpy as np
+
+    from jaxnn.datasets import Examples
+    from jaxnn.encoding import flatten
+
+    images, labels = it.data.test
+    Z, _ = it.net.forward(it.params, flatten(images, it.data.white))
+    Y_hat = np.asarray(it.loss.activation.forward(Z))
+    guess = np.asarray(Z).argmax(axis=1)
+    right = [k for c in range(it.data.classes) for k in np.flatnonzero((guess == c) & (labels == c))[:2]]
+    wrong = np.flatnonzero(guess != labels)
+    wrong = wrong[np.argsort(-Y_hat.max(axis=1)[wrong], kind="stable")][:10]
+    chosen = np.concatenate([right, wrong]).astype(int)
+    return Examples(images[chosen], labels[chosen])
+
+
+def measured(page: Path, times: int = 200) -> list[float]:
+    """The milliseconds of each of so many redraws in chromium, after a few to warm up."""
+    browser = next(filter(None, map(shutil.which, CHROMIUM)), None)
+    driver = shutil.which("chromedriver")
+    if not importlib.util.find_spec("selenium") or not browser or not driver:
+        raise UserError("--measure: expected chromium, chromedriver and selenium (pip install '.[browser]')")
+    from selenium import webdriver
+    from selenium.webdriver.chrome.service import Service
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = browser
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
+        for flag in ("--headless=new", "--no-sandbox", "--disable-gpu", f"--user-data-dir={profile}"):
+            options.add_argument(flag)
+        with webdriver.Chrome(options=options, service=Service(driver)) as window:
+            window.get(page.resolve().as_uri())
+            return window.execute_script("measure(50); return measure(arguments[0])", times)
+
+
+if __name__ == "__main__":
+    run(main, parser())

@@ -1,0 +1,74 @@
+"""The page on which a digit is drawn, and read by a network that can go on learning there."""
+
+import base64
+
+import numpy as np
+import optax
+
+from jaxnn import activations, losses
+from jaxnn.datasets import Examples
+from jaxnn.evaluation import predict
+from jaxnn.layers import Dense, mlp
+from jaxnn.objective import value_and_grad
+from jaxnn.seeing.centring import FRAMES, centred, uncentred
+from jaxnn.seeing.colours import LESS, MORE, NONE
+from jaxnn.seeing.letters import cost, equations
+from jaxnn.seeing.pages.page import page
+from jaxnn.seeing.passes import passes
+from jaxnn.seeing.program import program
+from jaxnn.training import start, step
+
+S = 112  # the pad's height and width
+ON_PAD = FRAMES["mnist"]._replace(side=S, height=88, width=88)  # of a picture that is put there
+
+
+def pad(run: dict, params: list[Dense], examples: Examples, white: int, said: str, first=None) -> str:
+    """The page of a run with that dataset, n, activation and loss; first: ink to begin with, S × S."""
+    n, frame, g, loss = run["n"], FRAMES[run["dataset"]], run["activation"], run["loss"]
+    layers, empty = range(1, len(n)), np.zeros((S, S))
+    given = {f"{x}[{l}]": p._asdict()[x] for l, p in zip(layers, params, strict=True) for x in "Wb"}
+    written = [(l, *pair) for l in layers for pair in equations(l, len(n) - 1, g, loss).items()]
+    written.sort(key=lambda row: 2 * len(n) - row[0] if row[1][0] == "d" else row[0])  # as they are computed
+    written.insert(2 * len(layers), (len(n) - 1, "J", cost(loss)))
+    data = {"n": n, "S": S, "side": frame.side, "white": white, "said": said, "dataset": run["dataset"]}
+    data |= {
+        "params": {name: [array.shape, _base64(array, "<f4")] for name, array in given.items()},
+        "images": _base64(examples.images, "u1"),
+        "labels": examples.labels.tolist(),
+        "first": "" if first is None else _base64(np.round(255 * np.asarray(first)), "u1"),
+        "colours": (LESS, NONE, MORE),
+        "equations": written,
+        "centred": program(lambda pad: {"X": centred(pad["G"], frame).reshape(1, -1)}, {"G": empty}),
+        "uncentred": program(lambda pad: {"X": uncentred(pad["G"], frame).reshape(1, -1)}, {"G": empty}),
+    }
+    arrays = _arrays(tuple(n), getattr(activations, g), getattr(losses, loss))
+    for name, N in (("one", 1), ("many", len(examples.labels))):
+        given |= {"X": np.zeros((N, n[0])), "Y": np.zeros((N, n[-1])), "α": 0.0}
+        data[name] = program(arrays, given)
+    return page("pad.html", f"Draw a digit: {'-'.join(map(str, n))}", data, ("arrays.js", "pad.js"))
+
+
+def _base64(array, dtype: str) -> str:
+    return base64.b64encode(np.asarray(array).astype(dtype).tobytes()).decode()
+
+
+def _arrays(n, g, loss):
+    """The arrays of a pass, the guess, what W multiplies (if N = 1), and the parameters after a step."""
+    net, L = mlp(*n, g=g), len(n) - 1
+
+    def arrays(given):
+        params, X, Y = (
+            [Dense(given[f"W[{l}]"], given[f"b[{l}]"]) for l in range(1, L + 1)],
+            given["X"],
+            given["Y"],
+        )
+        found = passes(n, g, loss)(params, X, Y) | {"guess": predict(net, params, X)}
+        optimizer = optax.sgd(given["α"])
+        (after, _), _ = step(value_and_grad(net, loss), optimizer)(start(params, optimizer), X, Y)
+        for l, (W, b) in enumerate(after, 1):
+            found |= {f"new W[{l}]": W, f"new b[{l}]": b}
+            if len(X) == 1:
+                found[f"A[{l - 1}] ⊙ W[{l}]"] = found[f"A[{l - 1}]"] * params[l - 1].W
+        return found
+
+    return arrays
