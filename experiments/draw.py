@@ -69,13 +69,14 @@ def main(arguments: argparse.Namespace) -> int:
 
 def examples(it):
     """Test images: two of each class that are read rightly, and the ten that are misread most surely."""
+    import jax.numpy as jnp
     import numpy as np
 
     from jaxnn.datasets import Examples
     from jaxnn.encoding import flatten
 
     images, labels = it.data.test
-    Z, _ = it.net.forward(it.params, flatten(images, it.data.white))
+    Z, _ = it.net.forward(it.params, flatten(jnp.asarray(images), it.data.white))
     Y_hat = np.asarray(it.loss.activation.forward(Z))
     guess = np.asarray(Z).argmax(axis=1)
     right = [k for c in range(it.data.classes) for k in np.flatnonzero((guess == c) & (labels == c))[:2]]

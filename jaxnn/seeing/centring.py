@@ -36,7 +36,7 @@ FRAMES = {
 }
 
 
-def centred(G: Float[Array, "S S"], frame: Frame) -> Float[Array, "side side"]:
+def centred(G: Float[Array, "height width"], frame: Frame) -> Float[Array, "side side"]:
     """What is drawn in G, ink from 0 to 1, as the frame has it; of an empty pad, zeros.
 
     >>> import jax.numpy as jnp

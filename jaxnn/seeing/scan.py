@@ -9,7 +9,7 @@ from jaxtyping import Float
 from PIL import Image, ImageOps
 from scipy import ndimage
 
-FORMATS = ("PNG", "JPEG", "MPO", "GIF", "BMP", "TIFF", "WEBP", "PPM")
+FORMATS = ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "PPM")
 MOST = 100_000_000  # bytes of a file, and pixels of a picture
 SPECK = 0.02  # of the ink of the largest part: what has less is dirt
 STROKE = 0.08  # of the digit's longer side: thinner strokes are made as wide as this
@@ -69,7 +69,9 @@ def _grey(path: Path) -> np.ndarray:
         raise ScanError(f"{path}: got no file of at most {MOST:,} bytes, expected a picture")
     try:
         with warnings.catch_warnings(action="ignore"), Image.open(path, formats=FORMATS) as image:
-            if (frames := getattr(image, "n_frames", 1)) > 1 and image.format != "MPO":
+            if (
+                frames := getattr(image, "n_frames", 1)
+            ) > 1 and image.format != "MPO":  # a phone adds its depth
                 raise ValueError(f"{frames} pictures in one")
             if image.width * image.height > MOST:
                 raise ValueError(f"{image.width} × {image.height} pixels, expected at most {MOST:,}")

@@ -561,8 +561,7 @@ def test_by_keys_alone_a_seven_is_drawn_labelled_learnt_and_kept(browser, traine
     browser.command("Browser.setDownloadBehavior", behavior="allow", downloadPath=str(tmp_path))
 
     def press(*keys):
-        for key in keys:
-            browser.driver.switch_to.active_element.send_keys(key)
+        browser.driver.switch_to.active_element.send_keys(*keys)
 
     def reach(id):
         for _ in range(200):
