@@ -18,6 +18,19 @@ from experiments.common.arguments import (
 )
 
 MOST = 4_000_000  # parameters that a page can hold
+MEASURE = """
+const times = [];
+clear();
+strokes = [[[0.3, 0.3], [0.7, 0.3], [0.5, 0.8]].map((point) => point.map((x) => x * S))];
+choose(7);
+for (let k = 0; k < arguments[0] + arguments[1]; k++) {
+  const start = performance.now();
+  redraw();
+  document.body.getBoundingClientRect(); // the layout, too
+  times.push(performance.now() - start);
+}
+return times.slice(arguments[1]);
+"""
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 
 
@@ -102,7 +115,7 @@ def measured(page: Path, times: int = 200) -> list[float]:
             options.add_argument(flag)
         with webdriver.Chrome(options=options, service=Service(driver)) as window:
             window.get(page.resolve().as_uri())
-            return window.execute_script("measure(50); return measure(arguments[0])", times)
+            return window.execute_script(MEASURE, times, 50)
 
 
 if __name__ == "__main__":

@@ -10,12 +10,12 @@ let params = Object.fromEntries(names.map((x) => [x, array(data.params[x][0], fl
 let label = null, showing = "W", stale = true, found = null, X = null;
 
 const set = (node, text) => node.textContent === text || (node.textContent = text); // else it is said again
+const press = (button, pressed) => button.setAttribute("aria-pressed", pressed);
 const sign = (text) => text.replace(/-/g, "−");
-const number = (x) => sign(x && Math.abs(x) < 1e-3 ? x.toExponential(2) : String(+x.toPrecision(4)));
+const number = (x) => sign(x && Math.abs(x) < 1e-3 ? x.toExponential(3) : String(+x.toPrecision(6)));
 const plain = (x) => !x || (Math.abs(x) >= 5e-4 && Math.abs(x) < 1000);
 const fixed = (x) => sign(plain(x) ? x.toFixed(3) : x.toExponential(0)).padStart(7);
 const largest = (values) => values.reduce((most, x) => Math.max(most, Math.abs(x)), 0);
-const press = (button, pressed) => button.setAttribute("aria-pressed", pressed);
 
 function put(canvas, values, most = 1, [less, none, more] = data.colours) {
   const context = canvas.getContext("2d"), image = context.createImageData(canvas.width, canvas.height);
@@ -29,12 +29,13 @@ function put(canvas, values, most = 1, [less, none, more] = data.colours) {
 // ——— the pad
 const pad = $("pad"), ink = pad.getContext("2d", { willReadFrequently: true }), pen = [S / 2, S / 2];
 let strokes = [], stroke = null, centred = true, given = null; // given: a test image, in place of a drawing
-let picture = data.first && Float64Array.from(bytes(data.first), (x) => x / 255);
+let picture = data.first && Float64Array.from(bytes(data.first), (x) => x / 255), queued = 0;
+Object.assign(ink, { strokeStyle: "#fff", lineWidth: S / 14, lineCap: "round", lineJoin: "round",
+  imageSmoothingEnabled: false });
 
 function paint() { // the drawing; its ink
   ink.fillRect(0, 0, S, S);
   if (picture) put(pad, picture, 1, GREY);
-  Object.assign(ink, { strokeStyle: "#fff", lineWidth: S / 14, lineCap: "round", lineJoin: "round" });
   for (const points of strokes) {
     ink.beginPath();
     for (const point of [points[0], ...points]) ink.lineTo(...point);
@@ -44,47 +45,39 @@ function paint() { // the drawing; its ink
   return new Float64Array(S * S).map((_, k) => pixels[4 * k] / 255);
 }
 function see() {
-  if (given !== null) X = array([1, n[0]], images.slice(given * n[0], (given + 1) * n[0]));
-  else X = run(centred ? data.centred : data.uncentred, { G: array([S, S], paint()) }).X;
+  if (given === null) X = run(centred ? data.centred : data.uncentred, { G: array([S, S], paint()) }).X;
+  else X = array([1, n[0]], images.slice(given * n[0], (given + 1) * n[0]));
   put($("seen"), X.data, 1, GREY);
-  ink.imageSmoothingEnabled = false;
   if (given !== null) ink.drawImage($("seen"), 0, 0, S, S);
 }
 const clear = () => ([strokes, stroke, picture, given] = [[], null, null, null]);
-
+const lift = () => { stroke = null; $("pen").hidden = true; };
+const later = () => (queued ||= requestAnimationFrame(redraw));
 function draw(point, begin) {
   if (begin && given !== null) clear();
   if (begin) strokes.push((stroke = []));
   stroke.push(point);
   later();
 }
-function place(event) {
-  const box = pad.getBoundingClientRect();
-  return [((event.clientX - box.left) * S) / box.width, ((event.clientY - box.top) * S) / box.height];
-}
+const place = (event) => [event.offsetX, event.offsetY].map((x) => (x * S) / pad.clientWidth);
 pad.onpointerdown = (event) => {
   event.preventDefault();
   pad.focus({ preventScroll: true });
   pad.setPointerCapture(event.pointerId);
-  $("pen").hidden = true;
+  lift();
   draw(place(event), true);
 };
 pad.onpointermove = (event) => stroke && event.buttons && draw(place(event));
-pad.onpointerup = pad.onpointercancel = pad.onblur = () => {
-  stroke = null;
-  $("pen").className = "";
-};
-const KEYS = {
-  ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1],
-  Home: [-1, -1], PageUp: [1, -1], End: [-1, 1], PageDown: [1, 1],
-};
+pad.onpointerup = pad.onpointercancel = pad.onblur = lift;
+const KEYS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1],
+  Home: [-1, -1], PageUp: [1, -1], End: [-1, 1], PageDown: [1, 1] };
 pad.onkeydown = (event) => {
   const way = KEYS[event.key], by = event.shiftKey ? 1 : S / 35;
   if ((!way && event.key !== " ") || event.ctrlKey || event.altKey || event.metaKey) return;
   event.preventDefault();
   if (way) way.forEach((w, k) => (pen[k] = Math.max(0, Math.min(S, pen[k] + w * by))));
   if (way ? stroke : !stroke) draw([...pen], !way);
-  else if (!way) stroke = null;
+  else stroke = null;
   const [left, top] = pen.map((x) => `${Math.round((100 * x) / S)}%`);
   Object.assign($("pen"), { hidden: false, className: stroke ? "down" : "" });
   Object.assign($("pen").style, { left, top });
@@ -95,16 +88,11 @@ pad.onkeydown = (event) => {
 const oneHot = (these) => array([these.length, n[L]],
   Float64Array.from({ length: these.length * n[L] }, (_, k) => k % n[L] === these[Math.floor(k / n[L])]));
 const tests = [data.many, array([labels.length, n[0]], images), oneHot(labels)];
-const α = () => +$("alpha").value;
-const pass = (program, X, Y) => run(program, { X, Y, α: array([], Float64Array.of(α())), ...params });
-let queued = false;
+const pass = (program, X, Y) =>
+  run(program, { X, Y, α: array([], Float64Array.of($("alpha").value)), ...params });
 
-function later() {
-  if (!queued) requestAnimationFrame(redraw);
-  queued = true;
-}
 function redraw() {
-  queued = false;
+  queued = 0;
   see();
   found = pass(data.one, X, oneHot([label]));
   show();
@@ -119,21 +107,8 @@ function learnt(now) { // these parameters, from now on
   set($("read"), `✗: misread, ${wrong} of these ${labels.length}. Their J = ${number(J.data[0])}`);
   redraw();
 }
-$("step").onclick = () => {
-  const on = $("on").value === "many" ? tests : [data.one, X, oneHot([label])], after = pass(...on);
-  before.push(params);
-  learnt(Object.fromEntries(names.map((name) => [name, after[`new ${name}`]])));
-  const [J, then] = [after, pass(...on)].map((x) => number(x.J.data[0]));
-  set($("told"), `Step ${before.length}, on ${$("on").selectedOptions[0].text}: J = ${J} → ${then}`);
-};
-$("back").onclick = () => {
-  learnt(before.pop());
-  set($("told"), `Back: ${before.length} steps are left`);
-};
 
 // ——— what is shown
-const lines = [...$("sums").rows].map((row, k) => [...data.equations[k], ...row.cells]);
-
 function show() {
   const some = X.data.some((x) => x), known = label !== null, guess = found.guess.data[0];
   for (const l of layers) {
@@ -143,7 +118,8 @@ function show() {
     const { data: values } = images[showing], scale = showing === "dW" && !known ? Infinity : largest(values);
     [...$(`layer${l}`).children].forEach((tile, j) => {
       const [canvas, bar, z, a, dz] = [...tile.children].slice(-5), to = zero + ((100 - zero) * A[j]) / most;
-      Object.assign(bar.firstChild.style, { left: `${Math.min(zero, to)}%`, width: `${Math.abs(to - zero)}%` });
+      const [left, width] = [Math.min(zero, to), Math.abs(to - zero)].map((x) => `${x}%`);
+      Object.assign(bar.firstChild.style, { left, width });
       set(z, `z ${fixed(Z[j])}`);
       set(a, `${l === L ? "ŷ" : "a"} ${fixed(A[j])}`);
       set(dz, known ? `dz${fixed(dZ[j])}` : "");
@@ -158,73 +134,63 @@ function show() {
   set($("sure"), some ? `ŷ = ${number(found[`A[${L}]`].data[guess])}` : "draw, or choose a test image");
   set($("cost"), known ? `J = ${number(found.J.data[0])}` : "");
   set($("keep"), known ? `Keep as a ${label}` : "Keep");
-  set($("legend"), shows.find((button) => button.value === showing).title);
   $("keep").disabled = !known || !some || given !== null;
-  $("step").disabled = !(α() > 0) || ($("on").value === "one" && (!known || !some));
+  $("step").disabled = !($("alpha").value > 0) || ($("on").value === "one" && (!known || !some));
   $("back").disabled = !before.length;
   chosen[0] = X.data.indexOf(largest(X.data));
-  for (const [l, name, text, , shape, numbers] of lines) {
-    set(shape, `(${found[name].shape.join(", ")})`);
-    const value = name === "J" ? number(found.J.data[0]) : entry(name);
-    set(numbers, known || !/d|J/.test(name) ? `${worked(text)} = ${value}` : "choose what it is");
-  }
+  [...$("sums").rows].forEach(({ cells }, k) => {
+    const [, name, text] = data.equations[k];
+    set(cells[1], `(${found[name].shape.join(", ")})`);
+    set(cells[2], known || !/d|J/.test(name) ? `${worked(text)} = ${entry(name)}` : "choose what it is");
+  });
 }
-
-function entry(name) { // of the chosen neurons, where the name is an array's
-  const [kind, l] = name.split(/[[\]]/), at = chosen[l];
-  return number((params[name] || found[name]).data[/W/.test(kind) ? at * n[l - 1] + chosen[l - 1] : at]);
+function entry(name) { // of the chosen neurons, in the array of that name
+  const [kind, l] = name.split(/[[\]]/), k = /W/.test(kind) ? chosen[l] * n[l - 1] + chosen[l - 1] : chosen[l];
+  return number((params[name] || found[name]).data[k ?? 0]);
 }
 const worked = (text) => text.replace(/softmax\((.*?)\)/, "softmax(…, $1, …)") // an equation, with numbers
-  .replace(/(\S+\]) (W\S+\])ᵀ?/, "… + $1·$2 + …").replace(/ᵀ (?!\+)/, "·").replace(/⊙/g, "·").replace("1/N", "1/1")
-  .replace(/Ŷ/g, `A[${L}]`).replace(/Y/g, +(chosen[L] === label))
+  .replace(/(\S+\]) (W\S+\])ᵀ?/, "… + $1·$2 + …").replace(/ᵀ (?!\+)/, "·").replace(/⊙/g, "·")
+  .replace("1/N", "1/1").replace(/Ŷ/g, `A[${L}]`).replace(/Y/g, +(chosen[L] === label))
   .replace(/(d?[AWZb]\[\d+\])ᵀ?/g, (_, name) => entry(name));
 
 // ——— what one can do
+const does = (button, done) => (button.onclick = () => { done(button); later(); });
 function choose(what) {
   label = what === "" ? null : (chosen[L] = +what);
   $("label").value = what;
-  later();
 }
-function told(button, done) {
-  button.onclick = () => { done(button); later(); };
-}
-told($("clear"), clear);
-told($("undo"), () => strokes.pop());
-told($("centre"), (button) => press(button, (centred = !centred)));
-$("label").onchange = () => choose($("label").value);
+does($("clear"), clear);
+does($("undo"), () => strokes.pop());
+does($("centre"), (button) => press(button, (centred = !centred)));
+does($("back"), () => { learnt(before.pop()); set($("told"), `Back: ${before.length} steps are left`); });
+does($("step"), () => {
+  const on = $("on").value === "many" ? tests : [data.one, X, oneHot([label])], after = pass(...on);
+  before.push(params);
+  learnt(Object.fromEntries(names.map((name) => [name, after[`new ${name}`]])));
+  const [J, then] = [after, pass(...on)].map((x) => number(x.J.data[0]));
+  set($("told"), `Step ${before.length}, on ${$("on").selectedOptions[0].text}: J = ${J} → ${then}`);
+});
+$("label").onchange = () => { choose($("label").value); later(); };
 $("alpha").oninput = $("on").onchange = later;
 [...$("strip").children].forEach((tile, k) => {
   put(tile.firstChild, images.subarray(k * n[0], (k + 1) * n[0]), 1, GREY);
-  told(tile, () => { clear(); given = k; choose(labels[k]); });
+  does(tile, () => { clear(); given = k; choose(labels[k]); });
 });
-layers.forEach((l) => [...$(`layer${l}`).children].forEach((tile, j) => told(tile, () => (chosen[l] = j))));
+layers.forEach((l) => [...$(`layer${l}`).children].forEach((tile, j) => does(tile, () => (chosen[l] = j))));
 const shows = [...document.querySelectorAll(".shown")];
-shows.forEach((button) => told(button, () => {
-  [showing, stale] = [button.value, true];
+shows.forEach((button) => does(button, () => {
+  [showing, stale, $("legend").textContent] = [button.value, true, button.title];
   shows.forEach((other) => press(other, other === button));
 }));
-
 const kept = [];
-told($("keep"), () => {
+does($("keep"), () => {
   kept.push({ label, centred, ink: btoa(String.fromCharCode(...paint().map((x) => Math.round(255 * x)))) });
   set($("save"), `Save ${kept.length} drawing${kept.length > 1 ? "s" : ""}`);
   $("save").disabled = false;
 });
-told($("save"), () => {
+does($("save"), () => {
   const text = JSON.stringify({ format: "jaxnn drawings 1", side: S, drawings: kept });
   const href = URL.createObjectURL(new Blob([text], { type: "application/json" }));
   Object.assign(document.createElement("a"), { href, download: "drawings.json" }).click();
 });
-
-function measure(times) { // the milliseconds of each of so many redraws of a drawing with all of its numbers
-  clear();
-  strokes = [[[0.3, 0.3], [0.7, 0.3], [0.5, 0.8]].map((point) => point.map((x) => x * S))];
-  choose(7);
-  return Array.from({ length: times }, () => {
-    const start = performance.now();
-    redraw();
-    document.body.getBoundingClientRect(); // the layout, too
-    return performance.now() - start;
-  });
-}
 learnt(params);
