@@ -77,12 +77,12 @@ def of_tests(it) -> list[str]:
 
 def seen(it, ink, centre: bool):
     """What the network sees of ink, and what it says to it: X as an image, Ŷ, and the class."""
-    import jax.numpy as jnp
+    import jax
     import numpy as np
 
     from jaxnn.seeing.centring import FRAMES, centred, uncentred
 
-    image = (centred if centre else uncentred)(jnp.asarray(ink), FRAMES[it.data.name])
+    image = jax.jit(centred if centre else uncentred, static_argnums=1)(ink, FRAMES[it.data.name])
     Z, _ = it.net.forward(it.params, image.reshape(1, -1).astype(it.params[0].W.dtype))
     return np.asarray(image), np.asarray(it.loss.activation.forward(Z))[0], int(Z.argmax())
 

@@ -12,17 +12,13 @@ FAINT = 0.05  # what is no darker is no ink
 
 
 class Frame(NamedTuple):
-    """How the images of a data set stand in their side × side pixels: in a box of that height and width.
-
-    kept: with their ratio of height to width; else they fill the box. by_mass: the centre of mass is in the
-    pixel in the middle; else the middle of what is drawn is in the middle.
-    """
+    """How the images of a data set stand in their side × side pixels: in a box of height × width."""
 
     side: int
     height: int
     width: int
-    kept: bool
-    by_mass: bool
+    kept: bool  # the ratio of height to width; else they fill the box
+    by_mass: bool  # the pixel in the middle has the centre of mass; else the box is in the middle
 
 
 # digits: NIST stretched them to 32 × 20 of 32 × 32, and blocks of 4 × 4 were counted (UCI, optdigits.names).

@@ -9,6 +9,7 @@ from jaxtyping import Float
 from PIL import Image, ImageOps
 from scipy import ndimage
 
+BOX = Image.Resampling.BOX  # each pixel is the mean of those that it stands for
 FORMATS = ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "PPM")
 MOST = 100_000_000  # bytes of a file, and pixels of a picture
 SPECK = 0.02  # of the ink of the largest part: what has less is dirt
@@ -25,9 +26,12 @@ def ink(path: Path) -> Float[np.ndarray, "height width"]:
     That is what is darker, or else lighter, than what is around it, whichever stands out more. Specks are
     left out, and so is what goes over the edge, unless that is all. Raises ScanError.
     """
-    grey = _reduced(_grey(path), 560)
-    around = ndimage.median_filter(_reduced(grey, 64), size=31, mode="reflect")
-    out = grey - np.asarray(Image.fromarray(around).resize(grey.shape[::-1], Image.Resampling.BILINEAR))
+    image = _grey(path)
+    image.thumbnail((560, 560), BOX)
+    grey, small = np.asarray(image), image.copy()
+    small.thumbnail((64, 64), BOX)
+    around = ndimage.median_filter(np.asarray(small), size=31, mode="reflect")
+    out = grey - np.asarray(Image.fromarray(around).resize(image.size, Image.Resampling.BILINEAR))
     out = out * np.sign(np.sum(out**3))  # how far each pixel stands out
     level, noise = np.median(out[out >= np.max(out) / 2]), np.median(np.abs(out))  # of ink, of paper
     if level <= max(6 * noise, 1e-6 * np.max(np.abs(grey))):
@@ -56,32 +60,23 @@ def _widened(found):
     return ndimage.grey_dilation(np.pad(found, r), footprint=x * x + y * y <= r * r)
 
 
-def _reduced(array, longest: int):
-    """With a longer side of at most that, each pixel the mean of those that it stands for."""
-    shrink = min(1, longest / max(array.shape))
-    size = [max(1, round(n * shrink)) for n in array.shape[::-1]]
-    return np.asarray(Image.fromarray(array).resize(size, Image.Resampling.BOX))
-
-
-def _grey(path: Path) -> np.ndarray:
-    """The picture's greys, in whatever range they are."""
+def _grey(path: Path) -> Image.Image:
+    """The picture in greys, in whatever range they are."""
     if not os.path.isfile(path) or os.path.getsize(path) > MOST:
         raise ScanError(f"{path}: got no file of at most {MOST:,} bytes, expected a picture")
     try:
         with warnings.catch_warnings(action="ignore"), Image.open(path, formats=FORMATS) as image:
-            if (
-                frames := getattr(image, "n_frames", 1)
-            ) > 1 and image.format != "MPO":  # a phone adds its depth
-                raise ValueError(f"{frames} pictures in one")
             if image.width * image.height > MOST:
                 raise ValueError(f"{image.width} × {image.height} pixels, expected at most {MOST:,}")
+            if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:  # a phone adds another one
+                raise ValueError("several pictures in one")
             whole = ImageOps.exif_transpose(image)
             if not whole.mode.startswith(("I", "F")):
                 whole = _opaque(whole).convert("L")
             grey = np.asarray(whole, np.float32)
             if not np.isfinite(grey).all():
                 raise ValueError("pixels that are no numbers")
-            return grey
+            return Image.fromarray(grey)
     except Exception as error:  # Pillow has many for a file that is not what it seems
         why = " ".join(str(error).split())[-120:]
         raise ScanError(f"{path}: cannot be read as a picture ({type(error).__name__}: {why})") from error

@@ -253,7 +253,7 @@ BAD = {
     "large": (png_of(11_000, 11_000), "expected at most 100,000,000"),
     "animated": (
         saved_bytes(GREY, "GIF", save_all=True, append_images=[Image.new("L", GREY.size)]),
-        "2 pictures in one",
+        "several pictures in one",
     ),
     "blank": (saved_bytes(Image.new("L", (90, 40), 255), "PNG"), "got nothing that stands out"),
     "one pixel": (saved_bytes(Image.new("L", (1, 1), 7), "PNG"), "got nothing that stands out"),

@@ -1,6 +1,7 @@
 """The page on which a digit is drawn, and read by a network that can go on learning there."""
 
 import base64
+from functools import partial
 
 import numpy as np
 import optax
@@ -41,7 +42,7 @@ def pad(run: dict, params: list[Dense], examples: Examples, white: int, said: st
         "centred": program(lambda pad: {"X": centred(pad["G"], frame).reshape(1, -1)}, {"G": empty}),
         "uncentred": program(lambda pad: {"X": uncentred(pad["G"], frame).reshape(1, -1)}, {"G": empty}),
     }
-    arrays = _arrays(tuple(n), getattr(activations, g), getattr(losses, loss))
+    arrays = partial(_arrays, tuple(n), getattr(activations, g), getattr(losses, loss))
     for name, N in (("one", 1), ("many", len(examples.labels))):
         given |= {"X": np.zeros((N, n[0])), "Y": np.zeros((N, n[-1])), "α": 0.0}
         data[name] = program(arrays, given)
@@ -52,23 +53,15 @@ def _base64(array, dtype: str) -> str:
     return base64.b64encode(np.asarray(array).astype(dtype).tobytes()).decode()
 
 
-def _arrays(n, g, loss):
+def _arrays(n, g, loss, given):
     """The arrays of a pass, the guess, what W multiplies (if N = 1), and the parameters after a step."""
-    net, L = mlp(*n, g=g), len(n) - 1
-
-    def arrays(given):
-        params, X, Y = (
-            [Dense(given[f"W[{l}]"], given[f"b[{l}]"]) for l in range(1, L + 1)],
-            given["X"],
-            given["Y"],
-        )
-        found = passes(n, g, loss)(params, X, Y) | {"guess": predict(net, params, X)}
-        optimizer = optax.sgd(given["α"])
-        (after, _), _ = step(value_and_grad(net, loss), optimizer)(start(params, optimizer), X, Y)
-        for l, (W, b) in enumerate(after, 1):
-            found |= {f"new W[{l}]": W, f"new b[{l}]": b}
-            if len(X) == 1:
-                found[f"A[{l - 1}] ⊙ W[{l}]"] = found[f"A[{l - 1}]"] * params[l - 1].W
-        return found
-
-    return arrays
+    net, X, Y = mlp(*n, g=g), given["X"], given["Y"]
+    params = [Dense(given[f"W[{l}]"], given[f"b[{l}]"]) for l in range(1, len(n))]
+    found = passes(n, g, loss)(params, X, Y) | {"guess": predict(net, params, X)}
+    optimizer = optax.sgd(given["α"])
+    (after, _), _ = step(value_and_grad(net, loss), optimizer)(start(params, optimizer), X, Y)
+    for l, (W, b) in enumerate(after, 1):
+        found |= {f"new W[{l}]": W, f"new b[{l}]": b}
+        if len(X) == 1:
+            found[f"A[{l - 1}] ⊙ W[{l}]"] = found[f"A[{l - 1}]"] * params[l - 1].W
+    return found
