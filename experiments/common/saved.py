@@ -29,10 +29,6 @@ def load(arguments: argparse.Namespace) -> Saved:
     Raises RunError or UserError if it is not what a training leaves, or does not fit its data.
     """
     settings = record.load_settings(arguments.run_dir)
-    loss = getattr(losses, str(settings.get("loss")), None)
-    if not isinstance(loss, Loss):
-        got = str(settings.get("loss"))[:40]
-        raise UserError(f"{arguments.run_dir}: loss: got {got!r}, expected one of jaxnn.losses")
     name = "best.safetensors" if arguments.best else "params.safetensors"
     params = record.load_params(arguments.run_dir / name, settings["n"])
     curve = [metrics["test_accuracy"] for metrics in record.load_metrics(arguments.run_dir)]
@@ -41,5 +37,9 @@ def load(arguments: argparse.Namespace) -> Saved:
     if (settings["n"][0], settings["n"][-1]) != (n_x, classes):
         expected = f"expected {n_x} inputs and {classes} outputs for {data.name}"
         raise UserError(f"{arguments.run_dir}: got a network {settings['n']}, {expected}")
+    loss = getattr(losses, str(settings.get("loss")), None)
+    if not isinstance(loss, Loss):
+        got = str(settings.get("loss"))[:40]
+        raise UserError(f"{arguments.run_dir}: loss: got {got!r}, expected one of jaxnn.losses")
     net = mlp(*settings["n"], g=getattr(activations, settings["activation"]))
     return Saved(settings, data, net, loss, params, max(curve) if arguments.best else curve[-1])

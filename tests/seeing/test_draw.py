@@ -668,3 +668,29 @@ def test_the_equations_are_shown_with_their_numbers(browser, tmp_path):
         "J",
     ]
     assert "gelu(" in said["A[1]"][1]
+
+
+CONTRASTS = """const lum = (rgb) => { const [r, g, b] = rgb.map((x) => x <= 0.03928 ? x / 12.92 :
+  ((x + 0.055) / 1.055) ** 2.4); return 0.2126 * r + 0.7152 * g + 0.0722 * b; };
+const canvas = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
+const rgba = (text) => { canvas.clearRect(0, 0, 1, 1); canvas.fillStyle = text; canvas.fillRect(0, 0, 1, 1);
+  return [...canvas.getImageData(0, 0, 1, 1).data].map((x) => x / 255); };
+const ground = (node) => { for (; node; node = node.parentElement) {
+  const found = rgba(getComputedStyle(node).backgroundColor);
+  if (found[3] === 1) return found.slice(0, 3); } };
+return [...document.querySelectorAll("main *")].filter((node) => node.checkVisibility() && !node.disabled &&
+  [...node.childNodes].some((child) => child.nodeType === 3 && child.textContent.trim())).map((node) => {
+  const [a, b] = [rgba(getComputedStyle(node).color).slice(0, 3), ground(node)].map(lum);
+  const [low, high] = [Math.min(a, b), Math.max(a, b)];
+  return [(high + 0.05) / (low + 0.05), node.className, node.textContent.slice(0, 40)]; });"""
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_every_text_stands_out_from_its_ground(dark, browser, tmp_path):
+    path, *_ = page_of(tmp_path, *NETWORKS[1])
+    browser.open(path, dark=dark)
+    browser.js("strokes = [[[20, 25], [60, 20], [45, 90]]]; choose(4); redraw(); $('step').click(); redraw()")
+    found = browser.js(CONTRASTS)
+    assert len(found) > 100
+    assert min(found)[0] >= 4.5, min(found)
+    assert browser.js("return document.querySelectorAll('.guessed').length") == 1

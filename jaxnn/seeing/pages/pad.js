@@ -141,7 +141,7 @@ function show() {
   [...$("sums").rows].forEach(({ cells }, k) => {
     const [, name, text] = data.equations[k];
     set(cells[1], `(${found[name].shape.join(", ")})`);
-    set(cells[2], known || !/d|J/.test(name) ? `${worked(text)} = ${entry(name)}` : "choose what it is");
+    set(cells[2], known || !/d|J/.test(name) ? `${worked(text)} = ${entry(name)}` : "");
   });
 }
 function entry(name) { // of the chosen neurons, in the array of that name
