@@ -19,7 +19,7 @@ from PIL import Image, ImageDraw
 from experiments import draw, predict, train
 from experiments.common import drawn
 from experiments.common.arguments import UserError
-from jaxnn import activations, losses
+from jaxnn import activations, datasets, losses
 from jaxnn.activations import Activation
 from jaxnn.datasets import Examples
 from jaxnn.layers import Dense, mlp
@@ -33,6 +33,10 @@ from jaxnn.training import start, step
 from tests.programs import ended
 
 MNIST, SOURCE = FRAMES["mnist"], os.environ.get("JAXNN_SOURCE_DIR")
+needs_mnist = pytest.mark.skipif(
+    not SOURCE or not os.path.isdir(os.path.join(SOURCE, "mnist")),
+    reason="JAXNN_SOURCE_DIR names no folder with mnist/ in it",
+)
 SEVEN = ((0.3, 0.3), (0.7, 0.3), (0.45, 0.8))
 TWO = ((0.3, 0.35), (0.45, 0.2), (0.65, 0.3), (0.6, 0.5), (0.3, 0.8), (0.72, 0.8))
 FORMS = {"seven": SEVEN, "two": TWO, "one": ((0.5, 0.2), (0.48, 0.8)), "bar": ((0.2, 0.5), (0.8, 0.52))}
@@ -114,6 +118,18 @@ def test_where_and_how_large_it_is_drawn_does_not_matter():
     np.testing.assert_allclose(moved, first, atol=1e-5)
     np.testing.assert_allclose(larger, first, atol=1e-5)
     assert np.abs(np.asarray(smaller) - first).mean() < 0.02
+
+
+@needs_mnist
+def test_images_of_mnist_that_are_moved_and_enlarged_are_centred_as_they_were():
+    images = datasets.load("mnist").test.images[:200] / np.float32(255)
+    rng = np.random.default_rng(0)
+    same = 0
+    for image in images:
+        by, (top, left) = rng.integers(2, 8), rng.integers(0, 300, 2)
+        large = np.pad(image.repeat(by, 0).repeat(by, 1), ((top, 0), (left, 0)))
+        same += np.abs(framed(large) - image).max() < 1e-4
+    assert same / len(images) > 0.85  # of the others the mass is at the edge of a pixel, or faint ink is all
 
 
 def test_a_bar_stands_where_it_must():
@@ -536,10 +552,7 @@ def test_a_seven_that_is_small_and_off_the_middle_is_read_as_a_seven(kind, width
     assert (browser.errors(), browser.requests()) == ([], [])
 
 
-@pytest.mark.skipif(
-    not SOURCE or not os.path.isdir(os.path.join(SOURCE, "mnist")),
-    reason="JAXNN_SOURCE_DIR names no folder with mnist/ in it",
-)
+@needs_mnist
 def test_as_mnist_it_is_read_wherever_it_is_drawn_if_it_is_centred(browser, tmp_path):
     assert ended(train, "--dataset", "mnist", "--epochs", 5, "--out", tmp_path / "run").status == 0
     assert ended(draw, tmp_path / "run").status == 0
