@@ -53,10 +53,10 @@ def main(arguments: argparse.Namespace) -> int:
     import jax.numpy as jnp
 
     from experiments.common import saved
+    from jaxnn.centring import centred
     from jaxnn.runs import record
-    from jaxnn.seeing.centring import centred
+    from jaxnn.scan import ScanError, ink
     from jaxnn.seeing.pages.pad import ON_PAD, pad
-    from jaxnn.seeing.scan import ScanError, ink
 
     it = saved.load(arguments)
     size = sum(W.size + b.size for W, b in it.params)

@@ -80,7 +80,7 @@ def seen(it, ink, centre: bool):
     import jax
     import numpy as np
 
-    from jaxnn.seeing.centring import FRAMES, centred, uncentred
+    from jaxnn.centring import FRAMES, centred, uncentred
 
     image = jax.jit(centred if centre else uncentred, static_argnums=1)(ink, FRAMES[it.data.name])
     Z, _ = it.net.forward(it.params, image.reshape(1, -1).astype(it.params[0].W.dtype))
@@ -89,7 +89,7 @@ def seen(it, ink, centre: bool):
 
 def of_image(it, path: Path) -> list[str]:
     """What the network sees in a picture, and takes it for."""
-    from jaxnn.seeing.scan import ScanError, ink
+    from jaxnn.scan import ScanError, ink
 
     try:
         image, Y_hat, guess = seen(it, ink(path), centre=True)

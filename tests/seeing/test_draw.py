@@ -21,14 +21,14 @@ from experiments.common import drawn
 from experiments.common.arguments import UserError
 from jaxnn import activations, datasets, losses
 from jaxnn.activations import Activation
+from jaxnn.centring import FRAMES, centred, uncentred
 from jaxnn.datasets import Examples
 from jaxnn.layers import Dense, mlp
 from jaxnn.losses import Loss
 from jaxnn.objective import value_and_grad
-from jaxnn.seeing.centring import FRAMES, centred, uncentred
+from jaxnn.scan import ScanError, ink
 from jaxnn.seeing.pages.pad import S, pad
 from jaxnn.seeing.passes import passes
-from jaxnn.seeing.scan import ScanError, ink
 from jaxnn.training import start, step
 from tests.programs import ended
 

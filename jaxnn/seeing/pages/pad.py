@@ -7,11 +7,11 @@ import numpy as np
 import optax
 
 from jaxnn import activations, losses
+from jaxnn.centring import FRAMES, centred, uncentred
 from jaxnn.datasets import Examples
 from jaxnn.evaluation import predict
 from jaxnn.layers import Dense, mlp
 from jaxnn.objective import value_and_grad
-from jaxnn.seeing.centring import FRAMES, centred, uncentred
 from jaxnn.seeing.colours import LESS, MORE, NONE
 from jaxnn.seeing.letters import cost, equations
 from jaxnn.seeing.pages.page import page
