@@ -69,7 +69,7 @@ def steps() -> list[Step]:
     """From Z[1] to the new b[1]; within x64."""
     a, loss, made = known(), "binary_cross_entropy", []
     said = equations(1, 2, "sigmoid", loss) | equations(2, 2, "sigmoid", loss) | {"J": cost(loss)}
-    said |= {"Ŷ": said["A[2]"]} | {f"{name} :=": f"{name} − α d{name}" for name in PARAMETERS}
+    said |= {"Ŷ": said["A[2]"]} | {f"{name} :=": f"{name} − α d{name}, α = {ALPHA}" for name in PARAMETERS}
     wrong = forward_mistakes(a) | backward_mistakes(a)
     for name, inputs, letters, worked in MADE_OF:
         right, *mistaken = (np.asarray(array) for array in (a[name], *wrong[name].values()))

@@ -16,7 +16,7 @@ from jaxnn.seeing.graphs.svg import svg
 from jaxnn.seeing.pages.page import page
 
 TEXT = Path(__file__).parent / "lecture.txt"
-TWO = "A shape is two whole numbers, that of the rows and that of the columns: for example 3,5."
+TWO = "A shape is two whole numbers, that of the rows and that of the columns: for example 3,5. No letters."
 NEURON = "neuron of the layer"
 
 
@@ -53,6 +53,7 @@ def missed(question: Question, answer: str) -> str:
     >>> missed(W, "4,3")
     'Transposed. The rows come first: W[1] has a row for each neuron of the layer.'
     """
+    answer = re.sub(r"\b(\d{1,3}),(\d{3})\b(?=\D+\d)", r"\1\2", answer)  # 60,000, 784
     found = re.fullmatch(r"[0-9\s,;x×()\[\]]{1,40}", answer) and re.findall("[0-9]+", answer)
     sizes = tuple(map(int, found or ()))
 
@@ -89,8 +90,8 @@ def asked(name: str, shapes: Mapping[str, tuple], images: tuple[int, int, int]) 
         fewer = {size for shape in shapes.values() for size in shape} - {N}
         rules += [((None, N), f"N says how many rows there are: {rows}.")]
         rules += [((size, None), f"N is missing: {rows}, all N of them.") for size in sorted(fewer)]
-    rules += [((r, None), f"So many rows are right. {name} has {columns}.")]
-    rules += [((None, c), f"So many columns are right. {rows}."), ((None, None), f"{rows}, and {columns}.")]
+    rules += [((r, None), f"The number of rows is right. {name} has {columns}.")]
+    rules += [((None, c), f"The number of columns is right. {rows}."), ((None, None), f"{rows}, and {columns}.")]
     return Question(name, (r, c), tuple(rules))
 
 
