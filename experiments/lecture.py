@@ -129,7 +129,7 @@ def facts(data, seed: int) -> dict:
     from jaxnn.layers import mlp
     from jaxnn.losses import binary_cross_entropy as loss
     from jaxnn.objective import cost
-    from jaxnn.seeing.passes import passes
+    from jaxnn.passes import passes
 
     n = sizes(data, [HIDDEN])
     params = mlp(*n, g=sigmoid).init(jax.random.key(seed))

@@ -17,7 +17,9 @@ REPORT, JAXPRS, CALLS, BOUNDS, TAPE, VERDICT, MISTAKES, DIAGNOSIS = (
     f"{GRADCHECK}.{room}"
     for room in ("report", "jaxprs", "calls", "bounds", "tape", "verdict", "mistakes", "diagnosis")
 )
-MATHEMATICS = [f"jaxnn.{name}" for name in ("activations", "losses", "layers", "objective", "normal")]
+MATHEMATICS = [
+    f"jaxnn.{name}" for name in ("activations", "losses", "layers", "objective", "passes", "normal")
+]
 DESCENT = [f"jaxnn.{name}" for name in ("training", "shuffling", "per_example", "families", "evaluation")]
 
 # (rooms, what they never import; "X but its own": X, but for what the room itself holds)

@@ -14,8 +14,8 @@ from jaxnn.activations import Activation
 from jaxnn.layers import Dense, mlp
 from jaxnn.losses import Loss
 from jaxnn.objective import value_and_grad
+from jaxnn.passes import passes
 from jaxnn.seeing.pages.page import page
-from jaxnn.seeing.passes import passes
 from jaxnn.seeing.program import Unprintable, program
 from jaxnn.training import start, step
 

@@ -14,9 +14,9 @@ from jaxnn.datasets import Dataset
 from jaxnn.encoding import flatten, one_hot
 from jaxnn.layers import Dense
 from jaxnn.losses import Loss
+from jaxnn.passes import passes
 from jaxnn.seeing import letters
 from jaxnn.seeing.graphs.scene import Box, Edge, Node, Placed, Scene
-from jaxnn.seeing.passes import passes
 
 # letter: (kind, its box), in layer 1
 PLACES = {

@@ -14,12 +14,12 @@ from jaxnn.encoding import flatten, one_hot
 from jaxnn.evaluation import confusion_matrix, predict
 from jaxnn.layers import Dense, mlp
 from jaxnn.losses import Loss
+from jaxnn.passes import passes
 from jaxnn.seeing.colours import LESS, MORE, NONE
 from jaxnn.seeing.graphs.network import network, of_image
 from jaxnn.seeing.graphs.svg import svg
 from jaxnn.seeing.images import pixels, source
 from jaxnn.seeing.pages.page import page
-from jaxnn.seeing.passes import passes
 
 POINTS = 500  # of a curve that are drawn
 MISREAD = 12  # images that are shown
