@@ -1,5 +1,6 @@
 """Random functions, as a person could have written them: 20 to 80 equations, one to three of a statement."""
 
+import ast
 import importlib.util
 import random
 from pathlib import Path
@@ -31,7 +32,7 @@ def source_of(seed: int) -> tuple[str, list[str], int]:
         written.append(f"{name} = {expression}")
         if rng.random() < 0.3:  # over several lines, with a comment
             lines += [f"    {name} = (  # step {len(written)}", f"        {expression}", "    )"]
-            written[-1] = f"{name} = ({expression})"
+            written[-1] = ast.unparse(ast.parse(written[-1]))
         else:
             lines.append(f"    {name} = {expression}  # step {len(written)}")
         names.append(name)

@@ -155,7 +155,7 @@ def test_statements_however_they_are_written():
     jax.jit(student.untidy)(*WX)  # JAX keeps what it has traced, with the calls of then
     scene = lines("untidy", traced(student.untidy, WX))
     assert [said(node) for node in steps(scene)] == [
-        "Z = (X @ W.T)",
+        "Z = X @ W.T",
         "a = jnp.tanh(Z)",
         "b = jnp.cos(a)",
         "c = softly(b) if rate else b",
@@ -204,6 +204,13 @@ def test_the_first_layer_of_a_network_gives_a_dA_that_nothing_uses():
         "(5, 7)",
         "(5, 1)",
     ]
+
+
+def test_what_a_function_that_only_calls_another_leaves_to_it_is_shown(tmp_path):
+    body = "".join(f"    a = jnp.sin(a) + {k}\n" for k in range(50))
+    source = f"import jax.numpy as jnp\ndef g(a):\n{body}    return a\ndef f(a, b, c):\n    return g(a)\n"
+    scene = lines("f", traced(loaded(tmp_path / "calls.py", source), SQUARES))
+    assert [node.title for node in steps(scene)] == [f"a = jnp.sin(a) + {k}" for k in range(50)]
 
 
 def test_a_function_whose_source_is_nowhere_is_told_by_its_primitives():

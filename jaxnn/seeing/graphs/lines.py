@@ -1,6 +1,5 @@
 """Anybody's function as a scene: its own source lines, or the equations that JAX makes of them."""
 
-import hashlib
 import itertools
 import os
 import re
@@ -11,12 +10,10 @@ from jaxnn.seeing.graphs.scene import Edge, Node, Scene
 from jaxnn.seeing.graphs.sources import Statement
 from jaxnn.seeing.graphs.traces import Step, Trace
 
-FEW, MOST, MANY = 3, 40, 100  # nodes: below which, and up to which, one looks into what is called
-CROWDED = 20  # equations of a node
+FEW, MOST = 2, 40  # nodes: what is called is looked into up to so many, from a few on as far as it goes
+LARGE = 1 / 3  # of all equations, in one node
 WIDTH, HEIGHT = 44, 3  # characters and lines of a title
 GIVEN, BACK = {"parameter", "input"}, {"backward", "gradient"}
-
-Group = tuple[Statement | None, list[Step]]
 
 
 def lines(title: str, trace: Trace, level: str = "lines", loss: Trace | None = None) -> Scene:
@@ -38,31 +35,23 @@ def lines(title: str, trace: Trace, level: str = "lines", loss: Trace | None = N
     groups = [(None, [step]) for step in trace.steps] if level == "equations" else grouped(trace)
     own, known = _quantities(trace), {*_quantities(loss).values()} if loss else None
     needed, outputs = _needed(trace), {*trace.outputs}
-    last = {v: k for k, (_, group) in enumerate(groups) for step in group for v in step.reads}
-    ahead = {v: k for k, (_, g) in enumerate(groups) if not g[0].back for step in g for v in step.reads}
+    last = {(v, group[0].back): k for k, (_, group) in enumerate(groups) for s in group for v in s.reads}
     home: dict[int | str, Node] = {}
     nodes, edges = [], {}
     for v, (kind, name) in trace.inputs.items():
         home[v] = Node(f"n{v}", kind, name, trace.shapes[v], unused=v not in needed, output=v in outputs)
         nodes.append(home[v])
     for k, (place, group) in enumerate(groups):
-        written = [v for step in group for v in step.writes]
-        given = [v for v in written if last.get(v, k) > k or v in outputs] or written
-        onward = [v for v in given if ahead.get(v, k) > k]  # not only kept for the way back
-        returned = [trace.shapes[v] for v in given if v in outputs]
-        if group[0].back or (known is not None and not known.issuperset(own[v] for v in onward or given)):
+        written, back = [v for step in group for v in step.writes], group[0].back
+        given = [v for v in written if v in outputs or last.get((v, back), k) > k] or written[-1:]
+        returned = [v for v in given if v in outputs]
+        shapes = dict.fromkeys(trace.shapes[v] for v in returned or given)
+        if back or (known is not None and not known.issuperset(own[v] for v in given)):
             kind = "gradient" if returned else "backward"
         else:
-            kind = "loss" if returned == ["()"] else "forward"
-        node = Node(
-            f"s{k}",
-            kind,
-            _title(place, group),
-            ", ".join(dict.fromkeys(returned or [trace.shapes[v] for v in onward or given])),
-            note=_note(place, group),
-            unused=needed.isdisjoint(written),
-            output=bool(returned),
-        )
+            kind = "loss" if returned and [*shapes] == ["()"] else "forward"
+        text, note, unused = _title(place, group), _note(place, group), needed.isdisjoint(written)
+        node = Node(f"s{k}", kind, text, ", ".join(shapes), note=note, unused=unused, output=bool(returned))
         nodes.append(node)
         for tail in (home[v] for step in group for v in step.reads if v in home):
             edges[tail.id, node.id] = Edge(tail.id, node.id, _flow(tail.kind, kind))
@@ -70,47 +59,35 @@ def lines(title: str, trace: Trace, level: str = "lines", loss: Trace | None = N
     return Scene(title, tuple(nodes), tuple(edges.values()))
 
 
-def grouped(trace: Trace) -> list[Group]:
+def grouped(trace: Trace) -> list[tuple[Statement | None, list[Step]]]:
     """Neighbours of one statement together.
 
-    A statement gives way to those it calls where they crowd it, or some of them are in vain, while there are
-    not too many.
+    Those that it calls take its place where it is a large part of all, or only some of what it does is used.
     """
     needed = _needed(trace)
 
-    def at(depth: int, group: list[Step]) -> list[tuple[int, list[Step]]]:
-        found = itertools.groupby(group, lambda s: (s.path[:depth], s.back) if s.path else id(s))
-        return [(depth, [*neighbours]) for _, neighbours in found]
+    def place(step: Step, opened: set) -> tuple[Statement, ...]:
+        return next((path for path in _paths(step) if path not in opened), step.path)
 
-    def place(depth: int, group: list[Step]) -> Statement | None:
-        return group[0].path[:depth][-1] if group[0].path else None
+    def groups(opened: set) -> list[list[Step]]:
+        found = itertools.groupby(trace.steps, lambda step: (place(step, opened) or id(step), step.back))
+        return [[*group] for _, group in found]
 
-    def split(depth: int, group: list[Step]) -> list[tuple[int, list[Step]]]:
-        while any(len(step.path) > depth for step in group):
-            parts = at(depth + 1, group)
-            torn = sum(len(part[0].path) <= depth for _, part in parts)  # what it does between its calls
-            if len(parts) > 1:
-                return parts if few or torn <= 1 else [(depth, group)]
-            depth += 1
-        return [(depth, group)]
-
-    def partly_in_vain(group: list[Step]) -> bool:
-        return len({needed.isdisjoint(step.writes) for step in group}) == 2
-
-    best = at(1, trace.steps)
-    whole: set[Statement | None] = {None}
-    while True:
-        few = len(best) < FEW
-        full = ((len(g), place(d, g)) for d, g in best if few or len(g) > CROWDED or partly_in_vain(g))
-        _, chosen = max((pair for pair in full if pair[1] not in whole), default=(0, None))
-        if chosen is None:
-            return [(place(d, g), g) for d, g in best]
-        parts = [split(d, g) if place(d, g) == chosen else [(d, g)] for d, g in best]
-        deeper = list(itertools.chain(*parts))
-        if len(best) < len(deeper) <= (MANY if few else MOST):
-            best = deeper
+    opened, found, k = {()}, groups({()}), 0
+    while k < len(found):
+        deeper = opened | set.intersection(*({*_paths(step)} for step in found[k]))
+        used = {not needed.isdisjoint(step.writes) for step in found[k]}
+        finer = groups(deeper) if len(found[k]) > LARGE * len(trace.steps) or len(used) == 2 else []
+        if len(found) < len(finer) and (len(finer) <= MOST or len(found) <= FEW):
+            opened, found, k = deeper, finer, 0
         else:
-            whole.add(chosen)
+            k += 1
+    places = (place(group[0], opened) for group in found)
+    return [(path[-1] if path else None, group) for path, group in zip(places, found, strict=True)]
+
+
+def _paths(step: Step) -> list[tuple[Statement, ...]]:
+    return [step.path[:depth] for depth in range(len(step.path) + 1)]
 
 
 def _needed(trace: Trace) -> set[int | str]:
@@ -122,14 +99,13 @@ def _needed(trace: Trace) -> set[int | str]:
     return needed
 
 
-def _quantities(trace: Trace) -> dict[int | str, str]:
-    """A name for each value that is the same wherever the same is done to the same inputs."""
-    found: dict[int | str, str] = {v: f"input {name}" for v, (_, name) in trace.inputs.items()}
+def _quantities(trace: Trace) -> dict[int | str, int]:
+    """A number for each value, the same wherever the same is done to the same inputs."""
+    found: dict[int | str, int] = {v: hash(name) for v, (_, name) in trace.inputs.items()}
     for step in trace.steps:
         done = re.sub(r" at 0x\w+", "", f"{step.equation.primitive.name} {step.equation.params}")
-        read = [found.get(v, v) for v in step.reads]
-        name = hashlib.sha256(f"{done} {read}".encode()).hexdigest()
-        found |= {v: f"{name} {k}" for k, v in enumerate(step.writes)}
+        read = tuple(found.get(v, v) for v in step.reads)
+        found |= {v: hash((done, read, k)) for k, v in enumerate(step.writes)}
     return found
 
 
@@ -148,8 +124,7 @@ def _note(place: Statement | None, group: list[Step]) -> str:
     """Where it stands, all of it, and the equations it consists of."""
     counted = Counter(map(_name, group))
     said = ", ".join(name if n == 1 else f"{n} {name}" for name, n in counted.items())
-    at = f"{os.path.basename(place.file)}:{place.line}\n{place.text}\n" if place else ""
-    return at + said
+    return f"{os.path.basename(place.file)}:{place.line}\n{place.text}\n{said}" if place else said
 
 
 def _flow(tail: str, head: str) -> str:

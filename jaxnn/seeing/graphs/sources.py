@@ -2,16 +2,13 @@
 
 import ast
 import bisect
-import io
 import linecache
-import re
-import tokenize
 from functools import lru_cache
 from typing import NamedTuple
 
 
 class Statement(NamedTuple):
-    """Where a statement begins, and its text in one line, without comments; of a loop or an if, its head."""
+    """Where a statement begins, and its text in one line; of a loop or an if, its head."""
 
     file: str
     line: int
@@ -35,29 +32,8 @@ def _statements(file: str, source: str) -> list[Statement]:
     found = []
     for node in ast.walk(tree):
         if isinstance(node, ast.stmt):
-            found.append(Statement(file, node.lineno, node.col_offset, in_a_line(_head(node, source))))
+            text = ast.get_source_segment(source, node) or ""
+            if "\n" in text:  # as Python has it, without comments
+                text = ast.unparse(node).split("\n")[0]
+            found.append(Statement(file, node.lineno, node.col_offset, text))
     return sorted(found)
-
-
-def _head(node: ast.stmt, source: str) -> str:
-    inner = next((n for n in ast.walk(node) if isinstance(n, ast.stmt) and n is not node), None)
-    if inner is None:
-        return ast.get_source_segment(source, node) or ""
-    return "\n".join(source.splitlines()[node.lineno - 1 : max(node.lineno, inner.lineno - 1)])
-
-
-def in_a_line(code: str) -> str:
-    """Code in one line, without comments.
-
-    >>> in_a_line("Z = (  # a row an example\\n    X @ W.T\\n    + b.T\\n)")
-    'Z = (X @ W.T + b.T)'
-    """
-    lines = code.splitlines()
-    try:
-        for token in tokenize.generate_tokens(io.StringIO(code).readline):
-            if token.type == tokenize.COMMENT:
-                lines[token.start[0] - 1] = lines[token.start[0] - 1][: token.start[1]]
-    except (tokenize.TokenError, SyntaxError):
-        pass  # the head of a loop has no body: all its comments have been seen
-    joined = " ".join(filter(None, (line.rstrip("\\").strip() for line in lines)))
-    return joined if len(lines) == 1 else re.sub(r"(?<=[(\[{]) |,? (?=[)\]}])", "", joined)

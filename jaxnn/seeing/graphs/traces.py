@@ -12,7 +12,7 @@ from jax.extend.core import Literal
 from jaxnn.gradcheck.jaxprs.equations import frames, opened, within
 from jaxnn.seeing.graphs.sources import Statement, statement
 
-CALLS = {"jit", "pjit", "closed_call", "custom_jvp_call", "custom_vjp_call", "checkpoint", "remat"}
+CALLS = {"jit", "pjit", "closed_call", "custom_jvp_call", "custom_vjp_call", "checkpoint", "remat", "remat2"}
 
 
 class Step(NamedTuple):
@@ -40,20 +40,15 @@ def traced(function: Callable, arguments: tuple, argnums: tuple[int, ...] = (0,)
     Calls of functions that a person wrote (jit, custom_vjp, ...) are opened; a loop is one step.
     """
     leaves, tree = jax.tree_util.tree_flatten_with_path(arguments)
-    moves = [_moves(leaf, path[0].idx in argnums) for path, leaf in leaves]
-    written = _written(function)
-    own = written.__code__.co_filename if hasattr(written, "__code__") else ""
+    whole = dict(leaves)
+    moved = {path: leaf for path, leaf in leaves if _moves(leaf, path[0].idx in argnums)}
     names = _names(len(arguments), function, like)
-
-    def call(*arrays):
-        given = iter(arrays)
-        filled = [next(given) if moved else leaf for (_, leaf), moved in zip(leaves, moves, strict=True)]
-        return function(*jax.tree.unflatten(tree, filled))
-
-    moved = list(itertools.compress(leaves, moves))
-    closed = jax.make_jaxpr(call)(*(leaf for _, leaf in moved))
     trace = Trace({}, [], [], [])
     constants: dict[int, int] = {}
+
+    def call(*arrays):
+        filled = whole | dict(zip(moved, arrays, strict=True))
+        return function(*jax.tree.unflatten(tree, filled.values()))
 
     def new(variable) -> int:
         shape = getattr(variable.aval, "shape", None)
@@ -63,44 +58,38 @@ def traced(function: Callable, arguments: tuple, argnums: tuple[int, ...] = (0,)
     def constant(variable, value) -> int:
         if id(value) not in constants:
             constants[id(value)] = new(variable)
-            trace.inputs[constants[id(value)]] = "input", _name_of(value, written)
+            trace.inputs[constants[id(value)]] = "input", _name_of(value, function)
         return constants[id(value)]
 
-    def read(closed, given: list, caller: Step | None) -> list[int | str]:
+    def read(closed, given: list, caller: Step | None = None) -> list[int | str]:
         jaxpr, held = opened(closed)
         known = dict(zip(jaxpr.invars, given, strict=True))
         known |= {v: constant(v, c) for v, c in zip(jaxpr.constvars, held, strict=True)}
 
-        def number(v) -> int | str:
-            return f"{v.val!r} {v.aval}" if isinstance(v, Literal) else known[v]
+        def numbers(variables) -> tuple[int | str, ...]:
+            return tuple(f"{v.val!r} {v.aval}" if isinstance(v, Literal) else known[v] for v in variables)
 
         for e in jaxpr.eqns:
             back = "transpose(" in str(e.source_info.name_stack) or (caller is not None and caller.back)
-            step = Step(e, tuple(map(number, e.invars)), (), _path(e, own, caller), back)
+            step = Step(e, numbers(e.invars), (), _path(e, caller), back)
             inner = within(e) if e.primitive.name in CALLS else []
-            if len(inner) == 1 and any(_path(i, own, step) != step.path for i in opened(inner[0])[0].eqns):
+            if len(inner) == 1 and any(_path(i, step) != step.path for i in opened(inner[0])[0].eqns):
                 known |= zip(e.outvars, read(inner[0], [*step.reads], step), strict=True)
             else:
                 known |= {v: new(v) for v in e.outvars}
-                trace.steps.append(step._replace(writes=tuple(known[v] for v in e.outvars)))
-        return [number(v) for v in jaxpr.outvars]
+                trace.steps.append(step._replace(writes=numbers(e.outvars)))
+        return [*numbers(jaxpr.outvars)]
 
-    for (path, _), v in zip(moved, closed.jaxpr.invars, strict=True):
+    closed = jax.make_jaxpr(call)(*moved.values())
+    for path, v in zip(moved, closed.jaxpr.invars, strict=True):
         kind = "parameter" if path[0].idx in argnums else "input"
         trace.inputs[new(v)] = kind, names[path[0].idx] + jax.tree_util.keystr(path[1:])
-    return trace._replace(outputs=read(closed, [*trace.inputs], None))
+    return trace._replace(outputs=read(closed, [*trace.inputs]))
 
 
 def _moves(leaf, differentiated: bool) -> bool:
     """Whether JAX gets to see it as an array; what else there is stays as it is."""
     return hasattr(leaf, "dtype") or (differentiated and isinstance(leaf, float | int | complex))
-
-
-def _written(function):
-    """The function that a person wrote, without what was put around it."""
-    function = inspect.unwrap(function)
-    inner = getattr(function, "func", None)  # of functools.partial
-    return _written(inner) if callable(inner) else function
 
 
 def _names(n: int, *functions) -> list[str]:
@@ -117,28 +106,21 @@ def _names(n: int, *functions) -> list[str]:
 def _name_of(value, function) -> str:
     """The name of a constant where the function was written."""
     try:
-        places = inspect.getclosurevars(function)
+        places = inspect.getclosurevars(inspect.unwrap(getattr(function, "func", function)))
     except (TypeError, ValueError):
         return "constant"
     return next((k for k, v in {**places.globals, **places.nonlocals}.items() if v is value), "constant")
 
 
-def _path(equation, own: str, caller: Step | None) -> tuple[Statement, ...]:
-    """The statements that led to an equation, from the first one in the function's own file on.
+def _path(equation, caller: Step | None) -> tuple[Statement, ...]:
+    """The statements that led to an equation; to one within a call, by way of the caller.
 
-    Of a function that JAX had traced before, the calls to it are those of then: the caller's are taken.
+    For what JAX had traced before has the frames of then.
     """
-    found = list(itertools.takewhile(lambda f: f.file_name != __file__, frames(equation)))
-    before = () if caller is None else caller.path
+    found = list(itertools.takewhile(lambda frame: frame.file_name != __file__, frames(equation)))
     if caller is not None:
-        (called,) = within(caller.equation)
-        name = caller.equation.params.get("name") or getattr(opened(called)[0].debug_info, "func_name", "")
-        own_frames = [k for k, f in enumerate(found) if _last(f.function_name) == _last(name)]
-        found = found[: own_frames[0] + 1] if own_frames else []
-    found.reverse()
-    first = 0 if before else next((k for k, f in enumerate(found) if f.file_name == own), 0)
-    return (*before, *(statement(f.file_name, f.start_line, f.start_column) for f in found[first:]))
-
-
-def _last(name: str) -> str:
-    return str(name).rpartition(".")[2]
+        name = opened(within(caller.equation)[0])[0].debug_info.func_name
+        called = [frame.function_name.rpartition(".")[2] == name for frame in found]
+        found = found[: called.index(True) + 1] if any(called) else []
+    path = [statement(frame.file_name, frame.start_line, frame.start_column) for frame in reversed(found)]
+    return (*(caller.path if caller else ()), *path)
