@@ -22,7 +22,8 @@ from experiments import graph
 from jaxnn.layers import mlp
 from jaxnn.objective import cost
 from jaxnn.runs import record
-from jaxnn.seeing.graphs.drawing import Words, drawing, needs
+from jaxnn.seeing.graphs.drawing import Words, drawing
+from jaxnn.seeing.graphs.layered import sizes_of
 from jaxnn.seeing.graphs.network import network, numbers
 from jaxnn.seeing.graphs.png import png
 from jaxnn.seeing.graphs.scene import Box, Edge, Node, Placed, Scene
@@ -264,7 +265,7 @@ def test_hostile_names_are_text():
             "b", "forward", HOSTILE, "()", HOSTILE, np.array([np.nan, np.inf]), HOSTILE, HOSTILE, output=True
         ),
     )
-    sizes = [needs(node) for node in nodes]
+    sizes = sizes_of(Scene("", nodes, ()))
     boxes = tuple(Box(20, 20 + 100 * k, w, h) for k, (w, h) in enumerate(sizes))
     for letters in (True, False):
         scene = Scene(HOSTILE, nodes, (Edge("a", "b", "kept"),), letters)

@@ -63,29 +63,27 @@ NO_TEXT = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")  
 
 def drawing(placed: Placed) -> tuple[list[Mark], float, float]:
     """The marks of a scene, under its title and above what lines and colours mean; width and height."""
-    scene, width = placed.scene, max(placed.width, 360)
-    marks = _paragraph(scene.title, MARGIN - 5, width, 15, "text", "bold")
-    y = MARGIN + 19 * len(marks)
+    scene, width, marks = placed.scene, max(placed.width, 360), []
+
+    def paragraph(text: str, y: float, size: float, colour: str, font: str = "plain") -> float:
+        for line in wrapped(text, size, width - 2 * MARGIN, font):
+            y += 19
+            marks.append(Words((MARGIN, y), line, size, colour, font))
+        return y
+
+    top = paragraph(scene.title, MARGIN - 5, 15, "text", "bold") + 5
     for edge, route in zip(scene.edges, placed.routes, strict=True):
-        marks += _arrow([(p, q + y) for p, q in route], edge.kind)
+        marks.extend(_arrow([(x, y + top) for x, y in route], edge.kind))
     for node, box in zip(scene.nodes, placed.boxes, strict=True):
-        marks += _card(node, box._replace(y=box.y + y), scene.letters)
-    y += placed.height
-    there = {part.kind for part in (*scene.nodes, *scene.edges)}
-    meant = [said for kind, (*_, said) in KINDS.items() if kind in there and said]
+        marks.extend(_card(node, box._replace(y=box.y + top), scene.letters))
+    kinds = {part.kind for part in (*scene.nodes, *scene.edges)}
+    meant = [said for kind, (*_, said) in KINDS.items() if kind in kinds and said]
     meant += ["thick: results"] * any(node.output for node in scene.nodes)
-    wrong = [(f"✗ {node.title}: {node.mark}", 12, "wrong") for node in scene.nodes if node.mark]
-    for text, size, colour in ((" · ".join(meant), 11, "muted"), *wrong):
-        marks += (lines := _paragraph(text, y, width, size, colour))
-        y += 19 * len(lines)
+    y = paragraph(" · ".join(meant), top + placed.height, 11, "muted")
+    for node in scene.nodes:
+        if node.mark:
+            y = paragraph(f"✗ {node.title}: {node.mark}", y, 12, "wrong")
     return marks, width, y + MARGIN
-
-
-def _paragraph(
-    text: str, y: float, width: float, size: float, colour: str, font: str = "plain"
-) -> list[Mark]:
-    lines = wrapped(text, size, width - 2 * MARGIN, font)
-    return [Words((MARGIN, y + 19 * k), line, size, colour, font) for k, line in enumerate(lines, 1)]
 
 
 def wrapped(text: str, size: float, width: float, font: str = "plain") -> list[str]:
@@ -98,38 +96,30 @@ def extent(text: str, size: float, font: str = "plain") -> float:
     return size * {"plain": 0.58, "bold": 0.66, "mono": 0.605}[font] * sum(1 + (c > "\u2e7f") for c in text)
 
 
-def needs(node: Node) -> tuple[float, float]:
-    """Width and height of a frame in which a node without numbers is written at full size."""
-    lines = _lines(node, False, 9999)
-    return max(extent(*line) for line in lines) + 20, 1.45 * sum(size for _, size, _ in lines) + 12
-
-
-def _lines(node: Node, letters: bool, width: float) -> list[tuple[str, float, str]]:
-    lines = [(line, 14 if letters else 12, "bold" if letters else "mono") for line in node.title.split("\n")]
-    lines += [(node.shape, 10.5, "mono")] * bool(node.shape)
-    return lines + [(line, 11.5, "plain") for line in wrapped(node.equation, 11.5, width)]
-
-
 def _card(node: Node, box: Box, letters: bool) -> list[Mark]:
-    colour, dash, rounded, _ = KINDS[node.kind]
-    (x, y, w, h), middle = box, box.x + box.width / 2
+    (x, y, w, h), (colour, dash, rounded, _) = box, KINDS[node.kind]
     weight = 3.2 if node.output or node.mark else 1.5
     frame = Shape(outline(box, rounded), "wrong" if node.mark else colour, "card", dash, weight, node.note)
     marks: list[Mark] = [frame]
-    lines = _lines(node, letters, w - 12)
-    tall = 1.45 * sum(size for _, size, _ in lines)
+    size, font = (14, "bold") if letters else (12, "mono")
+    lines = [(line, size, font, "text") for line in node.title.split("\n")]
+    lines += [(node.shape, 10.5, "mono", "muted")] if node.shape else []
+    lines += [(line, 11.5, "plain", "text") for line in wrapped(node.equation, 11.5, w - 12)]
+    tall = 1.45 * sum(size for _, size, *_ in lines)
     shrink = min(1, (h - 6) / tall)
     y += 5 if node.value is not None else (h - shrink * tall) / 2
-    for text, size, font in lines:
+    for text, size, font, ink in lines:
         y += shrink * 1.45 * size
-        ink = "muted" if size == 10.5 else "text"
         size *= min(shrink, (w - 12) / max(extent(text, size, font), 1))
-        marks.append(Words((middle, y - 0.45 * size), text, size, ink, font, True, letters))
+        marks.append(Words((x + w / 2, y - 0.45 * size), text, size, ink, font, True, letters))
     if node.value is not None and box.y + h - y >= 24:
         marks += _figure(node, np.asarray(node.value, float), Box(x + 10, y + 4, w - 20, box.y + h - y - 12))
-    marks += [Words((middle, box.y + h + 12), "never used", 10.5, "muted", "bold", True)] * node.unused
-    badge = Shape(outline(Box(x + w - 10, box.y - 10, 20, 20), 10), fill="wrong")
-    return marks + [badge, Words((x + w, box.y + 5), "✗", 13, "ground", "bold", True)] * bool(node.mark)
+    if node.unused:
+        marks.append(Words((x + w / 2, box.y + h + 12), "never used", 10.5, "muted", "bold", True))
+    if node.mark:
+        marks.append(Shape(outline(Box(x + w - 10, box.y - 10, 20, 20), 10), fill="wrong"))
+        marks.append(Words((x + w, box.y + 5), "✗", 13, "ground", "bold", True))
+    return marks
 
 
 def _figure(node: Node, a: np.ndarray, box: Box) -> list[Mark]:
@@ -146,22 +136,23 @@ def _figure(node: Node, a: np.ndarray, box: Box) -> list[Mark]:
         more = [Words((x + w, y + h - 2), "…", 12, "muted", middle=True)] * (a.size > BARS)
         box = box._replace(width=w - 10 * len(more))
         return [*_bars(shown[:BARS], box, KINDS[node.kind][0]), *more, *_spots(node.title, a[:BARS], box)]
-    images, (rows, columns), marks = a[:3] if a.ndim == 3 else a[None], a.shape[-2:], []
+    rows, columns = a.shape[-2:]
+    images, shown = a.reshape(-1, rows, columns)[:3], shown.reshape(-1, rows, columns)[:3]
+    names = [f"{node.title} {k}," if a.ndim == 3 else node.title for k in range(len(images))]
     wide, high = [min(h, (w - 8) / 3)] * 2 if a.ndim == 3 else (min(w, h * max(1, columns / rows)), h)
     x += (w - len(images) * (wide + 4) + 4) / 2
-    seen = shown.reshape(-1, rows, columns)[:3]
-    for k, image in enumerate(images):
-        tile = Box(x + k * (wide + 4), y + (h - high) / 2, wide, high)
-        t = seen[k, :SIDE, :SIDE] / (np.abs(seen).max() or 1)
-        marks.append(Picture(tile, pixels(t, node.kind == "input")))
-        marks += _spots(f"{node.title} {k}," if a.ndim == 3 else node.title, image, tile)
+    marks = []
+    for name, image, t in zip(names, images, shown / (np.abs(shown).max() or 1), strict=True):
+        tile = Box(x, y + (h - high) / 2, wide, high)
+        marks += [Picture(tile, pixels(t[:SIDE, :SIDE], node.kind == "input")), *_spots(name, image, tile)]
+        x += wide + 4
     return marks
 
 
 def _bars(shown: np.ndarray, box: Box, colour: str) -> list[Mark]:
     (x, y, w, h), step = box, box.width / len(shown)
     most, least = max(shown.max(), 0), min(shown.min(), 0)
-    scale = h / (most - least) if most > least else 0
+    scale = h / ((most - least) or np.inf)
     base = y + (most * scale if scale else h)
     points = [(x, base)]
     for k, v in enumerate(shown):
@@ -176,12 +167,14 @@ def _spots(name: str, a: np.ndarray, box: Box) -> list[Mark]:
     if a.size > CELLS:
         cut = f"; the first {SIDE} rows and columns are shown" if max(a.shape) > SIDE else ""
         return [Shape(outline(box), title=f"{name} from {float(a.min())!r} to {float(a.max())!r}{cut}")]
-    w, h = box.width / a.shape[-1], box.height / (len(a) if a.ndim == 2 else 1)
-    spots = {
-        at: Box(box.x + at[-1] * w, box.y + (a.ndim - 1) * at[0] * h, w, h) for at in np.ndindex(a.shape)
-    }
-    said = {at: f"{name} {', '.join(map(str, at))}: {float(a[at])!r}" for at in spots}
-    return [Shape(outline(spot), title=said[at]) for at, spot in spots.items()]
+    rows, columns = np.atleast_2d(a).shape
+    w, h = box.width / columns, box.height / rows
+    marks = []
+    for at, number in np.ndenumerate(a):
+        i, j = (0, *at)[-2:]
+        spot = outline(Box(box.x + j * w, box.y + i * h, w, h))
+        marks.append(Shape(spot, title=f"{name} {', '.join(map(str, at))}: {float(number)!r}"))
+    return marks
 
 
 def _arrow(points: list[Point], kind: str) -> list[Mark]:
