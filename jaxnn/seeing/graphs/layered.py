@@ -1,7 +1,6 @@
 """Where the nodes of any graph stand: in layers, from what is given down to what is returned.
 
-Graphviz's `dot` decides, through pygraphviz, whose wheels bring it along for every system that jaxlib is
-for: it keeps the sizes, and lays the same graph out the same each time.
+Graphviz's `dot` decides; the wheels of pygraphviz bring it along for every system that jaxlib is for.
 """
 
 from collections.abc import Sequence

@@ -1,7 +1,6 @@
 """A scene as SVG: an element of a page, or a file of its own, in the reader's colours."""
 
 import re
-from functools import cache
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -25,16 +24,8 @@ def svg(placed: Placed) -> str:
     """
     marks, width, height = drawing.drawing(placed)
     values = {"width": width, "height": height, "title": placed.scene.title, "words": listing(placed.scene)}
-    template = _environment().get_template("scene.svg")
-    return drawing.NO_TEXT.sub("\ufffd", template.render(values, marks=marks, COLOURS=COLOURS)) + "\n"
-
-
-@cache
-def _environment() -> Environment:
-    loader = FileSystemLoader(Path(__file__).parent)
-    found = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
-    found.filters |= {"n": _n, "d": _d, "png": source, "parts": re.compile(r"(\[\d+\])").split}
-    return found
+    text = TEMPLATES.get_template("scene.svg").render(values, marks=marks, COLOURS=COLOURS)
+    return drawing.NO_TEXT.sub("\ufffd", text) + "\n"
 
 
 def _n(value: float) -> str:
@@ -43,3 +34,8 @@ def _n(value: float) -> str:
 
 def _d(path: drawing.Path) -> str:
     return "".join(step + " ".join(f"{_n(x)} {_n(y)}" for x, y in points) for step, points in path)
+
+
+FOLDER = FileSystemLoader(Path(__file__).parent)
+TEMPLATES = Environment(loader=FOLDER, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+TEMPLATES.filters |= {"n": _n, "d": _d, "png": source, "parts": re.compile(r"(\[\d+\])").split}

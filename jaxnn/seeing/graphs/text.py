@@ -61,9 +61,7 @@ def _cell(node: Node, width: int) -> list[str]:
     else:
         said.append(node.shape.rjust(width))
     if node.value is not None and node.value.ndim == 1:
-        few = [f"{value:.3g}" for value in np.asarray(node.value[:8], float)]
-        while len(" ".join(few)) > width - 6:
-            few.pop()
-        said.append("    " + " ".join(few) + " …" * (len(few) < node.value.size))
+        numbers = " ".join(f"{value:.3g}" for value in np.asarray(node.value, float))
+        said.append("    " + textwrap.shorten(numbers, width - 4, placeholder=" …"))
     wrong = f"✗ {node.mark}" * bool(node.mark)
     return said + textwrap.wrap(wrong, width, initial_indent="    ", subsequent_indent="    ")

@@ -37,11 +37,16 @@ class Trace(NamedTuple):
 def traced(function: Callable, arguments: tuple, argnums: tuple[int, ...] = (0,), like=None) -> Trace:
     """What JAX sees of `function(*arguments)`; raises what that raises. `like` may name the arguments, too.
 
+    Arrays, and numbers among the arguments of argnums, are abstract; what else there is stays as it is.
     Calls of functions that a person wrote (jit, custom_vjp, ...) are opened; a loop is one step.
     """
     leaves, tree = jax.tree_util.tree_flatten_with_path(arguments)
     whole = dict(leaves)
-    moved = {path: leaf for path, leaf in leaves if _moves(leaf, path[0].idx in argnums)}
+    moved = {
+        path: leaf
+        for path, leaf in leaves
+        if hasattr(leaf, "dtype") or (path[0].idx in argnums and isinstance(leaf, float | int | complex))
+    }
     names = _names(len(arguments), function, like)
     trace = Trace({}, [], [], [])
     constants: dict[int, int] = {}
@@ -85,11 +90,6 @@ def traced(function: Callable, arguments: tuple, argnums: tuple[int, ...] = (0,)
         kind = "parameter" if path[0].idx in argnums else "input"
         trace.inputs[new(v)] = kind, names[path[0].idx] + jax.tree_util.keystr(path[1:])
     return trace._replace(outputs=read(closed, [*trace.inputs]))
-
-
-def _moves(leaf, differentiated: bool) -> bool:
-    """Whether JAX gets to see it as an array; what else there is stays as it is."""
-    return hasattr(leaf, "dtype") or (differentiated and isinstance(leaf, float | int | complex))
 
 
 def _names(n: int, *functions) -> list[str]:
