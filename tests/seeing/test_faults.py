@@ -14,8 +14,7 @@ SVG = "{http://www.w3.org/2000/svg}"
 @pytest.mark.parametrize(
     ("words", "marked"),
     [
-        (["--plant", "layer-sign", "--hidden", 9, 7, "--layer", 2], ["dZ[2]"]),
-        (["--plant", "bias-mean", "--hidden", 9], ["db[2]", "db[1]"]),
+        (["--plant", "layer-sign", "--hidden", 9, "--layer", 1], ["dZ[1]"]),
         (["--plant", "updated-weights", "--hidden", 9], ["dA[1]"]),
         (["--plant", "missing-mean", "--hidden", 9], ["dW[2]", "db[2]", "dW[1]", "db[1]"]),
         (["--hidden", 9], []),

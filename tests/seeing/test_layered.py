@@ -54,7 +54,7 @@ def assert_readable(picture: Placed):
         assert box.y + box.height <= picture.height
 
 
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("seed", range(6))
 def test_nothing_overlaps_and_lines_go_round_boxes(seed):
     scene = some_graph(seed)
     picture = placed(scene, sizes_of(scene))

@@ -5,9 +5,6 @@ import inspect
 import linecache
 import os
 import re
-import subprocess
-import sys
-import textwrap
 from collections import Counter
 from pathlib import Path
 
@@ -31,7 +28,7 @@ from tests.seeing import student
 from tests.seeing.random_sources import loaded, source_of
 from tests.seeing.test_layered import assert_readable
 
-RANDOM = int(os.environ.get("JAXNN_RANDOM_GRAPHS", 20))
+RANDOM = int(os.environ.get("JAXNN_RANDOM_GRAPHS", 10))
 FILE = Path(student.__file__)
 GIVEN = {"parameter", "input"}
 SQUARES = tuple(jnp.eye(3) + k for k in range(3))
@@ -190,7 +187,7 @@ def test_a_part_of_what_is_called_that_nothing_uses_is_shown():
 
 def test_the_first_layer_of_a_network_gives_a_dA_that_nothing_uses():
     net = mlp(7, 5, 3, g=sigmoid)
-    point = net.init(jax.random.key(0)), jnp.ones((4, 7)), jnp.ones((4, 3))
+    point = jax.eval_shape(net.init, jax.random.key(0)), jnp.ones((4, 7)), jnp.ones((4, 3))
     loss = traced(cost(net, binary_cross_entropy), point)
     scene = lines("jaxnn", traced(value_and_grad(net, binary_cross_entropy), point), loss=loss)
     assert [(node.title, node.shape) for node in scene.nodes if node.unused] == [
@@ -288,41 +285,17 @@ def test_losses_that_others_wrote(as_jax_is, name):
         return jnp.mean(function(*arguments))
 
     for f, own in ((function, function), (jax.value_and_grad(mean), mean)):
-        scene = lines(name, traced(f, arguments))
+        trace = traced(f, arguments)
+        scene = lines(name, trace)
         assert_readable(placed(scene, sizes_of(scene)))
         words = re.sub(r"\W", "", Path(inspect.getsourcefile(inspect.unwrap(function)) or "").read_text())
         words += re.sub(r"\W", "", inspect.getsource(own))
         for node in (node for node in steps(scene) if "\n" in node.note):
             assert re.sub(r"\W", "", said(node)) in words or "optax" not in node.note, said(node)
-        equations = lines(name, traced(f, arguments), "equations")
+        equations = lines(name, trace, "equations")
         graphlib.TopologicalSorter({e.head: [e.tail] for e in scene.edges}).prepare()
         assert sum(sum(counted(node).values()) for node in steps(scene)) == len(steps(equations))
         assert any(node.output for node in scene.nodes)
-
-
-def test_the_same_bytes_in_two_processes():
-    code = """
-        import functools, sys
-        from experiments import graph
-        from jaxnn.seeing.graphs.layered import beside
-        from jaxnn.seeing.graphs.svg import svg
-        pictures = graph.of_function(graph.parser().parse_args(sys.argv[1:]))
-        sys.stdout.write(svg(functools.reduce(beside, pictures)))
-    """
-    places = f"{FILE}:loss", f"{FILE}:arguments", "--gradient", f"{FILE}:gradient", "--argnums", "0,1,2,3"
-    command = [sys.executable, "-c", textwrap.dedent(code), *places]
-    found = [
-        subprocess.run(
-            command,
-            env=os.environ | {"PYTHONHASHSEED": seed, "PYTHONIOENCODING": "utf-8"},
-            cwd=programs.ROOT,
-            capture_output=True,
-            check=True,
-        ).stdout
-        for seed in "12"
-    ]
-    assert found[0] == found[1]
-    assert b"</svg>" in found[0]
 
 
 def called_with(*words: object) -> programs.Ended:
@@ -341,10 +314,9 @@ def test_the_program_draws_a_function_and_its_gradients(tmp_path):
     derived = called_with(*places, f"{FILE}:by_autodiff").out
     assert "by_autodiff, derived by JAX, not by hand\n" in derived
     assert "by autodiff" not in called_with(f"{FILE}:gradient", f"{FILE}:arguments").out
-    for form, start in (("svg", b"<svg"), ("png", b"\x89PNG"), ("txt", b"loss, and its")):
-        out = tmp_path / f"graph.{form}"
-        assert called_with(*places, f"{FILE}:gradient", "--out", out, "--level", "equations").status == 0
-        assert out.read_bytes().startswith(start)
+    out = tmp_path / "graph.svg"
+    assert called_with(*places, f"{FILE}:gradient", "--out", out, "--level", "equations").status == 0
+    assert out.read_bytes().startswith(b"<svg")
 
 
 @pytest.mark.parametrize(
