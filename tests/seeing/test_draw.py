@@ -26,9 +26,9 @@ from jaxnn.datasets import Examples
 from jaxnn.layers import Dense, mlp
 from jaxnn.losses import Loss
 from jaxnn.objective import value_and_grad
+from jaxnn.passes import passes
 from jaxnn.scan import ScanError, ink
 from jaxnn.seeing.pages.pad import S, pad
-from jaxnn.seeing.passes import passes
 from jaxnn.training import start, step
 from tests.programs import ended
 
