@@ -6,7 +6,7 @@ import jax
 import numpy as np
 
 from jaxnn.gradcheck.diagnosis.search import find_causes
-from jaxnn.gradcheck.tape.backward import by_numpy
+from jaxnn.gradcheck.jaxprs.by_numpy import by_numpy
 
 
 @functools.cache

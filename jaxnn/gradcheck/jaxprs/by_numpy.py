@@ -11,7 +11,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.special
 from jax import lax
 from jax.extend.core import Literal
 
@@ -41,6 +40,12 @@ def _broadcast_in_dim(params, x, *_):
 
 def _logistic(x):
     return np.where(x >= 0, 1 / (1 + np.exp(-np.abs(x))), np.exp(-np.abs(x)) / (1 + np.exp(-np.abs(x))))
+
+
+def _special(name: str, x):
+    import scipy.special  # 0.15 s that most programs need not wait for
+
+    return getattr(scipy.special, name)(x)
 
 
 def _running(step: np.ufunc, params, x):
@@ -142,11 +147,11 @@ PLAIN: dict[str, Callable[..., Any]] = {
     "floor": np.floor,
     "ceil": np.ceil,
     "logistic": _logistic,
-    "erf": scipy.special.erf,
-    "erfc": scipy.special.erfc,
-    "erf_inv": scipy.special.erfinv,
-    "lgamma": scipy.special.gammaln,
-    "digamma": scipy.special.digamma,
+    "erf": partial(_special, "erf"),
+    "erfc": partial(_special, "erfc"),
+    "erf_inv": partial(_special, "erfinv"),
+    "lgamma": partial(_special, "gammaln"),
+    "digamma": partial(_special, "digamma"),
     "is_finite": np.isfinite,
     "eq": np.equal,
     "ne": np.not_equal,
@@ -255,6 +260,14 @@ def _plain(x):
         return np.asarray(x)
     except TypeError:  # a typed random key stays JAX's
         return x
+
+
+def by_numpy(function: Callable, *args) -> Callable:
+    """The function, traced at args once and run by NumPy."""
+    closed, shape = jax.make_jaxpr(function, return_shape=True)(*args)
+    run = planned(*opened(closed))
+    tree = jax.tree.structure(shape)
+    return lambda *xs: jax.tree.unflatten(tree, run(*jax.tree.leaves(xs)))
 
 
 def planned(jaxpr, consts: Sequence) -> Callable[..., list]:

@@ -14,8 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import Literal
 
-from jaxnn.gradcheck.jaxprs.by_numpy import planned
-from jaxnn.gradcheck.jaxprs.equations import opened
+from jaxnn.gradcheck.jaxprs.by_numpy import by_numpy
 from jaxnn.gradcheck.tape.tape import Change, Node, Point, Programs, Tape, edge
 
 
@@ -38,14 +37,6 @@ def point(tape: Tape, args: tuple, traced: "Programs | None" = None) -> Point:
     gradient, cotangents = traced.pull(right)
     values = {int(v): x for v, x in values.items()}
     return Point(tape, args, values, right, gradient, cotangents, traced.pull, traced)
-
-
-def by_numpy(function: Callable, *args) -> Callable:
-    """The function, traced at args once and run by NumPy."""
-    closed, shape = jax.make_jaxpr(function, return_shape=True)(*args)
-    run = planned(*opened(closed))
-    tree = jax.tree.structure(shape)
-    return lambda *xs: jax.tree.unflatten(tree, run(*jax.tree.leaves(xs)))
 
 
 def programs(tape: Tape, args: tuple) -> Programs:

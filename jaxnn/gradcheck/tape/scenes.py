@@ -9,9 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import Literal
 
+from jaxnn.gradcheck.jaxprs.by_numpy import by_numpy
 from jaxnn.gradcheck.jaxprs.equations import mapped_axes
 from jaxnn.gradcheck.tape.axes import Axes, axes_of, generic, parameter_leaves
-from jaxnn.gradcheck.tape.backward import by_numpy, point
+from jaxnn.gradcheck.tape.backward import point
 from jaxnn.gradcheck.tape.layers import structure
 from jaxnn.gradcheck.tape.scene import Scene
 from jaxnn.gradcheck.tape.tape import Point, Structure, Tape, trace
