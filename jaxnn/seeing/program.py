@@ -5,8 +5,7 @@ primitives do there stands in pages/arrays.js.
 """
 
 import math
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
 
 import jax
 import numpy as np
@@ -19,33 +18,29 @@ PASSED_ON = {"stop_gradient", "copy", "copy_p", "optimization_barrier", "reduce_
 ELEMENTWISE = (
     *("add", "sub", "mul", "div", "neg", "abs", "sign", "square", "sqrt", "pow", "max", "min", "clamp"),
     *("exp", "expm1", "log", "log1p", "tanh", "logistic", "erfc", "floor", "is_finite", "select_n"),
-    *("eq", "ne", "lt", "le", "gt", "ge", "and", "or", "not"),
+    *("eq", "ne", "lt", "le", "gt", "ge", "and", "or", "not", "trunc"),
 )
-# primitive: those of its parameters that tell what it does
-SETTINGS: dict[str, tuple[str, ...]] = dict.fromkeys(ELEMENTWISE, ()) | {
-    "argmax": ("axes",),
+REDUCTIONS = ("argmax", "reduce_max", "reduce_min", "reduce_sum")
+# primitive: those of its parameters that tell what it does; trunc and constant are not of JAX
+SETTINGS = dict.fromkeys(ELEMENTWISE, ()) | dict.fromkeys(REDUCTIONS, ("axes",))
+SETTINGS |= {
     "broadcast_in_dim": ("shape", "broadcast_dimensions"),
+    "constant": (),
     "dot_general": ("dimension_numbers",),
     "integer_pow": ("y",),
     "iota": ("shape", "dimension"),
-    "reduce_max": ("axes",),
-    "reduce_min": ("axes",),
-    "reduce_sum": ("axes",),
     "reshape": ("new_sizes",),
     "round": ("rounding_method",),
     "squeeze": ("dimensions",),
     "transpose": ("permutation",),
 }
-OWN = {"constant", "trunc"}  # what is no primitive of JAX
-
-Lines = dict[str, tuple]  # what a line says: the line
 
 
 class Unprintable(ValueError):
     """A function with a primitive that no page knows."""
 
 
-def program(function: Callable, arguments: dict[str, Any]) -> dict:
+def program(function: Callable, arguments: Mapping) -> dict:
     """The function of named arrays, which gives named arrays, as what JSON can hold.
 
     `lines`: (name, primitive, operands, settings), an operand being a name or a number; `outputs`: the name,
@@ -65,16 +60,15 @@ def program(function: Callable, arguments: dict[str, Any]) -> dict:
     with jax.enable_x64(True):
         arguments = {name: np.asarray(array, np.float64) for name, array in arguments.items()}
         closed, shape = jax.make_jaxpr(function, return_shape=True)(arguments)
-    lines: Lines = {}
+    lines = {}  # what each says: the line
     found = _walk(closed, sorted(arguments), lines)  # sorted, as jax flattens a dictionary
     used = _used(lines, {*found})
-    if unknown := {line[1] for line in used} - SETTINGS.keys() - OWN:
-        said = (", ".join(sorted(names)) for names in (unknown, SETTINGS))
-        raise Unprintable("{}: no page knows this, expected {}".format(*said))
+    if unknown := sorted({line[1] for line in used} - SETTINGS.keys()):
+        raise Unprintable(f"{', '.join(unknown)}: no page knows this, expected {', '.join(sorted(SETTINGS))}")
     return {"lines": used, "outputs": dict(zip(sorted(shape), found, strict=True))}
 
 
-def _walk(jaxpr, operands: list, lines: Lines) -> list:
+def _walk(jaxpr, operands: list, lines: dict) -> list:
     """Print a jaxpr of these operands; what it gives, as operands."""
     jaxpr, constants = opened(jaxpr)
     known = dict(zip(jaxpr.invars, operands, strict=True))
@@ -88,7 +82,7 @@ def _walk(jaxpr, operands: list, lines: Lines) -> list:
     return read(jaxpr.outvars)
 
 
-def _printed(equation, given: list, lines: Lines) -> list:
+def _printed(equation, given: list, lines: dict) -> list:
     """What an equation gives; one that no page knows is printed too: all is well if nothing uses it."""
     name, params = equation.primitive.name, equation.params
     if name in INNER:
@@ -96,31 +90,33 @@ def _printed(equation, given: list, lines: Lines) -> list:
         return _walk(inner, given[len(given) - len(opened(inner)[0].invars) :], lines)
     if name in PASSED_ON:
         return given
-    before, after = (v[0].aval.dtype.kind for v in (equation.invars or equation.outvars, equation.outvars))
+    kind = equation.outvars[0].aval.dtype.kind
     if name == "convert_element_type":
-        if after == "b":
+        if kind == "b":
             return [_line("ne", [*given, 0.0], [], lines)]
-        return [_line("trunc", given, [], lines)] if before == "f" and after in "iu" else given
-    name = "integer div" if name == "div" and after in "iu" else name
+        whole = kind in "iu" and equation.invars[0].aval.dtype.kind == "f"
+        return [_line("trunc", given, [], lines)] if whole else given
+    name = "integer div" if name == "div" and kind in "iu" else name
     settings = [params[key] for key in SETTINGS.get(name, ())]
     return [_line(name, given, settings, lines) for _ in equation.outvars]
 
 
-def _line(name: str, operands: list, settings: list, lines: Lines) -> str:
-    return lines.setdefault(
-        repr((name, operands, settings)), (f"t{len(lines) + 1}", name, operands, settings)
-    )[0]
+def _line(name: str, operands: list, settings: list, lines: dict) -> str:
+    said = repr((name, operands, settings))
+    return lines.setdefault(said, (f"t{len(lines) + 1}", name, operands, settings))[0]
 
 
-def _constant(value, lines: Lines) -> str | float:
+def _constant(value, lines: dict) -> str | float:
+    """A number, or the name of an array of numbers; what JSON has no number for is a word."""
     value = np.asarray(value, float)
     if value.ndim == 0 and np.isfinite(value):
         return float(value)
     numbers = [x if math.isfinite(x) else str(x).replace("inf", "Infinity") for x in value.ravel().tolist()]
-    return _line("constant", [], [value.shape, numbers], lines)  # JSON has no such numbers
+    return _line("constant", [], [value.shape, numbers], lines)
 
 
-def _used(lines: Lines, needed: set) -> list[tuple]:
+def _used(lines: dict, needed: set) -> list[tuple]:
+    """The lines by which what is needed comes about."""
     kept = []
     for line in reversed(lines.values()):
         if line[0] in needed:

@@ -125,11 +125,12 @@ def test_outputs_and_confusion_are_those_of_numpy(a_run):
     run = run_of(a_run)
     images, labels = run.data.test
     _, Y_hat = by_numpy(run.params, images.reshape(len(images), 64) / 16)
-    predictions, found = of_run.outputs(run)
+    predictions, found, confusion = of_run.outputs(run)
     np.testing.assert_allclose(found, Y_hat, rtol=1e-12)
     np.testing.assert_array_equal(predictions, Y_hat.argmax(1))
     counts = np.zeros((10, 10), int)
     np.add.at(counts, (labels, Y_hat.argmax(1)), 1)
+    np.testing.assert_array_equal(confusion, counts)
     cells = [
         re.fullmatch(r"(\d), read as (\d): (\d+) of (\d+) \((\S+) %\)", say) for say in read(a_run).cells()
     ]
@@ -458,7 +459,7 @@ def test_a_gap_stands_for_what_is_not_a_finite_number(value):
 def test_a_network_that_misreads_nothing(monkeypatch):
     run = a_large_run(1)
     Y = np.eye(10)[run.data.test.labels]
-    monkeypatch.setattr(of_run, "outputs", lambda _: (run.data.test.labels, Y))
+    monkeypatch.setattr(of_run, "outputs", lambda _: (run.data.test.labels, Y, np.diag(Y.sum(0))))
     assert "It misreads none of them." in of_run.run_page(run)
 
 
@@ -691,7 +692,10 @@ def test_values_are_told_at_the_pointer_and_by_keys(opened, a_run):
     [[0.5], [0.0] * 3, [1e-30, 0.0, 1.0], [1e300, 1e-300], [None, None], [None, 2.0, None], [1.0] * 1000],
 )
 def test_charts_of_any_numbers_are_drawn_inside_their_frame(opened, a_run, values):
-    metrics = [{"loss": v, "test_loss": v, "test_accuracy": min(v or 0.0, 1.0), "dW": [v, v]} for v in values]
+    metrics = [
+        {"loss": v, "test_loss": v, "test_accuracy": min(v or 0.0, 1.0)} | dict.fromkeys(("dW", "db"), [v, v])
+        for v in values
+    ]
     browser = opened(of_run.run_page(run_of(a_run, metrics=metrics, params=None)))
     inside = """return [...document.querySelectorAll(".chart")].map((figure) => {
         const frame = figure.getBoundingClientRect();

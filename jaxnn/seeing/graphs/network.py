@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from functools import partial
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jaxnn.activations import Activation
 from jaxnn.datasets import Dataset
 from jaxnn.encoding import flatten, one_hot
+from jaxnn.gradcheck.jaxprs.by_numpy import by_numpy
 from jaxnn.layers import Dense
 from jaxnn.losses import Loss
 from jaxnn.passes import passes
@@ -39,6 +39,12 @@ def numbers(n: tuple[int, ...], g: Activation, loss: Loss, params: list[Dense], 
     given = {f"W[{l}]": p.W for l, p in enumerate(params, 1)} | {"Y": Y}
     given |= {f"b[{l}]": p.b for l, p in enumerate(params, 1)}
     return passes(n, g, loss)(params, X, Y) | given
+
+
+def of_images(n: tuple[int, ...], g: Activation, loss: Loss, data: Dataset, params, images, labels) -> dict:
+    """The `numbers` for images of a data set and their labels."""
+    X, Y = flatten(images, data.white), one_hot(labels, data.classes)
+    return numbers(n, g, loss, params, X.astype(float), Y.astype(float))
 
 
 def network(
@@ -80,10 +86,9 @@ def of_image(
 ) -> Placed:
     """The graph of a network with its numbers for a test image, in float64; names: of g and of the loss."""
     image, label = (array[i : i + 1] for array in data.test)
-    point = params, flatten(jnp.asarray(image), data.white), one_hot(jnp.asarray(label), data.classes)
     with jax.enable_x64(True):
-        point = jax.tree.map(lambda array: jnp.asarray(array, "float64"), point)
-        placed = network(n, *names, jax.jit(partial(numbers, n, g, loss))(*point))
+        given = jax.tree.map(lambda p: np.asarray(p, float), params), image, label
+        placed = network(n, *names, by_numpy(partial(of_images, n, g, loss, data), *given)(*given))
     title = f"{placed.scene.title}: test image {i} of {data.name}, label {label[0]}"
     return placed._replace(scene=placed.scene._replace(title=title))
 
