@@ -1,6 +1,4 @@
 // Line charts of the page's data; the values in them, and in heat maps, at the pointer or by the arrow keys.
-const COLOURS = ["forward", "backward", "parameter", "focus", "wrong", "text"];
-const DASHES = ["", "7 3", "2 3", "9 3 2 3", "1 4", "12 4"];
 const MARKS = ["M-3,0a3,3 0 1,0 6,0a3,3 0 1,0 -6,0", "M-3,-3h6v6h-6z", "M0,-4l4,7h-8z",
   "M0,-4l4,4l-4,4l-4,-4z", "M-3,-3l6,6m0,-6l-6,6", "M0,-4v8m-4,-4h8"];
 const HEIGHT = 250, TOP = 24, BOTTOM = 214, LEFT = 56;
@@ -15,8 +13,8 @@ function element(parent, name, attributes, text = "") {
 function told(value, percent) {
   if (value === null) return "not finite";
   if (percent) return Number((100 * value).toFixed(2)) + " %";
-  const size = Math.abs(value), plain = size === 0 || (size >= 1e-4 && size < 1e6);
-  return plain ? String(Number(value.toPrecision(4))) : value.toExponential(3).replace(/\.?0*e\+?/, "e");
+  const short = Number(value.toPrecision(4)), size = Math.abs(short);
+  return !size || (size >= 1e-4 && size < 1e6) ? String(short) : short.toExponential().replace("+", "");
 }
 
 // Where an axis has lines: at multiples of 1, 2 or 5, or at powers of ten if these are several.
@@ -53,16 +51,14 @@ function apart(heights, distance, lowest) {
 }
 
 function draw(figure, chart) {
-  const { title, x, series, best, percent } = chart, WIDTH = Math.max(figure.clientWidth - 26, 240);
-  figure.innerHTML = `<figcaption></figcaption><svg viewBox="0 0 ${WIDTH} ${HEIGHT}" role="img" tabindex="0">
-    </svg><p class="say muted" role="status">No value is finite.</p>`;
-  const [, svg, say] = figure.children, names = series.map((s) => s.name);
-  figure.firstChild.textContent = title;
-  svg.setAttribute("aria-label", `${title}: ${names.join(", ")}. The arrow keys tell the values.`);
+  const { x, series, best, percent } = chart, WIDTH = Math.max(figure.clientWidth - 26, 240);
+  const [, svg, say] = figure.children;
+  svg.replaceChildren();
+  svg.setAttribute("viewBox", `0 0 ${WIDTH} ${HEIGHT}`);
   const known = series.flatMap((s) => s.y).filter((v) => v !== null);
   if (!known.length) return;
   const { up, lines } = axis(known, chart), [first, last] = [x[0], x.at(-1)];
-  const RIGHT = WIDTH - 16 - 7.5 * Math.max(...names.map((name) => name.length));
+  const RIGHT = WIDTH - 16 - 7.5 * Math.max(...series.map((s) => s.name.length));
   const across = (e) => LEFT + (RIGHT - LEFT) * (last > first ? (e - first) / (last - first) : 0.5);
   const down = (v) => BOTTOM - (BOTTOM - TOP) * up(v);
   const line = (x1, x2, y1, y2) => element(svg, "line", { class: "grid", x1, x2, y1, y2 });
@@ -76,17 +72,15 @@ function draw(figure, chart) {
   text(across(best), TOP - 8, across(best) > WIDTH / 2 ? "end" : "start", `best: epoch ${best}`);
   const ends = series.map(({ y }) => down(y.findLast((v) => v !== null) ?? known[0]));
   apart(ends, 15, BOTTOM).forEach((height, k) => {
-    const { name, y } = series[k], colour = `var(--${COLOURS[k]})`, every = Math.ceil(x.length / 9);
+    const { name, y } = series[k], every = Math.ceil(x.length / 9);
     const at = y.map((v, i) => v === null ? "" : `${across(x[i]).toFixed(1)},${down(v).toFixed(1)}`);
     const d = at.map((p, i) => p && (i && at[i - 1] ? "L" : "M") + p).join("");
-    element(svg, "path", { class: "curve", d, style: `stroke:${colour}`, "stroke-dasharray": DASHES[k] });
-    const marked = (i) => x.length === 1 || i % every === Math.floor(every * k / series.length);
-    at.forEach((p, i) => p && marked(i) && element(svg, "path",
-      { d: MARKS[k], transform: `translate(${p})`, style: `stroke:${colour};fill:${colour}` }));
-    text(RIGHT + 8, height + 4, "start", name).style = `fill:${colour}`;
+    element(svg, "path", { class: `curve s${k}`, d });
+    at.forEach((p, i) => p && i % every === Math.floor(every * k / series.length)
+      && element(svg, "path", { class: `mark s${k}`, d: MARKS[k], transform: `translate(${p})` }));
+    text(RIGHT + 8, height + 4, "start", name).classList.add(`s${k}`);
   });
-  const guide = line(0, 0, TOP, BOTTOM);
-  let here;
+  let here, guide = line(0, 0, TOP, BOTTOM);
   function point(i) {
     here = Math.min(Math.max(i ?? x.indexOf(best), 0), x.length - 1);
     const values = series.map((s) => `${s.name} ${told(s.y[here], percent)}`).join(", ");
@@ -107,22 +101,19 @@ function draw(figure, chart) {
 }
 
 // The first cell of a heat map is gone to by Tab, the others from there by the arrow keys.
-function tell(table) {
-  const say = table.closest(".map").querySelector(".say"), show = (text) => { say.textContent = text; };
-  const cells = [...table.tBodies[0].rows].map((row) => [...row.querySelectorAll("[data-say]")]);
-  cells.forEach((row, i) => row.forEach((cell, k) => {
-    cell.tabIndex = i || k ? -1 : 0;
-    cell.onpointerenter = cell.onfocus = () => show(cell.dataset.say);
-    cell.onpointerleave = cell.onblur = () => show(say.dataset.hint);
-    cell.onkeydown = (event) => {
-      const by = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] }[event.key];
-      const to = by && cells[i + by[0]]?.[k + by[1]];
-      if (to) to.focus(), event.preventDefault();
-    };
-  }));
+function tell(cell) {
+  const say = cell.closest(".map").querySelector(".say"), { rows } = cell.closest("tbody");
+  const row = cell.parentElement.sectionRowIndex, column = cell.cellIndex;
+  cell.tabIndex = row || column > 1 ? -1 : 0;
+  cell.onpointerenter = cell.onfocus = () => { say.textContent = cell.dataset.say; };
+  cell.onpointerleave = cell.onblur = () => { say.textContent = say.dataset.hint; };
+  cell.onkeydown = (event) => {
+    const by = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] }[event.key];
+    const to = by && rows[row + by[0]]?.cells[column + by[1]];
+    if (to?.dataset.say) to.focus(), event.preventDefault();
+  };
 }
 
 const { charts } = JSON.parse(document.getElementById("data").textContent);
-const figures = document.querySelectorAll("[data-chart]");
-(onresize = () => figures.forEach((figure) => draw(figure, charts[figure.dataset.chart])))();
-document.querySelectorAll("table.heat").forEach(tell);
+(onresize = () => document.querySelectorAll(".chart").forEach((figure, k) => draw(figure, charts[k])))();
+document.querySelectorAll(".heat td").forEach(tell);

@@ -30,15 +30,6 @@ const judge = {
   },
 };
 
-// What follows a question is hidden until its answer is open.
-function gate(section) {
-  let open = true;
-  for (const part of section.children) {
-    part.hidden = !open;
-    if (part.tagName === "DETAILS" && !part.open) open = false;
-  }
-}
-
 function show(k) {
   at = Math.min(Math.max(k, 0), sections.length - 1);
   sections.forEach((section, k) => { section.hidden = k !== at; });
@@ -66,7 +57,6 @@ for (const form of document.querySelectorAll(".ask")) {
     tries += 1;
     answer.open ||= !wrong || (kind === "shapes" && tries === 2);
   });
-  answer.addEventListener("toggle", () => gate(form.parentElement));
 }
 addEventListener("keydown", event => {
   if (event.target.tagName === "INPUT" || event.altKey || event.ctrlKey || event.metaKey) return;
@@ -78,5 +68,4 @@ on.addEventListener("click", () => turn(1));
 const here = () => sections.findIndex(section => "#" + section.id === location.hash);
 addEventListener("hashchange", () => show(here()));
 document.documentElement.classList.add("js");
-sections.forEach(gate);
 show(here());
