@@ -91,7 +91,10 @@ def asked(name: str, shapes: Mapping[str, tuple], images: tuple[int, int, int]) 
         rules += [((None, N), f"N says how many rows there are: {rows}.")]
         rules += [((size, None), f"N is missing: {rows}, all N of them.") for size in sorted(fewer)]
     rules += [((r, None), f"The number of rows is right. {name} has {columns}.")]
-    rules += [((None, c), f"The number of columns is right. {rows}."), ((None, None), f"{rows}, and {columns}.")]
+    rules += [
+        ((None, c), f"The number of columns is right. {rows}."),
+        ((None, None), f"{rows}, and {columns}."),
+    ]
     return Question(name, (r, c), tuple(rules))
 
 

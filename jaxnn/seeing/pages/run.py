@@ -14,7 +14,6 @@ from jaxnn.evaluation import confusion_matrix, predict
 from jaxnn.gradcheck.jaxprs.by_numpy import by_numpy
 from jaxnn.layers import Dense, mlp
 from jaxnn.losses import Loss
-from jaxnn.passes import passes
 from jaxnn.seeing.colours import LESS, MORE, NONE
 from jaxnn.seeing.graphs.network import network, of_image, of_images
 from jaxnn.seeing.graphs.svg import svg
