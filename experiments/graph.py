@@ -23,6 +23,7 @@ from experiments.common.arguments import (
 )
 
 FORMS = (".svg", ".png", ".txt")
+MOST = 500  # nodes of a function: more of them can nobody follow, and take minutes to be laid out
 
 
 def picture(text: str) -> Path:
@@ -90,8 +91,6 @@ def of_function(arguments: argparse.Namespace) -> list:
     """Pictures of a function, of a scalar one with its gradient by autodiff; and of one written by hand."""
     use_device(arguments.device)
 
-    import jax
-
     from jaxnn.gradcheck.named import Bad, called, found, in_a_line, numbers
     from jaxnn.seeing.graphs.layered import placed, sizes_of
     from jaxnn.seeing.graphs.lines import lines
@@ -110,22 +109,42 @@ def of_function(arguments: argparse.Namespace) -> list:
             argnums = tuple(k % len(point) for k in argnums)
             try:
                 loss = traced(function, point, argnums)
-                scenes = [lines(name, loss, level)]
-                if [loss.shapes[v] for v in loss.outputs if isinstance(v, int)] == ["()"]:
-                    whole = traced(jax.value_and_grad(function, argnums), point, argnums)
-                    scenes = [lines(f"{name}, and its gradient by autodiff", whole, level)]
+                scenes = of_loss(name, function, loss, point, argnums, level)
                 if by_hand is not None:
                     place = arguments.gradient
                     trace = traced(by_hand, point, argnums, function)
                     derived = any(step.back for step in trace.steps)
-                    said = "derived by JAX, not by hand" if derived else "by hand"
+                    said = "derived by JAX, not line by line by hand" if derived else "by hand"
                     name = place.rpartition(":")[2]
                     scenes.append(lines(f"{name}, {said}", trace, level, loss))
             except Exception as error:
                 raise Bad(f"{place} raised {in_a_line(error)}") from error
     except Bad as error:
         raise UserError(str(error)) from error
+    if (most := max(len(scene.nodes) for scene in scenes)) > MOST:
+        raise UserError(f"{place}: got {most} nodes, expected at most {MOST}; --level lines has fewer")
     return [placed(scene, sizes_of(scene)) for scene in scenes]
+
+
+def of_loss(name: str, function, loss, point: tuple, argnums: tuple[int, ...], level: str) -> list:
+    """The scene of a function with its gradient, if it has one; by itself, too, if that leaves lines out."""
+    import jax
+
+    from jaxnn.seeing.graphs.lines import lines
+    from jaxnn.seeing.graphs.traces import traced
+
+    forward = lines(name, loss, level)
+    if [loss.shapes[v] for v in loss.outputs if isinstance(v, int)] != ["()"]:
+        return [forward._replace(title=f"{name}: no single number, so without a gradient")]
+    try:
+        whole = traced(jax.value_and_grad(function, argnums), point, argnums)
+    except TypeError as error:
+        if "real" not in str(error):
+            raise
+        return [forward._replace(title=f"{name}: not of real numbers, so without a gradient")]
+    both = lines(f"{name}, and its gradient by JAX", whole, level)
+    left_out = {node.title for node in forward.nodes if node.unused} - {node.title for node in both.nodes}
+    return [forward] * bool(left_out) + [both]
 
 
 def of_network(arguments: argparse.Namespace):

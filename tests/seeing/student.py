@@ -104,3 +104,41 @@ def arguments():
 
 
 by_autodiff = jax.grad(loss, argnums=(0, 1, 2, 3))
+
+
+def layer(p, A):
+    W, b = p
+    Z = A @ W.T + b.T
+    return jnp.tanh(Z)
+
+
+def looped(params, A):
+    for p in params:
+        A = layer(p, A)
+    return part_by_part(A, A * A) + 1
+
+
+def part_by_part(a, b):
+    c = a + b
+    d = jnp.exp(c)
+    return jnp.sum(d * c)
+
+
+def squares():
+    return (jnp.ones((3, 3)),)
+
+
+def which(x):
+    return jnp.argmax(x)
+
+
+@jax.jit
+def wasteful(x):
+    wasted = jnp.exp(x)
+    return jnp.sum(x * x)
+
+
+def endless(x):
+    for _ in range(300):
+        x = jnp.sin(x) * x
+    return jnp.sum(x)

@@ -101,7 +101,7 @@ def test_edges_of_equations_are_those_of_the_jaxpr():
     home = dict(zip(jaxpr.invars, (node.id for node in scene.nodes), strict=False))
     pairs = set()
     for equation, node in zip(jaxpr.eqns, steps(scene), strict=True):
-        assert node.title == equation.primitive.name
+        assert node.title.partition("(")[0] == equation.primitive.name
         pairs |= {(home[v], node.id) for v in equation.invars if not isinstance(v, Literal)}
         home |= dict.fromkeys(equation.outvars, node.id)
     assert {edge[:2] for edge in scene.edges} == pairs
@@ -156,6 +156,7 @@ def test_statements_however_they_are_written():
         "a = jnp.tanh(Z)",
         "b = jnp.cos(a)",
         "c = softly(b) if rate else b",
+        "c = c + jnp.sin(b)",
         "c = c + jnp.sin(b)",
         's = "#".join(["no", "comment"]) and jnp.exp(c)',
         "dead = jnp.log1p(s * s)",
@@ -214,7 +215,7 @@ def test_a_function_whose_source_is_nowhere_is_told_by_its_primitives():
     space: dict = {"jnp": jnp}
     exec(compile("def f(x):\n    y = jnp.exp(x)\n    return y + jnp.sin(y) * y", "<nowhere>", "exec"), space)
     scene = lines("f", traced(space["f"], (jnp.ones(3),)))
-    assert [node.title for node in steps(scene)] == ["exp", "sin, mul, add"]
+    assert [node.title for node in steps(scene)] == ["exp(·)", "sin, mul, add"]
     assert_whole(scene, space["f"], (jnp.ones(3),))
     inner = lines("logsumexp", traced(jax.nn.logsumexp, (jnp.ones(3),)))
     assert_whole(inner, jax.nn.logsumexp, (jnp.ones(3),))
@@ -298,6 +299,35 @@ def test_losses_that_others_wrote(as_jax_is, name):
         assert any(node.output for node in scene.nodes)
 
 
+def test_each_turn_of_a_loop_and_each_line_of_a_helper_is_a_node():
+    """The commonest ways to write a network down."""
+    arguments = [(jnp.ones((4, 3)), jnp.ones((4, 1))), (jnp.ones((2, 4)), jnp.ones((2, 1)))], jnp.ones((5, 3))
+    scene = lines("looped", traced(student.looped, arguments))
+    layer, helper = (
+        ["Z = A @ W.T + b.T", "return jnp.tanh(Z)"],
+        ["c = a + b", "d = jnp.exp(c)", "return jnp.sum(d * c)"],
+    )
+    call = "part of return part_by_part(A, A * A) + 1"
+    assert [node.title for node in steps(scene)] == [*layer, *layer, call, *helper, call]
+    assert [node.shape for node in steps(scene)][:4] == ["(5, 4)", "(5, 4)", "(5, 2)", "(5, 2)"]
+
+
+def test_the_backward_pass_begins_at_the_result():
+    for level in ("lines", "equations"):
+        whole = traced(jax.value_and_grad(student.loss), student.arguments())
+        scene = lines("loss", whole, level)
+        (result,) = (node.id for node in scene.nodes if node.kind == "loss")
+        first = next(node.id for node in scene.nodes if node.kind == "backward")
+        assert (result, first) in {edge[:2] for edge in scene.edges}
+
+
+def test_an_equation_says_the_numbers_it_takes():
+    scene = lines("f", traced(lambda x: (1 - x) ** 3 / jnp.sum(x), (jnp.ones(4),)), "equations")
+    titles = [node.title for node in steps(scene)]
+    assert titles == ["sub(1.0, ·)", "integer_pow(·, y=3)", "reduce_sum(·, axes=(0,))", "div(·, ·)"]
+    assert [node.shape for node in scene.nodes] == ["(4,)", "(4,)", "(4,)", "()", "(4,)"]
+
+
 def called_with(*words: object) -> programs.Ended:
     return programs.ended(graph, *words)
 
@@ -308,12 +338,17 @@ def test_the_program_draws_a_function_and_its_gradients(tmp_path):
     assert (ended.status, ended.err) == (0, "")
     assert max(map(len, ended.out.splitlines())) <= 80
     left, right = ended.out.split("\n\ngradient, by hand\n")
-    assert left.startswith("loss, and its gradient by autodiff\n")
+    assert left.startswith("loss, and its gradient by JAX\n")
     assert "∂ A1 = sigma(Z1)" in left
     assert "dZ1 = (dZ2 @ W2) * A1 * (1 - A1)" in right
     derived = called_with(*places, f"{FILE}:by_autodiff").out
-    assert "by_autodiff, derived by JAX, not by hand\n" in derived
-    assert "by autodiff" not in called_with(f"{FILE}:gradient", f"{FILE}:arguments").out
+    assert "by_autodiff, derived by JAX, not line by line by hand\n" in derived
+    several = called_with(f"{FILE}:gradient", f"{FILE}:arguments").out
+    assert several.startswith("gradient: no single number, so without a gradient\n")
+    counting = called_with(f"{FILE}:which", f"{FILE}:squares").out
+    assert counting.startswith("which: not of real numbers, so without a gradient\n")
+    wasteful = called_with(f"{FILE}:wasteful", f"{FILE}:squares").out
+    assert "never used" in wasteful, "though JAX leaves it out of the gradient"
     out = tmp_path / "graph.svg"
     assert called_with(*places, f"{FILE}:gradient", "--out", out, "--level", "equations").status == 0
     assert out.read_bytes().startswith(b"<svg")
@@ -330,6 +365,7 @@ def test_the_program_draws_a_function_and_its_gradients(tmp_path):
         (["{}:loss", "{}:arguments", "--argnums", "x"], "--argnums wants numbers such as 0 or 0,2, got 'x'"),
         (["{}:loss", "{}:arguments", "--hidden", "3"], "--hidden: expected no such option for a function"),
         (["--level", "lines"], "--level: expected no such option for a network"),
+        (["{}:endless", "{}:squares", "--level", "equations"], "{}:endless: got "),
         (["nowhere_at_all:f", "{}:arguments"], "cannot import nowhere_at_all: ModuleNotFoundError"),
     ],
 )

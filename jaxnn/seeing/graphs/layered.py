@@ -32,6 +32,7 @@ def placed(scene: Scene, sizes: Sequence[Size]) -> Placed:
     """
     graph: Any = AGraph(directed=True)
     graph.graph_attr.update(nodesep=GAP / INCH, ranksep=LAYERS / INCH, splines="polyline")
+    graph.graph_attr.update(nslimit=1, nslimit1=1)  # rounds: enough, where many lines cross many layers
     graph.node_attr.update(shape="box", fixedsize="true", label="")
     graph.edge_attr.update(tailport="s", headport="n", arrowhead="none")
     for k, (w, h) in enumerate(sizes):

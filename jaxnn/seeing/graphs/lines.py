@@ -13,7 +13,7 @@ from jaxnn.seeing.graphs.traces import Step, Trace
 FEW, MOST = 2, 40  # nodes: what is called is looked into up to so many, from a few on as far as it goes
 LARGE = 1 / 3  # of all equations, in one node
 WIDTH, HEIGHT = 44, 3  # characters and lines of a title
-GIVEN, BACK = {"parameter", "input"}, {"backward", "gradient"}
+BACK = {"backward", "gradient"}
 
 
 def lines(title: str, trace: Trace, level: str = "lines", loss: Trace | None = None) -> Scene:
@@ -53,7 +53,10 @@ def lines(title: str, trace: Trace, level: str = "lines", loss: Trace | None = N
         text, note, unused = _title(place, group), _note(place, group), needed.isdisjoint(written)
         node = Node(f"s{k}", kind, text, ", ".join(shapes), note=note, unused=unused, output=bool(returned))
         nodes.append(node)
-        for tail in (home[v] for step in group for v in step.reads if v in home):
+        tails = [home[v] for step in group for v in step.reads if v in home]
+        begins = back and not any(node.kind in BACK for node in tails)  # with the result that it is of
+        tails += [home[v] for v in trace.outputs[:1] if begins and v in home]
+        for tail in tails:
             edges[tail.id, node.id] = Edge(tail.id, node.id, _flow(tail.kind, kind))
         home |= dict.fromkeys(written, node)
     return Scene(title, tuple(nodes), tuple(edges.values()))
@@ -62,7 +65,8 @@ def lines(title: str, trace: Trace, level: str = "lines", loss: Trace | None = N
 def grouped(trace: Trace) -> list[tuple[Statement | None, list[Step]]]:
     """Neighbours of one statement together.
 
-    Those that it calls take its place where it is a large part of all, or only some of what it does is used.
+    Those that it calls take its place where they are several in the same file, where it is a large part of
+    all, or where only some of what it does is used. Each turn of a loop is by itself.
     """
     needed = _needed(trace)
 
@@ -71,19 +75,40 @@ def grouped(trace: Trace) -> list[tuple[Statement | None, list[Step]]]:
 
     def groups(opened: set) -> list[list[Step]]:
         found = itertools.groupby(trace.steps, lambda step: (place(step, opened) or id(step), step.back))
-        return [[*group] for _, group in found]
+        whole = [[*group] for _, group in found]
+        turns = [turn for group in whole for turn in _turns(group)]
+        return turns if len(turns) <= MOST else whole
 
     opened, found, k = {()}, groups({()}), 0
     while k < len(found):
         deeper = opened | set.intersection(*({*_paths(step)} for step in found[k]))
-        used = {not needed.isdisjoint(step.writes) for step in found[k]}
-        finer = groups(deeper) if len(found[k]) > LARGE * len(trace.steps) or len(used) == 2 else []
-        if len(found) < len(finer) and (len(finer) <= MOST or len(found) <= FEW):
+        finer, used = groups(deeper), {not needed.isdisjoint(step.writes) for step in found[k]}
+        own = len({place.file for step in found[k] for place in step.path}) == 1
+        several = own and len(finer) > len(found) + 1
+        worth = several or len(used) == 2 or len(found[k]) > LARGE * len(trace.steps)
+        if worth and len(found) < len(finer) and (len(finer) <= MOST or len(found) <= FEW):
             opened, found, k = deeper, finer, 0
         else:
             k += 1
-    places = (place(group[0], opened) for group in found)
-    return [(path[-1] if path else None, group) for path, group in zip(places, found, strict=True)]
+    return [(_named(place(group[0], opened), opened), group) for group in found]
+
+
+def _named(path: tuple[Statement, ...], opened: set) -> Statement | None:
+    """The statement at the end of a path; of one that is opened only a part is left."""
+    if not path:
+        return None
+    return path[-1]._replace(text=f"part of {path[-1].text}") if path in opened else path[-1]
+
+
+def _turns(group: list[Step]) -> list[list[Step]]:
+    """The turns of a loop, each of which begins at the same spots in the code."""
+    spots = [step.spot for step in group]
+    length = next((k for k, spot in enumerate(spots[1:], 1) if spot == spots[0]), len(spots))
+    first = spots[: min(length, 3)]
+    starts = [k for k in range(len(spots)) if spots[k : k + len(first)] == first]
+    if length == 1:  # one equation, which may be repeated within a line
+        return [group]
+    return [group[k:end] for k, end in itertools.pairwise([*starts, len(group)])]
 
 
 def _paths(step: Step) -> list[tuple[Statement, ...]]:
@@ -114,8 +139,18 @@ def _name(step: Step) -> str:
     return name if isinstance(name, str) else step.equation.primitive.name
 
 
+def _operation(step: Step) -> str:
+    """An equation that is a node, with the numbers that it takes: sub(1.0, ·)."""
+    read = [v.split()[0] if isinstance(v, str) else "·" for v in step.reads]
+    read += [f"{key}={value}" for key, value in step.equation.params.items() if key in ("y", "axes")]
+    return f"{_name(step)}({', '.join(read)})"
+
+
 def _title(place: Statement | None, group: list[Step]) -> str:
-    text = place.text if place and place.text else ", ".join(dict.fromkeys(map(_name, group)))
+    if place and place.text:
+        text = place.text
+    else:
+        text = _operation(group[0]) if len(group) == 1 else ", ".join(dict.fromkeys(map(_name, group)))
     text = "∂ " * group[0].back + text
     return "\n".join(textwrap.wrap(text, WIDTH, max_lines=HEIGHT, placeholder=" …", break_on_hyphens=False))
 
@@ -131,4 +166,4 @@ def _flow(tail: str, head: str) -> str:
     """The kind of an edge, by the kinds of its ends."""
     if head in BACK:
         return head if tail in BACK else "kept"
-    return "parameter" if tail in GIVEN else "forward"
+    return "parameter" if tail == "parameter" else "forward"

@@ -22,6 +22,7 @@ class Step(NamedTuple):
     reads: tuple[int | str, ...]  # a constant is its own text
     writes: tuple[int, ...]
     path: tuple[Statement, ...]  # the outermost first
+    spot: tuple  # in the code: the same where a loop comes round
     back: bool  # it is of a transposition: autodiff's backward
 
 
@@ -56,8 +57,7 @@ def traced(function: Callable, arguments: tuple, argnums: tuple[int, ...] = (0,)
         return function(*jax.tree.unflatten(tree, filled.values()))
 
     def new(variable) -> int:
-        shape = getattr(variable.aval, "shape", None)
-        trace.shapes.append("" if shape is None else f"({', '.join(map(str, shape))})")
+        trace.shapes.append(str(getattr(variable.aval, "shape", "")))
         return len(trace.shapes) - 1
 
     def constant(variable, value) -> int:
@@ -72,11 +72,12 @@ def traced(function: Callable, arguments: tuple, argnums: tuple[int, ...] = (0,)
         known |= {v: constant(v, c) for v, c in zip(jaxpr.constvars, held, strict=True)}
 
         def numbers(variables) -> tuple[int | str, ...]:
-            return tuple(f"{v.val!r} {v.aval}" if isinstance(v, Literal) else known[v] for v in variables)
+            return tuple(f"{v.val} {v.aval}" if isinstance(v, Literal) else known[v] for v in variables)
 
         for e in jaxpr.eqns:
             back = "transpose(" in str(e.source_info.name_stack) or (caller is not None and caller.back)
-            step = Step(e, numbers(e.invars), (), _path(e, caller), back)
+            spot = e.primitive.name, *frames(e)
+            step = Step(e, numbers(e.invars), (), _path(e, caller), spot, back)
             inner = within(e) if e.primitive.name in CALLS else []
             if len(inner) == 1 and any(_path(i, step) != step.path for i in opened(inner[0])[0].eqns):
                 known |= zip(e.outvars, read(inner[0], [*step.reads], step), strict=True)
