@@ -144,6 +144,18 @@ def test_as_digits_it_fills_eight_rows_and_five_columns_in_the_middle():
     np.testing.assert_allclose(X, np.tile([0, 0.5, 1, 1, 1, 1, 0.5, 0], (8, 1)), atol=1e-6)
 
 
+def test_as_digits_a_stroke_stays_a_stroke():
+    thin = FRAMES["digits"]._replace(ink=0)
+    X = framed(block(10, 50, 30, 34), thin)  # 1.25 · 8 · 4/40 columns
+    np.testing.assert_allclose(X, np.tile([0, 0, 0, 0.5, 0.5, 0, 0, 0], (8, 1)), atol=1e-6)
+    X = framed(block(10, 50, 30, 34), thin._replace(ink=12))
+    np.testing.assert_allclose(X, np.tile([0, 0, 0, 0.75, 0.75, 0, 0, 0], (8, 1)), atol=1e-6)
+    X = framed(block(10, 50, 30, 34), FRAMES["digits"])  # no pixel is more than black
+    np.testing.assert_allclose(X, np.tile([0, 0, 0, 1, 1, 0, 0, 0], (8, 1)), atol=1e-6)
+    X = framed(block(30, 34, 10, 50), FRAMES["digits"])
+    np.testing.assert_allclose(X, np.tile([0, 0.5, 1, 1, 1, 1, 0.5, 0], (8, 1)), atol=1e-6)
+
+
 @pytest.mark.parametrize("name", FRAMES)
 @pytest.mark.parametrize("how", [centred, uncentred])
 def test_an_empty_pad_and_faint_marks_on_it_are_nothing(name, how):
@@ -373,6 +385,14 @@ def test_drawings_are_scored(trained, tmp_path):
     assert len(shown) == 10
     assert max(shown) == shown[7] > 0.5
     assert max(map(len, done.out.splitlines()[2:])) <= 80
+
+
+def test_ones_of_any_size_are_read_as_ones(trained, tmp_path):
+    ones = [((0.5, 0.1), (0.5, 0.9)), ((0.4, 0.28), (0.52, 0.1), (0.52, 0.9))]
+    drawings = [kept(drawing(points, scale=scale, dx=dx, dy=0.1, width=8 / scale), 1)
+                for points in ones for scale, dx in ((0.8, 0), (0.5, 0.1), (0.25, 0.6))]  # fmt: skip
+    (path := tmp_path / "drawings.json").write_text(saved(drawings))
+    assert "100.00 % of 6 drawings" in (done := ended(predict, trained, "--drawings", path)).out, done.out
 
 
 def test_a_picture_is_read_and_what_the_network_saw_is_shown(trained, tmp_path):
