@@ -1,4 +1,7 @@
-"""Write a page on which to draw a digit, have a saved run read it, and let it go on learning."""
+"""Write a page on which to draw a digit, have a saved run read it, and let it go on learning.
+
+FILE#20 as its address opens it with the twentieth of its test images chosen.
+"""
 
 import argparse
 import importlib.util

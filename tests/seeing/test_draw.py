@@ -4,7 +4,9 @@ import base64
 import io
 import itertools
 import json
+import math
 import os
+import re
 import struct
 import time
 import zlib
@@ -452,10 +454,10 @@ NETWORKS = [
 ]
 
 
-def page_of(tmp_path, n, g, loss, dataset="digits", first=None):
+def page_of(tmp_path, n, g, loss, dataset="digits", first=None, dtype=np.float32):
     rng = np.random.default_rng(len(n))
-    params = [Dense(jnp.asarray(rng.normal(size=(n_l, n_prev)) / 3, jnp.float32),
-                    jnp.asarray(rng.normal(size=(n_l, 1)), jnp.float32))
+    params = [Dense(jnp.asarray(rng.normal(size=(n_l, n_prev)) / 3, dtype),
+                    jnp.asarray(rng.normal(size=(n_l, 1)), dtype))
               for n_prev, n_l in itertools.pairwise(n)]  # fmt: skip
     side, white = FRAMES[dataset].side, 16
     examples = Examples(rng.integers(0, white + 1, (6, side, side)).astype(np.uint8), np.arange(6) % n[-1])
@@ -701,6 +703,107 @@ def test_the_equations_are_shown_with_their_numbers(browser, tmp_path):
         "J",
     ]
     assert "gelu(" in said["A[1]"][1]
+
+
+@pytest.mark.parametrize(("n", "g", "loss"), NETWORKS[1:])
+def test_of_J_one_term_is_shown_and_that_there_are_others(n, g, loss, browser, tmp_path):
+    path, *_ = page_of(tmp_path, n, g, loss)
+    browser.open(path)
+    browser.js("strokes = [[[20, 25], [60, 20], [45, 90]]]; choose(4); redraw()")
+    J = "return $('sums').querySelector('.J').parentElement.cells[2].textContent"
+    text, Y_hat = browser.js(J), browser.js("return [...found['A[' + L + ']'].data]")
+    factor, inner, total = re.fullmatch(r"(−?1/1) \(… \+ (.*) \+ …\) = (.*)", text).groups()
+    terms = {
+        "binary_cross_entropy": lambda y, t: t * math.log(y) + (1 - t) * math.log(1 - y),
+        "cross_entropy": lambda y, t: t * math.log(y) if t else 0,
+        "squared_error": lambda y, t: (y - t) ** 2 / 2,
+    }
+    sign = -1 if factor[0] == "−" else 1
+    whole = sign * sum(terms[loss](y, k == 4) for k, y in enumerate(Y_hat))
+    assert float(total.replace("−", "-")) == pytest.approx(whole, rel=1e-4)
+    formula = inner.replace("−", "-").replace("[", "(").replace("]", ")").replace("½ ", "1/2*")
+    formula = re.sub(r"(\d) log", r"\1*log", formula.replace(") log", ")*log")).replace(")²", ")**2")
+    one = eval(re.sub(r"log ([\d.e-]+)", r"log(\1)", formula), {"log": math.log})
+    assert one == pytest.approx(terms[loss](Y_hat[4], 1), rel=1e-3)
+
+
+def test_clear_takes_the_label_along(browser, tmp_path):
+    path, *_ = page_of(tmp_path, *NETWORKS[1])
+    browser.open(path)
+    label = "redraw(); return [label, $('label').value, $('keep').textContent, $('cost').textContent]"
+    browser.js("draw([20, 25], true); draw([60, 90]); choose(7); redraw()")
+    assert browser.js(label)[:3] == [7, "7", "Keep as a 7"]
+    browser.js("$('clear').click(); draw([50, 20], true); draw([50, 90])")
+    assert browser.js(label) == [None, "", "Keep", ""]
+    browser.js("$('strip').children[3].click()")
+    assert browser.js(label)[0] == 3
+    browser.js("draw([50, 20], true); draw([50, 90])")
+    assert browser.js(label) == [None, "", "Keep", ""]
+    assert browser.errors() == []
+
+
+def test_a_redraw_computes_what_is_shown(browser, tmp_path):
+    path, *_ = page_of(tmp_path, *NETWORKS[1])
+    browser.open(path)
+    lines = [["t1", "exp", ["x"], []], ["t2", "unknown", ["t1"], []], ["t3", "neg", ["t1"], []]]
+    program = {"lines": lines, "outputs": {"y": "t3", "z": "t2"}}
+    run = "return run(arguments[0], { x: array([], [0]) }, arguments[1]).y.data[0]"
+    assert browser.js(run, program, ["y"]) == -1
+    browser.js("strokes = [[[20, 25], [60, 20], [45, 90]]]; redraw()")
+    forward = {"A[0]", "Z[1]", "A[1]", "Z[2]", "A[2]", "guess"}
+    computed = "redraw(); return Object.keys(found)"
+    assert set(browser.js(computed)) == forward
+    browser.js("document.querySelector('.shown[value=⊙]').click()")
+    assert set(browser.js(computed)) == forward | {"A[0] ⊙ W[1]", "A[1] ⊙ W[2]"}
+    browser.js("document.querySelector('.shown[value=dW]').click()")
+    assert set(browser.js(computed)) == forward
+    browser.js("choose(4)")
+    backward = {f"{x}[{l}]" for x in ("dZ", "dW", "db") for l in (1, 2)} | {"J", "dA[1]"}
+    assert set(browser.js(computed)) == forward | backward
+    assert browser.errors() == []
+
+
+def test_parameters_in_float64_are_in_the_page_as_they_are(browser, tmp_path, x64):
+    path, params, _ = page_of(tmp_path, *NETWORKS[1], dtype=np.float64)
+    browser.open(path)
+    now = browser.js(LOOK)[3]
+    for l, (W, b) in enumerate(params, 1):
+        assert W.dtype == np.float64
+        assert (now[f"W[{l}]"][1], now[f"b[{l}]"][1]) == (np.ravel(W).tolist(), np.ravel(b).tolist())
+
+
+@pytest.mark.parametrize(
+    ("hash", "given"), [("#4", 3), ("#1", 0), ("#7", None), ("#length", None), ("", None)]
+)
+def test_an_address_can_choose_a_test_image(hash, given, browser, tmp_path):
+    path, *_ = page_of(tmp_path, *NETWORKS[1])
+    browser.driver.get("about:blank")
+    browser.driver.get(path.as_uri() + hash)
+    assert browser.js("redraw(); return [given, label]") == [given, given]
+    assert browser.errors() == []
+
+
+def test_by_keys_images_and_neurons_are_one_stop_each(browser, tmp_path):
+    from selenium.webdriver.common.keys import Keys
+
+    path, *_ = page_of(tmp_path, *NETWORKS[2])
+    browser.open(path)
+    press = lambda *keys: browser.driver.switch_to.active_element.send_keys(*keys)  # noqa: E731
+    browser.js("$('pad').focus()")
+    for _ in range(12):  # three buttons, images, three more, three layers, the label
+        press(Keys.TAB)
+        if browser.js("return document.activeElement.id") == "label":
+            break
+    assert browser.js("return document.activeElement.id") == "label"
+    browser.js("$('layer2').children[0].focus()")
+    press(Keys.ARROW_RIGHT, Keys.ARROW_RIGHT)
+    press(Keys.ARROW_RIGHT)
+    press(Keys.ARROW_LEFT, " ")
+    stops = browser.js("return [...$('layer2').children].map((tile) => tile.tabIndex === 0)")
+    assert sum(stops) == 1
+    assert browser.js("return $('layer2').children[2] === document.activeElement")
+    assert browser.js("return chosen[2]") == stops.index(True) == 2
+    assert browser.errors() == []
 
 
 CONTRASTS = """const lum = (rgb) => { const [r, g, b] = rgb.map((x) => x <= 0.03928 ? x / 12.92 :

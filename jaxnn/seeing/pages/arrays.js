@@ -6,7 +6,7 @@ const array = (shape, data) => ({ shape, data: data || new Float64Array(size(sha
 const strides = (shape) => shape.map((_, k) => size(shape.slice(k + 1)));
 
 const bytes = (text) => Uint8Array.from(atob(text), (c) => c.charCodeAt(0)); // of base64
-const floats = (text) => Float64Array.from(new Float32Array(bytes(text).buffer));
+const floats = ([shape, text], Kind) => array(shape, Float64Array.from(new Kind(bytes(text).buffer)));
 
 function mapped(f) { // entry by entry; an axis of one goes along with any other
   return (...given) => {
@@ -109,10 +109,12 @@ const PRIMITIVES = {
   iota: (shape, axis) => spread(array([shape[axis]], [...Array(shape[axis]).keys()]), shape, [axis]),
 };
 
-function run(program, inputs) { // {name: array} → {name: array}
-  const known = { ...inputs };
+function run({ lines, outputs }, inputs, wanted = Object.keys(outputs)) { // {name: array} → {name: array}
+  const known = { ...inputs }, needed = new Set(wanted.map((name) => outputs[name]));
+  for (const [name, , operands] of [...lines].reverse()) // what it takes is needed, too
+    if (needed.has(name)) operands.forEach((x) => needed.add(x));
   const read = (x) => (typeof x === "number" ? array([], Float64Array.of(x)) : known[x]);
-  for (const [name, primitive, operands, settings] of program.lines)
-    known[name] = PRIMITIVES[primitive](...operands.map(read), ...settings);
-  return Object.fromEntries(Object.entries(program.outputs).map(([name, x]) => [name, read(x)]));
+  for (const [name, primitive, operands, settings] of lines)
+    if (needed.has(name)) known[name] = PRIMITIVES[primitive](...operands.map(read), ...settings);
+  return Object.fromEntries(wanted.map((name) => [name, read(outputs[name])]));
 }

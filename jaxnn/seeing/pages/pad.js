@@ -4,9 +4,9 @@
 const $ = (id) => document.getElementById(id), data = JSON.parse($("data").textContent);
 const { n, S, labels } = data, L = n.length - 1, layers = n.slice(1).map((_, k) => k + 1);
 const images = Float64Array.from(bytes(data.images), (pixel) => pixel / data.white);
-const names = Object.keys(data.params), before = []; // the parameters before each step
-const chosen = n.map(() => 0), GREY = [[0, 0, 0], [0, 0, 0], [255, 255, 255]];
-let params = Object.fromEntries(names.map((x) => [x, array(data.params[x][0], floats(data.params[x][1]))]));
+const names = Object.keys(data.params), Kind = data.double ? Float64Array : Float32Array;
+const chosen = n.map(() => 0), before = [], kept = [], GREY = [[0, 0, 0], [0, 0, 0], [255, 255, 255]];
+let params = Object.fromEntries(names.map((x) => [x, floats(data.params[x], Kind)]));
 let label = null, showing = "W", stale = true, found = null, X = null;
 
 const set = (node, text) => node.textContent === text || (node.textContent = text); // else it is said again
@@ -50,7 +50,7 @@ function see() {
   put($("seen"), X.data, 1, GREY);
   if (given !== null) ink.drawImage($("seen"), 0, 0, S, S);
 }
-const clear = () => ([strokes, stroke, picture, given] = [[], null, null, null]);
+const clear = () => choose("", ([strokes, stroke, picture, given] = [[], null, null, null]));
 const lift = () => { stroke = null; $("pen").hidden = true; };
 const later = () => (queued ||= requestAnimationFrame(redraw));
 function draw(point, begin) {
@@ -78,32 +78,33 @@ pad.onkeydown = (event) => {
   if (way) way.forEach((w, k) => (pen[k] = Math.max(0, Math.min(S, pen[k] + w * by))));
   if (way ? stroke : !stroke) draw([...pen], !way);
   else stroke = null;
-  const [left, top] = pen.map((x) => `${Math.round((100 * x) / S)}%`);
-  Object.assign($("pen"), { hidden: false, className: stroke ? "down" : "" });
-  Object.assign($("pen").style, { left, top });
-  set($("told"), `Pen ${stroke ? "down" : "up"}, ${left} across, ${top} down`);
+  const [x, y] = pen.map((at) => `${Math.round((100 * at) / S)}%`);
+  Object.assign($("pen"), { hidden: false, className: stroke ? "down" : "", style: `left:${x};top:${y}` });
+  set($("told"), `Pen ${stroke ? "down" : "up"}, ${x} across, ${y} down`);
 };
 
 // ——— passes, and a step
 const oneHot = (these) => array([these.length, n[L]],
   Float64Array.from({ length: these.length * n[L] }, (_, k) => k % n[L] === these[Math.floor(k / n[L])]));
 const tests = [data.many, array([labels.length, n[0]], images), oneHot(labels)];
-const pass = (program, X, Y) =>
-  run(program, { X, Y, α: array([], Float64Array.of($("alpha").value)), ...params });
-
+const pass = (program, X, Y, wanted) =>
+  run(program, { X, Y, α: array([], Float64Array.of($("alpha").value)), ...params }, wanted);
+const shown = (name) => // of a drawing
+  !/^new/.test(name) && (showing === "⊙" || !/⊙/.test(name)) && (label !== null || !/^d|J/.test(name));
 function redraw() {
   queued = 0;
   see();
-  found = pass(data.one, X, oneHot([label]));
+  found = pass(data.one, X, oneHot([label]), Object.keys(data.one.outputs).filter(shown));
   show();
 }
 function learnt(now) { // these parameters, from now on
   [params, stale] = [now, true];
-  const { guess, J } = pass(...tests), wrong = labels.filter((label, k) => label !== guess.data[k]).length;
+  const { guess, J } = pass(...tests, ["guess", "J"]);
   [...$("strip").children].forEach((tile, k) => {
     tile.className = labels[k] === guess.data[k] ? "" : "misread";
     tile.title = tile.ariaLabel = `a ${labels[k]}, read as ${guess.data[k]}`;
   });
+  const wrong = document.querySelectorAll(".misread").length;
   set($("read"), `✗: misread, ${wrong} of these ${labels.length}. Their J = ${number(J.data[0])}`);
   redraw();
 }
@@ -112,14 +113,13 @@ function learnt(now) { // these parameters, from now on
 function show() {
   const some = X.data.some((x) => x), known = label !== null, guess = found.guess.data[0];
   for (const l of layers) {
-    const [A, Z, dZ] = ["A", "Z", "dZ"].map((x) => found[`${x}[${l}]`].data), m = n[l - 1];
+    const [A, Z, dZ] = ["A", "Z", "dZ"].map((x) => found[`${x}[${l}]`]?.data), m = n[l - 1];
     const most = Math.max(1, largest(A)), zero = A.some((a) => a < 0) ? 50 : 0;
     const images = { W: params[`W[${l}]`], "⊙": found[`A[${l - 1}] ⊙ W[${l}]`], dW: found[`dW[${l}]`] };
-    const { data: values } = images[showing], scale = showing === "dW" && !known ? Infinity : largest(values);
+    const { data: values } = images[showing] || array([n[l], m]), scale = largest(values);
     [...$(`layer${l}`).children].forEach((tile, j) => {
       const [canvas, bar, z, a, dz] = [...tile.children].slice(-5), to = zero + ((100 - zero) * A[j]) / most;
-      const [left, width] = [Math.min(zero, to), Math.abs(to - zero)].map((x) => `${x}%`);
-      Object.assign(bar.firstChild.style, { left, width });
+      bar.firstChild.style = `left:${Math.min(zero, to)}%;width:${Math.abs(to - zero)}%`;
       set(z, `z ${fixed(Z[j])}`);
       set(a, `${l === L ? "ŷ" : "a"} ${fixed(A[j])}`);
       set(dz, known ? `dz${fixed(dZ[j])}` : "");
@@ -129,7 +129,6 @@ function show() {
       if (stale || showing !== "W") put(canvas, row, showing === "W" ? largest(row) : scale);
     });
   }
-  stale = false;
   set($("guess"), some ? String(guess) : "?");
   set($("sure"), some ? `ŷ = ${number(found[`A[${L}]`].data[guess])}` : "draw, or choose a test image");
   set($("cost"), known ? `J = ${number(found.J.data[0])}` : "");
@@ -137,37 +136,33 @@ function show() {
   $("keep").disabled = !known || !some || given !== null;
   $("step").disabled = !($("alpha").value > 0) || ($("on").value === "one" && (!known || !some));
   $("back").disabled = !before.length;
-  chosen[0] = X.data.indexOf(largest(X.data));
-  [...$("sums").rows].forEach(({ cells }, k) => {
-    const [, name, text] = data.equations[k];
-    set(cells[1], `(${found[name].shape.join(", ")})`);
-    set(cells[2], known || !/d|J/.test(name) ? `${worked(text)} = ${entry(name)}` : "");
-  });
+  [stale, chosen[0]] = [false, X.data.indexOf(largest(X.data))];
+  data.equations.forEach(([, name, text], k) =>
+    set($("sums").rows[k].cells[2], found[name] ? `${worked(text)} = ${entry(name)}` : ""));
 }
 function entry(name) { // of the chosen neurons, in the array of that name
-  const [kind, l] = name.split(/[[\]]/), k = /W/.test(kind) ? chosen[l] * n[l - 1] + chosen[l - 1] : chosen[l];
+  const l = name.match(/\d+|$/)[0], k = /W/.test(name) ? chosen[l] * n[l - 1] + chosen[l - 1] : chosen[l];
   return number((params[name] || found[name]).data[k ?? 0]);
 }
 const worked = (text) => text.replace(/softmax\((.*?)\)/, "softmax(…, $1, …)") // an equation, with numbers
   .replace(/(\S+\]) (W\S+\])ᵀ?/, "… + $1·$2 + …").replace(/ᵀ (?!\+)/, "·").replace(/⊙/g, "·")
-  .replace("1/N", "1/1").replace(/Ŷ/g, `A[${L}]`).replace(/Y/g, +(chosen[L] === label))
+  .replace(/Σ (.*)/, "(… + $1 + …)").replace("1/N", "1/1")
+  .replace(/Ŷ/g, `A[${L}]`).replace(/Y/g, +(chosen[L] === label))
   .replace(/(d?[AWZb]\[\d+\])ᵀ?/g, (_, name) => entry(name));
 
 // ——— what one can do
 const does = (button, done) => (button.onclick = () => { done(button); later(); });
-function choose(what) {
-  label = what === "" ? null : (chosen[L] = +what);
-  $("label").value = what;
-}
+const choose = (what) => ([label, $("label").value] = [what === "" ? null : (chosen[L] = +what), what]);
 does($("clear"), clear);
 does($("undo"), () => strokes.pop());
 does($("centre"), (button) => press(button, (centred = !centred)));
 does($("back"), () => { learnt(before.pop()); set($("told"), `Back: ${before.length} steps are left`); });
 does($("step"), () => {
-  const on = $("on").value === "many" ? tests : [data.one, X, oneHot([label])], after = pass(...on);
+  const on = $("on").value === "many" ? tests : [data.one, X, oneHot([label])];
+  const after = pass(...on, ["J", ...names.map((name) => `new ${name}`)]);
   before.push(params);
   learnt(Object.fromEntries(names.map((name) => [name, after[`new ${name}`]])));
-  const [J, then] = [after, pass(...on)].map((x) => number(x.J.data[0]));
+  const [J, then] = [after, pass(...on, ["J"])].map((x) => number(x.J.data[0]));
   set($("told"), `Step ${before.length}, on ${$("on").selectedOptions[0].text}: J = ${J} → ${then}`);
 });
 $("label").onchange = () => { choose($("label").value); later(); };
@@ -177,12 +172,14 @@ $("alpha").oninput = $("on").onchange = later;
   does(tile, () => { clear(); given = k; choose(labels[k]); });
 });
 layers.forEach((l) => [...$(`layer${l}`).children].forEach((tile, j) => does(tile, () => (chosen[l] = j))));
-const shows = [...document.querySelectorAll(".shown")];
-shows.forEach((button) => does(button, () => {
+document.onkeydown = ({ key, target }) => { // among the test images, or neurons of a layer: Tab stops at one
+  const way = { ArrowLeft: "previous", ArrowRight: "next" }[key], next = target[`${way}ElementSibling`];
+  if (next && target.matches("button[tabindex]")) [target.tabIndex, next.tabIndex] = [-1, next.focus() || 0];
+};
+document.querySelectorAll(".shown").forEach((button, _, all) => does(button, () => {
   [showing, stale, $("legend").textContent] = [button.value, true, button.title];
-  shows.forEach((other) => press(other, other === button));
+  all.forEach((other) => press(other, other === button));
 }));
-const kept = [];
 does($("keep"), () => {
   kept.push({ label, centred, ink: btoa(String.fromCharCode(...paint().map((x) => Math.round(255 * x)))) });
   set($("save"), `Save ${kept.length} drawing${kept.length > 1 ? "s" : ""}`);
@@ -194,3 +191,4 @@ does($("save"), () => {
   Object.assign(document.createElement("a"), { href, download: "drawings.json" }).click();
 });
 learnt(params);
+$("strip").children[location.hash.slice(1) - 1]?.click(); // pad.html#20: the 20th is chosen

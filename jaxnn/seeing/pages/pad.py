@@ -3,6 +3,7 @@
 import base64
 from functools import partial
 
+import jax
 import numpy as np
 import optax
 
@@ -32,8 +33,11 @@ def pad(run: dict, params: list[Dense], examples: Examples, white: int, said: st
     written.sort(key=lambda row: 2 * len(n) - row[0] if row[1][0] == "d" else row[0])  # as they are computed
     written.insert(2 * len(layers), (len(n) - 1, "J", cost(loss)))
     data = {"n": n, "S": S, "side": frame.side, "white": white, "said": said, "dataset": run["dataset"]}
+    double = any(np.asarray(array).dtype == np.float64 for array in given.values())
+    floats = "<f8" if double else "<f4"
     data |= {
-        "params": {name: [array.shape, _base64(array, "<f4")] for name, array in given.items()},
+        "double": double,
+        "params": {name: [array.shape, _base64(array, floats)] for name, array in given.items()},
         "images": _base64(examples.images, "u1"),
         "labels": examples.labels.tolist(),
         "first": "" if first is None else _base64(np.round(255 * np.asarray(first)), "u1"),
@@ -43,10 +47,12 @@ def pad(run: dict, params: list[Dense], examples: Examples, white: int, said: st
         "uncentred": program(lambda pad: {"X": uncentred(pad["G"], frame).reshape(1, -1)}, {"G": empty}),
     }
     arrays = partial(_arrays, tuple(n), getattr(activations, g), getattr(losses, loss))
-    for name, N in (("one", 1), ("many", len(examples.labels))):
+    for name, N in (("many", len(examples.labels)), ("one", 1)):
         given |= {"X": np.zeros((N, n[0])), "Y": np.zeros((N, n[-1])), "α": 0.0}
         data[name] = program(arrays, given)
-    return page("pad.html", f"Draw a digit: {'-'.join(map(str, n))}", data, ("arrays.js", "pad.js"))
+    shapes = jax.eval_shape(arrays, {name: np.asarray(array, np.float32) for name, array in given.items()})
+    title = f"Draw a digit: {'-'.join(map(str, n))}"
+    return page("pad.html", title, data, ("arrays.js", "pad.js"), shapes=shapes)
 
 
 def _base64(array, dtype: str) -> str:
