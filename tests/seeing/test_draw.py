@@ -25,6 +25,7 @@ from jaxnn import activations, datasets, losses
 from jaxnn.activations import Activation
 from jaxnn.centring import FRAMES, centred, uncentred
 from jaxnn.datasets import Examples
+from jaxnn.encoding import flatten
 from jaxnn.layers import Dense, mlp
 from jaxnn.losses import Loss
 from jaxnn.objective import value_and_grad
@@ -454,12 +455,12 @@ NETWORKS = [
 ]
 
 
-def page_of(tmp_path, n, g, loss, dataset="digits", first=None, dtype=np.float32):
+def page_of(tmp_path, n, g, loss, dataset="digits", first=None, dtype=np.float32, white=16):
     rng = np.random.default_rng(len(n))
     params = [Dense(jnp.asarray(rng.normal(size=(n_l, n_prev)) / 3, dtype),
                     jnp.asarray(rng.normal(size=(n_l, 1)), dtype))
               for n_prev, n_l in itertools.pairwise(n)]  # fmt: skip
-    side, white = FRAMES[dataset].side, 16
+    side = FRAMES[dataset].side
     examples = Examples(rng.integers(0, white + 1, (6, side, side)).astype(np.uint8), np.arange(6) % n[-1])
     run = {"dataset": dataset, "n": list(n), "activation": g, "loss": loss}
     (path := tmp_path / "pad.html").write_text(
@@ -725,6 +726,46 @@ def test_of_J_one_term_is_shown_and_that_there_are_others(n, g, loss, browser, t
     formula = re.sub(r"(\d) log", r"\1*log", formula.replace(") log", ")*log")).replace(")²", ")**2")
     one = eval(re.sub(r"log ([\d.e-]+)", r"log(\1)", formula), {"log": math.log})
     assert one == pytest.approx(terms[loss](Y_hat[4], 1), rel=1e-3)
+
+
+def test_images_are_those_that_the_network_was_trained_on(browser, tmp_path):
+    """Divided in float32, as `flatten` does, where that rounds."""
+    path, _, examples = page_of(tmp_path, (784, 3, 10), "tanh", "squared_error", "mnist", white=255)
+    browser.open(path)
+    browser.js("$('strip').children[1].click(); redraw()")
+    assert browser.js("return [...X.data]") == flatten(jnp.asarray(examples.images), 255)[1].tolist()
+
+
+def test_a_step_too_far_can_be_taken_back(browser, tmp_path):
+    path, *_ = page_of(tmp_path, (64, 7, 10), "relu", "squared_error")
+    browser.open(path)
+    browser.js("strokes = [[[20, 25], [60, 20], [45, 90]]]; choose(4); $('alpha').value = '1e200'; redraw()")
+    before = browser.js(LOOK)[2]
+    browser.js("for (let k = 0; k < 3; k++) { $('step').click(); redraw(); }")
+    assert not browser.js("return [...found['A[2]'].data].every(Number.isFinite)")
+    for _ in range(3):
+        assert browser.js("return !$('back').disabled")
+        browser.js("$('back').click(); redraw()")
+    assert browser.js(LOOK)[2] == before
+    assert browser.errors() == []
+
+
+def test_both_sides_of_an_equation_are_the_same(browser, tmp_path):
+    path, *_ = page_of(tmp_path, *NETWORKS[3])
+    browser.open(path)
+    browser.js(
+        "strokes = [[[20, 25], [60, 20], [45, 90]]]; choose(4); chosen[1] = 2; chosen[3] = 3; redraw()"
+    )
+    cells = "return [...$('sums').rows].map((row) => [...row.cells].map((cell) => cell.textContent))"
+    rows = {equation: text for equation, _, text in browser.js(cells)}
+    tried = 0
+    for equation, text in rows.items():
+        if "…" in text or "tanh(" in text or "= " not in text:
+            continue
+        left, _, right = text.replace("−", "-").replace("·", "*").replace("²", "**2").rpartition(" = ")
+        assert eval(left.replace("1/1 (", "1/1*(")) == pytest.approx(float(right), rel=1e-3), equation
+        tried += 1
+    assert tried >= 6
 
 
 def test_clear_takes_the_label_along(browser, tmp_path):

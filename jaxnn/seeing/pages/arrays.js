@@ -1,5 +1,4 @@
-"use strict";
-// Arrays {shape, data}, and the primitives of a program that seeing/program.py printed.
+"use strict"; // Arrays {shape, data}, and the primitives of a program that seeing/program.py printed.
 
 const size = (shape) => shape.reduce((a, b) => a * b, 1);
 const array = (shape, data) => ({ shape, data: data || new Float64Array(size(shape)) });
@@ -102,7 +101,8 @@ const PRIMITIVES = {
   round: (x, method) => array(x.shape, x.data.map(method ? even : away)),
   reduce_sum: reduced((row) => row.reduce(sum, 0)), reduce_max: reduced((row) => row.reduce(larger)),
   reduce_min: reduced((row) => row.reduce(smaller)), transpose: ordered, broadcast_in_dim: spread,
-  argmax: reduced((row) => row.indexOf(row.reduce(larger))), dot_general: product,
+  argmax: reduced((row) => Math.max(row.findIndex(Number.isNaN), row.indexOf(row.reduce(larger)))),
+  dot_general: product,
   constant: (shape, data) => array(shape, Float64Array.from(data, Number)),
   reshape: (x, shape) => array(shape, x.data),
   squeeze: (x, axes) => array(x.shape.filter((_, k) => !axes.includes(k)), x.data),

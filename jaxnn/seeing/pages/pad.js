@@ -1,9 +1,8 @@
-"use strict";
-// A drawing becomes X; the programs make of it every array of a pass and a step; these are shown.
+"use strict"; // A drawing becomes X; the programs make of it every array of a pass and a step; these are shown.
 
 const $ = (id) => document.getElementById(id), data = JSON.parse($("data").textContent);
 const { n, S, labels } = data, L = n.length - 1, layers = n.slice(1).map((_, k) => k + 1);
-const images = Float64Array.from(bytes(data.images), (pixel) => pixel / data.white);
+const images = Float64Array.from(bytes(data.images), (pixel) => Math.fround(pixel / data.white));
 const names = Object.keys(data.params), Kind = data.double ? Float64Array : Float32Array;
 const chosen = n.map(() => 0), before = [], kept = [], GREY = [[0, 0, 0], [0, 0, 0], [255, 255, 255]];
 let params = Object.fromEntries(names.map((x) => [x, floats(data.params[x], Kind)]));
@@ -26,7 +25,6 @@ function put(canvas, values, most = 1, [less, none, more] = data.colours) {
   context.putImageData(image, 0, 0);
 }
 
-// ——— the pad
 const pad = $("pad"), ink = pad.getContext("2d", { willReadFrequently: true }), pen = [S / 2, S / 2];
 let strokes = [], stroke = null, centred = true, given = null; // given: a test image, in place of a drawing
 let picture = data.first && Float64Array.from(bytes(data.first), (x) => x / 255), queued = 0;
@@ -83,7 +81,6 @@ pad.onkeydown = (event) => {
   set($("told"), `Pen ${stroke ? "down" : "up"}, ${x} across, ${y} down`);
 };
 
-// ——— passes, and a step
 const oneHot = (these) => array([these.length, n[L]],
   Float64Array.from({ length: these.length * n[L] }, (_, k) => k % n[L] === these[Math.floor(k / n[L])]));
 const tests = [data.many, array([labels.length, n[0]], images), oneHot(labels)];
@@ -109,7 +106,6 @@ function learnt(now) { // these parameters, from now on
   redraw();
 }
 
-// ——— what is shown
 function show() {
   const some = X.data.some((x) => x), known = label !== null, guess = found.guess.data[0];
   for (const l of layers) {
@@ -148,9 +144,9 @@ const worked = (text) => text.replace(/softmax\((.*?)\)/, "softmax(…, $1, …)
   .replace(/(\S+\]) (W\S+\])ᵀ?/, "… + $1·$2 + …").replace(/ᵀ (?!\+)/, "·").replace(/⊙/g, "·")
   .replace(/Σ (.*)/, "(… + $1 + …)").replace("1/N", "1/1")
   .replace(/Ŷ/g, `A[${L}]`).replace(/Y/g, +(chosen[L] === label))
-  .replace(/(d?[AWZb]\[\d+\])ᵀ?/g, (_, name) => entry(name));
+  .replace(/(d?[AWZb]\[\d+\])ᵀ?/g, (_, name) => entry(name).replace(/^−.*/, "($&)"))
+  .replace(/\(\((−[^()]+)\)\)/g, "($1)");
 
-// ——— what one can do
 const does = (button, done) => (button.onclick = () => { done(button); later(); });
 const choose = (what) => ([label, $("label").value] = [what === "" ? null : (chosen[L] = +what), what]);
 does($("clear"), clear);
