@@ -541,6 +541,16 @@ def test_a_wrong_number_is_answered_with_its_mistake(browser, a_page, steps):
     assert browser.requests() == []
 
 
+def test_only_the_right_number_with_too_few_decimals_is_close(browser, a_page, steps):
+    browser.open(a_page)
+    step = steps["W[2] :="]
+    right = float(step.right[step.entry])
+    for answer in (f"{right:.0f}", f"{right:.1f}", f"{right:.2f}", f"{right:.2f}".replace("-", "−")):
+        assert answered(browser, "steps", step.name, answer).startswith("Close. Three decimals"), answer
+    for far in (f"{right + 0.004:.3f}", f"{right - 0.006:.4f}", f"{right + 0.01:.2f}", f"{right + 0.1:.1f}"):
+        assert answered(browser, "steps", step.name, far).startswith("Not yet. It is made of"), far
+
+
 def test_the_page_judges_shapes_as_the_terminal_does(browser, a_page):
     browser.open(a_page)
     for name, answer, _ in WRONG:

@@ -25,7 +25,8 @@ const judge = {
       const l = row.findIndex(is);
       if (l >= 0) return `Not yet. This is the entry in row ${k + 1}, column ${l + 1}.`;
     }
-    const close = Math.abs(plain - right[i][j]) < 10 * asked.within;
+    const decimals = plain.split(".")[1]?.length ?? 0;
+    const close = decimals < 3 && Number(right[i][j].toFixed(decimals)) === Number(plain);
     return close ? "Close. Three decimals are needed." : "Not yet. It is made of what is underlined.";
   },
 };
