@@ -249,6 +249,7 @@ WRONG = [  # what is asked, the answer, what is said of it
     ("X", "8x8", "Flatten"),
     ("X", "(1438, 8)", "Flatten"),
     ("X", "1438, 10", "those of Y"),
+    ("X", "1,438, 10", "those of Y"),
     ("X", "1438, 99", "X has a column for each pixel"),
     ("X", "17, 64", "N is missing"),
     ("Y", "10,1438", "Transposed"),
@@ -282,7 +283,13 @@ WRONG = [  # what is asked, the answer, what is said of it
         for answer in ("١٧,٦٤", "\x00", "<script>", "17.0,64.0", "17", "{{7*7}}", "(" * 41)
     ),
 ]
-RIGHT = ("17,64", "(17, 64)", "17x64", "17 × 64", "[17,64]", " 17  64 ", "017,64")
+RIGHT = [
+    *(
+        ("W[1]", answer)
+        for answer in ("17,64", "(17, 64)", "17x64", "17 × 64", "[17,64]", " 17  64 ", "017,64")
+    ),
+    *(("X", answer) for answer in ("1,438, 64", "(1,438 64)")),
+]
 
 
 @pytest.mark.parametrize(("name", "answer", "rule"), WRONG)
@@ -294,9 +301,9 @@ def test_a_wrong_shape_is_told_which_rule_it_missed(facts, name, answer, rule):
     assert right not in missed(question, answer).replace(" ", "")
 
 
-@pytest.mark.parametrize("answer", RIGHT)
-def test_a_right_shape_can_be_written_in_many_ways(answer):
-    assert missed(asked("W[1]", SHAPES, (1438, 8, 8)), answer) == ""
+@pytest.mark.parametrize(("name", "answer"), RIGHT)
+def test_a_right_shape_can_be_written_in_many_ways(name, answer):
+    assert missed(asked(name, SHAPES, (1438, 8, 8)), answer) == ""
 
 
 def test_every_shape_is_asked_before_it_is_shown(shown):
@@ -556,8 +563,8 @@ def test_the_page_judges_shapes_as_the_terminal_does(browser, a_page):
     for name, answer, _ in WRONG:
         words_ = missed(asked(name, SHAPES, (1438, 8, 8)), answer[:60].strip())
         assert answered(browser, "shapes", name, answer.replace("\x00", "?")) == words_, (name, answer)
-    for answer in RIGHT:
-        assert answered(browser, "shapes", "W[1]", answer) == "Right."
+    for name, answer in RIGHT:
+        assert answered(browser, "shapes", name, answer) == "Right.", answer
 
 
 def test_the_page_works_by_keyboard_alone(browser, a_page):

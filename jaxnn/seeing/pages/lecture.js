@@ -8,11 +8,10 @@ let at = 0;
 // What is wrong with an answer, or "" if it is right.
 const judge = {
   shapes(text, [shape, rules]) {
+    text = text.replace(/\b(\d{1,3}),(\d{3})\b(?=\D+\d)/g, "$1$2"); // 60,000, 784
     const sizes = /^[0-9\s,;x×()[\]]{1,40}$/.test(text) ? (text.match(/[0-9]+/g) ?? []).map(Number) : [];
-    const same = (p, k) => p === null || p === sizes[k];
-    const fits = pattern => pattern.length === sizes.length && pattern.every(same);
-    if (fits(shape)) return "";
-    return rules.find(([pattern]) => fits(pattern))?.[1] ?? asked.how;
+    const fits = ([p]) => p.length === sizes.length && p.every((size, k) => (size ?? sizes[k]) === sizes[k]);
+    return [[shape, ""], ...rules].find(fits)?.[1] ?? asked.how;
   },
   steps(text, [right, [i, j], mistakes]) {
     const plain = text.replace("−", "-").replace(",", ".");
