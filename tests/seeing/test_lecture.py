@@ -222,6 +222,17 @@ def test_the_numbers_are_those_of_the_data(capsys, shown, digits, x64):
         assert float(largest) == pytest.approx(np.abs(array).max(), abs=1e-6)
 
 
+@pytest.mark.parametrize("N", [9, 1438, 60_000])
+def test_columns_stand_below_each_other_whatever_N_is(facts, N):
+    with as_a_program():
+        lines = "\n".join(part.lines for screen in screens(facts | {"N": N}) for part in screen.parts)
+    of_dA, of_A, of_dZ = re.findall(rf"^(?:{N} d|)[AZ]\[1\] .*\.{{3}}$", lines, re.M)[-3:]
+    assert of_dA.startswith(f"{N} dA[1] ")
+    assert of_dZ.startswith(f"{N} dZ[1] ")
+    dots = [[k for k, letter in enumerate(line) if letter == "."] for line in (of_dA, of_A, of_dZ)]
+    assert dots[0] == dots[1] == dots[2]
+
+
 def test_a_weight_that_is_tried_shows_its_derivative(facts):
     tried = facts["nudged"]()
     quotient = (tried.J[1] - tried.J[0]) / tried.by
