@@ -392,6 +392,9 @@ def test_the_page_can_be_read_without_its_script(a_page, steps):
     text = words(" ".join(seen(a_page).text))
     for step in steps.values():
         assert words(step.equation) in text
+        if step.name.endswith(":="):
+            name = step.name.removesuffix(" :=")
+            assert text.count(f"the new {name} {step.right.shape}") == 1
         assert words(step.worked.replace("-", "−")) in text
         assert f"{step.right[step.entry]:.4f}".replace("-", "−") in text
 
@@ -622,6 +625,9 @@ def test_nothing_stands_out_of_a_narrow_window(browser, a_page):
         )
         assert browser.js("return document.querySelector('section:not([hidden])').id") == name
         assert browser.overflow() == 0, name
+        hidden = """return [...document.querySelectorAll("section:not([hidden]) pre")]
+            .filter(pre => pre.scrollWidth > pre.clientWidth).map(pre => pre.textContent)"""
+        assert not [lines for lines in browser.js(hidden) if re.search(r"\), as d?[A-Z]", lines)], name
 
 
 def test_the_examples_in_the_lesson_are_right():
