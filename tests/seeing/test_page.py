@@ -160,7 +160,10 @@ def test_the_most_confidently_misread_come_first(a_run):
 
 def test_the_charts_hold_the_metrics(a_run):
     metrics = record.load_metrics(a_run)
-    cost, accuracy, dW, db = read(a_run).data["charts"]
+    found = read(a_run)
+    cost, accuracy, dW, db = found.data["charts"]
+    for title in ("cost J, log scale", "sizes of dW, log scale", "sizes of db, log scale", "test accuracy"):
+        assert f" {title}\n" in found.text
     best = max(range(4), key=lambda k: metrics[k]["test_accuracy"]) + 1
     assert all(chart["best"] == best and chart["x"] == [1, 2, 3, 4] for chart in (cost, accuracy, dW, db))
     for series, name in zip(cost["series"] + accuracy["series"], CURVES, strict=True):
