@@ -29,8 +29,6 @@ from experiments.common.arguments import (
 )
 from experiments.common.continuation import Diverged, Pauses, add_checkpoints, describe, progress, reopened
 
-FEW = 64  # training images, the first: on them the sizes of the gradients are measured after each epoch
-
 
 def parser() -> Parser:
     """The arguments of this program."""
@@ -81,6 +79,7 @@ def main(arguments: argparse.Namespace) -> int:
     from experiments.common.task import Task, chosen, load, on_images, settled, sizes
     from jaxnn.layers import mlp
     from jaxnn.objective import cost, value_and_grad
+    from jaxnn.runs import record
     from jaxnn.training import start, step
 
     arguments, lock, checkpoint = reopened(arguments, parser(), "params.safetensors")
@@ -98,7 +97,7 @@ def main(arguments: argparse.Namespace) -> int:
     state = start(net.init(init_key), optimizer)
     pause, state, best, done = resumed(state, arguments, describe(arguments, n, device), lock, checkpoint)
     print_head(task, arguments, pause.settings)
-    few = (array[:FEW] for array in data.train)
+    few = (array[: record.FEW] for array in data.train)
     train, test = jax.device_put((data.train, (*data.test, *few)))
     descend = step(on_images(gradient, data), optimizer)
     programs = compiled(descend, evaluation(task), arguments.batch_size, state, shuffle_key, train, test)

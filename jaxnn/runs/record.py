@@ -2,7 +2,8 @@
 
 settings.json        what was asked for, and the versions it ran on
 metrics.jsonl        a line an epoch: its mean cost (loss), test_loss and test_accuracy, and the sizes of the
-                     gradients after it, ‖dW[1]‖, ‖dW[2]‖, ... in dW and likewise in db; null: not finite
+                     gradients after it, ‖dW[1]‖, ‖dW[2]‖, ... in dW and likewise in db, on the first FEW
+                     training images; null: not finite
 params.safetensors   W[1], b[1], W[2], ...
 timings.json         how long its last part took, and how that ended
 page.html            all of it to look at
@@ -27,6 +28,7 @@ from jaxnn.activations import Activation
 from jaxnn.layers import Dense
 from jaxnn.runs import seals
 
+FEW = 64  # training images, the first: on them the sizes of the gradients are measured after each epoch
 UNFINISHED = {
     "settings.json",
     "metrics.jsonl",

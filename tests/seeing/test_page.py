@@ -176,11 +176,12 @@ def test_the_charts_hold_the_metrics(a_run):
 
 def test_the_sizes_of_the_gradients_are_those_of_numpy(a_run):
     (_, _), (W2, _) = params = params_of(a_run, (64, 7, 10))
-    images, labels = (array[: train.FEW] for array in datasets.load("digits").train)
+    images, labels = (array[: record.FEW] for array in datasets.load("digits").train)
     X, Y = images.reshape(len(images), 64) / 16, np.eye(10)[labels]
     A, Y_hat = by_numpy(params, X)
     dZ2 = (Y_hat - Y) / len(X)
     dZ1 = dZ2 @ np.asarray(W2, float) * A * (1 - A)
+    assert f"on the first {record.FEW} training images" in " ".join(read(a_run).text.split())
     last = record.load_metrics(a_run)[-1]
     np.testing.assert_allclose(
         last["dW"], [np.sqrt(((dZ.T @ P) ** 2).sum()) for dZ, P in ((dZ1, X), (dZ2, A))], rtol=1e-4

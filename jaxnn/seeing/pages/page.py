@@ -25,13 +25,8 @@ def page(template: str, title: str, data, scripts: tuple[str, ...] = (), refresh
     sources = [(HERE / script).read_text(encoding="utf-8") for script in scripts]
     allowed = " ".join(f"'sha256-{_sha256(source)}'" for source in sources) or "'none'"
     policy = f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; img-src data:"
-    return (
-        _environment()
-        .get_template(template)
-        .render(
-            title=title, data=data, scripts=sources, policy=policy, refresh=refresh, colours=css(), **parts
-        )
-    )
+    given = {"title": title, "data": data, "scripts": sources, "policy": policy, "refresh": refresh}
+    return _environment().get_template(template).render(given, colours=css(), **parts)
 
 
 def _sha256(source: str) -> str:

@@ -14,6 +14,7 @@ from jaxnn.evaluation import confusion_matrix, predict
 from jaxnn.gradcheck.jaxprs.by_numpy import by_numpy
 from jaxnn.layers import Dense, mlp
 from jaxnn.losses import Loss
+from jaxnn.runs.record import FEW
 from jaxnn.seeing.colours import LESS, MORE, NONE
 from jaxnn.seeing.graphs.network import network, of_image, of_images
 from jaxnn.seeing.graphs.svg import svg
@@ -63,6 +64,7 @@ def run_page(run: Run, refresh: int = 0) -> str:
         parameters=sum(array.size for name, array in arrays.items() if name[0] in "Wb"),
         graph=graph(run, tested is not None) if len(layers) == L else None,
         layers=layers,
+        few=len(run.data.train.images[:FEW]),
         confusion=tested and [*enumerate(tested[2].tolist())],
         misread=tested and misread(run, *tested[:2]),
         weights=run.params and [weights(run, run.params, l, WEIGHTS // len(layers)) for l in layers],
@@ -143,8 +145,7 @@ def misread(run: Run, predictions: np.ndarray, Y_hat: np.ndarray) -> list[tuple]
     first = wrong[np.argsort(-Y_hat[wrong, predictions[wrong]], kind="stable")[:MISREAD]]
     widths = 100 * np.abs(Y_hat) / max(np.abs(Y_hat[first]).max(initial=0), 1)
     shown = {i: source(pixels(images[i] / run.data.white, grey=True)) for i in first}
-    bars = {i: zip(Y_hat[i], widths[i], strict=True) for i in first}
-    return [(i, labels[i], predictions[i], shown[i], bars[i]) for i in first]
+    return [(i, labels[i], predictions[i], shown[i], zip(Y_hat[i], widths[i], strict=True)) for i in first]
 
 
 def weights(run: Run, params: list[Dense], l: int, room: int) -> dict:
