@@ -467,6 +467,16 @@ def test_a_network_that_misreads_nothing(monkeypatch):
     assert "It misreads none of them." in of_run.run_page(run)
 
 
+def test_a_class_without_test_images_has_its_row():
+    run = a_large_run(1)
+    images, labels = run.data.test
+    kept = Examples(images[labels != 3], labels[labels != 3])
+    found = Read(of_run.run_page(run._replace(data=run.data._replace(test=kept))))
+    cells = found.cells()
+    assert len(cells) == 100
+    assert cells[30:40] == [f"3, read as {k}: 0 of 0 (0.0 %)" for k in range(10)]
+
+
 HOSTILE = (
     "<script>alert(1)</script>", '"onmouseover="alert(1)', "'><img src=x onerror=alert(1)>", "</script><b>",
     "{{7*7}}", "]]>", "<!--", "\ud800\x00\u202e", "x" * 5000, "$(rm -rf ~)", "javascript:alert(1)", 10**30,
