@@ -49,7 +49,7 @@ def main(arguments: argparse.Namespace) -> int:
         if (settings["n"][0], settings["n"][-1]) != sizes:
             expected = f"expected {sizes[0]} inputs and {sizes[1]} outputs for {data.name}"
             raise UserError(f"{where}: got a network {str(settings['n'])[:80]}, {expected}")
-        html = pages.of_run(settings, data, timings, 0, metrics, params)
+        html = pages.of_run(settings, data, timings, 0, metrics, params, arguments.best)
     out = arguments.out or where / "page.html"
     record.replace(out, html)
     print(f"written   {out}, {len(html.encode()):,} bytes")

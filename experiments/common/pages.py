@@ -149,8 +149,13 @@ def told(settings: dict, timings: dict, state: str):
     return Told(printable(command(settings), 20 * LETTERS), facts(settings), ending)
 
 
-def of_run(settings: dict, data, timings: dict, refresh: int, metrics: list[dict], params) -> str:
-    """The page of a training. Raises UserError where the settings name no loss."""
+def of_run(
+    settings: dict, data, timings: dict, refresh: int, metrics: list[dict], params, best: bool = False
+) -> str:
+    """The page of a training; the parameters are of the last epoch, or of the best, the first of them.
+
+    Raises UserError where the settings name no loss.
+    """
     from jaxnn import activations, losses
     from jaxnn.losses import Loss
     from jaxnn.seeing.pages.run import Run, run_page
@@ -161,8 +166,9 @@ def of_run(settings: dict, data, timings: dict, refresh: int, metrics: list[dict
         raise UserError(f"loss: got {names[1][:40]!r}, expected one of jaxnn.losses")
     words = told(settings, timings, "finished" if params else "not finished")
     finished = timings.get("state", "finished") == "finished"
-    n = tuple(settings["n"])
-    return run_page(Run(n, names, g, loss, data, metrics, params, finished, words), refresh)
+    n, accuracies = tuple(settings["n"]), [m["test_accuracy"] for m in metrics]
+    epoch = 1 + accuracies.index(max(accuracies)) if best else len(metrics)
+    return run_page(Run(n, names, g, loss, data, metrics, params, epoch, finished, words), refresh)
 
 
 def of_sweep(settings: dict, rows: Callable, timings: dict, refresh: int, networks) -> str:

@@ -112,13 +112,10 @@ def run_of(folder, **changes):
     settings = settings_of(folder)
     n, data = tuple(settings["n"]), datasets.load("digits")
     told = of_run.Told("", [], "")
-    names, metrics, params = (
-        ("sigmoid", "binary_cross_entropy"),
-        record.load_metrics(folder),
-        params_of(folder, n),
-    )
-    found = of_run.Run(n, names, sigmoid, binary_cross_entropy, data, metrics, params, True, told)
-    return found._replace(**changes)
+    names, params = ("sigmoid", "binary_cross_entropy"), params_of(folder, n)
+    metrics = changes.get("metrics", record.load_metrics(folder))
+    given = names, sigmoid, binary_cross_entropy, data, metrics, params, len(metrics), True, told
+    return of_run.Run(n, *given)._replace(**changes)
 
 
 def test_outputs_and_confusion_are_those_of_numpy(a_run):
@@ -242,6 +239,28 @@ def test_a_page_is_made_again_from_what_is_on_the_disk(a_run, a_sweep, tmp_path)
     (tmp_path / "run" / "page.html").unlink()
     assert f"written   {tmp_path / 'run' / 'page.html'}, " in ended(page, tmp_path / "run", "--best").out
     assert read(tmp_path / "run").cells()
+
+
+def test_the_page_of_the_best_epoch_says_so_and_has_its_accuracy(a_run, tmp_path):
+    shutil.copytree(a_run, tmp_path, dirs_exist_ok=True)
+    shutil.copy(tmp_path / "params.safetensors", tmp_path / "best.safetensors")
+    lines = record.load_metrics(a_run)
+    for m, accuracy in zip(lines, (0.25, 0.75, 0.75, 0.5), strict=True):
+        m["test_accuracy"] = accuracy
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(m) + "\n" for m in lines))
+    for options, told, others in (
+        (
+            (),
+            "50.00 % of 359 test images recognised after 4 epochs; at best 75.00 %, first after epoch 2.",
+            0,
+        ),
+        (("--best",), "75.00 % of 359 test images recognised after epoch 2 of 4, whose network is shown", 3),
+    ):
+        assert ended(page, tmp_path, *options).status == 0
+        text = " ".join(read(tmp_path).text.split())
+        assert told in text
+        assert text.count("; after epoch 2, the best.") == others
+    assert "50.00 % after the last." in text
 
 
 def test_an_old_run_without_sizes_and_times_has_its_page(a_run, tmp_path):
@@ -426,7 +445,8 @@ def a_large_run(epochs, n=(784, 17, 10), N=99):
     ]
     data = Dataset("mnist", examples, examples, 10, 255)
     told = of_run.Told("train", [], "")
-    return of_run.Run(n, ("x", "y"), sigmoid, binary_cross_entropy, data, metrics, params, True, told)
+    names = "x", "y"
+    return of_run.Run(n, names, sigmoid, binary_cross_entropy, data, metrics, params, epochs, True, told)
 
 
 @pytest.mark.parametrize(

@@ -44,6 +44,7 @@ class Run(NamedTuple):
     data: Dataset
     metrics: list[dict]
     params: list[Dense] | None  # None: not known
+    epoch: int  # of the parameters, which they are after
     finished: bool
     told: Told
 
