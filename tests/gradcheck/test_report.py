@@ -191,6 +191,12 @@ def test_json_of_a_large_parameter_is_small():
     assert len(report.to_json()) < 100_000
 
 
+def test_every_table_scrolls_in_a_box_of_its_own(tmp_path):
+    text = page(wrong_at((1, 2), (3, 5)), tmp_path)
+    assert "What it costs" in text
+    assert text.count("<table>") == text.count('<div class="scroll"><table>') == 2
+
+
 def test_a_picture_of_the_computation_stands_in_the_page(tmp_path):
     svg = '<svg xmlns="http://www.w3.org/2000/svg"><title>a &lt; b</title></svg>'
     report = wrong_at((0, 0), (3, 5))

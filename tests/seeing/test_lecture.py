@@ -630,5 +630,16 @@ def test_nothing_stands_out_of_a_narrow_window(browser, a_page):
         assert not [lines for lines in browser.js(hidden) if re.search(r"\), as d?[A-Z]", lines)], name
 
 
+def test_the_whole_graph_is_seen_in_a_window_of_middle_width(browser, a_page):
+    browser.open(a_page, width=800)
+    browser.js("location.hash = 's12'; show(here())")
+    cut = """const box = document.querySelector("section:not([hidden]) .wide");
+        return [box.scrollWidth - box.clientWidth, box.firstElementChild.viewBox.baseVal.width]"""
+    browser.js("document.querySelectorAll('details').forEach(answer => { answer.open = true; })")
+    over, natural = browser.js(cut)
+    assert over == 0
+    assert natural > 800
+
+
 def test_the_examples_in_the_lesson_are_right():
     assert doctest.testmod(lesson).failed == 0 < doctest.testmod(lesson).attempted

@@ -34,6 +34,7 @@ white-space:pre-wrap;font-size:.95rem}
 figure{margin:0}figcaption{font-size:.85rem;margin-bottom:.2rem}
 small,.small{color:#5b6875;font-size:.85rem}
 .scroll{overflow-x:auto}
+.scroll>svg{max-width:max(100%,var(--least,760px));height:auto}
 @media(max-width:40rem){.cause{grid-template-columns:1fr}}
 @media print{body{margin:0}.card,figure,.cause{break-inside:avoid}}
 """
@@ -197,13 +198,14 @@ def page(report, picture: str = "") -> str:
     hand, auto = report.cost.get("hand"), report.cost.get("autodiff")
     if auto is not None:
         out.append(
-            "<h2>What it costs</h2><table><tr><th></th><th></th><th>by hand</th><th>autodiff</th></tr>"
+            '<h2>What it costs</h2><div class="scroll"><table>'
+            "<tr><th></th><th></th><th>by hand</th><th>autodiff</th></tr>"
         )
         for name, unit, field in COSTS:
             left = "-" if hand is None else amount(getattr(hand, field), unit)
             right = amount(getattr(auto, field), unit)
             out.append(f"<tr><td>{name}</td><td></td><td>{left}</td><td>{right}</td></tr>")
-        out.append("</table>")
+        out.append("</table></div>")
     out.append('<h2>How it was tried</h2><ul class="small">')
     out += [f"<li>{e(name)}: {e(said)}</li>" for name, said in report.points]
     mark = {True: "holds", False: "FAILS", None: "not tried"}
