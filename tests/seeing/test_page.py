@@ -700,6 +700,30 @@ def test_pages_fit_into_the_window(opened, a_run, a_sweep, width):
         browser = opened((folder / "page.html").read_text("utf-8"), width=width, dark=width == 800)
         assert browser.overflow() <= 0
         assert browser.js("return document.querySelectorAll('svg .curve').length") in (3, 7)
+        assert browser.js("return document.querySelector('.command').innerText") == pages.command(
+            settings_of(folder)
+        )
+        lines = """const lines = (e) => {
+              const range = document.createRange();
+              range.selectNodeContents(e);
+              return new Set([...range.getClientRects()].map((box) => box.top)).size;
+            };
+            return [...document.querySelectorAll(".command span, .facts dd")]
+              .filter((e) => !e.textContent.includes(" ") && lines(e) > 1).map((e) => e.textContent)"""
+        assert browser.js(lines) == []
+        cut = """return [...document.querySelectorAll(arguments[0])]
+            .filter((e) => e.scrollWidth > e.clientWidth).length"""
+        assert browser.js(cut, ".wide:has(> svg)") == (width == 390 and folder == a_run)
+        assert browser.js(cut, ".wide:has(> .numbers)") == 0
+
+
+@pytest.mark.parametrize("width", [390, 1600])
+def test_a_long_word_does_not_stand_out(opened, a_run, width):
+    told = of_run.Told("python --loss " + "x" * 4000 + " --epochs 1", [("long", "y" * 4000)], "")
+    browser = opened(of_run.run_page(run_of(a_run, told=told, params=None)), width=width)
+    assert browser.overflow() <= 0
+    wide = "const e = document.querySelector('.command'); return e.scrollWidth - e.clientWidth"
+    assert browser.js(wide) == 0
 
 
 def test_values_are_told_at_the_pointer_and_by_keys(opened, a_run):
