@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from functools import partial
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxnn.activations import Activation
@@ -39,12 +40,6 @@ def numbers(n: tuple[int, ...], g: Activation, loss: Loss, params: list[Dense], 
     given = {f"W[{l}]": p.W for l, p in enumerate(params, 1)} | {"Y": Y}
     given |= {f"b[{l}]": p.b for l, p in enumerate(params, 1)}
     return passes(n, g, loss)(params, X, Y) | given
-
-
-def of_images(n: tuple[int, ...], g: Activation, loss: Loss, data: Dataset, params, images, labels) -> dict:
-    """The `numbers` for images of a data set and their labels."""
-    X, Y = flatten(images, data.white), one_hot(labels, data.classes)
-    return numbers(n, g, loss, params, X.astype(float), Y.astype(float))
 
 
 def network(
@@ -85,10 +80,11 @@ def of_image(
     n: tuple[int, ...], names: tuple[str, str], g: Activation, loss: Loss, params, data: Dataset, i: int
 ) -> Placed:
     """The graph of a network with its numbers for a test image, in float64; names: of g and of the loss."""
-    image, label = (array[i : i + 1] for array in data.test)
+    image, label = (jnp.asarray(array[i : i + 1]) for array in data.test)
+    X, Y = flatten(image, data.white), one_hot(label, data.classes)
     with jax.enable_x64(True):
-        given = jax.tree.map(lambda p: np.asarray(p, float), params), image, label
-        placed = network(n, *names, by_numpy(partial(of_images, n, g, loss, data), *given)(*given))
+        given = jax.tree.map(lambda array: np.asarray(array, float), (params, X, Y))
+        placed = network(n, *names, by_numpy(partial(numbers, n, g, loss), *given)(*given))
     title = f"{placed.scene.title}: test image {i} of {data.name}, label {label[0]}"
     return placed._replace(scene=placed.scene._replace(title=title))
 

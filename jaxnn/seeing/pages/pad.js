@@ -2,7 +2,7 @@
 
 const $ = (id) => document.getElementById(id), data = JSON.parse($("data").textContent);
 const { n, S, labels } = data, L = n.length - 1, layers = n.slice(1).map((_, k) => k + 1);
-const images = Float64Array.from(bytes(data.images), (pixel) => Math.fround(pixel / data.white));
+const images = Float64Array.from(bytes(data.images), (pixel) => data.shades[pixel]);
 const names = Object.keys(data.params), Kind = data.double ? Float64Array : Float32Array;
 const chosen = n.map(() => 0), before = [], kept = [], GREY = [[0, 0, 0], [0, 0, 0], [255, 255, 255]];
 let params = Object.fromEntries(names.map((x) => [x, floats(data.params[x], Kind)]));

@@ -4,12 +4,14 @@ import base64
 from functools import partial
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 
 from jaxnn import activations, losses
 from jaxnn.centring import FRAMES, centred, uncentred
 from jaxnn.datasets import Examples
+from jaxnn.encoding import flatten
 from jaxnn.evaluation import predict
 from jaxnn.layers import Dense, mlp
 from jaxnn.objective import value_and_grad
@@ -32,13 +34,14 @@ def pad(run: dict, params: list[Dense], examples: Examples, white: int, said: st
     written = [(l, *pair) for l in layers for pair in equations(l, len(n) - 1, g, loss).items()]
     written.sort(key=lambda row: 2 * len(n) - row[0] if row[1][0] == "d" else row[0])  # as they are computed
     written.insert(2 * len(layers), (len(n) - 1, "J", cost(loss)))
-    data = {"n": n, "S": S, "side": frame.side, "white": white, "said": said, "dataset": run["dataset"]}
+    data = {"n": n, "S": S, "side": frame.side, "said": said, "dataset": run["dataset"]}
     double = any(np.asarray(array).dtype == np.float64 for array in given.values())
     floats = "<f8" if double else "<f4"
     data |= {
         "double": double,
         "params": {name: [array.shape, _base64(array, floats)] for name, array in given.items()},
         "images": _base64(examples.images, "u1"),
+        "shades": flatten(jnp.arange(white + 1, dtype=jnp.uint8)[:, None], white).ravel().tolist(),
         "labels": examples.labels.tolist(),
         "first": "" if first is None else _base64(np.round(255 * np.asarray(first)), "u1"),
         "colours": (LESS, NONE, MORE),

@@ -4,19 +4,20 @@ import math
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from markupsafe import Markup
 
 from jaxnn.activations import Activation
 from jaxnn.datasets import Dataset
-from jaxnn.encoding import flatten
+from jaxnn.encoding import flatten, one_hot
 from jaxnn.evaluation import confusion_matrix, predict
 from jaxnn.gradcheck.jaxprs.by_numpy import by_numpy
 from jaxnn.layers import Dense, mlp
 from jaxnn.losses import Loss
 from jaxnn.runs.record import FEW
 from jaxnn.seeing.colours import LESS, MORE, NONE
-from jaxnn.seeing.graphs.network import network, of_image, of_images
+from jaxnn.seeing.graphs.network import network, numbers, of_image
 from jaxnn.seeing.graphs.svg import svg
 from jaxnn.seeing.images import pixels, source
 from jaxnn.seeing.pages.page import page
@@ -77,8 +78,9 @@ def shapes(run: Run) -> dict:
     """Every array of a pass of all training images, without its numbers, by its name in the lecture."""
 
     def arrays(images, labels):
-        params = mlp(*run.n, g=run.g).init(jax.random.key(0))
-        return of_images(run.n, run.g, run.loss, run.data, params, images, labels)
+        params, data = mlp(*run.n, g=run.g).init(jax.random.key(0)), run.data
+        X, Y = flatten(images, data.white), one_hot(labels, data.classes)
+        return numbers(run.n, run.g, run.loss, params, X, Y)
 
     return jax.eval_shape(arrays, *run.data.train)
 
@@ -128,14 +130,14 @@ def number(found, l: int = 0) -> float | None:
 def outputs(run: Run) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Of the test images: the classes that are predicted, Ŷ, and the confusion matrix; in float64."""
     net, data = mlp(*run.n, g=run.g), run.data
+    X = flatten(jnp.asarray(data.test.images), data.white)
 
-    def tested(params, images, labels):
-        X = flatten(images, data.white).astype(float)
+    def tested(params, X, labels):
         predictions, Y_hat = predict(net, params, X), run.loss.activation.forward(net.forward(params, X)[0])
         return predictions, Y_hat, confusion_matrix(labels, predictions, data.classes)
 
     with jax.enable_x64(True):
-        given = jax.tree.map(lambda p: np.asarray(p, float), run.params), *data.test
+        given = *jax.tree.map(lambda array: np.asarray(array, float), (run.params, X)), data.test.labels
         return by_numpy(tested, *given)(*given)
 
 
