@@ -14,9 +14,9 @@ import optax
 
 from jaxnn.activations import sigmoid, tanh
 from jaxnn.layers import Dense, Residuals, dense
+from jaxnn.letters import cost, equations
 from jaxnn.losses import binary_cross_entropy, cross_entropy, squared_error
 from jaxnn.passes import passes
-from jaxnn.seeing.letters import cost, equations
 from jaxnn.training import start, step
 
 n, N, ALPHA, WITHIN = (3, 4, 2), 5, 0.5, 1e-3  # an answer has three decimals, what it is made of has four

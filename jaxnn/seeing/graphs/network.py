@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxnn import letters
 from jaxnn.activations import Activation
 from jaxnn.datasets import Dataset
 from jaxnn.encoding import flatten, one_hot
@@ -16,7 +17,6 @@ from jaxnn.gradcheck.jaxprs.by_numpy import by_numpy
 from jaxnn.layers import Dense
 from jaxnn.losses import Loss
 from jaxnn.passes import passes
-from jaxnn.seeing import letters
 from jaxnn.seeing.graphs.scene import Box, Edge, Node, Placed, Scene
 
 # letter: (kind, its box), in layer 1

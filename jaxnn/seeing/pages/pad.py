@@ -14,10 +14,10 @@ from jaxnn.datasets import Examples
 from jaxnn.encoding import flatten
 from jaxnn.evaluation import predict
 from jaxnn.layers import Dense, mlp
+from jaxnn.letters import cost, equations
 from jaxnn.objective import value_and_grad
 from jaxnn.passes import passes
 from jaxnn.seeing.colours import LESS, MORE, NONE
-from jaxnn.seeing.letters import cost, equations
 from jaxnn.seeing.pages.page import page
 from jaxnn.seeing.program import program
 from jaxnn.training import start, step
