@@ -30,13 +30,19 @@ def ink(path: Path) -> Float[np.ndarray, "height width"]:
     image.thumbnail((560, 560), BOX)
     grey, small = np.asarray(image), image.copy()
     small.thumbnail((64, 64), BOX)
-    around = ndimage.median_filter(np.asarray(small), size=31, mode="reflect")
+    wider = np.pad(np.asarray(small), 15, mode="symmetric")  # of less than 15 pixels SciPy's own goes wrong
+    around = ndimage.median_filter(wider, size=31)[15:-15, 15:-15]
     out = grey - np.asarray(Image.fromarray(around).resize(image.size, Image.Resampling.BILINEAR))
     out = out * np.sign(np.sum(out**3))  # how far each pixel stands out
-    level, noise = np.median(out[out >= np.max(out) / 2]), np.median(np.abs(out))  # of ink, of paper
-    if level <= max(6 * noise, 1e-6 * np.max(np.abs(grey))):
+    level, noise = _level(out), np.median(np.abs(out))  # of ink, of paper
+    if level <= max(6 * noise, 1e-6):
         raise ScanError(f"{path}: got nothing that stands out, expected a digit")
-    return _widened(_digit(np.where(out > max(level / 20, 4 * noise), np.minimum(out / level, 1), 0)))
+    found = _digit(np.where(out > max(level / 20, 4 * noise), out, 0))
+    return _widened(np.minimum(found / _level(found), 1))  # what is left out may have been darker
+
+
+def _level(out):
+    return np.median(out[out >= np.max(out) / 2])
 
 
 def _digit(found):
@@ -61,7 +67,7 @@ def _widened(found):
 
 
 def _grey(path: Path) -> Image.Image:
-    """The picture in greys, in whatever range they are."""
+    """The picture in greys, the largest of which is 1 or -1."""
     if not os.path.isfile(path) or os.path.getsize(path) > MOST:
         raise ScanError(f"{path}: got no file of at most {MOST:,} bytes, expected a picture")
     try:
@@ -76,7 +82,7 @@ def _grey(path: Path) -> Image.Image:
             grey = np.asarray(whole, np.float32)
             if not np.isfinite(grey).all():
                 raise ValueError("pixels that are no numbers")
-            return Image.fromarray(grey)
+            return Image.fromarray(grey / max(np.max(np.abs(grey)), np.finfo(np.float32).tiny))
     except Exception as error:  # Pillow has many for a file that is not what it seems
         why = " ".join(str(error).split())[-120:]
         raise ScanError(f"{path}: cannot be read as a picture ({type(error).__name__}: {why})") from error

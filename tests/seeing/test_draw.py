@@ -247,6 +247,32 @@ def test_a_photo_lies_as_the_camera_was_held_and_specks_are_left_out(tmp_path):
     assert alike(found, expected) > 0.9
 
 
+def test_pale_ink_beside_a_black_mark_at_the_edge_is_the_digit(tmp_path):
+    picture = paper(dark=0.3)
+    picture[:30, :6] = 0
+    expected = framed(drawing(SEVEN, 140))
+    found = framed(ink(scan(tmp_path, grey8(picture))))
+    assert alike(found, expected) > 0.9
+    assert found.max() > 0.9
+
+
+def test_of_any_floats_there_is_ink_or_an_error_and_their_scale_does_not_matter(tmp_path):
+    rng = np.random.default_rng(0)
+    for k in range(60):
+        picture = rng.choice([0, 0.3, 1, rng.random()], rng.integers(1, 6 + k, 2))
+        outcomes = []
+        for scale in (1, 2.0 ** rng.choice([-100, 40, 100])):
+            path = scan(tmp_path, (scale * picture).astype(np.float32), "a.tiff")
+            try:
+                found = ink(path)
+                assert np.all(found >= 0)
+                assert found.max() == 1
+                outcomes.append(found)
+            except ScanError as error:
+                outcomes.append(str(error))
+        np.testing.assert_array_equal(*outcomes)
+
+
 def test_a_thin_pen_is_seen(tmp_path):
     thin = 1 - drawing(SEVEN, 500, width=3)
     found = framed(ink(scan(tmp_path, grey8(thin))))
