@@ -117,7 +117,7 @@ def of_function(arguments: argparse.Namespace) -> list:
                     said = "derived by JAX, not line by line by hand" if derived else "by hand"
                     name = place.rpartition(":")[2]
                     scenes.append(lines(f"{name}, {said}", trace, level, loss))
-            except Exception as error:
+            except BaseException as error:  # a function may exit, too
                 raise Bad(f"{place} raised {in_a_line(error)}") from error
     except Bad as error:
         raise UserError(str(error)) from error

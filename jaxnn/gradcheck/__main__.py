@@ -13,7 +13,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from jaxnn.gradcheck.named import Bad, called, found, numbers
+from jaxnn.gradcheck.named import Bad, called, found, in_a_line, numbers
 
 STATUS = {True: 0, False: 1, None: 3}
 INTERRUPTED = 130  # as a shell has it
@@ -68,6 +68,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             report = compare_gradients(loss, gradient, *arguments, argnums=argnums)
         except BadCall as error:
             raise Bad(str(error)) from error
+        except (Exception, KeyboardInterrupt):
+            raise
+        except BaseException as error:  # one of them exits, and would take its status for ours
+            raise Bad(f"{options.loss} or {options.gradient} raised {in_a_line(error)}") from error
         try:
             print(report.to_json() if options.json else report, flush=True)
         except BrokenPipeError:  # whoever read it has seen enough; the status still tells

@@ -18,7 +18,9 @@ def found(place: str) -> Any:
         raise Bad(f"{place!r} names no object: write module:name, such as mynet:loss")
     try:
         module = _loaded(home)
-    except (Exception, SystemExit) as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # a test's module that is skipped, or a script that exits
         raise Bad(f"cannot import {home}: {in_a_line(error)}") from error
     try:
         there = module
@@ -36,7 +38,9 @@ def called(place: str) -> tuple:
     if callable(arguments):
         try:
             arguments = arguments()
-        except (Exception, SystemExit) as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
             raise Bad(f"{place} raised {in_a_line(error)}") from error
     return tuple(arguments) if isinstance(arguments, tuple | list) else (arguments,)
 

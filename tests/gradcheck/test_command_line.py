@@ -43,6 +43,14 @@ def interrupted(w, x):
 def stopped(w, x):
     raise KeyboardInterrupt
 
+calls = []
+
+def leaving(w, x):
+    calls.append(0)
+    if len(calls) > 1:
+        raise SystemExit(0)
+    return loss(w, x)
+
 def no_arguments():
     raise SystemExit(0)
 
@@ -58,6 +66,7 @@ one = (jnp.ones(3), jnp.arange(1.0, 4).reshape(1, 3))
 def folder(tmp_path, monkeypatch):
     """A folder with a module mine, in which one stands and of which nothing is imported yet."""
     (tmp_path / "mine.py").write_text(MODULE)
+    (tmp_path / "skipped.py").write_text("import pytest\n\npytest.importorskip('no_such_thing')\n")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [p for p in sys.path if p])
     monkeypatch.delitem(sys.modules, "mine", raising=False)
@@ -109,6 +118,8 @@ def test_what_nothing_can_tell_has_a_status_of_its_own(folder, capsys):
         (("nowhere.py:loss", "mine:right", "mine:pair"), "cannot import nowhere.py: FileNotFoundError"),
         (("mine:lost", "mine:right", "mine:pair"), "mine has no lost; it has arguments, "),
         (("mine:loss", "mine:raising", "mine:pair"), "raised RuntimeError: not today"),
+        (("mine:leaving", "mine:right", "mine:pair"), "mine:leaving or mine:right raised SystemExit: 0"),
+        (("skipped:loss", "mine:right", "mine:pair"), "cannot import skipped: Skipped: could not import"),
         (("mine:loss", "mine:right", "mine:no_arguments"), "mine:no_arguments raised SystemExit: 0"),
         (("mine:loss", "mine:right", "mine:pair", "--argnums", "w"), "--argnums wants numbers"),
         (("mine:loss", "mine:right", "mine:pair", "--html", "no/such/page.html"), "folder that is there"),

@@ -258,8 +258,8 @@ def test_pale_ink_beside_a_black_mark_at_the_edge_is_the_digit(tmp_path):
 
 def test_of_any_floats_there_is_ink_or_an_error_and_their_scale_does_not_matter(tmp_path):
     rng = np.random.default_rng(0)
-    for k in range(60):
-        picture = rng.choice([0, 0.3, 1, rng.random()], rng.integers(1, 6 + k, 2))
+    for k in range(30):
+        picture = rng.choice([0, 0.3, 1, rng.random()], rng.integers(1, 3 + k, 2))
         outcomes = []
         for scale in (1, 2.0 ** rng.choice([-100, 40, 100])):
             path = scan(tmp_path, (scale * picture).astype(np.float32), "a.tiff")
