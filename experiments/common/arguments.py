@@ -47,6 +47,9 @@ class Parser(argparse.ArgumentParser):
 
     def parse_args(self, args=None, namespace=None):  # pyright: ignore[reportIncompatibleMethodOverride]
         """The arguments; `given` holds the names of those that are not left at their defaults."""
+        for word in sys.argv[1:] if args is None else args:
+            if re.fullmatch("--[a-z-]+=--", word):  # Python 3.11 makes [] of it, whatever the type
+                self.error(f"argument {word[:-3]}: got '--', expected a value")
         arguments = super().parse_args(args, namespace)
         unset = argparse.Namespace(**dict.fromkeys(vars(arguments)))
         found = super().parse_args(args, unset)
@@ -95,8 +98,10 @@ def run(main: Callable[[argparse.Namespace], int], parser: Parser) -> NoReturn:
 
 def told(error: Exception) -> str | None:
     """An error that its user can do something about, in one line; None for any other."""
-    if isinstance(error, UserError) or "jaxnn.runs.record" not in sys.modules:
-        return str(error) if isinstance(error, UserError) else None
+    if isinstance(error, UserError | argparse.ArgumentTypeError):
+        return str(error)
+    if "jaxnn.runs.record" not in sys.modules:
+        return None
 
     from jaxnn.datasets import DatasetError
     from jaxnn.runs.record import RunError
@@ -169,9 +174,9 @@ def folder(text: str) -> Path:
 
 
 def new_file(text: str) -> Path:
-    """The type of a file that is written at the end."""
+    """The type of a file that is written at the end; a device would be replaced by it."""
     path = Path(text)
-    if not os.path.isdir(path.absolute().parent) or os.path.isdir(path):
+    if not os.path.isdir(path.absolute().parent) or (os.path.exists(path) and not os.path.isfile(path)):
         raise argparse.ArgumentTypeError(f"got {text!r}, expected a file in a folder that is there")
     return path
 

@@ -45,8 +45,9 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _folder(path: str) -> str:
-    return os.path.dirname(os.path.abspath(path))
+def _can_be_written(path: str) -> bool:
+    whole = os.path.abspath(path)
+    return os.path.isdir(os.path.dirname(whole)) and (os.path.isfile(whole) or not os.path.exists(whole))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -55,9 +56,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if "" not in sys.path and os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
     try:
-        argnums = numbers(options.argnums)
-        if options.html and (os.path.isdir(options.html) or not os.path.isdir(_folder(options.html))):
-            raise Bad(f"--html: got {options.html!r}, expected a file in a folder that is there")
+        argnums = numbers(options.argnums or "")  # of --argnums=-- Python 3.11 makes []
+        if options.html is not None and not _can_be_written(options.html or ""):
+            raise Bad(f"--html: got {options.html or ''!r}, expected a file in a folder that is there")
         with contextlib.redirect_stdout(sys.stderr):  # what a module prints is no part of the report
             loss, gradient = found(options.loss), found(options.gradient)
             arguments = called(options.arguments)

@@ -122,7 +122,11 @@ def test_what_nothing_can_tell_has_a_status_of_its_own(folder, capsys):
         (("skipped:loss", "mine:right", "mine:pair"), "cannot import skipped: Skipped: could not import"),
         (("mine:loss", "mine:right", "mine:no_arguments"), "mine:no_arguments raised SystemExit: 0"),
         (("mine:loss", "mine:right", "mine:pair", "--argnums", "w"), "--argnums wants numbers"),
+        (("mine:loss", "mine:right", "mine:pair", "--argnums=--"), "--argnums wants numbers"),
+        (("mine:loss", "mine:right", "mine:pair", "--html=--"), "--html"),
         (("mine:loss", "mine:right", "mine:pair", "--html", "no/such/page.html"), "folder that is there"),
+        (("mine:loss", "mine:right", "mine:pair", "--html", ""), "--html: got '', expected a file"),
+        (("mine:loss", "mine:right", "mine:pair", "--html", os.devnull), "folder that is there"),
     ],
 )  # fmt: skip
 def test_a_bad_call_is_one_line_and_status_2(folder, capsys, args, sentence):

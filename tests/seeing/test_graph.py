@@ -338,6 +338,9 @@ def test_the_program_says_in_a_line_what_is_wrong(a_run, tmp_path):
     cases = {
         "ends in .svg, .png, .txt": ["--out", tmp_path / "graph.pdf"],
         "expected a file in a folder that is there": ["--out", tmp_path / "nowhere" / "graph.svg"],
+        "got '/dev/null', expected a file": ["--out", "/dev/null"],
+        "got '', expected the name of a folder": [""],
+        "argument --argnums: got '--'": ["--argnums=--"],
         "no such file": [tmp_path / "none"],
         "loss: got 'hinge', expected one of": [with_settings(tmp_path / "loss", loss="hinge")],
         "this training did not finish": [with_settings(tmp_path / "unfinished")],

@@ -364,6 +364,7 @@ def test_the_program_draws_a_function_and_its_gradients(tmp_path):
         (["{}:loss", "{}:arguments", "--argnums", "6"], "--argnums: got 6, expected some of 6 arguments"),
         (["{}:loss", "{}:arguments", "--argnums", "x"], "--argnums wants numbers such as 0 or 0,2, got 'x'"),
         (["{}:loss", "{}:arguments", "--hidden", "3"], "--hidden: expected no such option for a function"),
+        (["sys:exit", "sys:api_version"], "sys:exit raised SystemExit: "),
         (["--level", "lines"], "--level: expected no such option for a network"),
         (["{}:endless", "{}:squares", "--level", "equations"], "{}:endless: got "),
         (["nowhere_at_all:f", "{}:arguments"], "cannot import nowhere_at_all: ModuleNotFoundError"),
