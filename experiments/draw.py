@@ -51,6 +51,7 @@ def parser() -> Parser:
 
 def main(arguments: argparse.Namespace) -> int:
     """Write the page, and say where it is."""
+    browser = found_browser() if arguments.measure else None
     use_device(arguments.device)
 
     import jax.numpy as jnp
@@ -77,8 +78,8 @@ def main(arguments: argparse.Namespace) -> int:
     out = arguments.out or arguments.run_dir / "draw.html"
     record.replace(out, html)
     print(f"wrote     {out}, {len(html.encode()) / 1000:.0f} KB; open it in a browser")
-    if arguments.measure:
-        times = measured(out)
+    if browser:
+        times = measured(out, *browser)
         print(f"redraw    {statistics.median(times):.1f} ms, the median of {len(times)}")
     return 0
 
@@ -102,13 +103,19 @@ def examples(it):
     return Examples(images[chosen], labels[chosen])
 
 
-def measured(page: Path, times: int = 200) -> list[float]:
-    """The milliseconds of each of so many redraws in chromium, after a few to warm up."""
+def found_browser() -> tuple[str, str]:
+    """Where chromium and its driver are."""
     browser = next(filter(None, map(shutil.which, CHROMIUM)), None)
     driver = shutil.which("chromedriver")
     if not importlib.util.find_spec("selenium") or not browser or not driver:
         raise UserError("--measure: expected chromium, chromedriver and selenium (pip install '.[browser]')")
+    return browser, driver
+
+
+def measured(page: Path, browser: str, driver: str, times: int = 200) -> list[float]:
+    """The milliseconds of each of so many redraws in chromium, after a few to warm up."""
     from selenium import webdriver
+    from selenium.common.exceptions import WebDriverException
     from selenium.webdriver.chrome.service import Service
 
     options = webdriver.ChromeOptions()
@@ -116,9 +123,13 @@ def measured(page: Path, times: int = 200) -> list[float]:
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
         for flag in ("--headless=new", "--no-sandbox", "--disable-gpu", f"--user-data-dir={profile}"):
             options.add_argument(flag)
-        with webdriver.Chrome(options=options, service=Service(driver)) as window:
-            window.get(page.resolve().as_uri())
-            return window.execute_script(MEASURE, times, 50)
+        try:
+            with webdriver.Chrome(options=options, service=Service(driver)) as window:
+                window.get(page.resolve().as_uri())
+                return window.execute_script(MEASURE, times, 50)
+        except WebDriverException as error:
+            why = " ".join(str(error.msg).partition(";")[0].split())[:200]
+            raise UserError(f"--measure: {browser} cannot be used ({why})") from error
 
 
 if __name__ == "__main__":

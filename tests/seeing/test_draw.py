@@ -578,6 +578,21 @@ def told(browser, id, expected, seconds=5):
 SMALL = [(0.55 + 0.3 * x, 0.05 + 0.35 * y) for x, y in SEVEN]
 
 
+def test_without_a_browser_that_starts_the_redraws_are_not_measured(trained, tmp_path, monkeypatch):
+    pytest.importorskip("selenium")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    out = tmp_path / "draw.html"
+    for there in (False, True):
+        done = ended(draw, trained, "--out", out, "--measure")
+        assert done.status == 2
+        assert ("cannot be used" if there else "expected chromium, chromedriver and selenium") in done.err
+        assert done.err.count("\n") == 1
+        assert out.exists() == there
+        for name in ("chromium", "chromedriver"):
+            (tmp_path / name).write_text("#!/bin/sh\nexit 1\n")
+            (tmp_path / name).chmod(0o755)
+
+
 @pytest.mark.parametrize(("kind", "width"), [("mouse", 1600), ("mouse", 800), ("touch", 390)])
 def test_a_seven_that_is_small_and_off_the_middle_is_read_as_a_seven(kind, width, browser, trained):
     done = ended(draw, trained)
