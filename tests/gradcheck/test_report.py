@@ -213,3 +213,39 @@ def test_a_picture_that_is_no_svg_is_not_taken(tmp_path, picture):
     with pytest.raises(ValueError, match=r"picture: got .* expected an SVG"):
         wrong_at((0, 0), (3, 5)).to_html(tmp_path / "page.html", picture)
     assert not (tmp_path / "page.html").exists()
+
+
+META = '<meta xmlns="{}" http-equiv="refresh" content="0;url=http://127.0.0.1/"/>'
+HTML = "http://www.w3.org/1999/xhtml"
+
+
+@pytest.mark.parametrize(
+    "hostile",
+    [
+        f"<foreignObject>{META.format(HTML)}</foreignObject>",
+        f"<desc>{META.format(HTML)}</desc>",
+        f"<desc>{META.format('http://www.w3.org/2000/svg')}</desc>",  # to HTML all meta are the same
+        "<script>alert(1)</script>",
+        '<g onclick="alert(1)"/>',
+        '<a href="javascript:alert(1)"/>',
+        '<a xmlns:x="http://www.w3.org/1999/xlink" x:href="http://127.0.0.1/"/>',
+        '<set attributeName="href" to="javascript:alert(1)"/>',
+        "<g>" * 5000 + "</g>" * 5000,
+    ],
+)
+def test_a_picture_that_does_more_than_to_draw_is_not_taken(tmp_path, hostile):
+    svg = f'<svg xmlns="http://www.w3.org/2000/svg">{hostile}</svg>'
+    with pytest.raises(ValueError, match=r"picture: got .* expected an SVG \("):
+        wrong_at((0, 0), (3, 5)).to_html(tmp_path / "page.html", svg)
+    assert not (tmp_path / "page.html").exists()
+
+
+def test_a_picture_may_call_its_elements_as_it_likes_and_have_comments(tmp_path):
+    svg = """<!-- <svg onload="alert(1)"> --><s:svg xmlns:s="http://www.w3.org/2000/svg"
+        xmlns:xlink="http://www.w3.org/1999/xlink" xmlns:other="http://other"><s:style><![CDATA[</style>]]></s:style>
+        <s:use xlink:href="#a" other:label="b"/></s:svg>"""
+    wrong_at((0, 0), (3, 5)).to_html(tmp_path / "page.html", svg)
+    text = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "onload" not in text
+    assert text.count("</style>") == 2  # the page's own, and the picture's
+    assert '<use xlink:href="#a" />' in text

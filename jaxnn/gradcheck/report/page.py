@@ -39,6 +39,13 @@ small,.small{color:#5b6875;font-size:.85rem}
 @media print{body{margin:0}.card,figure,.cause{break-inside:avoid}}
 """
 
+SVG, XLINK = "{http://www.w3.org/2000/svg}", "{http://www.w3.org/1999/xlink}"
+_DRAWN = {
+    *("svg", "g", "defs", "symbol", "use", "a", "title", "desc", "style", "text", "tspan", "textPath"),
+    *("path", "rect", "circle", "ellipse", "line", "polyline", "polygon", "image", "marker", "clipPath"),
+    *("mask", "pattern", "linearGradient", "radialGradient", "stop"),
+}  # what draws, and takes the reader nowhere
+
 # errors relative to the largest entry: white where there is none, through blue (rounding) to red
 ROUNDING = -8.0
 
@@ -123,14 +130,29 @@ def _legend() -> str:
 
 
 def _embedded(picture: str) -> str:
-    """An SVG as an element of the page; raises ValueError where it is none."""
+    """An SVG as an element of the page; raises ValueError where it is none, or does more than to draw."""
     try:
-        tag = ElementTree.fromstring(picture).tag
-    except (ElementTree.ParseError, TypeError, ValueError) as error:
+        root = ElementTree.fromstring(picture)
+        if root.tag != f"{SVG}svg":
+            raise ValueError(f"its element is {root.tag!r:.60}")
+        for element in root.iter():
+            _check_drawn(element)
+            element.tag = element.tag.removeprefix(SVG)
+            named = {name.replace(XLINK, "xlink:"): text for name, text in element.attrib.items()}
+            element.attrib = {name: text for name, text in named.items() if name[0] != "{"}
+        root.set("xmlns", SVG[1:-1])
+        return f'<div class="scroll">{ElementTree.tostring(root, "unicode")}</div>'
+    except (ElementTree.ParseError, TypeError, ValueError, RecursionError) as error:
         raise ValueError(f"picture: got {picture!r:.40}, expected an SVG ({error})") from error
-    if tag != "{http://www.w3.org/2000/svg}svg":
-        raise ValueError(f"picture: got <{tag}>, expected an SVG")
-    return f'<div class="scroll">{picture[picture.index("<svg") :]}</div>'
+
+
+def _check_drawn(element: ElementTree.Element) -> None:
+    if element.tag.removeprefix(SVG) not in _DRAWN:
+        raise ValueError(f"of shapes and text, without {element.tag.removeprefix(SVG)!r:.60}")
+    for name, text in element.attrib.items():
+        leads = name in ("href", f"{XLINK}href") and not text.startswith(("#", "data:image/"))
+        if leads or name.lower().startswith("on"):
+            raise ValueError(f"of shapes and text, without {name.replace(XLINK, '')}={text!r:.40}")
 
 
 def page(report, picture: str = "") -> str:
@@ -145,7 +167,7 @@ def page(report, picture: str = "") -> str:
         '<!doctype html><html lang="en"><head><meta charset="utf-8">',
         '<meta name="viewport" content="width=device-width,initial-scale=1">',
         '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; '
-        "style-src 'unsafe-inline'; img-src data:\">",
+        "style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'\">",
         f"<title>{e(hand_name)}: {formula}</title><style>{_STYLE}</style></head><body>",
         f"<h1>Is <code>{e(hand_name)}</code> the gradient of the loss <code>{e(loss_name)}</code>?</h1>",
         f'<p class="first">{e(report.headline)}</p>',
