@@ -30,6 +30,7 @@ BAD = [
     (train, "--hidden 1e3", NUMBER),
     (train, "--hidden 1000001", NUMBER),
     (train, "--hidden 17,17", NUMBER),
+    (train, "--hidden" + 100 * " 3", "got 100 layers, expected at most 99"),
     (train, "--epochs 0", NUMBER),
     (train, "--epochs -3", NUMBER),
     (train, "--epochs 1000001", NUMBER),

@@ -17,6 +17,7 @@ from jaxnn.evaluation import predict
 from jaxnn.layers import Layer
 from jaxnn.losses import Loss
 from jaxnn.objective import cost
+from jaxnn.runs.record import LAYERS
 
 DEFAULTS = {name: {"batch_size": 100, "epochs": 30} for name in DATASETS} | {
     "digits": {"batch_size": 8, "epochs": 60}
@@ -55,7 +56,10 @@ def settled(arguments: argparse.Namespace, data: Dataset, **defaults) -> argpars
 
 def sizes(data: Dataset, hidden: Iterable[int]) -> tuple[int, ...]:
     """The sizes n[0], n[1], ..., n[L] of a network for this data."""
-    return (data.train.images[0].size, *hidden, data.classes)
+    n = (data.train.images[0].size, *hidden, data.classes)
+    if len(n) > LAYERS + 1:
+        raise UserError(f"--hidden: got {len(n) - 2:,} layers, expected at most {LAYERS - 1}")
+    return n
 
 
 def chosen(arguments: argparse.Namespace) -> tuple[Activation, Loss]:

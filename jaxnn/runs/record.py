@@ -29,6 +29,7 @@ from jaxnn.layers import Dense
 from jaxnn.runs import seals
 
 FEW = 64  # training images, the first: on them the sizes of the gradients are measured after each epoch
+LAYERS = 100  # more of them make a page, a graph or a compilation that nobody waits for
 UNFINISHED = {
     "settings.json",
     "metrics.jsonl",
@@ -224,7 +225,9 @@ def load_settings(folder: Path) -> dict:
     if not (
         isinstance(n, list) and len(n) >= 2 and all(type(n_l) is int and 1 <= n_l <= 1_000_000 for n_l in n)
     ):
-        raise RunError(f"{path}: n: got {str(n)[:80]}, expected the sizes of the layers")
+        raise RunError(f"{path}: n: got {n!r:.80}, expected the sizes of the layers")
+    if len(n) > LAYERS + 1:
+        raise RunError(f"{path}: n: got {len(n) - 1:,} layers, expected at most {LAYERS}")
     if not isinstance(getattr(activations, str(activation), None), Activation):
         raise RunError(f"{path}: activation: got {str(activation)[:40]!r}, expected one of jaxnn.activations")
     return settings
@@ -342,4 +345,5 @@ def load_params(path: Path, n: Sequence[int]) -> list[Dense]:
 
 
 def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]
+    text = " ".join(str(error).split())[:200]
+    return "".join(c if c.isprintable() else "\ufffd" for c in text)

@@ -243,9 +243,10 @@ def test_a_picture_that_does_more_than_to_draw_is_not_taken(tmp_path, hostile):
 def test_a_picture_may_call_its_elements_as_it_likes_and_have_comments(tmp_path):
     svg = """<!-- <svg onload="alert(1)"> --><s:svg xmlns:s="http://www.w3.org/2000/svg"
         xmlns:xlink="http://www.w3.org/1999/xlink" xmlns:other="http://other"><s:style><![CDATA[</style>]]></s:style>
-        <s:use xlink:href="#a" other:label="b"/></s:svg>"""
+        <s:metadata><other:date/></s:metadata><s:use xlink:href="#a" other:label="b"/></s:svg>"""
     wrong_at((0, 0), (3, 5)).to_html(tmp_path / "page.html", svg)
     text = (tmp_path / "page.html").read_text(encoding="utf-8")
     assert "onload" not in text
+    assert "date" not in text[text.index("<svg") : text.index("</svg>")]
     assert text.count("</style>") == 2  # the page's own, and the picture's
     assert '<use xlink:href="#a" />' in text

@@ -136,6 +136,8 @@ def _embedded(picture: str) -> str:
         if root.tag != f"{SVG}svg":
             raise ValueError(f"its element is {root.tag!r:.60}")
         for element in root.iter():
+            for said in element.findall(f"{SVG}metadata"):  # by matplotlib, of itself
+                element.remove(said)
             _check_drawn(element)
             element.tag = element.tag.removeprefix(SVG)
             named = {name.replace(XLINK, "xlink:"): text for name, text in element.attrib.items()}
