@@ -1,6 +1,5 @@
 """The page of a run: what was asked for, how it learnt, what it misreads, and its weights."""
 
-import math
 from typing import NamedTuple
 
 import jax
@@ -99,7 +98,7 @@ def shown(L: int) -> list[int]:
 def charts(curves: dict[str, list], layers: list[int]) -> list[dict]:
     """For charts.js: costs, accuracy, and the sizes of gradients of these layers, if they are known.
 
-    Many epochs are thinned out; what is not a finite number is a gap.
+    Many epochs are thinned out; what no axis can show is a gap.
     """
     accuracies = curves["test_accuracy"]
     E, best = len(accuracies), 1 + accuracies.index(max(accuracies))
@@ -121,10 +120,11 @@ def charts(curves: dict[str, list], layers: list[int]) -> list[dict]:
 
 
 def number(found, l: int = 0) -> float | None:
-    """What is recorded, of layer l if there is one, in six digits; None if that is not a finite number."""
+    """What is recorded, of layer l if there is one, in six digits; None if no axis can show that number."""
     if l:
         found = found[l - 1] if isinstance(found, list) and len(found) >= l else None
-    return float(f"{found:.6g}") if isinstance(found, float) and math.isfinite(found) else None
+    shown = isinstance(found, float) and (found == 0 or 1e-300 < found < 1e300)
+    return float(f"{found:.6g}") if shown else None
 
 
 def outputs(run: Run) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from jaxnn.seeing.pages.page import page
 from jaxnn.seeing.pages.run import Told, charts
 
-BEST = 10  # networks in the table
+BEST, MAPS, MOST = 10, 6, 40  # networks in the table, maps, and the rows and the columns of one
 
 
 class Cell(NamedTuple):
@@ -58,7 +58,7 @@ def sizes(hidden) -> str:
 
 
 def heat_maps(rows: list[dict]) -> list[tuple]:
-    """Of final accuracies, for each scale a map: its title, corner, columns and rows.
+    """Of final accuracies, for each scale a map: its title, corner, columns, rows, and how many there were.
 
     The columns are learning rates and the rows are hidden layers; or scales, if the layers are all the same.
     """
@@ -78,10 +78,16 @@ def heat_maps(rows: list[dict]) -> list[tuple]:
         return Cell(words(groups[key][0]), len(groups[key]), good[key], middle.get(key), shade)
 
     def heat_map(title: str, corner: str, lines: list[tuple]) -> tuple:
-        cells = [(name, [cell(s, h, rate) for rate in rates]) for name, s, h in lines]
-        return title, corner, [f"{rate:g}" for rate in rates], cells
+        cells = [(name, [cell(s, h, rate) for rate in rates[:MOST]]) for name, s, h in lines[:MOST]]
+        return (
+            title,
+            corner,
+            [f"{rate:g}" for rate in rates[:MOST]],
+            cells,
+            [*map(len, (lines, rates, scales))],
+        )
 
     if len(hidden) == 1:
         lines = [(f"{s:g}", s, hidden[0]) for s in scales]
         return [heat_map(f"hidden {sizes(hidden[0])}", "scale, α", lines)]
-    return [heat_map(f"scale {s:g}", "hidden, α", [(sizes(h), s, h) for h in hidden]) for s in scales]
+    return [heat_map(f"scale {s:g}", "hidden, α", [(sizes(h), s, h) for h in hidden]) for s in scales[:MAPS]]
