@@ -636,7 +636,7 @@ def test_of_many_rows_columns_and_scales_the_first_are_shown():
     assert text.count('scope="row"') == text.count('scope="col"') - 6 == 6 * 40
     assert text.count("The first 40 of 300 rows and 40 of 300 columns.") == 6
     assert text.count("Of 7 scales the first 6 are shown.") == 1
-    assert "he first" not in sweep_page("digits", rows[:6], of_run.Told("", [], ""))
+    assert " rows and " not in sweep_page("digits", rows[:6], of_run.Told("", [], ""))
 
 
 def test_diverged_networks_are_told_in_words_and_left_out():

@@ -123,8 +123,7 @@ def number(found, l: int = 0) -> float | None:
     """What is recorded, of layer l if there is one, in six digits; None if no axis can show that number."""
     if l:
         found = found[l - 1] if isinstance(found, list) and len(found) >= l else None
-    shown = isinstance(found, float) and (found == 0 or 1e-300 < found < 1e300)
-    return float(f"{found:.6g}") if shown else None
+    return float(f"{found:.6g}") if type(found) is float and (not found or 1e-300 < found < 1e300) else None
 
 
 def outputs(run: Run) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

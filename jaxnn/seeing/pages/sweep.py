@@ -58,7 +58,7 @@ def sizes(hidden) -> str:
 
 
 def heat_maps(rows: list[dict]) -> list[tuple]:
-    """Of final accuracies, for each scale a map: its title, corner, columns, rows, and how many there were.
+    """Of final accuracies, for each scale a map: its title, corner, columns, rows, and how many there are.
 
     The columns are learning rates and the rows are hidden layers; or scales, if the layers are all the same.
     """
@@ -79,13 +79,8 @@ def heat_maps(rows: list[dict]) -> list[tuple]:
 
     def heat_map(title: str, corner: str, lines: list[tuple]) -> tuple:
         cells = [(name, [cell(s, h, rate) for rate in rates[:MOST]]) for name, s, h in lines[:MOST]]
-        return (
-            title,
-            corner,
-            [f"{rate:g}" for rate in rates[:MOST]],
-            cells,
-            [*map(len, (lines, rates, scales))],
-        )
+        many = len(lines), len(rates), len(scales)
+        return title, corner, [f"{rate:g}" for rate in rates[:MOST]], cells, many
 
     if len(hidden) == 1:
         lines = [(f"{s:g}", s, hidden[0]) for s in scales]
