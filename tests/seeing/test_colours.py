@@ -1,11 +1,15 @@
 """Colours can be read, and told apart by eyes that see fewer of them."""
 
+import base64
+import io
 import itertools
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from jaxnn.seeing.colours import COLOURS, css
+from jaxnn.seeing.images import pixels, source
 
 WORDS = ("text", "muted", "forward", "backward", "parameter", "wrong")
 SERIES = ("forward", "backward", "parameter")
@@ -63,3 +67,11 @@ def test_both_grounds_have_every_colour():
     for name, (light, dark) in COLOURS.items():
         assert f"--{name}:{light}" in css()
         assert f"--{name}:{dark}" in css()
+
+
+def test_an_image_in_a_page_has_the_very_colours():
+    t = np.linspace(-1.2, 1.2, 28 * 28).reshape(28, 28)
+    for grey in (False, True):
+        there = pixels(t, grey)
+        png = base64.b64decode(source(there).partition(",")[2])
+        assert (np.asarray(Image.open(io.BytesIO(png)).convert("RGB")) == there).all()

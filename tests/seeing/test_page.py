@@ -474,10 +474,10 @@ def test_letters_that_cannot_be_seen_are_replaced():
     assert pages.printable("c" * 200) == "c" * 200
 
 
-@pytest.mark.parametrize("value", [math.inf, math.nan, "1", None, True, [1.0], 1])
-def test_a_gap_stands_for_what_is_not_a_finite_number(value):
+@pytest.mark.parametrize("value", [math.inf, math.nan, "1", None, True, [1.0], 1, -1.0, 1e300, 5e-324])
+def test_a_gap_stands_for_what_no_axis_can_show(value):
     assert of_run.number(value) is None
-    assert (of_run.number(1 / 3), of_run.number(0.0), of_run.number(1e300)) == (0.333333, 0.0, 1e300)
+    assert (of_run.number(1 / 3), of_run.number(0.0), of_run.number(1e299)) == (0.333333, 0.0, 1e299)
 
 
 def test_a_network_that_misreads_nothing(monkeypatch):
