@@ -114,9 +114,9 @@ def found_browser() -> tuple[str, str]:
 
 def measured(page: Path, browser: str, driver: str, times: int = 200) -> list[float]:
     """The milliseconds of each of so many redraws in chromium, after a few to warm up."""
-    from selenium import webdriver
-    from selenium.common.exceptions import WebDriverException
-    from selenium.webdriver.chrome.service import Service
+    from selenium import webdriver  # pyright: ignore[reportMissingImports]
+    from selenium.common.exceptions import WebDriverException  # pyright: ignore[reportMissingImports]
+    from selenium.webdriver.chrome.service import Service  # pyright: ignore[reportMissingImports]
 
     options = webdriver.ChromeOptions()
     options.binary_location = browser

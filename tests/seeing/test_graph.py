@@ -23,7 +23,7 @@ from experiments import graph
 from jaxnn.layers import mlp
 from jaxnn.objective import cost
 from jaxnn.runs import record
-from jaxnn.seeing.graphs.drawing import Words, drawing
+from jaxnn.seeing.graphs.drawing import Shape, Words, drawing
 from jaxnn.seeing.graphs.layered import beside, sizes_of
 from jaxnn.seeing.graphs.network import network, numbers
 from jaxnn.seeing.graphs.png import png
@@ -81,6 +81,35 @@ def test_the_numbers_are_those_of_autodiff(depth, activation, loss, x64):
             np.testing.assert_allclose(
                 value[name].reshape(expected.shape), expected, rtol=1e-12, atol=1e-12 * scale
             )
+
+
+def test_of_several_examples_the_first_is_shown():
+    arrays = {"Z[1]": np.arange(6.0).reshape(3, 2), "A[0]": np.arange(15.0).reshape(3, 5)}
+    nodes = {node.id: node for node in network((5, 2), "tanh", "squared_error", arrays).scene.nodes}
+    assert nodes["Z[1]"].value.tolist() == [0, 1]
+    assert nodes["A[0]"].value.tolist() == [0, 1, 2, 3, 4]
+
+
+def shapes_of(value) -> list[Shape]:
+    node = Node("v", "forward", "v", "()", value=value)
+    placed = Placed(Scene("one", (node,), ()), (Box(20, 10, 160, 120),), (), 200, 140)
+    return [mark for mark in drawing(placed)[0] if isinstance(mark, Shape)]
+
+
+def test_bars_stand_up_where_numbers_are_positive_and_hang_down_where_they_are_not():
+    (bars,) = (s for s in shapes_of(np.array([3.0, -1.0])) if s.fill == "forward" and not s.title)
+    (_, (start,)), (_, points) = bars.path
+    tops = sorted({y for _, y in points} - {start[1]})
+    assert tops[0] < start[1] < tops[1], "y goes down"
+    assert start[1] - tops[0] == pytest.approx(3 * (tops[1] - start[1]))
+
+
+def test_a_number_is_told_where_it_stands():
+    spots = {
+        s.title: s.path[0][1][0] for s in shapes_of(np.array([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]])) if s.title
+    }
+    assert spots["v 0, 2: 3.0"][0] > spots["v 0, 1: 2.0"][0], "columns go right"
+    assert spots["v 1, 0: 4.0"][1] > spots["v 0, 0: 1.0"][1], "rows go down"
 
 
 @pytest.mark.parametrize("depth", range(1, 7))
