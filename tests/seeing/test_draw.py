@@ -31,6 +31,7 @@ from jaxnn.losses import Loss
 from jaxnn.objective import value_and_grad
 from jaxnn.passes import passes
 from jaxnn.scan import ScanError, ink
+from jaxnn.seeing.images import pixels
 from jaxnn.seeing.pages.pad import S, pad
 from jaxnn.training import start, step
 from tests.programs import ended
@@ -807,6 +808,22 @@ def test_both_sides_of_an_equation_are_the_same(browser, tmp_path):
         assert eval(left.replace("1/1 (", "1/1*(")) == pytest.approx(float(right), rel=1e-3), equation
         tried += 1
     assert tried >= 6
+
+
+@pytest.mark.parametrize("showing", ["W", "⊙", "dW"])
+def test_each_neuron_shows_its_own_row_as_an_image(showing, browser, tmp_path):
+    path, *_ = page_of(tmp_path, (64, 7, 10), "sigmoid", "binary_cross_entropy")
+    browser.open(path)
+    browser.js("strokes = [[[20, 25], [60, 20], [45, 90]]]; choose(4)")
+    browser.js("document.querySelector(`.shown[value='${arguments[0]}']`).click(); redraw()", showing)
+    _, _, found, params = browser.js(LOOK)
+    _, numbers = {"W": params["W[1]"], "⊙": found.get("A[0] ⊙ W[1]"), "dW": found.get("dW[1]")}[showing]
+    rows = np.reshape(numbers, (7, 8, 8))
+    for j in (0, 2, 6):
+        image = "return [...$('layer1').children[arguments[0]].querySelector('canvas').getContext('2d')"
+        seen = np.reshape(browser.js(f"{image}.getImageData(0, 0, 8, 8).data]", j), (8, 8, 4))[..., :3]
+        most = np.abs(rows[j] if showing == "W" else rows).max()
+        assert np.abs(seen - pixels(rows[j] / most).astype(int)).max() <= 4, "of 60 shades"
 
 
 def test_clear_takes_the_label_along(browser, tmp_path):
