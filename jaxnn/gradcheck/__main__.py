@@ -57,8 +57,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.path.insert(0, os.getcwd())
     try:
         argnums = numbers(options.argnums or "")  # of --argnums=-- Python 3.11 makes []
-        if options.html is not None and not _can_be_written(options.html or ""):
-            raise Bad(f"--html: got {options.html or ''!r}, expected a file in a folder that is there")
+        html = options.html or ""  # of --html=-- an older argparse makes a list
+        if options.html is not None and (html == "--" or not _can_be_written(html)):
+            raise Bad(f"--html: got {html!r}, expected a file in a folder that is there")
         with contextlib.redirect_stdout(sys.stderr):  # what a module prints is no part of the report
             loss, gradient = found(options.loss), found(options.gradient)
             arguments = called(options.arguments)
