@@ -33,8 +33,11 @@ def due(elapsed: float, share: float, since: float, taken: float, spent: float) 
     False
     >>> due(elapsed=90.0, share=0.3, since=9.9, taken=0.2, spent=0.2)
     False
+    >>> due(elapsed=90.0, share=0.98, since=9.9, taken=0.0, spent=0.0)  # soon it ends
+    False
     """
-    long = elapsed >= SOON and elapsed / share > LONG
+    whole = elapsed / share  # as it seems; the last page follows the end at once
+    long = elapsed >= SOON and whole > LONG and whole - elapsed > 2 * APART
     return long and since >= max(APART, taken / SHARE) and elapsed >= (spent + taken) / SHARE
 
 

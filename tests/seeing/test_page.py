@@ -351,6 +351,8 @@ def test_a_diverged_run_says_so(tmp_path):
         (600, 0.5, 2.5, 0.05, 1, True),
         (600, 0.5, 99, 0.5, 11.5, True),  # 2 % of 600 s
         (600, 0.5, 99, 0.5, 11.6, False),
+        (600, 0.993, 99, 0, 1, True),  # 4.2 s are left
+        (600, 0.994, 99, 0, 1, False),  # 3.6 s
     ],
 )
 def test_when_the_page_of_a_run_that_goes_on_is_due(elapsed, share, since, taken, spent, expected):
