@@ -153,46 +153,29 @@ def of_network(arguments: argparse.Namespace):
 
     import jax
 
+    from experiments.common import saved
     from experiments.common.task import chosen, load, sizes
+    from jaxnn import activations
     from jaxnn.layers import mlp
     from jaxnn.seeing.graphs.network import of_image
 
     if arguments.what:
-        arguments, n, params = of_run(arguments)
-        data = load(arguments)
-        n_x, classes = sizes(data, ())
-        if (n[0], n[-1]) != (n_x, classes):
-            expected = f"expected {n_x} inputs and {classes} outputs for {data.name}"
-            raise UserError(f"{arguments.what[0]}: got a network {[*n]}, {expected}")
+        beside = {"dataset", "hidden", "activation", "loss", "seed"} & arguments.given
+        if beside:
+            raise UserError(f"--{min(beside)}: a run has its own; expected no such option beside it")
+        where = {"run_dir": folder(arguments.what[0]), "best": False}
+        it = saved.load(argparse.Namespace(**vars(arguments) | where))
+        names, n = (it.settings["activation"], it.settings["loss"]), it.settings["n"]
+        data, params, g, loss = it.data, it.params, getattr(activations, names[0]), it.loss
     else:
-        data = load(arguments)
-        n = sizes(data, arguments.hidden)
+        names, data = (arguments.activation, arguments.loss), load(arguments)
+        n, (g, loss) = sizes(data, arguments.hidden), chosen(arguments)
         init_key, _ = jax.random.split(jax.random.key(arguments.seed))  # as a training begins
-        params = mlp(*n, g=chosen(arguments)[0]).init(init_key)
+        params = mlp(*n, g=g).init(init_key)
     i, N = arguments.example, len(data.test.images)
     if i >= N:
         raise UserError(f"--example: got {i}, expected one of the {N} test images, 0 to {N - 1}")
-    names = arguments.activation, arguments.loss
-    return of_image(n, names, *chosen(arguments), params, data, i)
-
-
-def of_run(arguments: argparse.Namespace):
-    """The arguments with which a run was made, the sizes of its network, and its parameters."""
-    from jaxnn import losses
-    from jaxnn.losses import Loss
-    from jaxnn.runs import record
-
-    beside = {"dataset", "hidden", "activation", "loss", "seed"} & arguments.given
-    if beside:
-        raise UserError(f"--{min(beside)}: a run has its own; expected no such option beside it")
-    run_dir = folder(arguments.what[0])
-    settings = record.load_settings(run_dir)
-    if not isinstance(getattr(losses, str(settings.get("loss")), None), Loss):
-        got = str(settings.get("loss"))[:40]
-        raise UserError(f"{run_dir / 'settings.json'}: loss: got {got!r}, expected one of jaxnn.losses")
-    params = record.load_params(run_dir / "params.safetensors", settings["n"])
-    taken = {name: settings[name] for name in ("dataset", "activation", "loss")}
-    return argparse.Namespace(**vars(arguments) | taken), tuple(settings["n"]), params
+    return of_image(tuple(n), names, g, loss, params, data, i)
 
 
 def write(pictures: list, out: Path | None) -> None:

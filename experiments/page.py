@@ -2,15 +2,7 @@
 
 import argparse
 
-from experiments.common.arguments import (
-    Parser,
-    UserError,
-    add_surroundings,
-    folder,
-    new_file,
-    run,
-    use_device,
-)
+from experiments.common.arguments import Parser, add_surroundings, folder, new_file, run, use_device
 
 
 def parser() -> Parser:
@@ -29,8 +21,7 @@ def main(arguments: argparse.Namespace) -> int:
     """Write it, and say where."""
     use_device(arguments.device)
 
-    from experiments.common import pages
-    from jaxnn import datasets
+    from experiments.common import pages, saved
     from jaxnn.runs import record
 
     where = arguments.run_dir
@@ -44,11 +35,7 @@ def main(arguments: argparse.Namespace) -> int:
             params = record.load_params(where / name, settings["n"])
         elif timings.get("state") == "finished":  # it was killed before its last file
             timings = {}
-        data = datasets.load(settings["dataset"], arguments.data_dir, arguments.source_dir)
-        sizes = data.train.images[0].size, data.classes
-        if (settings["n"][0], settings["n"][-1]) != sizes:
-            expected = f"expected {sizes[0]} inputs and {sizes[1]} outputs for {data.name}"
-            raise UserError(f"{where}: got a network {str(settings['n'])[:80]}, {expected}")
+        data = saved.data_of(arguments, settings)
         html = pages.of_run(settings, data, timings, 0, metrics, params, arguments.best)
     out = arguments.out or where / "page.html"
     record.replace(out, html)

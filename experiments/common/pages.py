@@ -159,14 +159,12 @@ def of_run(
 
     Raises UserError where the settings name no loss.
     """
-    from jaxnn import activations, losses
-    from jaxnn.losses import Loss
+    from experiments.common.saved import loss_of
+    from jaxnn import activations
     from jaxnn.seeing.pages.run import Run, run_page
 
-    names = settings["activation"], str(settings.get("loss"))
-    g, loss = getattr(activations, names[0]), getattr(losses, names[1], None)
-    if not isinstance(loss, Loss):
-        raise UserError(f"loss: got {names[1][:40]!r}, expected one of jaxnn.losses")
+    loss, names = loss_of(settings), (settings["activation"], settings["loss"])
+    g = getattr(activations, names[0])
     words = told(settings, timings, "finished" if params else "not finished")
     finished = timings.get("state", "finished") == "finished"
     n, accuracies = tuple(settings["n"]), [m["test_accuracy"] for m in metrics]

@@ -32,14 +32,24 @@ def load(arguments: argparse.Namespace) -> Saved:
     name = "best.safetensors" if arguments.best else "params.safetensors"
     params = record.load_params(arguments.run_dir / name, settings["n"])
     curve = [metrics["test_accuracy"] for metrics in record.load_metrics(arguments.run_dir)]
-    data = datasets.load(settings["dataset"], arguments.data_dir, arguments.source_dir)
-    n_x, classes = sizes(data, ())
-    if (settings["n"][0], settings["n"][-1]) != (n_x, classes):
-        expected = f"expected {n_x} inputs and {classes} outputs for {data.name}"
-        raise UserError(f"{arguments.run_dir}: got a network {settings['n']}, {expected}")
-    loss = getattr(losses, str(settings.get("loss")), None)
-    if not isinstance(loss, Loss):
-        got = str(settings.get("loss"))[:40]
-        raise UserError(f"{arguments.run_dir}: loss: got {got!r}, expected one of jaxnn.losses")
+    data, loss = data_of(arguments, settings), loss_of(settings)
     net = mlp(*settings["n"], g=getattr(activations, settings["activation"]))
     return Saved(settings, data, net, loss, params, max(curve) if arguments.best else curve[-1])
+
+
+def data_of(arguments: argparse.Namespace, settings: dict) -> Dataset:
+    """The data set of a run. Raises UserError if its network does not fit it."""
+    data = datasets.load(settings["dataset"], arguments.data_dir, arguments.source_dir)
+    n, (n_x, classes) = settings["n"], sizes(data, ())
+    if (n[0], n[-1]) != (n_x, classes):
+        expected = f"expected {n_x} inputs and {classes} outputs for {data.name}"
+        raise UserError(f"{arguments.run_dir}: got a network {str(n)[:80]}, {expected}")
+    return data
+
+
+def loss_of(settings: dict) -> Loss:
+    """The loss of a run. Raises UserError if its settings name none."""
+    loss = getattr(losses, str(settings.get("loss")), None)
+    if not isinstance(loss, Loss):
+        raise UserError(f"loss: got {str(settings.get('loss'))[:40]!r}, expected one of jaxnn.losses")
+    return loss

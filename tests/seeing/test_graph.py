@@ -4,9 +4,9 @@ import functools
 import hashlib
 import io
 import itertools
-import json
 import math
 import os
+import shutil
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
@@ -328,9 +328,8 @@ def test_a_png_can_be_read():
 @pytest.fixture(scope="module")
 def a_run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("a_run")
-    record.create(
-        folder, {"dataset": "digits", "n": [64, 7, 10], "activation": "tanh", "loss": "cross_entropy"}
-    )
+    settings = {"dataset": "digits", "n": [64, 7, 10], "activation": "tanh", "loss": "cross_entropy"}
+    record.create(folder, settings, [{"test_accuracy": 0.5}])
     record.save_params(
         folder / "params.safetensors", mlp(64, 7, 10, g=ACTIVATIONS["tanh"]).init(jax.random.key(3))
     )
@@ -354,9 +353,8 @@ def test_the_program_draws_a_network_and_a_run(a_run, tmp_path):
 
 
 def with_settings(folder, **settings):
-    folder.mkdir()
     known = {"dataset": "digits", "n": [64, 7, 10], "activation": "tanh", "loss": "cross_entropy"}
-    (folder / "settings.json").write_text(json.dumps(known | settings))
+    record.create(folder, known | settings, [{"test_accuracy": 0.5}])
     return folder
 
 
@@ -364,6 +362,8 @@ def test_the_program_says_in_a_line_what_is_wrong(a_run, tmp_path):
     n = [9, 7, 10]
     small = with_settings(tmp_path / "small", n=n)
     record.save_params(small / "params.safetensors", mlp(*n, g=ACTIVATIONS["tanh"]).init(jax.random.key(0)))
+    other = with_settings(tmp_path / "loss", loss="hinge")
+    shutil.copy(a_run / "params.safetensors", other)
     cases = {
         "ends in .svg, .png, .txt": ["--out", tmp_path / "graph.pdf"],
         "expected a file in a folder that is there": ["--out", tmp_path / "nowhere" / "graph.svg"],
@@ -371,7 +371,7 @@ def test_the_program_says_in_a_line_what_is_wrong(a_run, tmp_path):
         "got '', expected the name of a folder": [""],
         "argument --argnums: got '--'": ["--argnums=--"],
         "no such file": [tmp_path / "none"],
-        "loss: got 'hinge', expected one of": [with_settings(tmp_path / "loss", loss="hinge")],
+        "loss: got 'hinge', expected one of": [other],
         "this training did not finish": [with_settings(tmp_path / "unfinished")],
         "expected 64 inputs and 10 outputs": [small],
         "--example: got 359": [a_run, "--example", 359],
