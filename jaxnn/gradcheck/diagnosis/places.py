@@ -16,7 +16,7 @@ from jaxnn.gradcheck.report.words import extent, joined, plainly, spoken
 from jaxnn.gradcheck.tape.names import cotangent_name
 from jaxnn.gradcheck.tape.paths import near, weight_of
 from jaxnn.gradcheck.tape.quantities import as_product, dense_rows
-from jaxnn.gradcheck.tape.scene import Scene, changed
+from jaxnn.gradcheck.tape.scene import Scene, backward_with, gradient_with
 from jaxnn.gradcheck.tape.tape import Layer
 
 SECONDS = 1.0  # for the search of one quantity that explains all
@@ -101,7 +101,7 @@ def faults(scene: Scene) -> list[Fault] | None:
     out: list[Fault] = []
     given: dict[int, np.ndarray] = {}
     for layer in reversed(layers):
-        gradient, cotangents = scene.point.pull(changed(scene, given=given))
+        gradient, cotangents = backward_with(scene, given=given)
         expected = np.asarray(cotangents[layer.product])
         turned = expected.T if layer.input_side == 1 else expected
         right_w = near(np.asarray(gradient[layer.weight]), scene.hand[layer.weight])
@@ -177,7 +177,7 @@ def single_quantity(scene: Scene) -> str | None:
         for n in range(size):
             unit = np.zeros(size)
             unit[n] = 1.0
-            g, _ = scene.point.pull(changed(scene, added={value: unit.reshape(shape)}))
+            g = gradient_with(scene, added={value: unit.reshape(shape)})
             columns.append(
                 np.concatenate([(np.asarray(x) - r).ravel() for x, r in zip(g, scene.reference, strict=True)])
             )

@@ -1,9 +1,8 @@
 """Which mistake it is: the causes of a wrong gradient, by the names of the report."""
 
-import re
-import time
-from collections.abc import Callable
-from typing import Any
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,59 +11,37 @@ import numpy as np
 from jaxnn.gradcheck.calls.call import Call, first_line, path_names
 from jaxnn.gradcheck.calls.returned import Calls, own_copies
 from jaxnn.gradcheck.diagnosis import places
-from jaxnn.gradcheck.diagnosis.precision import few_digits, low_precision
 from jaxnn.gradcheck.diagnosis.states import stale_cause, unsteady_causes
-from jaxnn.gradcheck.mistakes import (
-    entries,
-    examples,
-    factors,
-    inputs,
-    outputs,
-    paths,
-    penalties,
-    swaps,
-    values,
-)
-from jaxnn.gradcheck.mistakes.catalogue import MISTAKES
-from jaxnn.gradcheck.mistakes.finding import Finding, OutOfTime
-from jaxnn.gradcheck.report.model import Cause
+from jaxnn.gradcheck.diagnosis.told import told
+from jaxnn.gradcheck.mistakes import precision
+from jaxnn.gradcheck.mistakes.catalogue import FAMILIES, ON_PATHS, UNKNOWN, Family
+from jaxnn.gradcheck.mistakes.finding import Finding, Leaves, finding
+from jaxnn.gradcheck.report.model import GUESS, LIKELY, SURE, Cause
+from jaxnn.gradcheck.tape.names import Names, names_of
 from jaxnn.gradcheck.tape.scene import Scene, without_penalty
 from jaxnn.gradcheck.tape.scenes import Views, in_few_turns, scenes_for, views_of
+from jaxnn.gradcheck.tape.work import Spent, Work
 from jaxnn.gradcheck.verdict.point import Point, Sides, compared, is_coarse
 
-PATIENCE = 3.0  # seconds of computing after which no further mistake is tried
-LONGER = 3.0  # so many more for what a loop over time can do wrong
-FAMILIES: tuple[Callable, ...] = (
-    outputs.saturated,
-    factors.scaled,
-    penalties.penalised,
-    entries.rearranged,
-    examples.weighted,
-    swaps.exchanged,
-    values.masks_forgotten,
-    outputs.mistaken_error,
-    inputs.elsewhere,
-    inputs.mean_label_sum,
-    values.updated_weights,
-    outputs.clipped_log,
-    paths.turns_left_out,
-)
-ON_PATHS: tuple[Callable, ...] = (paths.scaled, values.mistaken, paths.both_ignored)
+
+class Diagnosis(NamedTuple):
+    """The causes, the likeliest first, and what kept others from being found."""
+
+    causes: list[Cause]
+    notes: list[str]
 
 
-def diagnosed(
-    call: Call, sides: Sides, shown: Point, calls: Calls, eps: float
-) -> tuple[list[Cause], list[str]]:
-    """The causes, the likeliest first, and what kept them from being found."""
+def diagnosed(call: Call, sides: Sides, shown: Point, calls: Calls, eps: float) -> Diagnosis:
+    """What is wrong with a gradient that is known to be wrong at the point shown."""
     if not calls.repeatable:
-        return unsteady_causes(call, sides, shown.leaves, calls), []
+        return Diagnosis(unsteady_causes(call, sides, shown.leaves, calls), [])
     if any(is_coarse(note, call.dtype) for note in shown.hand.notes) and shown.call is call:
         meant = compared("", call, shown.leaves, shown.reference, sides.as_meant(shown.leaves))
         if not meant.is_wrong:
-            return [_low_precision(shown, call.dtype)], []
+            return Diagnosis([_low_precision(shown, call.dtype)], [])
     stale = stale_cause(call, sides, shown, calls, eps)
     if stale is not None:
-        return [stale], []
+        return Diagnosis([stale], [])
 
     args = shown.call.rebuilt(shown.leaves)
     fixed = {
@@ -87,7 +64,7 @@ def diagnosed(
     n_places = range(len(call.places))
     with jax.enable_x64(True), jax.numpy_dtype_promotion("standard"):
         try:
-            found = find_causes(
+            return find_causes(
                 loss,
                 gradient,
                 tuple(None if k in fixed else arg for k, arg in enumerate(args)),
@@ -95,10 +72,10 @@ def diagnosed(
                 tree_of(shown.call, shown.hand.values),
                 tree_of(shown.call, shown.reference.values),
                 tree_of(shown.call, [shown.bound(n) for n in n_places]),
+                names=_names(call, fixed),
             )
         except Exception as error:  # the verdict stands without a diagnosis
-            return [], [f"the diagnosis stopped with {first_line(error)}"]
-    return [_renamed(call, cause) for cause in found], []
+            return Diagnosis([], [f"the diagnosis stopped with {first_line(error)}"])
 
 
 def _numeric(x) -> bool:
@@ -121,28 +98,12 @@ def tree_of(call: Call, flat: list[np.ndarray]):
     return jax.tree.unflatten(jax.tree.structure(call.selected(call.args)), flat)
 
 
-def _renamed(call: Call, cause: Cause) -> Cause:
-    """The cause with the names of the report in the place of bare paths: W1 for ['W1']."""
-    paths, _ = jax.tree_util.tree_flatten_with_path(call.selected(call.args))
-    every, _ = jax.tree_util.tree_flatten_with_path(call.args)
-    written = path_names(call.loss, call.args, tuple(range(len(call.args))))
-    bare = {
-        f"argument {path[0].idx}{jax.tree_util.keystr(path[1:])}": name
-        for (path, _), name in zip(every, written, strict=True)
-    }
-    own = {jax.tree_util.keystr(path): name for (path, _), name in zip(paths, call.paths, strict=True)}
-    if isinstance(call.argnums, int):
-        bare |= {f"argument {call.argnums}{path}": name for path, name in own.items()}
-    bare |= own
-    if (alone := bare.pop("", None)) is not None:
-        bare["the parameter"] = alone
-    longest_first = "|".join(map(re.escape, sorted(bare, key=len, reverse=True)))
-    pattern = re.compile(rf"(?<![\w\]])(?:{longest_first})(?![\[\w]|\.\w)")
-
-    def named(text: str) -> str:
-        return re.sub(r"(\S+) \(\1\)", r"\1", pattern.sub(lambda match: bare[match[0]], text))
-
-    return cause._replace(sentence=named(cause.sentence), where=named(str(cause.where)))
+def _names(call: Call, fixed) -> Names:
+    """What the report calls the parameters, and the leaves of all arguments that are numbers."""
+    every = dict(enumerate(path_names(call.loss, call.args, tuple(range(len(call.args))))))
+    every |= dict(zip(call.places, call.paths, strict=True))
+    owner = [n for n, arg in enumerate(call.args) for _ in jax.tree.leaves(arg)]
+    return Names(call.paths, tuple(every[k] for k, n in enumerate(owner) if n not in fixed))
 
 
 def _low_precision(shown: Point, dtype) -> Cause:
@@ -150,11 +111,11 @@ def _low_precision(shown: Point, dtype) -> Cause:
     where = ", ".join(sorted({n.where for n in pinned if n.where})) or "inside the gradient"
     what = " and ".join(sorted({n.what for n in pinned}))
     return Cause(
-        "low-precision",
+        precision.LOW.id,
         f"It is computed in {what} on the way, the loss is not; the formula itself is right.",
         where,
-        1.0,
-        "the conversion stands in the code: keep the precision of the parameters",
+        SURE,
+        precision.LOW.equation,
     )
 
 
@@ -166,42 +127,79 @@ def find_causes(
     hand: Any,
     reference: Any,
     bound: Any,
-    strict: bool = False,
     views: Views | None = None,
-) -> list[Cause]:
+    names: Names | None = None,
+    work: Work | None = None,
+) -> Diagnosis:
     """What could be wrong with a gradient that is known to be wrong, the likeliest first.
 
-    `hand`, `reference`, `bound` are trees like args[argnums], at args. Each cause of confidence
-    0.9 and above reproduces `hand` there and the candidate at other points. Never empty. A family
-    of mistakes that a strange loss makes fail is passed over, unless `strict`. `views`: what is known
-    of this loss at these args already (`views_of`), where many candidates are held against it.
+    `hand`, `reference`, `bound` are trees like args[argnums], at args. Each cause that is sure reproduces
+    `hand` there and the candidate at other points. `views`: what is known of this loss at these args
+    already (`views_of`), where many candidates are held against it; `work`: how much may be done.
     """
-    until = time.thread_time() + PATIENCE
+    names, work = names or names_of(args, argnums), work or Work()
+    notes: list[str] = []
     with jax.enable_x64(True):
-        hand, reference, bound = (
-            [np.asarray(x, np.float64) for x in jax.tree.leaves(t)] for t in (hand, reference, bound)
-        )
+        sides = [[np.asarray(x, np.float64) for x in jax.tree.leaves(t)] for t in (hand, reference, bound)]
         views = views or views_of(loss, args, argnums)
-        scenes = scenes_for(views, gradient, hand, reference, bound)
-        scenes = [s._replace(until=until) for s in _finite(scenes)]
-        findings = _findings(scenes, FAMILIES, strict)
-        if not _named(findings):
-            few = _finite(in_few_turns(views, gradient))
-            longer = time.thread_time() + LONGER
-            few = [s._replace(until=longer) for s in few]
-            findings += _findings(few or scenes, ON_PATHS, strict)
-        if not findings and (rounded := low_precision(loss, gradient, scenes)):
-            findings = [rounded]
-        if not findings and (short := few_digits(loss, gradient, scenes[0])):
-            findings = [short]
-        if not findings and len(scenes) > 1 and time.thread_time() < until:
-            # a size written into the candidate's code: only points of the caller's own sizes tell
-            alike = _finite(scenes_for(views, gradient, hand, reference, bound, alike=True))
-            alike = [s._replace(until=until) for s in alike]
-            findings = [f._replace(sure=False) for f in _named(_findings(alike, FAMILIES, strict))]
-        if not findings:
-            findings = places.placed(scenes) or [_faint(scenes[0])]
-    return _ranked(findings, len(scenes))
+        scenes = _finite(scenes_for(views, gradient, *sides, work))
+        found: list[Finding] = []
+        with _told_if_spent(notes):
+            for one in _found(views, gradient, scenes, sides, notes):
+                found.append(one)
+        if not found:
+            with _told_if_spent(notes):
+                found = places.placed(scenes, names, notes)
+    return Diagnosis(_ranked(found or [_faint(scenes[0])], names, len(scenes) > 1 and not notes), notes)
+
+
+@contextlib.contextmanager
+def _told_if_spent(notes: list[str]) -> Iterator[None]:
+    try:
+        yield
+    except Spent as spent:
+        notes.append(f"the search for the mistake ended before all were tried, {spent}: nothing is sure")
+
+
+def _found(views: Views, gradient: Callable, scenes: list[Scene], sides, notes) -> Iterator[Finding]:
+    """What predicts the candidate: a mistake of the catalogue; if none does, one that is only placed."""
+    found = yield from _of_families(scenes, FAMILIES, notes)
+    if any(not f.mistake.loose for f in found):
+        return
+    few = _finite(in_few_turns(views, gradient, scenes[0].work))
+    found += yield from _of_families(few or scenes, ON_PATHS, notes)
+    if found:
+        return
+    for find in (precision.low_precision, precision.few_digits):
+        if rounded := find(views.loss, gradient, scenes):
+            yield rounded
+            return
+    if len(scenes) > 1:
+        # a size written into the candidate's code: only points of the caller's own sizes tell
+        alike = _finite(scenes_for(views, gradient, *sides, scenes[0].work, alike=True))
+        for one in _of_families(alike, FAMILIES, notes):
+            if not one.mistake.loose:
+                yield one._replace(sure=False)
+
+
+def _of_families(scenes: list[Scene], families: tuple[Family, ...], notes: list[str]):
+    """What the families find, one by one, and all of it at the end; one that fails is noted."""
+    found: list[Finding] = []
+    views = [scenes]
+    if scenes[0].structure.penalties:
+        views.append([without_penalty(s) for s in scenes])
+    for view in views:
+        for family in families:
+            try:
+                for one in family.search(view):
+                    found.append(one)
+                    yield one
+            except Spent:
+                raise
+            except Exception as error:
+                told = f"mistakes in {family.quantity} could not be tried ({first_line(error)})"
+                notes.append(f"{told}: nothing is sure")
+    return found
 
 
 def _finite(scenes: list[Scene]) -> list[Scene]:
@@ -212,60 +210,29 @@ def _finite(scenes: list[Scene]) -> list[Scene]:
 
 def _faint(scene: Scene) -> Finding:
     """The leaf that is most off, where all are right but for a difference near rounding."""
-    names = scene.structure.names
     with np.errstate(all="ignore"):
         sizes = [
             np.nanmax(np.abs(g - r) / np.where(b > 0, b, 1), initial=0)
             for g, r, b in zip(scene.hand, scene.reference, scene.bound, strict=True)
         ]
-    where = names[int(np.argmax(sizes))]
-    sentence = f"The difference, the largest in {where}, is too small for its cause to be told."
-    return Finding("unknown", sentence, where, 9)
+    says = "The difference, the largest in {of}, is too small for its cause to be told."
+    return finding(UNKNOWN._replace(equation=""), says, "{of}", 9, of=Leaves((int(np.argmax(sizes)),)))
 
 
-def _named(findings: list[Finding]) -> list[Finding]:
-    return [f for f in findings if f.id != "unknown"]
+def _ranked(findings: list[Finding], names: Names, whole: bool) -> list[Cause]:
+    """One cause a mistake, the simplest first, and how sure it is.
 
-
-def _findings(scenes: list[Scene], families: tuple[Callable, ...], strict: bool) -> list[Finding]:
-    found: list[Finding] = []
-    views = [scenes]
-    if scenes[0].structure.penalties:
-        views.append([without_penalty(s) for s in scenes])
-    for view in views:
-        for family in families:
-            try:
-                for finding in family(view):
-                    found.append(finding)
-            except OutOfTime:
-                return found
-            except (ValueError, TypeError, IndexError, KeyError, ArithmeticError, np.linalg.LinAlgError):
-                if strict:
-                    raise
-    return found
-
-
-def _ranked(findings: list[Finding], points: int) -> list[Cause]:
-    """One cause an id; those that no point told apart share the confidence."""
+    whole: more than one point was looked at, and every mistake tried.
+    """
     best: dict[str, Finding] = {}
     for f in sorted(findings, key=lambda f: f.rank):
-        best.setdefault(f.id, f)
-    if len(best) > 1:
-        best.pop("unknown", None)
-    chosen = sorted(best.values(), key=lambda f: f.rank)
-    surest = 0.98 if points > 1 else 0.8
+        best.setdefault(f.mistake.id, f)
+    exact = [f for f in best.values() if not f.mistake.loose]
+    chosen = exact or list(best.values())
     causes = []
-    for n, f in enumerate(chosen):
-        if f.id == "unknown":
-            confidence = 0.6 if f.rank < 7 else 0.3
-        elif len(chosen) == 1:
-            confidence = surest if f.sure else 0.5
-        else:
-            confidence = round(0.89 / len(chosen) * (1.0 if n else 1.1), 2)
-        fitting = f.id != "unknown" or re.match(
-            r"d[ZWAb]\[\d", f.where
-        )  # a quantity of the lecture's network
-        causes.append(
-            Cause(f.id, f.sentence, f.where, confidence, MISTAKES[f.id].equation if fitting else "")
-        )
+    for f in chosen:
+        confidence = GUESS
+        if whole and f.sure and f is chosen[0] and f.mistake.id != UNKNOWN.id:
+            confidence = SURE if exact and len(chosen) == 1 else LIKELY
+        causes.append(Cause(f.mistake.id, *told(f, names), confidence, f.mistake.equation))
     return causes

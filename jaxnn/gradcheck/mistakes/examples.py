@@ -9,7 +9,7 @@ from jaxnn.gradcheck.mistakes.finding import Finding
 from jaxnn.gradcheck.mistakes.numbers import same
 from jaxnn.gradcheck.report.words import joined
 from jaxnn.gradcheck.tape.quantities import as_product, dense_rows
-from jaxnn.gradcheck.tape.scene import Scene, changed, fits
+from jaxnn.gradcheck.tape.scene import Scene, fits, gradient_with
 from jaxnn.gradcheck.tape.tape import Layer
 
 
@@ -83,7 +83,7 @@ def weighted(scenes: list[Scene]) -> Iterator[Finding]:
         layer = scene.structure.layers[-1]
         d = scene.point.cotangents[layer.z]
         new = d * (w if layer.input_side == 1 else w[:, None])
-        return scene.point.pull(changed(scene, given={layer.z: new}))[0]
+        return gradient_with(scene, given={layer.z: new})
 
     w = None
     for scene in reversed(scenes):

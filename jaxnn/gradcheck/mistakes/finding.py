@@ -1,38 +1,95 @@
-"""What a finding is: a mistake whose predicted gradient is the candidate's, at every point looked at."""
+"""What a mistake is, and what it is to find one: its predicted gradient is the candidate's at every point."""
 
-import time
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxnn.gradcheck.tape.scene import Scene, fits, telling
+from jaxnn.gradcheck.tape.scene import Scene, fits, off_by, telling
+
+
+class Mistake(NamedTuple):
+    """A mistake that people make: what it is, the equation it breaks, a line of code that makes it.
+
+    where: where it can be made; ways: each predicts a gradient, in the form that the search of its file
+    takes; loose: it says where more than what, and so is never sure.
+    """
+
+    id: str
+    words: str
+    equation: str
+    example: str
+    where: str
+    ways: tuple[Any, ...] = ()
+    loose: bool = False
+
+
+class Leaves(NamedTuple):
+    """Parameters, by their numbers."""
+
+    numbers: tuple[int, ...]
+
+
+class Argument(NamedTuple):
+    """A leaf of what goes into the loss, by its number."""
+
+    number: int
+
+
+class Step(NamedTuple):
+    """A step of the tape, by its places: one in every turn of a loop."""
+
+    places: tuple[int, ...]
+
+
+class Value(NamedTuple):
+    """A value of the tape, by its numbers: one in every turn of a loop."""
+
+    numbers: tuple[int, ...]
+
+
+class Cotangent(NamedTuple):
+    """What comes back to a value of the tape."""
+
+    value: int
+
+
+Part = Leaves | Argument | Step | Value | Cotangent | tuple["Part", ...] | str | float
 
 
 class Finding(NamedTuple):
-    """A mistake that reproduces the candidate. `rank`: the smaller, the simpler."""
+    """A mistake that reproduces the candidate, and the parts of what there is to say of it.
 
-    id: str
-    sentence: str
+    says, where: with {…} where a part is named; rank: the smaller, the simpler; sure: False where it takes
+    more than the mistake, such as a size in the code; scene: the one whose tape the parts speak of.
+    """
+
+    mistake: Mistake
+    says: str
     where: str
     rank: float
-    sure: bool = True  # False where it takes more than the mistake, such as a size in the code
+    sure: bool
+    scene: Scene | None
+    parts: Mapping[str, Part]
+
+
+def finding(
+    mistake: Mistake, says: str, where: str, rank: float, sure=True, scene=None, **parts: Part
+) -> Finding:
+    """A finding of its parts.
+
+    >>> bias = Mistake("bias-missing", "db is never computed", "db[l] = dZ[l]ᵀ 1", "db1 = 0 * b1", "db[l]")
+    >>> finding(bias, "The gradient of {b} is zero.", "{b}", 0.4, b=Leaves((1,))).parts
+    {'b': Leaves(numbers=(1,))}
+    """
+    return Finding(mistake, says, where, rank, sure, scene, parts)
 
 
 Predict = Callable[[Scene], list[np.ndarray] | None]
 
 
-class OutOfTime(Exception):
-    """No further mistake is tried."""
-
-
 def holds(scenes: list[Scene], predict: Predict) -> bool:
-    """Whether the prediction is the candidate's gradient at all scenes, and not the right one at one.
-
-    Raises OutOfTime.
-    """
-    if time.thread_time() > scenes[0].until:
-        raise OutOfTime
+    """Whether the prediction is the candidate's gradient at all scenes, and not the right one at one."""
     tells = False
     for scene in reversed(scenes):  # the caller's own is first, and the largest
         guess = predict(scene)
@@ -42,12 +99,19 @@ def holds(scenes: list[Scene], predict: Predict) -> bool:
     return tells
 
 
+def ways(mistakes: tuple[Mistake, ...]) -> list[tuple[Mistake, Any]]:
+    """Every way in which each can be made."""
+    return [(mistake, way) for mistake in mistakes for way in mistake.ways]
+
+
+def wrong_leaves(scenes: list[Scene]) -> tuple[int, ...]:
+    """The parameters whose gradient is wrong at any of the scenes."""
+    return tuple(sorted({k for s in scenes for k in s.wrong}))
+
+
 def off_entries(scene: Scene, k: int) -> np.ndarray:
     """Which entries of a leaf are wrong."""
-    g, r = scene.hand[k], scene.reference[k]
-    with np.errstate(all="ignore"):
-        top = max(np.abs(r).max(initial=0), np.abs(g).max(initial=0))
-        return ~(np.abs(g - r) <= scene.bound[k] + 1e-10 * top)
+    return off_by(scene.hand[k], scene.reference[k], scene.bound[k])
 
 
 def place_of(scenes: list[Scene], scene: Scene) -> int:

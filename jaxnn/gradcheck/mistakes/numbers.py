@@ -7,7 +7,7 @@ import numpy as np
 
 from jaxnn.gradcheck.jaxprs.equations import numbers
 from jaxnn.gradcheck.report.words import spoken
-from jaxnn.gradcheck.tape.scene import Scene, changed, fits
+from jaxnn.gradcheck.tape.scene import Scene, fits, gradient_with
 
 
 def same(a: float | int, b: float | int) -> bool:
@@ -174,5 +174,5 @@ def beside(scene: Scene, leaves: Iterable[int]) -> bool:
     """Whether terms of parameters alone, that the scene is without, have a gradient for one of them."""
     if not scene.muted:
         return False
-    whole = scene.point.pull(changed(scene, gains=dict.fromkeys(scene.muted, 1.0)))[0]
+    whole = gradient_with(scene, gains=dict.fromkeys(scene.muted, 1.0))
     return any(np.any(whole[k] != scene.reference[k]) for k in leaves)

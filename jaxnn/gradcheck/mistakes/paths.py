@@ -15,7 +15,7 @@ from jaxnn.gradcheck.mistakes.numbers import factor_names, of_arguments, tidy
 from jaxnn.gradcheck.report.words import joined, spoken
 from jaxnn.gradcheck.tape.names import cotangent_name, described
 from jaxnn.gradcheck.tape.paths import Path, near, paths_of, reaching, smallest, value_below
-from jaxnn.gradcheck.tape.scene import Scene, changed
+from jaxnn.gradcheck.tape.scene import Scene, gradient_with
 
 PAIRED = 40  # paths up to which two at a time are tried
 
@@ -103,12 +103,12 @@ def both_ignored(scenes: list[Scene]) -> Iterator[Finding]:
 
 
 def _with_gain(edges: list, alpha: Callable[[Scene], float], scene: Scene):
-    return scene.point.pull(changed(scene, gains=dict.fromkeys(edges, alpha(scene))))[0]
+    return gradient_with(scene, gains=dict.fromkeys(edges, alpha(scene)))
 
 
 def _gain(scene: Scene, path: Path) -> float:
     """α of g = without + α · path."""
-    without = scene.point.pull(changed(scene, gains=dict.fromkeys(path.edges, 0.0)))[0]
+    without = gradient_with(scene, gains=dict.fromkeys(path.edges, 0.0))
     parts = [r - np.asarray(w) for r, w in zip(scene.reference, without, strict=True)]
     size = sum(np.vdot(p, p) for p in parts)
     pairs = zip(parts, scene.hand, without, strict=True)
@@ -159,4 +159,4 @@ def turns_left_out(scenes: list[Scene]) -> Iterator[Finding]:
 def _of_turns(paths: list[Path], there: set[int], scene: Scene) -> list[np.ndarray]:
     """The gradient with the parts of some turns only, on paths that end in parameters."""
     off = [e for path in paths for t, e in enumerate(path.edges) if t not in there]
-    return scene.point.pull(changed(scene, gains=dict.fromkeys(off, 0.0)))[0]
+    return gradient_with(scene, gains=dict.fromkeys(off, 0.0))

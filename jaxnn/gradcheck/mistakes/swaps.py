@@ -9,7 +9,7 @@ import numpy as np
 from jaxnn.gradcheck.mistakes.finding import Finding, holds
 from jaxnn.gradcheck.report.words import joined
 from jaxnn.gradcheck.tape.quantities import SLOPES, a_of, layer_at, oriented, z_of
-from jaxnn.gradcheck.tape.scene import Scene, activation_edge, changed, derivative, slope_at
+from jaxnn.gradcheck.tape.scene import Scene, activation_edge, derivative, gradient_with, slope_at
 from jaxnn.gradcheck.tape.tape import Layer
 
 
@@ -337,7 +337,7 @@ def _with_swap(swap: Swap, group: tuple[int, ...], scene: Scene, only: set[int] 
         parts = [swap.change(scene, scene.structure.layers[n - 1]) for n in group]
     if all(p is None for p in parts):
         return None
-    gradient = scene.point.pull(changed(scene, **_merge([p for p in parts if p])))[0]
+    gradient = gradient_with(scene, **_merge([p for p in parts if p]))
     if only is None:
         return gradient
     return [g if k in only else r for k, (g, r) in enumerate(zip(gradient, scene.reference, strict=True))]

@@ -12,7 +12,7 @@ from jaxnn.gradcheck.report.words import capital, plainly
 from jaxnn.gradcheck.tape.names import HIDDEN, cotangent_name, described, named
 from jaxnn.gradcheck.tape.paths import Path, lines, near, reaching, smallest, value_below
 from jaxnn.gradcheck.tape.quantities import SLOPES, oriented
-from jaxnn.gradcheck.tape.scene import Scene, changed
+from jaxnn.gradcheck.tape.scene import Scene, gradient_with
 from jaxnn.gradcheck.tape.tape import CUSTOM, Node, edge
 
 OWN_SLOPES = {"tanh": "tanh′", "logistic": "σ′"}
@@ -220,7 +220,7 @@ def _alike(scene: Scene, value: Value, path: Path, olds: list) -> bool:
 def _with_power(edges: list, power: int, scene: Scene):
     old = scene.point.change.factors
     new = {e: np.asarray(old[edge(*e)]) ** power for e in edges}
-    return scene.point.pull(changed(scene, factors=new))[0]
+    return gradient_with(scene, factors=new)
 
 
 def _with_factors(path: Path, value: Value, scene: Scene):
@@ -228,7 +228,7 @@ def _with_factors(path: Path, value: Value, scene: Scene):
     olds = scene.point.change.factors
     if any(x.shape != np.shape(olds[edge(*e)]) for e, x in new.items()):
         return None  # two sizes that are equal at another point only
-    return scene.point.pull(changed(scene, factors=new))[0]
+    return gradient_with(scene, factors=new)
 
 
 def _with_operands(path: Path, other: int, value: Value, scene: Scene):
@@ -237,7 +237,7 @@ def _with_operands(path: Path, other: int, value: Value, scene: Scene):
     olds = scene.point.change.operands
     if any(x.shape != np.shape(olds[edge(*e)]) for e, x in new.items()):
         return None
-    return scene.point.pull(changed(scene, operands=new))[0]
+    return gradient_with(scene, operands=new)
 
 
 def _with_cotangent(path: Path, row: tuple[int, ...], turned: bool, scene: Scene):
@@ -246,7 +246,7 @@ def _with_cotangent(path: Path, row: tuple[int, ...], turned: bool, scene: Scene
     if any((back[i].T if turned else back[i]).shape != o for i, o in zip(row, own, strict=True)):
         return None
     taken = {(path.places[t], path.k): (row[t], turned) for t in path.on}
-    return scene.point.pull(changed(scene, taken=taken))[0]
+    return gradient_with(scene, taken=taken)
 
 
 def _said(scene: Scene, value: Value, own: tuple) -> str:
@@ -279,7 +279,7 @@ def updated_weights(scenes: list[Scene]) -> Iterator[Finding]:
             if step is None:
                 return scene.reference
             operands[(y.place, 1 - y.input_side)] = old - alpha * step
-            gradient, _ = scene.point.pull(changed(scene, operands=operands))
+            gradient = gradient_with(scene, operands=operands)
         return gradient
 
     first = next((s for s in scenes if s.wrong), None)
@@ -324,7 +324,7 @@ def masks_forgotten(scenes: list[Scene]) -> Iterator[Finding]:
                     old = np.asarray(scene.point.change.factors[f"{place},{k}"])
                     size = np.abs(old).max(initial=0)
                     new[(place, k)] = np.full_like(old, size if keep else 1.0)
-                return scene.point.pull(changed(scene, factors=new))[0]
+                return gradient_with(scene, factors=new)
 
             if holds(scenes, predict):
                 layer = _layer_of(scenes[0], group[-1][0])

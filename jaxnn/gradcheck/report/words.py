@@ -64,11 +64,6 @@ def spoken(x: float) -> str:
     return f"{x:.6g}"
 
 
-def plainly(where: str) -> str:
-    """A cotangent, said without the word."""
-    return where.replace("the cotangent of", "what comes back to")
-
-
 def joined(names: list[str], most: int = 5) -> str:
     """Names in a sentence, no more of them than can be read at a glance.
 
@@ -106,7 +101,13 @@ def place(leaf: Leaf) -> str:
     return leaf.path + (f"[{', '.join(map(str, leaf.index))}]" if leaf.index else "")
 
 
+OURS = {"a", "an", "the", "what"}
+
+
 def capital(sentence: str) -> str:
-    """A sentence with a capital, but for the letters of the lecture."""
-    letters = sentence[:2] in {"dA", "dZ"} or not sentence[0].isascii()
-    return sentence if letters else sentence[0].upper() + sentence[1:]
+    """A sentence with a capital, where it begins with a word and not with somebody's name for something.
+
+    >>> capital("the path through w"), capital("w is zero")
+    ('The path through w', 'w is zero')
+    """
+    return sentence[0].upper() + sentence[1:] if sentence.split()[0] in OURS else sentence

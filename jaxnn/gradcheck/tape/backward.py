@@ -5,6 +5,7 @@ derivative, a factor too many, nothing at all. So here all of these are *inputs*
 pass, and a mistake is an input.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
@@ -15,7 +16,9 @@ import numpy as np
 from jax.extend.core import Literal
 
 from jaxnn.gradcheck.jaxprs.by_numpy import by_numpy
-from jaxnn.gradcheck.tape.tape import Change, Node, Point, Programs, Tape, edge
+from jaxnn.gradcheck.jaxprs.equations import turns, within
+from jaxnn.gradcheck.tape.tape import PRODUCTS, Change, Node, Point, Programs, Tape, edge
+from jaxnn.gradcheck.tape.work import STEP
 
 
 def _alone(node: Node, read: Sequence, places: Sequence[int], kept: Sequence[int], *xs) -> list:
@@ -73,7 +76,17 @@ def programs(tape: Tape, args: tuple) -> Programs:
     steps = [_backward(tape, place, node) for place, node in enumerate(tape.nodes)]
     plan = [step for step in reversed(steps) if step is not None]
     edges = frozenset(key for step in plan for key, *_ in step.edges)
-    return Programs(by_numpy(prepare, leaves, held), partial(_pull, tape, plan), edges)
+    work = sum(_work(tape, node) for node in tape.nodes if set(node.outputs) & tape.active)
+    return Programs(by_numpy(prepare, leaves, held), partial(_pull, tape, plan), edges, work)
+
+
+def _work(tape: Tape, node: Node) -> float:
+    """About how many multiplications a step of the backward pass takes, from shapes alone."""
+    read = [math.prod(tape.shapes[i].shape) for i in node.inputs if not isinstance(i, Literal)]
+    made = [math.prod(tape.shapes[o].shape) for o in node.outputs]
+    inner = node.params.get("length", 1) * sum(turns(jaxpr) for jaxpr in within(node))
+    product = 2 * math.sqrt(math.prod([*read, *made])) if node.name in PRODUCTS else 0
+    return STEP * (1 + inner) + sum(read) + sum(made) + product
 
 
 class Backward(NamedTuple):

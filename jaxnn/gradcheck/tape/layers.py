@@ -2,24 +2,14 @@
 
 from collections import Counter
 
-import jax
 import numpy as np
 from jax.extend.core import Literal
 
-from jaxnn.gradcheck.tape.tape import VIEWS, Layer, Node, Structure, Tape, consumers, cuts
-
-PRODUCTS = {"dot_general", "conv_general_dilated"}
+from jaxnn.gradcheck.tape.tape import PRODUCTS, VIEWS, Layer, Node, Structure, Tape, consumers, cuts
 
 
 def _read(node: Node) -> list[int]:
     return [i for i in node.inputs if not isinstance(i, Literal)]
-
-
-def leaf_names(args: tuple, argnums: int | tuple[int, ...]) -> tuple[str, ...]:
-    """The path of every leaf of args[argnums]."""
-    chosen = args[argnums] if isinstance(argnums, int) else tuple(args[n] for n in argnums)
-    paths = jax.tree_util.tree_flatten_with_path(chosen)[0]
-    return tuple(jax.tree_util.keystr(path) or "the parameter" for path, _ in paths)
 
 
 def _views(tape: Tape) -> dict[int, int]:
@@ -82,7 +72,7 @@ def _spot(tape: Tape, layer: Layer) -> tuple:
     return node.name, node.line, node.spot, layer.weight
 
 
-def structure(tape: Tape, args: tuple, argnums: int | tuple[int, ...] = 0) -> Structure:
+def structure(tape: Tape) -> Structure:
     """The layers, penalties, masks and targets of a loss."""
     views, readers, origin = _views(tape), consumers(tape.nodes), _data_of(tape)
     found: list[Layer] = []
@@ -118,7 +108,6 @@ def structure(tape: Tape, args: tuple, argnums: int | tuple[int, ...] = 0) -> St
     return Structure(
         tuple(layers),
         tuple(y for y in found if repeated[_spot(tape, y)] > 1),
-        leaf_names(args, argnums),
         views,
         _penalties(tape, origin),
         _masks(tape, found, origin),

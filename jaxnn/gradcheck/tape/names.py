@@ -1,5 +1,7 @@
 """Values and steps of a tape, by their names in the lecture or in the code."""
 
+from typing import NamedTuple
+
 import jax
 from jax.extend.core import Literal
 
@@ -13,14 +15,35 @@ CHOICES = {*VIEWS, "slice", "dynamic_slice", "gather"}
 HIDDEN = "the hidden state"
 
 
-def named(scene: Scene, row: tuple[int, ...]) -> str:
+class Names(NamedTuple):
+    """What the caller calls the parameters, and every leaf of the arguments."""
+
+    parameters: tuple[str, ...]
+    arguments: tuple[str, ...]
+
+
+def names_of(args: tuple, argnums: int | tuple[int, ...]) -> Names:
+    """The paths of the leaves, where nobody says what they are called.
+
+    >>> names_of(({"W": 1.0}, 2.0), 0)
+    Names(parameters=("['W']",), arguments=("argument 0['W']", 'argument 1'))
+    """
+    chosen = args[argnums] if isinstance(argnums, int) else tuple(args[n] for n in argnums)
+    own, every = (jax.tree_util.tree_flatten_with_path(tree)[0] for tree in (chosen, args))
+    return Names(
+        tuple(jax.tree_util.keystr(path) or "the parameter" for path, _ in own),
+        tuple(f"argument {path[0].idx}{jax.tree_util.keystr(path[1:])}" for path, _ in every),
+    )
+
+
+def named(scene: Scene, row: tuple[int, ...], names: Names) -> str:
     """A value by its layer, parameter or argument, or by the step that makes it."""
     tape, views = scene.point.tape, scene.structure.views
     value, part = row[-1], ""
     maker = {o: p for p, n in enumerate(tape.nodes) for o in n.outputs}
     own: dict[int, str] = {}
     for y in (*scene.structure.layers, *scene.structure.turns):
-        of = f"[{y.number}]" if y.number else f" of {scene.structure.names[y.weight]}"
+        of = f"[{y.number}]" if y.number else f" of {names.parameters[y.weight]}"
         own |= {y.product: f"Z{of}", y.z: f"Z{of}"}
         own |= {y.a: f"A{of}"} if y.activation is not None else {}
     handed_on = {(y.weight, y.before) for y in scene.structure.turns}
@@ -33,10 +56,9 @@ def named(scene: Scene, row: tuple[int, ...]) -> str:
             break
         value, part = node.inputs[0], part if node.name in VIEWS else "a part of "
     if value in own or value in views:
-        return part + (own[value] if value in own else scene.structure.names[views[value]])
+        return part + (own[value] if value in own else names.parameters[views[value]])
     if value in tape.inputs:
-        numbers = [n for n, arg in enumerate(scene.point.args) for _ in jax.tree.leaves(arg)]
-        return f"{part}argument {numbers[tape.inputs.index(value)]}"
+        return part + names.arguments[tape.inputs.index(value)]
     return f"the result of {describe(scene, maker[row[-1]])}" if row[-1] in maker else "a constant"
 
 
@@ -58,20 +80,20 @@ def _own_name(node: Node) -> str:
     return name if name.isidentifier() else "a function"
 
 
-def cotangent_name(scene: Scene, value: int) -> str:
+def cotangent_name(scene: Scene, value: int, names: Names) -> str:
     """What comes back to a value, by its name in the lecture where it has one."""
     for y in scene.structure.layers:
         for v, name in ((y.z, "dZ"), (y.a, "dA"), (y.product, "dZ")):
             if v == value:
                 return f"{name}[{y.number}]"
     for what in ("z", "product", "a"):
-        loop = {scene.structure.names[y.weight] for y in scene.structure.turns if getattr(y, what) == value}
+        loop = {names.parameters[y.weight] for y in scene.structure.turns if getattr(y, what) == value}
         if loop:
             return f"{'dA' if what == 'a' else 'dZ'} of {joined(sorted(loop))} (in a loop)"
     if value in scene.structure.views:
-        return f"the gradient of {scene.structure.names[scene.structure.views[value]]}"
+        return f"the gradient of {names.parameters[scene.structure.views[value]]}"
     made = next((p for p, n in enumerate(scene.point.tape.nodes) if value in n.outputs), None)
-    return f"the cotangent of {describe(scene, made) if made is not None else 'an input'}"
+    return f"what comes back to {describe(scene, made) if made is not None else 'an input'}"
 
 
 def described(scene: Scene, places: tuple[int, ...]) -> str:

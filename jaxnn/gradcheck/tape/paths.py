@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from jax.extend.core import Literal
 
-from jaxnn.gradcheck.tape.scene import Scene, changed
+from jaxnn.gradcheck.tape.scene import Scene, gradient_with
 from jaxnn.gradcheck.tape.tape import edge
 
 ALONE = 4  # steps at one spot of the code up to which each is also tried alone
@@ -71,7 +71,7 @@ def reaching(scene: Scene) -> list[tuple[Path, list[np.ndarray]]]:
     """The paths that lead to all parameters that are wrong and to no other, with what each leaves."""
     out = []
     for path in paths_of(scene):
-        without = scene.point.pull(changed(scene, gains=dict.fromkeys(path.edges, 0.0)))[0]
+        without = gradient_with(scene, gains=dict.fromkeys(path.edges, 0.0))
         tops = [1e-9 * np.abs(r).max(initial=0) for r in scene.reference]
         reached = [
             k

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxnn.gradcheck.tape.tape import Change, Layer, Point, Structure, edge
+from jaxnn.gradcheck.tape.work import Work
 
 SLACK = 1e-10  # of a leaf's largest entry: what two right computations may differ by at a generic point
 
@@ -21,9 +22,9 @@ class Scene(NamedTuple):
     sizes: dict[str, int]  # N, n_x, n_L and the like, where they are known
     derivatives: dict[int, Callable]  # layer → g′, as a compiled function of Z
     loss: Callable
+    work: Work  # what may still be computed, of this scene and the others
     muted: tuple[tuple[int, int], ...] = ()  # edges that do not count here
     devices: tuple[int, ...] = ()  # among how many the candidate shares its work out itself
-    until: float = float("inf")  # of this thread's computing time, when it is looked at no longer
 
     @property
     def wrong(self) -> list[int]:
@@ -31,14 +32,15 @@ class Scene(NamedTuple):
         return [
             k
             for k, (g, r) in enumerate(zip(self.hand, self.reference, strict=True))
-            if not _within(g, r, self.bound[k])
+            if off_by(g, r, self.bound[k]).any()
         ]
 
 
-def _within(g, p, bound, size=0.0) -> bool:
+def off_by(g: np.ndarray, p: np.ndarray, bound: np.ndarray, size: float = 0.0) -> np.ndarray:
+    """Where two arrays differ by more than a bound and rounding; size: of the leaf, where it is larger."""
     with np.errstate(all="ignore"):
         scale = max(np.abs(p).max(initial=0), np.abs(g).max(initial=0), size)
-        return bool(np.all((np.abs(g - p) <= bound + SLACK * scale) | (g == p)))
+        return ~((np.abs(g - p) <= bound + SLACK * scale) | (g == p))
 
 
 def fits(scene: Scene, prediction: list[np.ndarray], leaves=None) -> bool:
@@ -50,7 +52,7 @@ def fits(scene: Scene, prediction: list[np.ndarray], leaves=None) -> bool:
                 return False
             top = np.abs(r).max(initial=0)
             stretch = max(1.0, np.abs(p).max(initial=0) / top) if top > 0 else 1.0
-            if not _within(g, p, scene.bound[k] * (stretch if np.isfinite(stretch) else 1.0), top):
+            if off_by(g, p, scene.bound[k] * (stretch if np.isfinite(stretch) else 1.0), top).any():
                 return False
     return True
 
@@ -58,7 +60,7 @@ def fits(scene: Scene, prediction: list[np.ndarray], leaves=None) -> bool:
 def telling(scene: Scene, prediction: list[np.ndarray]) -> bool:
     """Whether a predicted gradient is another than the right one here."""
     return any(
-        not _within(np.asarray(p), r, b)
+        off_by(np.asarray(p), r, b).any()
         for p, r, b in zip(prediction, scene.reference, scene.bound, strict=True)
     )
 
@@ -84,11 +86,26 @@ def changed(
     )
 
 
+def _pulled(scene: Scene, change: Change) -> tuple[list[np.ndarray], dict[int, np.ndarray]]:
+    scene.work.spend(scene.point.programs.work)
+    return scene.point.pull(change)
+
+
+def backward_with(scene: Scene, **parts) -> tuple[list[np.ndarray], dict[int, np.ndarray]]:
+    """The gradient and every value's cotangent, by the backward pass with these parts exchanged."""
+    return _pulled(scene, changed(scene, **parts))
+
+
+def gradient_with(scene: Scene, **parts) -> list[np.ndarray]:
+    """The gradient by the backward pass with these parts exchanged, as `changed` takes them."""
+    return backward_with(scene, **parts)[0]
+
+
 def without_penalty(scene: Scene) -> Scene:
     """The scene with the terms of parameters alone taken off both gradients, and not looked at."""
     edges = scene.structure.penalties
     change = changed(scene, gains={e: 0.0 for e in edges})
-    gradient, cotangents = scene.point.pull(change)
+    gradient, cotangents = _pulled(scene, change)
     rest = [r - g for r, g in zip(scene.reference, gradient, strict=True)]
     return scene._replace(
         point=scene.point._replace(change=change, gradient=gradient, cotangents=cotangents),

@@ -16,6 +16,7 @@ from jaxnn.gradcheck.tape.backward import point
 from jaxnn.gradcheck.tape.layers import structure
 from jaxnn.gradcheck.tape.scene import Scene
 from jaxnn.gradcheck.tape.tape import Point, Structure, Tape, trace
+from jaxnn.gradcheck.tape.work import Work
 
 FEW_TURNS = 3  # of a loop over time, that show what one turn does wrong
 
@@ -125,7 +126,7 @@ def views_of(loss: Callable, args: tuple, argnums: int | tuple[int, ...] = 0) ->
 
 def _view(views: Views, tape: Tape, args: tuple, kin: View | None = None) -> View:
     here = point(tape, args, kin.point.programs if kin else None)
-    layout = kin.structure if kin else structure(tape, args, views.argnums)
+    layout = kin.structure if kin else structure(tape)
     sizes = _sizes(tape, layout, views.axes, jax.tree.leaves(args))
     return View(here, layout, sizes, kin.derivatives if kin else _derivatives(tape, layout))
 
@@ -178,17 +179,17 @@ def _shrunk(views: Views, kin: View) -> View | None:
     return views.seen[key]
 
 
-def _scene(view: View, loss: Callable, gradient: Callable) -> Scene | None:
+def _scene(view: View, loss: Callable, gradient: Callable, work: Work) -> Scene | None:
     """The candidate there; None where it raises or returns another structure."""
     hand = called(gradient, view.point.args)
     reference = [np.asarray(x, np.float64) for x in view.point.gradient]
     if hand is None or [h.shape for h in hand] != [r.shape for r in reference]:
         return None
     bound = [np.zeros(())] * len(hand)
-    return Scene(view.point, view.structure, hand, reference, bound, view.sizes, view.derivatives, loss)
+    return Scene(view.point, view.structure, hand, reference, bound, view.sizes, view.derivatives, loss, work)
 
 
-def scenes_for(views: Views, gradient, hand, reference, bound, alike=False) -> list[Scene]:
+def scenes_for(views: Views, gradient, hand, reference, bound, work: Work, alike=False) -> list[Scene]:
     """The caller's scene first, then one or two at generic points, of other sizes where that works.
 
     hand, reference, bound: the leaves at the caller's point. With `alike`, generic points of the
@@ -199,7 +200,7 @@ def scenes_for(views: Views, gradient, hand, reference, bound, alike=False) -> l
         raise ValueError("the gradient has another structure than the parameters")
     devices = _devices(gradient, views.args)
     first = Scene(
-        here.point, here.structure, hand, reference, bound, here.sizes, here.derivatives, views.loss
+        here.point, here.structure, hand, reference, bound, here.sizes, here.derivatives, views.loss, work
     )
     first = first._replace(devices=devices)
     few = 4 if first.sizes.get("N") == 3 else 3
@@ -209,23 +210,23 @@ def scenes_for(views: Views, gradient, hand, reference, bound, alike=False) -> l
         tiers += [{**tier, "together": True} for tier in tiers]
     for tier in ([] if alike else tiers) + [{"examples": None}]:
         there = _like(views, {"seed": 11, **tier})
-        one = _scene(there, views.loss, gradient) if there else None
+        one = _scene(there, views.loss, gradient, work) if there else None
         if there is None or one is None:
             continue
         other = _like(views, {"seed": 12, **tier}, there)
-        two = _scene(other, views.loss, gradient) if other else None
+        two = _scene(other, views.loss, gradient, work) if other else None
         scenes = [first, *(s._replace(devices=devices) for s in (one, two) if s)]
         break
     else:
         scenes = [first]
     finite = all(np.isfinite(r).all() for r in reference)
     if not finite and not any(s.wrong for s in scenes[1:]) and (shrunk := _shrunk(views, here)):
-        less = _scene(shrunk, views.loss, gradient)
+        less = _scene(shrunk, views.loss, gradient, work)
         scenes[1:1] = [less._replace(devices=devices)] if less else []
     return scenes
 
 
-def in_few_turns(views: Views, gradient: Callable) -> list[Scene]:
+def in_few_turns(views: Views, gradient: Callable, work: Work) -> list[Scene]:
     """Scenes of the same loss with data for a few turns of its loop over time; empty if there is none.
 
     What one turn does wrong shows there too, and a loop too long to be looked at step by step is not.
@@ -257,7 +258,7 @@ def in_few_turns(views: Views, gradient: Callable) -> list[Scene]:
             continue
         if [h.shape for h in hand] != [r.shape for r in reference]:
             continue
-        scenes = scenes_for(shorter, gradient, hand, reference, [np.zeros(())] * len(hand))
+        scenes = scenes_for(shorter, gradient, hand, reference, [np.zeros(())] * len(hand), work)
         return scenes if any(s.wrong for s in scenes) else []
     return []
 

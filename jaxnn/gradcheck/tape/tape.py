@@ -13,6 +13,7 @@ from jaxnn.gradcheck.jaxprs.equations import line_of, opened, scan_counts, spot_
 
 INLINED = {"jit", "pjit", "closed_call", "core_call", "remat", "remat2", "checkpoint"}
 CUSTOM = {"custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr"}
+PRODUCTS = {"dot_general", "conv_general_dilated"}
 UNROLLED = 400  # a scan of at most so many equations, all turns together, is unrolled
 
 VIEWS = {"transpose", "reshape", "broadcast_in_dim", "convert_element_type", "squeeze"}
@@ -345,7 +346,6 @@ class Structure(NamedTuple):
 
     layers: tuple[Layer, ...]
     turns: tuple[Layer, ...]  # what would be a layer, were it not one turn of a loop; no numbers
-    names: tuple[str, ...]  # of the parameter leaves, as the user writes them
     views: dict[int, int]  # value → the parameter leaf of which it is a view
     penalties: tuple[tuple[int, int], ...]  # edges on which a term of parameters alone is added
     masks: tuple[tuple[int, int], ...]  # edges on which a layer's values meet an array of numbers
@@ -364,3 +364,4 @@ class Programs(NamedTuple):
     prepare: Callable
     pull: Callable
     edges: frozenset[str]  # all that something is differentiated through
+    work: float  # of one backward pass, in multiplications

@@ -1,0 +1,30 @@
+"""What was found, said once: in sentences, by the names that the caller has for things."""
+
+from jaxnn.gradcheck.mistakes.finding import Argument, Cotangent, Finding, Leaves, Part, Step, Value
+from jaxnn.gradcheck.report.words import capital, joined
+from jaxnn.gradcheck.tape.names import Names, cotangent_name, described, named
+from jaxnn.gradcheck.tape.scene import Scene
+
+
+def in_words(part: Part, scene: Scene | None, names: Names):
+    """A part of a finding by its name; a number stays one, to be formatted where it stands."""
+    match part:
+        case Leaves(numbers):
+            return joined([names.parameters[k] for k in numbers])
+        case Argument(number):
+            return names.arguments[number]
+        case Step(places) if scene:
+            return described(scene, places, names)
+        case Value(numbers) if scene:
+            return named(scene, numbers, names)
+        case Cotangent(value) if scene:
+            return cotangent_name(scene, value, names)
+        case tuple():
+            return joined(list(dict.fromkeys(in_words(p, scene, names) for p in part)))
+    return part
+
+
+def told(finding: Finding, names: Names) -> tuple[str, str]:
+    """(the sentence, where it is)."""
+    words = {k: in_words(part, finding.scene, names) for k, part in finding.parts.items()}
+    return capital(finding.says.format(**words)), finding.where.format(**words)

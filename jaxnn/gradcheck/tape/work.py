@@ -1,0 +1,29 @@
+"""How much may be computed to find out what is wrong: counted in work, and so the same on every machine."""
+
+import math
+import time
+
+ALLOWED = 3e11  # multiplications; at 784-512-512-10 with 128 examples some 500 backward passes
+STEP = 2e4  # multiplications that take as long as running a step does, whatever its size
+GUARD = 600.0  # seconds of this thread's computing: the last guard against what the count does not see
+
+
+class Spent(Exception):
+    """All work that was allowed is done, or the last guard's time is up."""
+
+
+class Work:
+    """The work that is left to one diagnosis; its parts take from it by `spend`."""
+
+    def __init__(self, allowed: float = ALLOWED, seconds: float = GUARD):
+        """Begin now."""
+        self.left, self.seconds, self.until = allowed, seconds, time.thread_time() + seconds
+
+    def spend(self, amount: float) -> None:
+        """Take so much off. Raises Spent once there is no more, ever again."""
+        self.left = self.left - amount
+        if self.left < 0:
+            raise Spent("all the work that is allowed for it is done")
+        if time.thread_time() > self.until:
+            self.left = -math.inf
+            raise Spent(f"it has computed for {self.seconds:.0f} s")
