@@ -12,9 +12,10 @@ from jaxnn.gradcheck.calls.returned import own_copies
 from jaxnn.gradcheck.diagnosis.search import diagnosed, tree_of
 from jaxnn.gradcheck.diagnosis.steps import LOSS, StepError, check_steps
 from jaxnn.gradcheck.report.headline import headline
-from jaxnn.gradcheck.report.model import Cause, Probe
+from jaxnn.gradcheck.mistakes.catalogue import UNKNOWN
+from jaxnn.gradcheck.report.model import LIKELY, Cause, Probe
 from jaxnn.gradcheck.report.report import Report
-from jaxnn.gradcheck.tape.layers import leaf_names
+from jaxnn.gradcheck.tape.names import names_of
 from jaxnn.gradcheck.verdict import points
 from jaxnn.gradcheck.verdict.point import Point
 from jaxnn.gradcheck.verdict.programs import compiled_sides
@@ -140,8 +141,8 @@ def reported(call: Call, steps, printed, belongs: Callable[[list], bool] = lambd
         for n in range(len(call.places))
     ]
     faulty = _steps(shown, steps) if steps is not None else []
-    if faulty and causes and causes[0].id == "unknown" and faulty[0].step not in causes[0].where:
-        causes = [_faulty_step(faulty[0]), *(c for c in causes if c.id != "unknown")]
+    if faulty and causes and causes[0].id == UNKNOWN.id and faulty[0].step not in causes[0].where:
+        causes = [_faulty_step(faulty[0])]
     notes += remarks(call, tried, rows, printed, correct)
     report = Report(
         correct,
@@ -169,7 +170,7 @@ def reported(call: Call, steps, printed, belongs: Callable[[list], bool] = lambd
 def _faulty_step(error: StepError) -> Cause:
     """The cause that the steps handed in show by themselves, where none has a name."""
     of = "" if error.of == LOSS else f" of {error.of}"
-    return Cause("unknown", f"The step that makes {error.step}{of} is wrong.", error.step, 0.9, "")
+    return Cause(UNKNOWN.id, f"The step that makes {error.step}{of} is wrong.", error.step, LIKELY, "")
 
 
 def _steps(shown: Point, steps) -> list:
@@ -178,5 +179,5 @@ def _steps(shown: Point, steps) -> list:
     with jax.enable_x64(True), jax.numpy_dtype_promotion("standard"):
         handed: Any = steps(*own_copies(args)) if callable(steps) else steps
         found = check_steps(call.loss, args, call.argnums, tree_of(call, shown.hand.values), handed)
-    names = dict(zip(leaf_names(args, call.argnums), call.paths, strict=True))
+    names = dict(zip(names_of(args, call.argnums).parameters, call.paths, strict=True))
     return [error._replace(step=names.get(error.step, error.step)) for error in found]

@@ -19,9 +19,10 @@ from jaxnn.gradcheck.calls.call import (
     widened,
 )
 from jaxnn.gradcheck.gradients import reported
-from jaxnn.gradcheck.mistakes.catalogue import MISTAKES
+from jaxnn.gradcheck.mistakes.catalogue import NONLINEAR, UNKNOWN
+from jaxnn.gradcheck.mistakes.data import IGNORED
 from jaxnn.gradcheck.report.headline import blaming
-from jaxnn.gradcheck.report.model import Cause, Probe
+from jaxnn.gradcheck.report.model import SURE, Cause, Probe
 from jaxnn.gradcheck.report.report import Report
 from jaxnn.gradcheck.verdict.programs import compiled
 from jaxnn.gradcheck.verdict.sides import evaluated, traced
@@ -286,15 +287,15 @@ def _with(report: Report, probes: list[Probe]) -> Report:
         )
     if report.correct is not False or "linearity" not in broken:
         return report
-    id, sentence = UNSCALED if "zero" in broken else NONLINEAR
-    cause = Cause(id, sentence, "the backward rule", 1.0, MISTAKES["cotangent-ignored"].equation)
-    others = [c for c in report.causes if c.id not in (id, "unknown")]
+    mistake, sentence = UNSCALED if "zero" in broken else OTHERWISE
+    cause = Cause(mistake.id, sentence, "the backward rule", SURE, mistake.equation)
+    others = [c for c in report.causes if c.id not in (mistake.id, UNKNOWN.id)]
     report = report._replace(causes=[cause, *others])
     return report._replace(headline=blaming(report.headline, report.causes))
 
 
-UNSCALED = ("cotangent-ignored", "The rule does not multiply by the cotangent it is handed.")
-NONLINEAR = (
-    "unknown",
+UNSCALED = (IGNORED, "The rule does not multiply by the cotangent it is handed.")
+OTHERWISE = (
+    NONLINEAR,
     "The rule is not linear in the cotangent it is handed, as where that is clipped or squared.",
 )

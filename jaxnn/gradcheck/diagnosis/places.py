@@ -4,32 +4,58 @@ With few examples, dW[l] = dZ[l]ᵀ A[l-1] gives the candidate's own dZ[l] back.
 recomputed one by one, each from what the candidate itself had, though it shows none of them.
 """
 
-import re
-import time
 from typing import NamedTuple
 
 import numpy as np
 
-from jaxnn.gradcheck.mistakes.finding import Finding, off_entries
+from jaxnn.gradcheck.mistakes.catalogue import UNKNOWN
+from jaxnn.gradcheck.mistakes.finding import Cotangent, Finding, Leaves, Mistake, finding, off_entries
 from jaxnn.gradcheck.mistakes.numbers import ratio
-from jaxnn.gradcheck.report.words import extent, joined, plainly, spoken
-from jaxnn.gradcheck.tape.names import cotangent_name
+from jaxnn.gradcheck.report.words import extent, joined, spoken
+from jaxnn.gradcheck.tape.names import Names
 from jaxnn.gradcheck.tape.paths import near, weight_of
 from jaxnn.gradcheck.tape.quantities import as_product, dense_rows
 from jaxnn.gradcheck.tape.scene import Scene, backward_with, gradient_with
 from jaxnn.gradcheck.tape.tape import Layer
+from jaxnn.gradcheck.tape.work import Spent, Work
+from jaxnn.gradcheck.tolerances import COMPUTED, FITTED
 
-SECONDS = 1.0  # for the search of one quantity that explains all
 LARGE = 200  # entries of a quantity up to which all its directions are tried
+
+
+class How(NamedTuple):
+    """How an array differs from the one it should be; entries: whether it says which of them do."""
+
+    says: str
+    entries: bool = False
 
 
 class Fault(NamedTuple):
     """A quantity that does not follow from the candidate's own earlier ones."""
 
-    quantity: str
+    kind: str  # dZ, dW, db, or "" for a parameter of no layer
     layer: int
-    how: str
+    leaf: int
+    how: How
     followed: bool = False  # what is below was made of it again, before it was called wrong
+
+    @property
+    def quantity(self) -> str:
+        """By its letter."""
+        return f"{self.kind}[{self.layer}]" if self.kind else ""
+
+    def named(self, names: Names) -> str:
+        """By its letter and what it belongs to."""
+        of = names.parameters[self.leaf]
+        if not self.kind:
+            return of
+        return (
+            f"{self.quantity} (layer {self.layer}, {of})" if self.kind == "dZ" else f"{self.quantity} ({of})"
+        )
+
+    def sentence(self, names: Names) -> str:
+        """What is the matter with it."""
+        return f"{self.quantity or names.parameters[self.leaf]} {self.how.says}"
 
 
 def _recovered(scene: Scene, layer: Layer) -> np.ndarray | None:
@@ -39,49 +65,49 @@ def _recovered(scene: Scene, layer: Layer) -> np.ndarray | None:
     if rows is None or g is None:
         return None
     a, _ = rows
-    d, _, rank, _ = np.linalg.lstsq(a.T, g.T, rcond=1e-10)
+    d, _, rank, _ = np.linalg.lstsq(a.T, g.T, rcond=COMPUTED)
     return d if rank == len(a) and near(d.T @ a, g) else None
 
 
-def compare(found: np.ndarray, right: np.ndarray, what: str) -> str:
-    """In words, how an array differs from the one it should be; rows are examples."""
+def how_off(found: np.ndarray, right: np.ndarray, row: str = "row", column: str = "column") -> How:
+    """In words, how an array differs from the one it should be."""
     if not np.isfinite(found).all():
-        return f"{what} is not finite"
+        return How("is not finite")
     if not found.any():
-        return f"{what} is zero"
-    off = ~(np.abs(found - right) <= 1e-8 * max(np.abs(right).max(initial=0), np.abs(found).max()))
+        return How("is zero")
+    off = ~(np.abs(found - right) <= FITTED * max(np.abs(right).max(initial=0), np.abs(found).max()))
     with np.errstate(all="ignore"):
         quotient = np.where(right != 0, found / right, np.nan)
     known = quotient[np.isfinite(quotient)]
     if not known.size:
-        return f"{what} is wrong in {extent(off)}"
-    if np.allclose(known, known.flat[0], rtol=1e-7, atol=0) and not np.allclose(known, 1):
-        return f"{what} is {spoken(known.flat[0])} times what it should be"
+        return How(f"is wrong in {extent(off)}", True)
+    if _alike(known) and not np.allclose(known, 1):
+        return How(f"is {spoken(known.flat[0])} times what it should be")
     if not off.all() and off.ndim == 2:
-        if not found[off].any():
-            return f"{what} is zero in {extent(off)}"
-        return f"{what} is wrong in {extent(off)} only (rows are examples)"
+        of = " only (rows are examples)" if row == "example" else " only"
+        return How(f"is {'wrong' if found[off].any() else 'zero'} in {extent(off)}{of}", True)
     if found.ndim == 2:
-        for axis, kind in ((0, "neuron"), (1, "example")):
+        for axis, kind, other in ((0, column, row), (1, row, column)):
             middle = np.nanmedian(quotient, axis=axis, keepdims=True)
-            if np.allclose(np.where(np.isfinite(quotient), quotient, middle), middle, rtol=1e-7, atol=0):
-                return f"{what} is wrong by a factor for each {kind}"
+            if np.allclose(np.where(np.isfinite(quotient), quotient, middle), middle, rtol=FITTED, atol=0):
+                return How(f"is wrong by a factor for each {kind}")
             order = _permutation(found, right, axis)
             if order is not None:
-                names = "neurons" if axis else "examples"
-                return f"{what} has its {names} in another order ({', '.join(map(str, order[:8]))})"
+                return How(f"has its {other}s in another order ({', '.join(map(str, order[:8]))})")
     values = np.unique(np.round(known, 9))
     if len(values) == 2 and values[0] == 0:
-        return f"{what} is multiplied by a mask of 0 and {values[1]:.6g}"
+        return How(f"is multiplied by a mask of 0 and {values[1]:.6g}")
     gap = found - right
-    if np.allclose(gap, gap.flat[0], rtol=1e-7, atol=0):
-        return f"{gap.flat[0]:.6g} is added to {what}"
+    if _alike(gap):
+        return How(f"has {gap.flat[0]:.6g} added to it")
     if (known > 0).all():
-        return (
-            f"{what} has the right signs, but is {known.min():.3g} to {known.max():.3g} times "
-            f"what it should be"
-        )
-    return f"{what} is wrong in every entry"
+        times = f"{known.min():.3g} to {known.max():.3g} times what it should be"
+        return How(f"has the right signs, but is {times}")
+    return How("is wrong in every entry")
+
+
+def _alike(values: np.ndarray) -> bool:
+    return np.allclose(values, values.flat[0], rtol=FITTED, atol=0)
 
 
 def _permutation(found: np.ndarray, right: np.ndarray, axis: int) -> list[int] | None:
@@ -103,92 +129,69 @@ def faults(scene: Scene) -> list[Fault] | None:
     for layer in reversed(layers):
         gradient, cotangents = backward_with(scene, given=given)
         expected = np.asarray(cotangents[layer.product])
-        turned = expected.T if layer.input_side == 1 else expected
-        right_w = near(np.asarray(gradient[layer.weight]), scene.hand[layer.weight])
-        terms = np.abs(expected).max(initial=0)  # what db is summed of: the sum itself may cancel
-        right_b = layer.bias is None or near(
-            np.asarray(gradient[layer.bias]), scene.hand[layer.bias], least=terms
-        )
-        if right_w and right_b:
-            continue
-        n = layer.number
-        w_name = scene.structure.names[layer.weight]
-        own = _recovered(scene, layer)
-        if right_w and layer.bias is not None:
-            b_name = scene.structure.names[layer.bias]
-            how = _leaf_words(scene.hand[layer.bias], np.asarray(gradient[layer.bias]), f"db[{n}]")
-            out.append(Fault(f"db[{n}] ({b_name})", n, how))
-        elif right_b and layer.bias is not None and not near(gradient[layer.bias], np.zeros(()), least=terms):
-            how = _leaf_words(scene.hand[layer.weight], np.asarray(gradient[layer.weight]), f"dW[{n}]")
-            out.append(Fault(f"dW[{n}] ({w_name})", n, how))
-        elif own is not None:
-            followed = cotangents[layer.z].shape == expected.shape
-            how = compare(own, turned, f"dZ[{n}]")
-            out.append(Fault(f"dZ[{n}] (layer {n}, {w_name})", n, how, followed))
-            total = own.sum(axis=0)
-            size = np.abs(own).sum()
-            if layer.bias is not None and not np.allclose(
-                total, scene.hand[layer.bias].ravel(), rtol=0, atol=1e-8 * size
-            ):
-                b_name = scene.structure.names[layer.bias]
-                how = compare(scene.hand[layer.bias].ravel(), total, f"db[{n}]")
-                out.append(Fault(f"db[{n}] ({b_name})", n, how))
-            if followed:
-                given = {**given, layer.z: own.T if layer.input_side == 1 else own}
-        else:
-            how = _leaf_words(scene.hand[layer.weight], np.asarray(gradient[layer.weight]), f"dW[{n}]")
-            quantity = f"dW[{n}] ({w_name})"
-            if layer.bias is not None and not right_b:  # both are made of dZ[l]
-                how, quantity = f"dZ[{n}] is wrong: {how}, and db[{n}] too", f"dZ[{n}] (layer {n}, {w_name})"
-            out.append(Fault(quantity, n, how))
+        followed = cotangents[layer.z].shape == expected.shape
+        own, found = _faults_of(scene, layer, gradient, expected.T if layer.input_side == 1 else expected)
+        followed = followed and own is not None
+        out += [f._replace(followed=followed and f.kind == "dZ") for f in found]
+        if followed:
+            given = {**given, layer.z: own.T if layer.input_side == 1 else own}
     known = {k for y in layers for k in (y.weight, y.bias)}
-    for k in scene.wrong:
-        if k not in known:
-            name = scene.structure.names[k]
-            out.append(Fault(name, 0, _leaf_words(scene.hand[k], scene.reference[k], name)))
-    return out
+    rest = [k for k in scene.wrong if k not in known]
+    return out + [Fault("", 0, k, how_off(scene.hand[k], scene.reference[k])) for k in rest]
 
 
-def _leaf_words(found: np.ndarray, right: np.ndarray, what: str) -> str:
-    words = compare(found, right, what)
-    return words.replace(" (rows are examples)", "").replace("example", "row").replace("neuron", "column")
+def _faults_of(scene: Scene, layer: Layer, gradient, expected: np.ndarray):
+    """(the candidate's own dZ[l] where it is wrong, the faults of a layer), given what is above it."""
+    n, w, b, hand = layer.number, layer.weight, layer.bias, scene.hand
+    terms = np.abs(expected).max(initial=0)  # what db is summed of: the sum itself may cancel
+    right_w = near(np.asarray(gradient[w]), hand[w])
+    right_b = b is None or near(np.asarray(gradient[b]), hand[b], least=terms)
+    if right_w and right_b:
+        return None, []
+    if right_w and b is not None:
+        return None, [Fault("db", n, b, how_off(hand[b], np.asarray(gradient[b])))]
+    off = how_off(hand[w], np.asarray(gradient[w]))
+    if right_b and b is not None and not near(gradient[b], np.zeros(()), least=terms):
+        return None, [Fault("dW", n, w, off)]
+    own = _recovered(scene, layer)
+    if own is None and b is not None and not right_b:  # both are made of dZ[l]
+        return None, [Fault("dZ", n, w, How(f"is wrong: dW[{n}] {off.says}, and db[{n}] too", off.entries))]
+    if own is None:
+        return None, [Fault("dW", n, w, off)]
+    found = [Fault("dZ", n, w, how_off(own, expected, "example", "neuron"))]
+    total = own.sum(axis=0)
+    if b is not None and np.abs(total - hand[b].ravel()).max(initial=0) > FITTED * np.abs(own).sum():
+        found.append(Fault("db", n, b, how_off(hand[b].ravel(), total)))
+    return own, found
 
 
-def single_quantity(scene: Scene) -> str | None:
-    """The quantity of fewest directions whose cotangent, changed alone, explains all that is wrong."""
+def single_quantity(scene: Scene) -> int | None:
+    """The value of fewest directions whose cotangent, changed alone, explains all that is wrong."""
     if any(not np.isfinite(g).all() for g in scene.hand):
         return None
     gap = np.concatenate([(g - r).ravel() for g, r in zip(scene.hand, scene.reference, strict=True)])
     top = np.abs(gap).max(initial=0)
-    best: tuple[int, str] | None = None
-    parameters = set(scene.structure.views)
-    began = time.thread_time()
+    best: tuple[int, int] | None = None
     own = [{y.z for y in scene.structure.layers}, {y.a for y in scene.structure.layers}]
     for value in sorted(
-        scene.point.tape.active - parameters, key=lambda v: (v not in own[0], v not in own[1], -v)
+        scene.point.tape.active - set(scene.structure.views),
+        key=lambda v: (v not in own[0], v not in own[1], -v),
     ):
-        if time.thread_time() - began > SECONDS:
-            break
         shape = scene.point.tape.shapes[value].shape
         size = int(np.prod(shape))
         if size > LARGE or size >= gap.size or (best and size > best[0] * 4):
             continue
         columns = []
-        for n in range(size):
-            unit = np.zeros(size)
-            unit[n] = 1.0
+        for unit in np.eye(size):
             g = gradient_with(scene, added={value: unit.reshape(shape)})
             columns.append(
                 np.concatenate([(np.asarray(x) - r).ravel() for x, r in zip(g, scene.reference, strict=True)])
             )
         system = np.stack(columns, axis=1)
-        answer, _, rank, _ = np.linalg.lstsq(system, gap, rcond=1e-10)
-        if (
-            rank < gap.size
-            and np.abs(system @ answer - gap).max() <= 1e-7 * top
-            and (best is None or rank < best[0])
-        ):
-            best = (int(rank), cotangent_name(scene, value))
+        answer, _, rank, _ = np.linalg.lstsq(system, gap, rcond=COMPUTED)
+        explained = np.abs(system @ answer - gap).max() <= FITTED * top
+        if rank < gap.size and explained and (best is None or rank < best[0]):
+            best = (int(rank), value)
     return best[1] if best else None
 
 
@@ -198,81 +201,94 @@ def _tells(scene: Scene) -> bool:
     return all(r is not None and np.linalg.matrix_rank(r[0]) == len(r[0]) for r in rows)
 
 
-def placed(scenes: list[Scene]) -> list[Finding]:
-    """What can be said of a mistake without a name: never none, never with much confidence."""
+def _is_finite(scene: Scene) -> bool:
+    return all(np.isfinite(g).all() for g in scene.hand)
+
+
+def placed(scenes: list[Scene], names: Names) -> tuple[list[Finding], Spent | None]:
+    """What can be said of a mistake without a name, and why no more: never none, never with confidence."""
     able = sorted((s for s in scenes if s.wrong), key=lambda s: (not _tells(s), weight_of(s)))
     if not able:
-        return []
-    scene = able[0]
-    found = faults(scene) if all(np.isfinite(g).all() for g in scene.hand) else None
-    given = scenes[0]
-    if scene is not given and given.wrong == scene.wrong and all(np.isfinite(g).all() for g in given.hand):
-        there = faults(given) if found else None
-        if [f.quantity for f in there or []] == [f.quantity for f in found or []]:
+        return [], None
+    scene, given = able[0], scenes[0]
+    free = Work()  # one backward pass a layer, whatever has been spent
+    found = faults(scene._replace(work=free)) if _is_finite(scene) else None
+    if found and scene is not given and given.wrong == scene.wrong and _is_finite(given):
+        there = faults(given._replace(work=free)) or []
+        if [(f.kind, f.layer, f.leaf) for f in there] == [(f.kind, f.layer, f.leaf) for f in found]:
             scene, found = given, there  # the rows and entries told are then those of the given point
-    names = scene.structure.names
-    several = len(scene.wrong) > 1 or len(names) == 1
-    quantity = single_quantity(scene) if several and (not found or len(found) > 1) else None
+    several = len(scene.wrong) > 1 or len(scene.hand) == 1
+    quantity, spent = None, None
+    if several and (not found or len(found) > 1):
+        try:
+            quantity = single_quantity(scene)
+        except Spent as why:
+            spent = why
     if found and quantity is None:
-        # the topmost is the cause of what is below, unless those steps are wrong themselves
-        rest = [f for f in found if f is not found[0]]
-        where = joined([f.quantity for f in found])
-        one = len({f.quantity.split("[")[0] for f in found}) == 1
-        if not rest:
-            follows = found[0].followed and found[0].layer > 1
-            told = "What follows from it is right." if follows else "All else is right."
-            kind = f"{found[0].how}. {told if follows or len(scene.wrong) < len(names) else ''}".rstrip()
-        elif found[0].followed or not found[0].quantity.startswith("dZ"):
-            kind = "; and ".join([found[0].how, "; ".join(f.how for f in rest)]) + "."
-        else:
-            kind = f"{found[0].how}. What is below may be wrong for no other reason."
-        return [Finding("unknown", kind + _elsewhere(scenes, scene, kind), where, 8 if one else 9)]
-    leaves = scene.wrong
-    right = [n for k, n in enumerate(names) if k not in leaves]
-    where = joined([names[k] for k in leaves]) if right or len(leaves) < 2 else "every parameter"
-    told = _extents(scene, leaves)
-    seen = _elsewhere(scenes, scene, told)
-    if quantity:
-        return [
-            Finding(
-                "unknown",
-                f"One mistake in {plainly(quantity)} would explain all that is wrong: {told}.{seen}",
-                f"{quantity}, and so {where}",
-                8,
-            )
-        ]
-    only = f" The rest ({joined(right)}) is right." if right else ""
-    return [Finding("unknown", f"A mistake that has no name here, in {told}.{only}{seen}", where, 9)]
+        return [_of_faults(found, scene, given, names)], spent
+    return [_of_leaves(scene, given, quantity, names)], spent
 
 
-def _elsewhere(scenes: list[Scene], scene: Scene, told: str) -> str:
+def _of_faults(found: list[Fault], scene: Scene, given: Scene, names: Names) -> Finding:
+    """The topmost is the cause of what is below, unless those steps are wrong themselves."""
+    first, *rest = found
+    told = first.sentence(names)
+    if rest and (first.followed or first.kind != "dZ"):
+        told += f"; and {'; '.join(f.sentence(names) for f in rest)}."
+    elif rest:
+        told += ". What is below may be wrong for no other reason."
+    elif first.followed and first.layer > 1:
+        told += ". What follows from it is right."
+    else:
+        told += ". All else is right." if len(scene.wrong) < len(names.parameters) else "."
+    seen = _elsewhere(scene, given, any(f.how.entries for f in found))
+    where = joined([f.named(names) for f in found])
+    one = len({f.kind for f in found}) == 1
+    mistake = UNKNOWN if first.kind else _UNPLACED
+    return finding(mistake, "{told}{seen}", "{where}", 8 if one else 9, told=told, seen=seen, where=where)
+
+
+_UNPLACED: Mistake = UNKNOWN._replace(equation="")  # in no quantity that those equations have
+
+
+def _of_leaves(scene: Scene, given: Scene, quantity: int | None, names: Names) -> Finding:
+    leaves = tuple(scene.wrong)
+    right = tuple(k for k in range(len(scene.hand)) if k not in leaves)
+    where = "{of}" if right or len(leaves) < 2 else "every parameter"
+    told, entries = _extents(scene, names)
+    parts = {"of": Leaves(leaves), "told": told, "seen": _elsewhere(scene, given, entries)}
+    if quantity is not None:
+        says = "One mistake in {quantity} would explain all that is wrong: {told}.{seen}"
+        own = quantity in {v for y in scene.structure.layers for v in (y.z, y.a, y.product)}
+        return finding(
+            UNKNOWN if own else _UNPLACED,
+            says, "{quantity}, and so " + where, 8, scene=scene, quantity=Cotangent(quantity), **parts,
+        )  # fmt: skip
+    only = " The rest ({right}) is right." if right else ""
+    says = "A mistake that has no name here, in {told}." + only + "{seen}"
+    return finding(_UNPLACED, says, where, 9, right=Leaves(right), **parts)
+
+
+def _elsewhere(scene: Scene, given: Scene, entries: bool) -> str:
     """That the rows or entries told are those of another point than the one given."""
-    if scene is scenes[0] or not re.search(r"(rows?|columns?|entry|entries) [\d(]", told):
+    if scene is given or not entries or "N" not in scene.sizes:
         return ""
-    return f" (Seen at another point, of {scene.sizes['N']} examples.)" if "N" in scene.sizes else ""
+    return f" (Seen at another point, of {scene.sizes['N']} examples.)"
 
 
-def _extents(scene: Scene, leaves: list[int]) -> str:
-    """What is wrong in which parameters; those that are so in every entry go together."""
-    names = scene.structure.names
-    parts, whole = [], []
-    for k in leaves:
-        off = off_entries(scene, k)
-        if words := factor_words(scene, k):
-            parts.append(words)
+def _extents(scene: Scene, names: Names) -> tuple[str, bool]:
+    """What is wrong in which parameters, those that are so in every entry together; and whether entries are told."""
+    parts, whole, entries = [], [], False
+    for k in scene.wrong:
+        name, off = names.parameters[k], off_entries(scene, k)
+        alpha = ratio(scene.hand[k], scene.reference[k], scene, k)
+        if alpha is not None and not np.isnan(alpha):
+            parts.append(f"{name} is " + (f"{spoken(alpha)} times what it should be" if alpha else "zero"))
         elif off.all():
-            whole.append(names[k])
+            whole.append(name)
         else:
-            parts.append(f"{extent(off)} of {names[k]}")
+            parts.append(f"{extent(off)} of {name}")
+            entries = True
     every = [f"every entry of {joined(whole)}"] if whole else []
     more = [f"{len(parts) - 3} parameters more"] if len(parts) > 4 else []
-    return "; ".join(every + (parts[:3] + more if more else parts))
-
-
-def factor_words(scene: Scene, k: int) -> str | None:
-    """A leaf that is a multiple of the right one, in words."""
-    alpha = ratio(scene.hand[k], scene.reference[k], scene, k)
-    if alpha is None or np.isnan(alpha):
-        return None
-    name = scene.structure.names[k]
-    return f"{name} is zero" if alpha == 0 else f"{name} is {spoken(alpha)} times what it should be"
+    return "; ".join(every + (parts[:3] + more if more else parts)), entries

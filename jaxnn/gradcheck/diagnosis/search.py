@@ -1,6 +1,5 @@
 """Which mistake it is: the causes of a wrong gradient, by the names of the report."""
 
-import contextlib
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -144,21 +143,19 @@ def find_causes(
         views = views or views_of(loss, args, argnums)
         scenes = _finite(scenes_for(views, gradient, *sides, work))
         found: list[Finding] = []
-        with _told_if_spent(notes):
+        try:
             for one in _found(views, gradient, scenes, sides, notes):
                 found.append(one)
+        except Spent as spent:
+            notes.append(_ended(spent))
         if not found:
-            with _told_if_spent(notes):
-                found = places.placed(scenes, names, notes)
+            found, spent = places.placed(scenes, names)
+            notes += [_ended(spent)] if spent and not notes else []
     return Diagnosis(_ranked(found or [_faint(scenes[0])], names, len(scenes) > 1 and not notes), notes)
 
 
-@contextlib.contextmanager
-def _told_if_spent(notes: list[str]) -> Iterator[None]:
-    try:
-        yield
-    except Spent as spent:
-        notes.append(f"the search for the mistake ended before all were tried, {spent}: nothing is sure")
+def _ended(spent: Spent) -> str:
+    return f"the search for the mistake ended before all was tried, {spent}: nothing of it is sure"
 
 
 def _found(views: Views, gradient: Callable, scenes: list[Scene], sides, notes) -> Iterator[Finding]:

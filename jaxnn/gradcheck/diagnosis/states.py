@@ -8,19 +8,17 @@ import numpy as np
 from jaxnn.gradcheck.bounds.bounded import UNIT
 from jaxnn.gradcheck.calls.call import BadCall, Call, widened
 from jaxnn.gradcheck.calls.returned import Calls, called
-from jaxnn.gradcheck.mistakes.catalogue import MISTAKES
-from jaxnn.gradcheck.report.model import Cause
+from jaxnn.gradcheck.mistakes.catalogue import ACCUMULATED, RESAMPLED, STALE
+from jaxnn.gradcheck.mistakes.finding import Mistake
+from jaxnn.gradcheck.report.model import GUESS, LIKELY, SURE, Cause
 from jaxnn.gradcheck.verdict import points
 from jaxnn.gradcheck.verdict.point import Point, Side, Sides
 
-KEPT = {
-    "accumulated": (
-        "It adds to what earlier calls left: every call is the one before plus the gradient.",
-        1.0,
-    ),
-    "stale": ("It uses values kept from the call before: right only when called twice at one point.", 1.0),
+SAYS = {
+    ACCUMULATED: "It adds to what earlier calls left: every call is the one before plus the gradient.",
+    STALE: "It uses values kept from the call before: right only when called twice at one point.",
+    RESAMPLED: "Two calls with the same arguments disagree: something is drawn anew, such as a mask.",
 }
-DRAWN = "Two calls with the same arguments disagree: something is drawn anew, such as a mask."
 
 NEAR = 1e-4  # of the largest entry: what is kept may be kept in float32
 
@@ -32,8 +30,8 @@ def _close(a: list[np.ndarray], b: list[np.ndarray]) -> bool:
     return all(bool(np.all(np.abs(x - y) <= NEAR * s)) for x, y, s in zip(a, b, sizes, strict=True))
 
 
-def kept(call: Call, leaves: list, reference) -> str | None:
-    """What a gradient whose calls disagree does: "accumulated", "stale"; None for neither.
+def kept(call: Call, leaves: list, reference) -> Mistake | None:
+    """What a gradient whose calls disagree does: it adds up, or is late; None for neither.
 
     It is called in float64 at two points of one's own choosing, where autodiff is neither zero nor
     the same: leaves → Side is `reference`.
@@ -57,22 +55,22 @@ def kept(call: Call, leaves: list, reference) -> str | None:
         return None
     added = [[b - a for a, b in zip(x, y, strict=True)] for x, y in ((first, second), (second, other))]
     if _close(added[0], there) and _close(added[1], elsewhere):
-        return "accumulated"
-    return "stale" if _close(other, there) and not _close(there, elsewhere) else None
+        return ACCUMULATED
+    return STALE if _close(other, there) and not _close(there, elsewhere) else None
 
 
 def unsteady_causes(call: Call, sides: Sides, leaves: list, calls: Calls) -> list[Cause]:
     """What a gradient may do whose calls depend on one another."""
-    kind = kept(call, leaves, sides.reference)
-    if calls.keeps and kind is None:
-        sentence = "It computes with values that an earlier call left behind, though here its calls agree."
-        return [
-            Cause(id, sentence, "all parameters", 0.45, MISTAKES[id].equation)
-            for id in ("stale", "accumulated")
-        ]
-    sentence, confidence = KEPT.get(kind or "", (DRAWN, 0.8))
-    id = kind or "mask-resampled"
-    return [Cause(id, sentence, "all parameters", confidence, MISTAKES[id].equation)]
+    mistake = kept(call, leaves, sides.reference)
+    if calls.keeps and mistake is None:
+        says = "It computes with values that an earlier call left behind, though here its calls agree."
+        return [_cause(m, says, GUESS) for m in (STALE, ACCUMULATED)]
+    mistake, confidence = (mistake, SURE) if mistake else (RESAMPLED, LIKELY)
+    return [_cause(mistake, SAYS[mistake], confidence)]
+
+
+def _cause(mistake: Mistake, says: str, confidence: str) -> Cause:
+    return Cause(mistake.id, says, "all parameters", confidence, mistake.equation)
 
 
 def stale_cause(call: Call, sides: Sides, shown: Point, calls: Calls, eps: float) -> Cause | None:
@@ -93,10 +91,6 @@ def stale_cause(call: Call, sides: Sides, shown: Point, calls: Calls, eps: float
 
     if near(shown.reference.values) or not near(moved) or not any(np.any(m) for m in moved):
         return None  # where the right gradient is the same at both points, so may a fresh one be
-    return Cause(
-        "stale",
-        "It keeps what its first call computed: right there, the same values ever after.",
-        "all parameters",
-        1.0,
-        "every residual belongs to the forward pass of the same call",
+    return _cause(
+        STALE, "It keeps what its first call computed: right there, the same values ever after.", SURE
     )

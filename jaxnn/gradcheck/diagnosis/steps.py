@@ -15,6 +15,7 @@ import numpy as np
 from jaxnn.gradcheck.report.words import apart, joined
 from jaxnn.gradcheck.tape.backward import point
 from jaxnn.gradcheck.tape.layers import structure
+from jaxnn.gradcheck.tape.names import names_of
 from jaxnn.gradcheck.tape.tape import Structure, Tape, consumers, trace
 
 SLACK = 200  # rounding units of the step's dtype, of the largest entry, that a right step may be off
@@ -65,7 +66,7 @@ def check_steps(
     with jax.enable_x64(True):
         wide = jax.tree.map(_wide, args)
         tape = trace(loss, wide, argnums, merge=False)
-        layout = structure(tape, wide, argnums)
+        layout = structure(tape)
         values = {name: _value_of(tape, layout, name) for name in steps}
         given = {name: np.asarray(_wide(x)) for name, x in steps.items()}
         for name, x in given.items():
@@ -90,7 +91,7 @@ def check_steps(
         of = _made_of(tape, readers, shown, values[name])
         error = _compared(name, of, given[name], cotangents[values[name]], _rounding(steps[name]))
         errors += [error] if error else []
-    leaves = zip(layout.names, tape.parameters, jax.tree.leaves(hand), gradient, strict=True)
+    leaves = zip(names_of(wide, argnums).parameters, tape.parameters, jax.tree.leaves(hand), gradient, strict=True)
     for name, value, mine, right in leaves:
         of = _made_of(tape, readers, shown, value)
         error = _compared(name, of, np.asarray(_wide(mine)), right, _rounding(mine))

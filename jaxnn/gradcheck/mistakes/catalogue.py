@@ -1,4 +1,4 @@
-"""Every mistake that is known, by the quantity that is wrong; `python -m jaxnn.gradcheck --mistakes` lists them."""
+"""Every mistake that is known, by the quantity that is wrong (python -m jaxnn.gradcheck --mistakes)."""
 
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
@@ -17,7 +17,8 @@ class Family(NamedTuple):
 
 
 ACCUMULATED = Mistake(
-    "accumulated", "it adds to what earlier calls left", "dW is of this call alone: nothing is kept between two calls",
+    "accumulated", "it adds to what earlier calls left",
+    "dW is of this call alone: nothing is kept between two calls",
     "self.dW1 += dZ1.T @ X  # and self.dW1 is never set to zero", "any parameter",
 )  # fmt: skip
 STALE = Mistake(
@@ -29,6 +30,10 @@ RESAMPLED = Mistake(
     "A = M ⊙ g(Z), so dZ = dA ⊙ M ⊙ g′(Z) with the M of the forward pass",
     "dA1 = dA1 * (np.random.rand(*A1.shape) < keep) / keep", "a layer with dropout",
 )  # fmt: skip
+NONLINEAR = Mistake(
+    "cotangent-not-linear", "a rule clips its cotangent, or squares it", "vjp(c) is linear in c",
+    "def backward(kept, c): return (np.clip(c, -1, 1) * kept,)", "a rule for derivatives",
+)  # fmt: skip
 UNKNOWN = Mistake(
     "unknown", "none of these: the place is told, no mistake of this list gives the candidate's numbers",
     "dZ[l] = dA[l] ⊙ g′(Z[l]); dW[l] = dZ[l]ᵀ A[l-1]; db[l] = dZ[l]ᵀ 1; dA[l-1] = dZ[l] W[l]", "", "anywhere",
@@ -39,9 +44,10 @@ FAMILIES = (
     Family("dZ[L]", outputs.mistaken_error, (*outputs.OF_ERRORS, outputs.DIAGONAL)),
     Family("the logarithm of Ŷ", outputs.clipped_log, (outputs.CLIPPED,)),
 )
+ELSEWHERE = (ACCUMULATED, STALE, RESAMPLED, NONLINEAR, UNKNOWN)  # what several calls show, or nothing does
 ON_PATHS: tuple[Family, ...] = ()
 MISTAKES: dict[str, Mistake] = {
     mistake.id: mistake
-    for mistakes in (*(f.mistakes for f in (*FAMILIES, *ON_PATHS)), (ACCUMULATED, STALE, RESAMPLED, UNKNOWN))
+    for mistakes in (*(f.mistakes for f in (*FAMILIES, *ON_PATHS)), ELSEWHERE)
     for mistake in mistakes
 }

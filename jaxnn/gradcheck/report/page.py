@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 
 from jaxnn.gradcheck.report.model import Leaf
 from jaxnn.gradcheck.report.text import COSTS, good_numbers, of_known_numbers, step_text, title
-from jaxnn.gradcheck.report.words import amount, dimensions, plainly, short, ulps
+from jaxnn.gradcheck.report.words import amount, dimensions, short, ulps
 
 _STYLE = """
 :root{color-scheme:light}
@@ -187,8 +187,8 @@ def page(report, picture: str = "") -> str:
         for cause in report.causes:
             out.append(
                 f'<div class="cause"><div><b>{e(title(cause))}</b> '
-                f"<small>confidence {cause.confidence:.0%}</small><br>{e(cause.sentence)}"
-                f'<br><span class="small">{e(plainly(cause.where))}</span></div>'
+                f"<small>{e(cause.confidence)}</small><br>{e(cause.sentence)}"
+                f'<br><span class="small">{e(cause.where)}</span></div>'
                 + (f"<code>{e(cause.equation)}</code>" if cause.equation else "<span></span>")
                 + "</div>"
             )

@@ -3,7 +3,7 @@
 import textwrap
 
 from jaxnn.gradcheck.report.model import Leaf
-from jaxnn.gradcheck.report.words import amount, dimensions, plainly, short, ulps
+from jaxnn.gradcheck.report.words import amount, dimensions, short, ulps
 
 
 def plain(item) -> dict:
@@ -76,7 +76,7 @@ def body(report) -> list[str]:
         if n == 0:
             lines += ["", "likeliest causes" if len(report.causes) > 1 else "likeliest cause"]
         lines += _wrapped(
-            f"{cause.sentence} [{title(cause)}; {plainly(cause.where)}; confidence {cause.confidence:.0%}]",
+            f"{cause.sentence} [{title(cause)}; {cause.where}; {cause.confidence}]",
             "     ",
             f"  {n + 1}. ",
         )

@@ -7,8 +7,7 @@ import numpy as np
 
 from jaxnn.gradcheck.tape.tape import Change, Layer, Point, Structure, edge
 from jaxnn.gradcheck.tape.work import Work
-
-SLACK = 1e-10  # of a leaf's largest entry: what two right computations may differ by at a generic point
+from jaxnn.gradcheck.tolerances import COMPUTED
 
 
 class Scene(NamedTuple):
@@ -40,7 +39,7 @@ def off_by(g: np.ndarray, p: np.ndarray, bound: np.ndarray, size: float = 0.0) -
     """Where two arrays differ by more than a bound and rounding; size: of the leaf, where it is larger."""
     with np.errstate(all="ignore"):
         scale = max(np.abs(p).max(initial=0), np.abs(g).max(initial=0), size)
-        return ~((np.abs(g - p) <= bound + SLACK * scale) | (g == p))
+        return ~((np.abs(g - p) <= bound + COMPUTED * scale) | (g == p))
 
 
 def fits(scene: Scene, prediction: list[np.ndarray], leaves=None) -> bool:
@@ -111,7 +110,7 @@ def without_penalty(scene: Scene) -> Scene:
         point=scene.point._replace(change=change, gradient=gradient, cotangents=cotangents),
         hand=[h - r for h, r in zip(scene.hand, rest, strict=True)],
         reference=gradient,
-        bound=[b + SLACK * np.abs(r).max(initial=0) for b, r in zip(scene.bound, rest, strict=True)],
+        bound=[b + COMPUTED * np.abs(r).max(initial=0) for b, r in zip(scene.bound, rest, strict=True)],
         muted=edges,
     )
 
