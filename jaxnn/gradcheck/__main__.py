@@ -1,6 +1,7 @@
 """Compare a hand-written gradient with autodiff, from the command line.
 
     python -m jaxnn.gradcheck module:loss module:gradient module:arguments
+    python -m jaxnn.gradcheck --mistakes    # every mistake that it knows, with an example of each
 
 `module` is a module or the path of a Python file; `arguments` is a tuple of what both functions
 take, or a function that returns it. Exit status: 0 the formula is right, 1 it is wrong, 3 nothing
@@ -42,7 +43,24 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
     parser.add_argument("--html", metavar="FILE", help="write the report as one page")
+    parser.add_argument(
+        "--mistakes", action="store_true", help="list the mistakes it knows, and nothing else"
+    )
     return parser
+
+
+def _listed() -> int:
+    from jaxnn.gradcheck.listing import listing
+
+    _print(listing())
+    return 0
+
+
+def _print(text: str) -> None:
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:  # whoever read it has seen enough; the status still tells
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 def _can_be_written(path: str) -> bool:
@@ -52,10 +70,15 @@ def _can_be_written(path: str) -> bool:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the comparison that the command line asks for; return the exit status."""
+    argv = sys.argv[1:] if argv is None else argv
+    if list(argv) == ["--mistakes"]:
+        return _listed()
     options = _parser().parse_args(argv)
     if "" not in sys.path and os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
     try:
+        if options.mistakes:
+            raise Bad("--mistakes lists the mistakes: it goes alone, without functions to compare")
         argnums = numbers(options.argnums or "")  # of --argnums=-- Python 3.11 makes []
         html = options.html or ""  # of --html=-- an older argparse makes a list
         if options.html is not None and (html == "--" or not _can_be_written(html)):
@@ -74,10 +97,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         except BaseException as error:  # one of them exits, and would take its status for ours
             raise Bad(f"{options.loss} or {options.gradient} raised {in_a_line(error)}") from error
-        try:
-            print(report.to_json() if options.json else report, flush=True)
-        except BrokenPipeError:  # whoever read it has seen enough; the status still tells
-            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        _print(report.to_json() if options.json else str(report))
         if options.html:
             report.to_html(options.html)
             print(f"wrote {options.html}", file=sys.stderr)

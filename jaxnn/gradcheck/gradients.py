@@ -11,8 +11,8 @@ from jaxnn.gradcheck.calls.probes import called_repeatedly
 from jaxnn.gradcheck.calls.returned import own_copies
 from jaxnn.gradcheck.diagnosis.search import diagnosed, tree_of
 from jaxnn.gradcheck.diagnosis.steps import LOSS, StepError, check_steps
-from jaxnn.gradcheck.report.headline import headline
 from jaxnn.gradcheck.mistakes.catalogue import UNKNOWN
+from jaxnn.gradcheck.report.headline import headline
 from jaxnn.gradcheck.report.model import LIKELY, Cause, Probe
 from jaxnn.gradcheck.report.report import Report
 from jaxnn.gradcheck.tape.names import names_of

@@ -277,7 +277,7 @@ def _elsewhere(scene: Scene, given: Scene, entries: bool) -> str:
 
 
 def _extents(scene: Scene, names: Names) -> tuple[str, bool]:
-    """What is wrong in which parameters, those that are so in every entry together; and whether entries are told."""
+    """What is wrong in which parameters, and whether single entries are told."""
     parts, whole, entries = [], [], False
     for k in scene.wrong:
         name, off = names.parameters[k], off_entries(scene, k)

@@ -91,7 +91,9 @@ def check_steps(
         of = _made_of(tape, readers, shown, values[name])
         error = _compared(name, of, given[name], cotangents[values[name]], _rounding(steps[name]))
         errors += [error] if error else []
-    leaves = zip(names_of(wide, argnums).parameters, tape.parameters, jax.tree.leaves(hand), gradient, strict=True)
+    leaves = zip(
+        names_of(wide, argnums).parameters, tape.parameters, jax.tree.leaves(hand), gradient, strict=True
+    )
     for name, value, mine, right in leaves:
         of = _made_of(tape, readers, shown, value)
         error = _compared(name, of, np.asarray(_wide(mine)), right, _rounding(mine))

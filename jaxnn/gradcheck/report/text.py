@@ -76,9 +76,7 @@ def body(report) -> list[str]:
         if n == 0:
             lines += ["", "likeliest causes" if len(report.causes) > 1 else "likeliest cause"]
         lines += _wrapped(
-            f"{cause.sentence} [{title(cause)}; {cause.where}; {cause.confidence}]",
-            "     ",
-            f"  {n + 1}. ",
+            f"{cause.sentence} [{title(cause)}; {cause.where}; {cause.confidence}]", "     ", f"  {n + 1}. "
         )
         for equation in filter(None, cause.equation.split("; ")):
             lines += _wrapped(equation, "     ")

@@ -1,0 +1,40 @@
+"""The catalogue of mistakes as a text, in Markdown: MISTAKES.md is what it prints."""
+
+import textwrap
+
+from jaxnn.gradcheck.mistakes.catalogue import ELSEWHERE, FAMILIES, ON_PATHS, Family
+from jaxnn.gradcheck.mistakes.finding import Mistake
+
+OPENING = """# What can be wrong with a gradient
+
+Made by `python -m jaxnn.gradcheck --mistakes`; a test holds it up to date. Each mistake has
+the id by which a report names it, where it can be made, the equation it breaks, and a line
+of NumPy that makes it: X, Y, W1, b1, Z1, A1, … are those of the lecture, N is the number of
+examples, and the second layer is the last. `jaxnn/gradcheck/mistakes/` holds the gradient
+that each predicts.
+"""
+WIDTH = 92
+
+
+def _entry(mistake: Mistake) -> str:
+    head = f"**{mistake.id}**: {mistake.words} ({mistake.where})"
+    if mistake.loose:
+        head += "; it says where more than what, and so is never called sure"
+    lines = textwrap.wrap(head + ".", WIDTH, break_on_hyphens=False)
+    lines += [""] + [f"    {part}" for part in mistake.equation.split("; ")]
+    return "\n".join(lines + ([f"    {mistake.example}"] if mistake.example else []))
+
+
+def listing() -> str:
+    """Every mistake of the catalogue, once, by the quantity that is wrong."""
+    out, seen = [OPENING], set()
+    for quantity, _, mistakes in (
+        *FAMILIES,
+        *ON_PATHS,
+        Family("what no gradient alone shows", iter, ELSEWHERE),
+    ):
+        new = [m for m in mistakes if m.id not in seen]
+        seen |= {m.id for m in new}
+        if new:
+            out += [f"## {quantity}\n", *(_entry(m) + "\n" for m in new)]
+    return "\n".join(out)
