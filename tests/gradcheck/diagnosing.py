@@ -22,9 +22,17 @@ def evaluated(gradient, args):
         return gradient(*args)
 
 
-def diagnosed(loss, gradient, args, argnums=0, views=None):
+def searched(loss, gradient, args, argnums=0, **known):
+    """The causes, and the notes."""
     with jax.enable_x64(True):
         reference = reference_of(loss, argnums)(*args)
         bound = jax.tree.map(lambda r: np.full(r.shape, 1e-12 * np.abs(r).max()), reference)
         hand = evaluated(gradient, args)
-        return find_causes(loss, gradient, args, argnums, hand, reference, bound, True, views)
+        return find_causes(loss, gradient, args, argnums, hand, reference, bound, **known)
+
+
+def diagnosed(loss, gradient, args, argnums=0, views=None):
+    """The causes, of a search in which nothing failed and nothing was left out."""
+    found = searched(loss, gradient, args, argnums, views=views)
+    assert not found.notes
+    return found.causes

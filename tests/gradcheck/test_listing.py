@@ -1,0 +1,51 @@
+"""The list of mistakes, as a text and as the file beside the code."""
+
+import re
+from pathlib import Path
+
+import jaxnn.gradcheck
+from jaxnn.gradcheck.listing import WIDTH, listing
+from jaxnn.gradcheck.mistakes.catalogue import ELSEWHERE, FAMILIES, MISTAKES, ON_PATHS, UNKNOWN
+from tests.programs import run
+
+FILE = Path(jaxnn.gradcheck.__file__).with_name("MISTAKES.md")
+
+
+def test_the_file_is_what_is_printed_today():
+    """After a change: python -m jaxnn.gradcheck --mistakes > jaxnn/gradcheck/MISTAKES.md"""
+    assert FILE.read_text("utf-8") == listing() + "\n"
+    printed = run("jaxnn.gradcheck", "--mistakes")
+    assert (printed.returncode, printed.stdout) == (0, FILE.read_text("utf-8"))
+
+
+def test_every_mistake_is_listed_once_and_explained():
+    ids = re.findall(r"^\*\*(.+?)\*\*:", listing(), flags=re.M)
+    assert len(ids) == len(set(ids))
+    assert set(ids) == set(MISTAKES)
+    for mistake in MISTAKES.values():
+        assert re.fullmatch("[a-z0-9]+(-[a-z0-9]+)*", mistake.id)
+        assert mistake.words
+        assert mistake.where
+        assert mistake.equation
+        assert mistake.example or mistake is UNKNOWN
+        assert "\n" not in mistake.example
+        assert max(map(len, listing().splitlines())) <= WIDTH + 4
+    assert UNKNOWN in ELSEWHERE
+
+
+def test_an_id_is_one_entry():
+    entries = {}
+    for family in (*FAMILIES, *ON_PATHS):
+        for mistake in family.mistakes:
+            assert entries.setdefault(mistake.id, mistake) is mistake
+
+
+def test_the_examples_are_python():
+    for mistake in MISTAKES.values():
+        compile(mistake.example, mistake.id, "exec")
+
+
+def test_the_list_goes_alone():
+    answer = run("jaxnn.gradcheck", "--mistakes", "a:b", "a:c", "a:d")
+    assert answer.returncode == 2
+    assert "goes alone" in answer.stderr

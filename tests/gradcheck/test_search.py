@@ -1,0 +1,102 @@
+"""How far the search for a mistake goes: the same on every machine, and never silent about its end."""
+
+import time
+from itertools import count
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from experiments.planted.mistakes import planted
+from experiments.planted.network import Network, data, init, loss_of
+from jaxnn.gradcheck import compare_gradients
+from jaxnn.gradcheck.diagnosis import search
+from jaxnn.gradcheck.report.model import SURE
+from jaxnn.gradcheck.tape.work import Spent, Work
+from tests.gradcheck.diagnosing import searched
+
+NET = Network((5, 4, 4, 3), "tanh", "softmax-logits")
+ARGS = (init(NET, 1), *data(NET, 6, 1))
+
+
+def of(id, work=None):
+    return searched(loss_of(NET), planted(NET, id).gradient, ARGS, work=work)
+
+
+def test_work_is_counted_and_ends():
+    work = Work(10)
+    work.spend(4)
+    work.spend(6)
+    with pytest.raises(Spent, match="all the work"):
+        work.spend(1)
+    with pytest.raises(Spent):
+        work.spend(0)
+
+
+@pytest.mark.parametrize("id", ["missing-activation-derivative", "wrong-layer-weights", "bias-summed-over-all"])
+def test_with_too_little_work_nothing_is_sure_and_a_note_says_so(id):
+    whole = of(id)
+    assert (whole.causes[0].id, whole.causes[0].confidence, whole.notes) == (id, SURE, [])
+    spent = Work()
+    of(id, spent)
+    used = Work().left - spent.left
+    for share in (1e-3, 0.03, 0.1, 0.3, 0.6, 0.9, 0.999):
+        causes, notes = of(id, Work(share * used))
+        assert causes
+        assert len(notes) == 1
+        assert "ended before all was tried" in notes[0]
+        assert not any(c.confidence == SURE for c in causes)
+    assert of(id, Work(used + 1)) == whole
+
+
+def test_the_answer_is_the_same_however_fast_the_clock_runs(monkeypatch):
+    before = of("derivative-twice")
+    clock, turns = time.thread_time, count()
+    monkeypatch.setattr(time, "thread_time", lambda: 20 * clock())
+    assert of("derivative-twice") == before
+    monkeypatch.setattr(time, "thread_time", lambda: 1e3 * next(turns))
+    assert any("it has computed for 600 s" in note for note in of("derivative-twice").notes)
+
+
+def test_a_family_of_mistakes_that_fails_is_told_of_and_nothing_is_sure(monkeypatch):
+    def failing(scenes):
+        raise ZeroDivisionError("by nothing")
+        yield
+
+    first, *rest = search.FAMILIES
+    monkeypatch.setattr(search, "FAMILIES", (first._replace(search=failing), *rest))
+    causes, notes = of("derivative-twice")
+    assert notes == [
+        f"mistakes in {first.quantity} could not be tried (ZeroDivisionError: by nothing): nothing is sure"
+    ]
+    assert causes[0].id == "derivative-twice"
+    assert causes[0].confidence != SURE
+
+
+def test_what_is_wrong_is_said_by_the_caller's_own_names():
+    """Names that are words of the sentences too, or parts of one another."""
+    names = ("row_scale", "example_scale", "W", "W1", "every", "the 1/N", "{0}")
+
+    def loss(p, X):
+        return jnp.mean((X @ p["W"] * p["row_scale"] + p["example_scale"]) ** 2) + jnp.sum(
+            jnp.stack([jnp.sum(p[k] ** 2) for k in names[3:]])
+        )
+
+    rng = np.random.default_rng(0)
+    p = {k: rng.normal(size=(3, 2) if k == "W" else 2) for k in names}
+    for wrong in names:
+
+        def gradient(p, X, wrong=wrong):
+            E = 2 * (X @ p["W"] * p["row_scale"] + p["example_scale"]) / X.shape[0] / 2
+            right = {
+                "W": X.T @ (E * p["row_scale"]),
+                "row_scale": jnp.sum(E * (X @ p["W"]), axis=0),
+                "example_scale": jnp.sum(E, axis=0),
+            } | {k: 2 * p[k] for k in names[3:]}
+            return {k: 0 * g if k == wrong else g for k, g in right.items()}
+
+        report = compare_gradients(loss, gradient, p, rng.normal(size=(5, 3)))
+        assert f"p[{wrong!r}]" in report.causes[0].sentence
+        assert not any(f"p[{k!r}]" in report.causes[0].sentence for k in names if k != wrong)
+        called = compare_gradients(loss, gradient, p, rng.normal(size=(5, 3)), names=sorted(names))
+        assert wrong in called.causes[0].sentence
