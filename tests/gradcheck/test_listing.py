@@ -4,18 +4,18 @@ import re
 from pathlib import Path
 
 import jaxnn.gradcheck
+from jaxnn.gradcheck.__main__ import main
 from jaxnn.gradcheck.listing import WIDTH, listing
 from jaxnn.gradcheck.mistakes.catalogue import ELSEWHERE, FAMILIES, MISTAKES, ON_PATHS, UNKNOWN
-from tests.programs import run
 
 FILE = Path(jaxnn.gradcheck.__file__).with_name("MISTAKES.md")
 
 
-def test_the_file_is_what_is_printed_today():
+def test_the_file_is_what_is_printed_today(capsys):
     """After a change: python -m jaxnn.gradcheck --mistakes > jaxnn/gradcheck/MISTAKES.md"""
     assert FILE.read_text("utf-8") == listing() + "\n"
-    printed = run("jaxnn.gradcheck", "--mistakes")
-    assert (printed.returncode, printed.stdout) == (0, FILE.read_text("utf-8"))
+    assert main(["--mistakes"]) == 0
+    assert capsys.readouterr().out == FILE.read_text("utf-8")
 
 
 def test_every_mistake_is_listed_once_and_explained():
@@ -45,7 +45,6 @@ def test_the_examples_are_python():
         compile(mistake.example, mistake.id, "exec")
 
 
-def test_the_list_goes_alone():
-    answer = run("jaxnn.gradcheck", "--mistakes", "a:b", "a:c", "a:d")
-    assert answer.returncode == 2
-    assert "goes alone" in answer.stderr
+def test_the_list_goes_alone(capsys):
+    assert main(["--mistakes", "a:b", "a:c", "a:d"]) == 2
+    assert "goes alone" in capsys.readouterr().err
