@@ -33,7 +33,7 @@ def test_work_is_counted_and_ends():
         work.spend(0)
 
 
-@pytest.mark.parametrize("id", ["missing-activation-derivative", "wrong-layer-weights", "bias-summed-over-all"])
+@pytest.mark.parametrize("id", ["derivative-twice", "wrong-layer-weights", "bias-summed-over-all"])
 def test_with_too_little_work_nothing_is_sure_and_a_note_says_so(id):
     whole = of(id)
     assert (whole.causes[0].id, whole.causes[0].confidence, whole.notes) == (id, SURE, [])
@@ -73,7 +73,7 @@ def test_a_family_of_mistakes_that_fails_is_told_of_and_nothing_is_sure(monkeypa
     assert causes[0].confidence != SURE
 
 
-def test_what_is_wrong_is_said_by_the_caller's_own_names():
+def test_what_is_wrong_is_said_by_the_names_that_the_caller_has():
     """Names that are words of the sentences too, or parts of one another."""
     names = ("row_scale", "example_scale", "W", "W1", "every", "the 1/N", "{0}")
 
