@@ -1,9 +1,9 @@
-"""Every mistake that is known, by the quantity that is wrong; `python -m jaxnn.gradcheck --mistakes` lists them."""
+"""Every mistake known, by the quantity that is wrong; `python -m jaxnn.gradcheck --mistakes` lists them."""
 
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from jaxnn.gradcheck.mistakes import outputs
+from jaxnn.gradcheck.mistakes import data, entries, factors, outputs, penalties, precision
 from jaxnn.gradcheck.mistakes.finding import Finding, Mistake
 from jaxnn.gradcheck.tape.scene import Scene
 
@@ -17,7 +17,8 @@ class Family(NamedTuple):
 
 
 ACCUMULATED = Mistake(
-    "accumulated", "it adds to what earlier calls left", "dW is of this call alone: nothing is kept between two calls",
+    "accumulated", "it adds to what earlier calls left",
+    "dW is of this call alone: nothing is kept between two calls",
     "self.dW1 += dZ1.T @ X  # and self.dW1 is never set to zero", "any parameter",
 )  # fmt: skip
 STALE = Mistake(
@@ -36,12 +37,20 @@ UNKNOWN = Mistake(
 
 FAMILIES = (
     Family("numbers that are not finite", outputs.saturated, (outputs.SATURATED, outputs.NOT_FINITE)),
+    Family("a factor", factors.scaled, factors.OF_FACTORS),
+    Family("the λ term", penalties.penalised, penalties.OF_PENALTIES),
+    Family("the entries of a gradient", entries.rearranged, (*entries.OF_ENTRIES, *entries.OF_NUMBERS)),
+    Family("examples", data.weighted, data.OF_EXAMPLES),
     Family("dZ[L]", outputs.mistaken_error, (*outputs.OF_ERRORS, outputs.DIAGONAL)),
+    Family("labels and inputs", data.elsewhere, data.OF_DATA),
     Family("the logarithm of Ŷ", outputs.clipped_log, (outputs.CLIPPED,)),
 )
 ON_PATHS: tuple[Family, ...] = ()
 MISTAKES: dict[str, Mistake] = {
     mistake.id: mistake
-    for mistakes in (*(f.mistakes for f in (*FAMILIES, *ON_PATHS)), (ACCUMULATED, STALE, RESAMPLED, UNKNOWN))
+    for mistakes in (
+        *(f.mistakes for f in (*FAMILIES, *ON_PATHS)),
+        (precision.LOW, precision.FEW_DIGITS, ACCUMULATED, STALE, RESAMPLED, UNKNOWN),
+    )
     for mistake in mistakes
 }
