@@ -2,7 +2,7 @@
 
 import textwrap
 
-from jaxnn.gradcheck.mistakes.catalogue import ELSEWHERE, FAMILIES, ON_PATHS, Family
+from jaxnn.gradcheck.mistakes.catalogue import DIGITS, ELSEWHERE, FAMILIES, ON_PATHS
 from jaxnn.gradcheck.mistakes.finding import Mistake
 
 OPENING = """# What can be wrong with a gradient
@@ -19,7 +19,7 @@ WIDTH = 92
 def _entry(mistake: Mistake) -> str:
     head = f"**{mistake.id}**: {mistake.words} ({mistake.where})"
     if mistake.loose:
-        head += "; it says where more than what, and so is never called sure"
+        head += "; never called sure"
     lines = textwrap.wrap(head + ".", WIDTH, break_on_hyphens=False)
     lines += [""] + [f"    {part}" for part in mistake.equation.split("; ")]
     return "\n".join(lines + ([f"    {mistake.example}"] if mistake.example else []))

@@ -328,7 +328,7 @@ NUMBERS = {
     "a 2 on the way": (two_layers(2), 0.5, ("W1", "b1"), "factor-two", "or the factor 2 at", False),
     "a 3 on the way": (two_layers(3), 1 / 3, ("W1", "b1"), None, "the factor 3 at", False),
     "a 3 too many": (two_layers(3), 3.0, ("W1", "b1"), None, "is there twice", False),
-    "a temperature": (two_layers(1, 2.5), 0.4, (), "unknown", "the factor 2.5 at", False),
+    "a temperature": (two_layers(1, 2.5), 0.4, (), "stray-factor", "the factor 2.5 at", False),
     "an update": (two_layers(), -0.01, (), "learning-rate-folded-in", "the update", True),
     "an update by a number": (two_layers(1, 0.1), -0.1, (), None, "or the sign is flipped", False),
     "a sign and a 2": (two_layers(), -2.0, (), None, "or the sign is flipped", False),
@@ -418,7 +418,7 @@ def picked_by_hand(penalty=lambda N: 1.0, mask=lambda Z, dA: Z > 0, labels=lambd
 
 PICKED = {
     "λ by N": (picked_by_hand(lambda N: 1 / N), "regularisation-unscaled", "divided by N"),
-    "λ by 3": (picked_by_hand(lambda N: 1 / 3), "unknown", "1/3 times"),
+    "λ by 3": (picked_by_hand(lambda N: 1 / 3), "regularisation-scaled", "1/3 times"),
     "the gradient's sign": (picked_by_hand(mask=lambda Z, dA: dA > 0), "unknown", "own sign"),
     "Y not divided": (picked_by_hand(labels=lambda Y, N: Y), "unknown", "Y is not divided by N"),
 }
@@ -545,7 +545,7 @@ def test_a_term_of_the_parameters_alone_is_not_called_zero():
 
     T, y = np.random.default_rng(0).normal(size=(3, 4)), np.array([0, 1, 1, 2])
     cause = compare_gradients(loss, uncounted, T, y).causes[0]
-    assert cause.id == "unknown"
+    assert cause.id == "entries-unwritten"
     assert "parameters alone" in cause.sentence
     assert "zero" not in cause.sentence
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from jaxnn.gradcheck.mistakes import outputs
+from jaxnn.gradcheck.mistakes import data, entries, factors, outputs, penalties, precision
 from jaxnn.gradcheck.mistakes.finding import Finding, Mistake
 from jaxnn.gradcheck.tape.scene import Scene
 
@@ -41,13 +41,19 @@ UNKNOWN = Mistake(
 
 FAMILIES = (
     Family("numbers that are not finite", outputs.saturated, (outputs.SATURATED, outputs.NOT_FINITE)),
+    Family("a factor", factors.scaled, factors.OF_FACTORS),
+    Family("the λ term", penalties.penalised, penalties.OF_PENALTIES),
+    Family("the entries of a gradient", entries.rearranged, (*entries.OF_ENTRIES, *entries.OF_NUMBERS)),
+    Family("examples", data.weighted, data.OF_EXAMPLES),
     Family("dZ[L]", outputs.mistaken_error, (*outputs.OF_ERRORS, outputs.DIAGONAL)),
+    Family("labels and inputs", data.elsewhere, data.OF_DATA),
     Family("the logarithm of Ŷ", outputs.clipped_log, (outputs.CLIPPED,)),
 )
-ELSEWHERE = (ACCUMULATED, STALE, RESAMPLED, NONLINEAR, UNKNOWN)  # what several calls show, or nothing does
 ON_PATHS: tuple[Family, ...] = ()
+DIGITS = (precision.LOW, precision.FEW_DIGITS)  # what is right but for its digits
+ELSEWHERE = (ACCUMULATED, STALE, RESAMPLED, NONLINEAR, UNKNOWN)  # what several calls show, or nothing does
 MISTAKES: dict[str, Mistake] = {
     mistake.id: mistake
-    for mistakes in (*(f.mistakes for f in (*FAMILIES, *ON_PATHS)), ELSEWHERE)
+    for mistakes in (*(f.mistakes for f in (*FAMILIES, *ON_PATHS)), DIGITS, ELSEWHERE)
     for mistake in mistakes
 }

@@ -1,73 +1,158 @@
-"""Mistakes that give the right gradient of other labels or inputs."""
+"""Mistakes that give the right gradient of other examples, labels or inputs."""
 
 from collections.abc import Callable, Iterator
 from functools import partial
+from typing import NamedTuple
 
-import jax
 import numpy as np
 
-from jaxnn.gradcheck.mistakes.finding import Finding, holds
-from jaxnn.gradcheck.tape.quantities import gradient_at
-from jaxnn.gradcheck.tape.scene import Scene, fits
-
-Altered = tuple[str, str, Callable[[np.ndarray], np.ndarray], float]
-
-SHIFTED: tuple[Altered, ...] = (
-    ("labels-shifted", "The labels are shifted by one example.", lambda y: np.roll(y, 1, 0), 0.4),
-    ("labels-shifted", "The labels are shifted by one example.", lambda y: np.roll(y, -1, 0), 0.4),
-    ("unknown", "The labels are in reverse order.", lambda y: y[::-1], 1.0),
-    ("unknown", "Only the first example's label is used.", lambda y: np.broadcast_to(y[:1], y.shape), 1.0),
+from jaxnn.gradcheck.mistakes.finding import (
+    Argument,
+    Finding,
+    Leaves,
+    Mistake,
+    Part,
+    finding,
+    holds,
+    ways,
+    wrong_leaves,
 )
+from jaxnn.gradcheck.mistakes.numbers import MISSING_PSUM, same
+from jaxnn.gradcheck.mistakes.outputs import LEFT_OUT
+from jaxnn.gradcheck.report.words import joined
+from jaxnn.gradcheck.tape.paths import near
+from jaxnn.gradcheck.tape.quantities import as_product, dense_rows, gradient_at
+from jaxnn.gradcheck.tape.scene import Scene, fits, gradient_with
+from jaxnn.gradcheck.tape.tape import Layer
+from jaxnn.gradcheck.tolerances import COMPUTED, FITTED
 
-RELABELLED: tuple[Altered, ...] = (
-    ("classes-shifted", "The classes of the labels are off by one.", lambda y: np.roll(y, 1, -1), 0.45),
-    ("classes-shifted", "The classes of the labels are off by one.", lambda y: np.roll(y, -1, -1), 0.45),
+
+class Altered(NamedTuple):
+    """Labels or inputs, a row an example, as a function of the right ones."""
+
+    says: str
+    of: Callable[[np.ndarray], np.ndarray]
+    rank: float
+
+
+ROWS = "dZ[L] = (Ŷ − Y)/N, row i of Ŷ with row i of Y"
+ALL = "dW[l] = dZ[l]ᵀ A[l-1]: a sum over all N examples"
+ERROR = "dZ[L] = (Ŷ − Y)/N with the Y that was given"
+X_GIVEN = "Z[1] = X W[1]ᵀ + b[1]ᵀ with the X that was given"
+Y_AT = "dZ[L], through Y"
+X_AT = "dW[1] and the forward pass, through X"
+
+IGNORED = Mistake(
+    "examples-ignored", "a part of the batch is left out", ALL, "dZ2[-1] = 0", "dZ[L], rows of examples",
+)  # fmt: skip
+WEIGHTED = Mistake(
+    "examples-weighted", "examples do not count alike", ALL + ", each once", "dZ2[0] = 2 * dZ2[0]",
+    "dZ[L], rows of examples", loose=True,
+)  # fmt: skip
+ONE_EXAMPLE = Mistake(
+    "bias-one-example", "db is made of one example only", "db[l] = dZ[l]ᵀ 1: a sum over all N examples",
+    "db1 = dZ1[0]", "db[l]",
+)  # fmt: skip
+SHIFTED = Mistake(
+    "labels-shifted", "the rows of Y are off by one", ROWS, "Y = np.roll(Y, 1, axis=0)", Y_AT,
     (
-        "broadcast-labels",
-        "Every example is held against the mean of all labels: (N,) was broadcast against (N, 1).",
-        lambda y: np.broadcast_to(y.mean(0), y.shape),
-        0.4,
+        Altered("The labels are shifted by one example.", lambda y: np.roll(y, 1, 0), 0.4),
+        Altered("The labels are shifted by one example.", lambda y: np.roll(y, -1, 0), 0.4),
     ),
-    ("unknown", "1 − Y stands where Y belongs.", lambda y: 1 - y, 0.9),
-    ("unknown", "Y is left out.", np.zeros_like, 1.0),
-    ("unknown", "2 Y − 1 stands where Y belongs.", lambda y: 2 * y - 1, 1.0),
-    ("unknown", "Every label is 1.", np.ones_like, 1.1),
-    ("truncated-inputs", "The labels are cut to integers.", np.trunc, 0.6),
-    ("unknown", "The labels are smoothed by 0.1.", lambda y: 0.9 * y + 0.1 / y.shape[-1], 1.2),
-)
-
-FED: tuple[Altered, ...] = (
-    ("truncated-inputs", "The inputs are cut to integers.", np.trunc, 0.5),
-    ("truncated-inputs", "The inputs are cut to integers.", np.floor, 0.6),
-    ("unknown", "The inputs are divided by 255.", lambda x: x / 255, 1.0),
-    ("unknown", "The inputs are centred.", lambda x: x - x.mean(0), 1.1),
-    ("unknown", "|X| stands where X belongs.", np.abs, 1.1),
-    ("unknown", "The inputs' features are in reverse.", lambda x: x[..., ::-1], 1.1),
-)
+)  # fmt: skip
+REORDERED = Mistake(
+    "labels-reordered", "the rows of Y are in another order, or one stands for all", ROWS, "Y = Y[::-1]",
+    Y_AT,
+    (
+        Altered("The labels are in reverse order.", lambda y: y[::-1], 1.0),
+        Altered("Only the first example's label is used.", lambda y: np.broadcast_to(y[:1], y.shape), 1.0),
+    ),
+)  # fmt: skip
+OTHER_CLASSES = Mistake(
+    "classes-shifted", "the classes of Y are off by one", "Y is one-hot: class k in column k",
+    "Y = np.eye(n_L)[y - 1]", Y_AT,
+    (
+        Altered("The classes of the labels are off by one.", lambda y: np.roll(y, 1, -1), 0.45),
+        Altered("The classes of the labels are off by one.", lambda y: np.roll(y, -1, -1), 0.45),
+    ),
+)  # fmt: skip
+BROADCAST = Mistake(
+    "broadcast-labels", "(N,) is broadcast against (N, 1)",
+    "dZ[L] = (Ŷ − Y)/N with Y of the shape (N, n_L) of Ŷ", "dZ2 = np.mean(A2 - y, axis=1, keepdims=True) / N",
+    Y_AT,
+    (
+        Altered("Every example is held against the mean of all labels: (N,) was broadcast against (N, 1).",
+                lambda y: np.broadcast_to(y.mean(0), y.shape), 0.4),
+    ),
+)  # fmt: skip
+INVERTED = Mistake(
+    "labels-inverted", "1 − Y for Y", ERROR, "Y = 1 - Y", Y_AT,
+    (Altered("1 − Y stands where Y belongs.", lambda y: 1 - y, 0.9),),
+)  # fmt: skip
+SIGNED = Mistake(
+    "labels-signed", "labels of −1 and 1 where those of 0 and 1 belong", ERROR, "Y = 2 * Y - 1", Y_AT,
+    (Altered("2 Y − 1 stands where Y belongs.", lambda y: 2 * y - 1, 1.0),),
+)  # fmt: skip
+SMOOTHED = Mistake(
+    "labels-smoothed", "label smoothing that the loss does not have", ERROR, "Y = 0.9 * Y + 0.1 / n_L", Y_AT,
+    (Altered("The labels are smoothed by 0.1.", lambda y: 0.9 * y + 0.1 / y.shape[-1], 1.2),),
+)  # fmt: skip
+TRUNCATED = Mistake(
+    "truncated-inputs", "integers where floats belong", X_GIVEN, "X = X.astype(int)", X_AT,
+    (
+        Altered("The inputs are cut to integers.", np.trunc, 0.5),
+        Altered("The inputs are cut to integers.", np.floor, 0.6),
+    ),
+)  # fmt: skip
+UNSCALED = Mistake(
+    "inputs-unscaled", "X is divided by 255, and that of the loss is not", X_GIVEN, "dW1 = dZ1.T @ (X / 255)",
+    X_AT, (Altered("The inputs are divided by 255.", lambda x: x / 255, 1.0),),
+)  # fmt: skip
+CENTRED = Mistake(
+    "inputs-centred", "the mean is taken off X, and off that of the loss it is not", X_GIVEN,
+    "X = X - X.mean(axis=0)", X_AT, (Altered("The inputs are centred.", lambda x: x - x.mean(0), 1.1),),
+)  # fmt: skip
+NO_COTANGENT = Mistake(
+    "cotangent-ignored", "a rule does not multiply by its cotangent",
+    "vjp(c) is linear in c: every term has the factor c", "return (2 * x,)  # for c * 2 * x", "a custom rule",
+)  # fmt: skip
+NO_ARGUMENT = Mistake(
+    "argument-ignored", "ones stand where an argument belongs",
+    "the gradient is taken at the arguments that were given",
+    "dZ2 = (A2 - Y) / N  # for weights * (A2 - Y) / N",
+    "through any argument",
+)  # fmt: skip
+OF_EXAMPLES = (IGNORED, WEIGHTED, ONE_EXAMPLE, MISSING_PSUM)
+OF_ORDER = (SHIFTED, REORDERED)
+OF_LABELS = (OTHER_CLASSES, BROADCAST, INVERTED, SIGNED, SMOOTHED)
+OF_INPUTS = (TRUNCATED, UNSCALED, CENTRED)
+OF_DATA = (*OF_ORDER, *OF_LABELS, LEFT_OUT, *OF_INPUTS, NO_COTANGENT, NO_ARGUMENT)
+ALTERED_LABELS = [
+    *ways(OF_LABELS),
+    (LEFT_OUT, Altered("Y is left out.", np.zeros_like, 1.0)),
+    (TRUNCATED, Altered("The labels are cut to integers.", np.trunc, 0.6)),
+]
 
 
 def elsewhere(scenes: list[Scene]) -> Iterator[Finding]:
     """The right gradient, of other labels or inputs."""
-    layout = scenes[0].structure
+    layout, values = scenes[0].structure, scenes[0].point.values
     if not layout.products:
         yield from _argument_ignored(scenes)
         return
+    last = len(layout.layers)
+    through = f"dZ[{last}] (through Y)" if last else "through Y"
     for t in layout.targets:
-        kind = scenes[0].point.values[t].dtype.kind
-        table = (*SHIFTED, *(RELABELLED if kind == "f" else ()))
-        yield from _altered(scenes, t, table, _through_labels(scenes[0]))
+        kind = values[t].dtype.kind
+        yield from _altered(scenes, t, [*ways(OF_ORDER), *(ALTERED_LABELS if kind == "f" else ())], through)
+        if kind == "f":
+            yield from _summed_over_labels(scenes, t, through)
         if kind in "iu":
-            yield from _other_classes(scenes, t)
+            yield from _other_classes(scenes, t, through)
+    first = "dW[1] and the forward pass (through X)" if last else "through X"
     for x in layout.data:
-        if scenes[0].point.values[x].dtype.kind == "f":
-            first = "dW[1] and the forward pass (through X)" if layout.layers else "through X"
-            yield from _altered(scenes, x, FED, first)
-
-
-def _through_labels(scene: Scene) -> str:
-    """What Y is wrong in."""
-    last = len(scene.structure.layers)
-    return f"dZ[{last}] (through Y)" if last else "through Y"
+        if values[x].dtype.kind == "f":
+            yield from _altered(scenes, x, ways(OF_INPUTS), first)
 
 
 def _with_input(value: int, f: Callable, scene: Scene):
@@ -78,84 +163,220 @@ def _with_input(value: int, f: Callable, scene: Scene):
     return gradient_at(scene, value, np.asarray(new, old.dtype))
 
 
-def _altered(scenes, value: int, table: tuple[Altered, ...], where: str) -> Iterator[Finding]:
-    for id, sentence, f, rank in table:
-        if holds(scenes, partial(_with_input, value, f)):
-            yield Finding(id, sentence, where, rank)
+def _altered(scenes, value: int, table, where: str) -> Iterator[Finding]:
+    for mistake, way in table:
+        if holds(scenes, partial(_with_input, value, way.of)):
+            yield finding(mistake, way.says, where, way.rank)
 
 
-def _other_classes(scenes, value: int) -> Iterator[Finding]:
+def _other_classes(scenes, value: int, where: str) -> Iterator[Finding]:
     """Labels that are numbers of classes, off by one; with and without going round."""
     for step in (1, -1):
         for around in (False, True):
-
-            def predict(scene, step=step, around=around):
-                new = scene.point.values[value] + step
-                classes = scene.sizes.get("n_L", int(new.max(initial=0)) + 1)
-                return gradient_at(scene, value, new % classes if around else new)
-
-            if holds(scenes, predict):
-                sentence = "The classes of the labels are off by one."
-                yield Finding("classes-shifted", sentence, _through_labels(scenes[0]), 0.4)
+            if holds(scenes, partial(_with_classes, value, step, around)):
+                yield finding(OTHER_CLASSES, OTHER_CLASSES.ways[0].says, where, 0.4)
                 return
+
+
+def _with_classes(value: int, step: int, around: bool, scene: Scene):
+    new = scene.point.values[value] + step
+    classes = scene.sizes.get("n_L", int(new.max(initial=0)) + 1)
+    return gradient_at(scene, value, new % classes if around else new)
+
+
+def _summed_over_labels(scenes, t: int, where: str) -> Iterator[Finding]:
+    """(N, 1) − (N,) makes N × N numbers; summed, they are N times the gradient at the mean label."""
+    if all("N" in s.sizes for s in scenes) and holds(scenes, partial(_with_mean_label, t)):
+        says = (
+            "Every example is held against all labels, and the N × N errors are summed: "
+            "(N,) was broadcast against (N, 1)."
+        )
+        yield finding(BROADCAST, says, where, 0.5)
+
+
+def _with_mean_label(t: int, scene: Scene):
+    y = scene.point.values[t]
+    return [scene.sizes["N"] * m for m in gradient_at(scene, t, np.full(y.shape, y.mean(), y.dtype))]
 
 
 def _argument_ignored(scenes) -> Iterator[Finding]:
     """An argument taken for ones; a cotangent, if the loss is linear in it."""
-    layout = scenes[0].structure
+    layout, values = scenes[0].structure, scenes[0].point.values
     for value in (*layout.targets, *layout.data):
-        if scenes[0].point.values[value].dtype.kind != "f":
+        if values[value].dtype.kind != "f" or not holds(scenes, partial(_with_ones, value)):
             continue
-
-        def ones(scene, value=value):
-            return gradient_at(scene, value, np.ones_like(scene.point.values[value]))
-
-        if not holds(scenes, ones):
-            continue
-        name = _argument_name(scenes[0], value)
         twice = [gradient_at(s, value, 2 * s.point.values[value]) for s in scenes]
         linear = all(
             fits(s._replace(hand=t), [2 * r for r in s.reference]) for s, t in zip(scenes, twice, strict=True)
         )
+        says, c = "Ones stand where {c} belongs", _argument(scenes[0], value)
         if linear:
-            yield Finding(
-                "cotangent-ignored",
-                f"Ones stand where {name} belongs: the gradient is not multiplied by it.",
-                f"through {name}",
-                0.4,
-            )
-        else:
-            yield Finding("unknown", f"Ones stand where {name} belongs.", f"through {name}", 1)
+            says += ": the gradient is not multiplied by it"
+        mistake, rank = (NO_COTANGENT, 0.4) if linear else (NO_ARGUMENT, 1)
+        yield finding(mistake, f"{says}.", "through {c}", rank, c=c)
 
 
-def _argument_name(scene: Scene, value: int) -> str:
-    """An input of the loss, as the user would write it."""
-    paths = jax.tree_util.tree_flatten_with_path(scene.point.args)[0]
-    for number, (path, _) in zip(scene.point.tape.inputs, paths, strict=True):
-        if number == value:
-            return f"argument {path[0].idx}{jax.tree_util.keystr(path[1:])}"
+def _with_ones(value: int, scene: Scene):
+    return gradient_at(scene, value, np.ones_like(scene.point.values[value]))
+
+
+def _argument(scene: Scene, value: int) -> Part:
+    """An input of the loss, or what it is where the loss holds it itself."""
+    if value in scene.point.tape.inputs:
+        return Argument(scene.point.tape.inputs.index(value))
     shape = scene.point.values[value].shape
     what = f"the {'×'.join(map(str, shape))} array" if shape else "the number"
     return f"{what} that the loss holds itself"
 
 
-def mean_label_sum(scenes: list[Scene]) -> Iterator[Finding]:
-    """(N, 1) − (N,) makes N × N numbers; summed, they are N times the gradient at the mean label."""
-    layout = scenes[0].structure
-    if not layout.products or not all("N" in s.sizes for s in scenes):
+class Share(NamedTuple):
+    """What each example gives to dW[l] and db[l], along random directions; and what the candidate has."""
+
+    each: np.ndarray  # (N, directions)
+    total: np.ndarray
+
+
+def _shares(scene: Scene, layer: Layer) -> Share | None:
+    rows = dense_rows(scene, layer)
+    g = as_product(scene, layer, scene.hand[layer.weight])
+    if rows is None or g is None or not np.isfinite(g).all():
+        return None
+    a, d = rows
+    if layer.bias is not None and scene.hand[layer.bias].size == d.shape[1]:
+        a = np.concatenate([a, np.ones((len(a), 1))], axis=1)
+        g = np.concatenate([g, scene.hand[layer.bias].reshape(-1, 1)], axis=1)
+    rng = np.random.default_rng(0)
+    count = min(g.size, len(a) + 24)
+    u, v = rng.normal(size=(g.shape[0], count)), rng.normal(size=(g.shape[1], count))
+    return Share((d @ u) * (a @ v), ((g.T @ u) * v).sum(axis=0))
+
+
+def _weights(share: Share) -> Iterator[np.ndarray]:
+    """What the examples count: solved for; or the first or the last alone, once or as a mean of them."""
+    n, count = share.each.shape
+    w, _, rank, _ = np.linalg.lstsq(share.each.T, share.total, rcond=COMPUTED)
+    if rank == n < count:
+        yield w
         return
-    for t in layout.targets:
-        if scenes[0].point.values[t].dtype.kind != "f":
-            continue
+    running = np.cumsum(share.each, axis=0)
+    top = np.abs(share.each).max(initial=0)
+    for m in range(n - 1, 0, -1):
+        for kept, part in (
+            (slice(0, m), running[m - 1]),
+            (slice(n - m, n), running[-1] - running[n - m - 1]),
+        ):
+            for weight in (1.0, n / m):
+                if np.allclose(weight * part, share.total, rtol=FITTED, atol=COMPUTED * top):
+                    w = np.zeros(n)
+                    w[kept] = weight
+                    yield w
 
-        def predict(scene, t=t):
-            y = scene.point.values[t]
-            mean = gradient_at(scene, t, np.full(y.shape, y.mean(), y.dtype))
-            return [scene.sizes["N"] * m for m in mean]
 
-        if holds(scenes, predict):
-            sentence = (
-                "Every example is held against all labels, and the N × N errors are summed: "
-                "(N,) was broadcast against (N, 1)."
+def _weighed(w: np.ndarray, scene: Scene):
+    """The gradient where each example counts so much."""
+    layer = scene.structure.layers[-1]
+    d = scene.point.cotangents[layer.z]
+    return gradient_with(scene, given={layer.z: d * (w if layer.input_side == 1 else w[:, None])})
+
+
+def _counts(scene: Scene) -> np.ndarray | None:
+    """How much each example counts in the candidate; zero and one where it is nearly so."""
+    layer = scene.structure.layers[-1]
+    d, product = scene.point.cotangents[layer.z], scene.point.cotangents[layer.product]
+    if dense_rows(scene, layer) is None or d.shape != product.shape:
+        return None
+    share = _shares(scene, layer)
+    for w in _weights(share) if share else ():
+        whole = np.where(np.abs(w - np.round(w)) < FITTED, np.round(w), w)
+        if fits(scene, _weighed(whole, scene)):
+            return whole
+    return None
+
+
+def _which(w: np.ndarray) -> str:
+    gone, n = np.flatnonzero(w == 0), len(w)
+    if len(gone) == 1:
+        last = ", the last" if gone[0] == n - 1 else ", the first" if gone[0] == 0 else ""
+        return f"Example {gone[0]}{last}, is"
+    if np.array_equal(gone, np.arange(gone[0], n)):
+        return f"Examples {gone[0]} to {n - 1} (the last {len(gone)} of {n}) are"
+    if np.array_equal(gone, np.arange(0, gone[-1] + 1)):
+        return f"Examples 0 to {gone[-1]} (the first {len(gone)} of {n}) are"
+    return f"Examples {', '.join(map(str, gone[:8]))}{' …' if len(gone) > 8 else ''} are"
+
+
+def weighted(scenes: list[Scene]) -> Iterator[Finding]:
+    """Some examples count nothing, or too much."""
+    layers = scenes[0].structure.layers
+    if not layers:
+        return
+    yield from _one_example_bias(scenes)
+    w = None
+    for scene in reversed(scenes):
+        if scene.wrong and (w := _counts(scene)) is None:
+            return
+    if w is None:
+        return
+    kept = w[w != 0]
+    alike = len(kept) > 0 and np.allclose(kept, kept[0])
+    where = f"dZ[{len(layers)}], rows of examples"
+    yield from _of_a_device(scenes[0].devices, w, where)
+    # scattered ones are seldom left out; those of a saturated output may be clipped
+    scattered = np.count_nonzero(np.diff(w != 0)) > 1
+    why = ", perhaps by a condition of their own" if scattered else ""
+    if alike and len(kept) < len(w):
+        once = same(kept[0], 1)
+        mean = " (the mean is over those left)" if same(kept[0] * len(kept), len(w)) else ""
+        rest = "" if once else f", the others count {{times:.6g}} times{mean}"
+        says, rank = f"{{which}} left out of the gradient{rest}{why}.", 0.7 if scattered else 0.4
+        parts = {"which": _which(w), "times": float(kept[0])}
+        yield finding(IGNORED, says, where, rank if once else rank + 0.1, not scattered, **parts)
+    elif not np.allclose(w, w[0]):
+        odd = np.flatnonzero(np.abs(w - np.median(w)) > FITTED)
+        told = ", ".join(f"{i}: {w[i]:.4g}" for i in odd[:6]) + (" …" if len(odd) > 6 else "")
+        yield finding(WEIGHTED, "Examples do not count alike: {told}.", where, 1, told=told)
+
+
+def _of_a_device(sizes: tuple[int, ...], w: np.ndarray, where: str) -> Iterator[Finding]:
+    """Only the examples of one device count."""
+    for devices in sizes:
+        counts = w.reshape(devices, -1) if len(w) % devices == 0 else np.ones((devices, 1))
+        own = counts.any(axis=1)
+        if own.sum() == 1 and counts[own].all() and np.allclose(counts[own], counts[own][0, 0]):
+            says = (
+                "Only the {rows} examples of device {device} of {devices} count: a psum over the devices "
+                "is missing."
             )
-            yield Finding("broadcast-labels", sentence, _through_labels(scenes[0]), 0.5)
+            parts = {"rows": counts.shape[1], "device": int(np.argmax(own)), "devices": devices}
+            yield finding(MISSING_PSUM, says, where, 0.35, True, **parts)
+
+
+def _one_example_bias(scenes) -> Iterator[Finding]:
+    """db[l] made of one example, or of the first or last few."""
+    biases = {y.bias: y for y in scenes[0].structure.layers if y.bias is not None}
+    wrong = wrong_leaves(scenes)
+    if not wrong or not set(wrong) <= set(biases):
+        return
+    one, some = set(), set()
+    for scene in scenes:
+        for k in scene.wrong:
+            rows, g = dense_rows(scene, biases[k]), scene.hand[k].ravel()
+            if rows is None or rows[1].shape[1] != g.size:
+                return
+            d = rows[1]
+            n, top, running = len(d), np.abs(d).max(initial=0), np.cumsum(d, axis=0)
+            ones = [i for i in range(n) if near(d[i], g, top) or near(n * d[i], g, top)]
+            heads = [m for m in range(1, n) if near(running[m - 1], g, top)]
+            tails = [m for m in range(1, n) if near(running[-1] - running[m - 1], g, top)]
+            if ones:
+                ends = {0: "the first", n - 1: "the last"}
+                one.add(ends.get(ones[0], f"number {ones[0]}"))
+            elif heads or tails:
+                some.add(f"the first {heads[0]}" if heads else f"the last {n - tails[0]}")
+            else:
+                return
+    for mistake, which, what in ((IGNORED, some, "some examples"), (ONE_EXAMPLE, one, "one example")):
+        if which:  # some may be one where there are few
+            says = f"The gradient of {{of}} is made of {what} only ({{which}})."
+            yield finding(mistake, says, "{of}", 0.4, of=Leaves(wrong), which=joined(sorted(which)))
+            return

@@ -2,158 +2,208 @@
 
 from collections.abc import Callable, Iterator
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 
-from jaxnn.gradcheck.mistakes.finding import Finding, holds, off_entries
-from jaxnn.gradcheck.mistakes.numbers import OF_PARAMETERS, beside, leaf_roles
+from jaxnn.gradcheck.mistakes.finding import (
+    OF_PARAMETERS,
+    Finding,
+    Leaves,
+    Mistake,
+    beside,
+    finding,
+    holds,
+    leaf_roles,
+    off_entries,
+    ways,
+    wrong_leaves,
+)
 from jaxnn.gradcheck.report.words import extent, joined
 from jaxnn.gradcheck.tape.scene import Scene, fits
+from jaxnn.gradcheck.tolerances import COMPUTED
 
-Rearrangement = tuple[str, str, Callable[[np.ndarray], np.ndarray], float]
 
-REARRANGEMENTS: tuple[Rearrangement, ...] = (
-    ("transposed", "is transposed", lambda r: r.T, 0),
+class Rearranged(NamedTuple):
+    """A parameter's gradient, as a function of the right one."""
+
+    says: str
+    of: Callable[[np.ndarray], np.ndarray]
+    rank: float = 1
+
+
+def _centred(axis: int | None, r: np.ndarray) -> np.ndarray:
+    """Its mean taken off, of all or along an axis, where that leaves anything."""
+    along = r.size if axis is None else r.shape[axis]
+    return r - r.mean(axis=axis, keepdims=True) if along > 1 else r
+
+
+ANY = "the gradient of any parameter"
+SHAPE = "dW[l] = dZ[l]ᵀ A[l-1], of the shape (n_l, n_{l-1}) of W[l]"
+PLACE = "dW[l] has the entry of W[l][i, k] at [i, k]"
+IN_ORDER = "has its entries in the wrong order: a reshape where a transpose belongs"
+SUM = Rearranged("is one number for all entries: their sum", lambda r: np.full_like(r, r.sum()), 0.2)
+
+UNWRITTEN = Mistake(
+    "entries-unwritten", "a row, a column or an entry is never written",
+    "dW[l] has an entry for every entry of W[l]", "dW1[:-1] = (dZ1.T @ X)[:-1]", ANY,
+)  # fmt: skip
+TRANSPOSED = Mistake(
+    "transposed", "dW is transposed", SHAPE, "dW1 = X.T @ dZ1", "dW[l]",
     (
-        "reshaped",
-        "has its entries in the wrong order: a reshape where a transpose belongs",
-        lambda r: r.T.reshape(r.shape),
-        0.1,
+        Rearranged("is transposed", lambda r: r.T, 0),
+        Rearranged("has its first two axes exchanged",
+                   lambda r: r.swapaxes(0, 1) if r.ndim > 2 else r, 0.1),
+        Rearranged("has its last two axes exchanged",
+                   lambda r: r.swapaxes(-1, -2) if r.ndim > 2 else r, 0.1),
     ),
+)  # fmt: skip
+RESHAPED = Mistake(
+    "reshaped", "a reshape where a transpose belongs",
+    "dW[l] = dZ[l]ᵀ A[l-1]: a transpose moves entries, a reshape only renames them",
+    "dW1 = (X.T @ dZ1).reshape(W1.shape)", "dW[l]",
     (
-        "reshaped",
-        "has its entries in the wrong order: a reshape where a transpose belongs",
-        lambda r: r.reshape(r.shape[::-1]).T,
-        0.1,
+        Rearranged(IN_ORDER, lambda r: r.T.reshape(r.shape), 0.1),
+        Rearranged(IN_ORDER, lambda r: r.reshape(r.shape[::-1]).T, 0.1),
     ),
+)  # fmt: skip
+ALL_SUMMED = Mistake(
+    "bias-summed-over-all", "one number for all of db", "db[l] = dZ[l]ᵀ 1: a sum for each neuron",
+    "db1 = dZ1.sum()", "db[l]", (SUM,),
+)  # fmt: skip
+WRONG_AXIS = Mistake(
+    "wrong-axis", "a sum or a mean along an axis that it should not go along",
+    "the gradient of a parameter has its shape: an axis that it has is not summed over",
+    "dW1 = np.mean(dZ1.T @ X, axis=0) + 0 * W1", ANY,
     (
-        "bias-summed-over-all",
-        "is one number for all entries: their sum",
-        lambda r: np.full_like(r, r.sum()),
-        0.2,
+        SUM,
+        Rearranged("is one number for all entries: their mean", lambda r: np.full_like(r, r.mean())),
+        Rearranged("is averaged along its first axis", lambda r: np.broadcast_to(r.mean(0), r.shape)),
+        Rearranged("is averaged along its last axis",
+                   lambda r: np.broadcast_to(r.mean(-1, keepdims=True), r.shape)),
+        Rearranged("is summed along its first axis", lambda r: np.broadcast_to(r.sum(0), r.shape)),
+        Rearranged("is summed along its last axis",
+                   lambda r: np.broadcast_to(r.sum(-1, keepdims=True), r.shape)),
     ),
-    ("unknown", "is one number for all entries: their mean", lambda r: np.full_like(r, r.mean()), 1),
-    ("unknown", "has its first axis reversed", lambda r: r[::-1], 1),
-    ("unknown", "has its last axis reversed", lambda r: r[..., ::-1], 1),
+)  # fmt: skip
+MOVED = Mistake(
+    "entries-moved", "the right entries in the wrong places: reversed, turned round, off by one", PLACE,
+    "dW1 = np.roll(dZ1.T @ X, 1, axis=0)", ANY,
     (
-        "unknown",
-        "is flipped along its first two axes: a kernel turned round",
-        lambda r: r[::-1, ::-1] if r.ndim > 2 else r,
-        1,
+        Rearranged("has its first axis reversed", lambda r: r[::-1]),
+        Rearranged("has its last axis reversed", lambda r: r[..., ::-1]),
+        Rearranged("is flipped along its first two axes: a kernel turned round",
+                   lambda r: r[::-1, ::-1] if r.ndim > 2 else r),
+        Rearranged("is flipped along its last two axes: a kernel turned round",
+                   lambda r: r[..., ::-1, ::-1] if r.ndim > 2 else r),
+        Rearranged("has its rows shifted by one", lambda r: np.roll(r, 1, 0)),
+        Rearranged("has its rows shifted by one", lambda r: np.roll(r, -1, 0)),
+        Rearranged("has its columns shifted by one", lambda r: np.roll(r, 1, -1)),
+        Rearranged("has its columns shifted by one", lambda r: np.roll(r, -1, -1)),
     ),
+)  # fmt: skip
+UNSIGNED = Mistake(
+    "signs-lost", "absolute values, or nothing but the sign",
+    "dW[l] = dZ[l]ᵀ A[l-1], with its signs and sizes",
+    "dW1 = np.sign(dZ1.T @ X)", ANY,
     (
-        "unknown",
-        "is flipped along its last two axes: a kernel turned round",
-        lambda r: r[..., ::-1, ::-1] if r.ndim > 2 else r,
-        1,
+        Rearranged("has lost its signs: absolute values", np.abs),
+        Rearranged("is only the sign", np.sign),
     ),
-    ("transposed", "has its first two axes exchanged", lambda r: r.swapaxes(0, 1) if r.ndim > 2 else r, 0.1),
-    ("transposed", "has its last two axes exchanged", lambda r: r.swapaxes(-1, -2) if r.ndim > 2 else r, 0.1),
-    ("unknown", "has its rows shifted by one", lambda r: np.roll(r, 1, 0), 1),
-    ("unknown", "has its rows shifted by one", lambda r: np.roll(r, -1, 0), 1),
-    ("unknown", "has its columns shifted by one", lambda r: np.roll(r, 1, -1), 1),
-    ("unknown", "has its columns shifted by one", lambda r: np.roll(r, -1, -1), 1),
-    ("unknown", "has lost its signs: absolute values", np.abs, 1),
-    ("unknown", "is squared", np.square, 1),
-    ("unknown", "is only the sign", np.sign, 1),
-    ("unknown", "is cut to positive entries", lambda r: np.maximum(r, 0), 1),
-    ("unknown", "is centred: its mean is taken off", lambda r: r - r.mean(), 1),
-    ("unknown", "is centred along its first axis", lambda r: r - r.mean(axis=0), 1),
-    ("unknown", "is centred along its last axis", lambda r: r - r.mean(axis=-1, keepdims=True), 1),
-    ("unknown", "is averaged along its first axis", lambda r: np.broadcast_to(r.mean(0), r.shape), 1),
+)  # fmt: skip
+CENTRED = Mistake(
+    "gradient-centred", "its mean is taken off the gradient", "dW[l] = dZ[l]ᵀ A[l-1], and no mean taken off",
+    "dW1 = dW1 - dW1.mean()", ANY,
     (
-        "unknown",
-        "is averaged along its last axis",
-        lambda r: np.broadcast_to(r.mean(-1, keepdims=True), r.shape),
-        1,
+        Rearranged("is centred: its mean is taken off", partial(_centred, None)),
+        Rearranged("is centred along its first axis", partial(_centred, 0)),
+        Rearranged("is centred along its last axis", partial(_centred, -1)),
     ),
-    ("unknown", "is summed along its first axis", lambda r: np.broadcast_to(r.sum(0), r.shape), 1),
-    (
-        "unknown",
-        "is summed along its last axis",
-        lambda r: np.broadcast_to(r.sum(-1, keepdims=True), r.shape),
-        1,
-    ),
-)
+)  # fmt: skip
+EXCHANGED = Mistake(
+    "gradients-exchanged", "gradients are in each other's place",
+    "the gradient of W[l] stands where W[l] does",
+    "return dW2, dW1  # for W1, W2", "two parameters of one shape",
+)  # fmt: skip
+CLIPPED = Mistake(
+    "entries-clipped", "clipping of every entry is left on",
+    "the gradient is dW; clipping to [−c, c] belongs to the update", "dW1 = np.clip(dW1, -1, 1)",
+    "every parameter",
+)  # fmt: skip
+ROUNDED = Mistake(
+    "entries-rounded", "rounded to a few digits, or small entries set to zero",
+    "dW[l] = dZ[l]ᵀ A[l-1], to all its digits", "dW1 = np.round(dW1, 3)", ANY,
+)  # fmt: skip
+OF_ENTRIES = (TRANSPOSED, RESHAPED, ALL_SUMMED, WRONG_AXIS, MOVED, UNSIGNED, CENTRED)
+OF_NUMBERS = (EXCHANGED, UNWRITTEN, CLIPPED, ROUNDED)
+DIGITS = range(1, 9)  # after the point, to which someone may round
 
 
 def rearranged(scenes: list[Scene]) -> Iterator[Finding]:
     """The right numbers of a parameter's gradient, in the wrong places, or made one."""
-    wrong = sorted({k for s in scenes for k in s.wrong})
-    names = scenes[0].structure.names
+    wrong = wrong_leaves(scenes)
     if not wrong:
         return
-    where = joined([names[k] for k in wrong])
     _, biases = leaf_roles(scenes[0])
-    for id, words, f, rank in REARRANGEMENTS:
-        if id.startswith("bias") and biases and not set(wrong) <= biases:
-            id = "unknown"
-
-        if holds(scenes, partial(_with_entries, f, wrong)):
-            yield Finding(id, f"The gradient of {where} {words}.", where, rank)
+    for mistake, way in ways(OF_ENTRIES):
+        if mistake is ALL_SUMMED and biases and not set(wrong) <= biases:
+            continue
+        if holds(scenes, partial(_with_entries, way.of, wrong)):
+            yield finding(mistake, f"The gradient of {{of}} {way.says}.", "{of}", way.rank, of=Leaves(wrong))
             return
-    yield from _swapped(scenes, wrong)
-    yield from _unwritten(scenes, wrong)
-    yield from _cut(scenes, wrong)
-    yield from _coarse(scenes, wrong)
+    for search in (_exchanged, _unwritten, _clipped, _rounded):
+        yield from search(scenes, wrong)
 
 
-def _with_entries(f: Callable, leaves: list[int], scene: Scene) -> list[np.ndarray]:
+def _with_entries(f: Callable, leaves: tuple[int, ...], scene: Scene) -> list[np.ndarray]:
     """The gradient with some parameters' made f of the right one."""
     with np.errstate(all="ignore"):
         return [f(r) if k in leaves and r.ndim else r for k, r in enumerate(scene.reference)]
 
 
-def _swapped(scenes, wrong) -> Iterator[Finding]:
+def _is_that_of(scene: Scene, k: int, other: int) -> bool:
+    """Whether the gradient of one parameter is the right one of another."""
+    r = scene.reference[other]
+    return bool(r.any()) and r.shape == scene.hand[k].shape and fits(scene, [r] * len(scene.hand), [k])
+
+
+def _exchanged(scenes, wrong: tuple[int, ...]) -> Iterator[Finding]:
     """Two parameters' gradients exchanged, or one's given for another."""
-    names = scenes[0].structure.names
-    sources = {}
+    others, told, parts = range(len(scenes[0].hand)), [], {}
     for k in wrong:
-        for other in range(len(names)):
-            if other != k and all(
-                s.reference[other].shape == s.hand[k].shape
-                and s.reference[other].any()
-                and fits(s, [s.reference[other] if n == k else x for n, x in enumerate(s.hand)], [k])
-                for s in scenes
-            ):
-                sources[k] = other
-    if len(sources) == len(wrong):
-        told = joined([f"{names[k]} has that of {names[o]}" for k, o in sources.items()])
-        one = f"The gradient of {names[wrong[0]]} is that of {names[sources[wrong[0]]]}."
-        yield Finding(
-            "unknown",
-            one if len(wrong) == 1 else f"Gradients are in each other's place: {told}.",
-            joined([names[k] for k in wrong]),
-            0.5,
-        )
+        sources = [o for o in others if o != k and all(_is_that_of(s, k, o) for s in scenes)]
+        if not sources:
+            return
+        told.append(f"{{own{k}}} has that of {{other{k}}}")
+        parts |= {f"own{k}": Leaves((k,)), f"other{k}": Leaves((sources[-1],))}
+    one = f"The gradient of {{of}} is that of {{other{wrong[0]}}}."
+    says = one if len(wrong) == 1 else f"Gradients are in each other's place: {joined(told)}."
+    yield finding(EXCHANGED, says, "{of}", 0.5, of=Leaves(wrong), **parts)
 
 
-def _unwritten(scenes, wrong) -> Iterator[Finding]:
-    names, layers = scenes[0].structure.names, scenes[0].structure.layers
-    told, extents = [], {}
+def _unwritten(scenes, wrong: tuple[int, ...]) -> Iterator[Finding]:
+    """Entries that are zero."""
+    layers, extents = scenes[0].structure.layers, {}
     for k in wrong:
         for s in scenes:
-            off = off_entries(s, k)
-            top = np.abs(s.reference[k]).max(initial=0)
-            if off.all() or (off.any() and not np.abs(s.hand[k][off]).max() <= 1e-10 * top):
+            off, top = off_entries(s, k), np.abs(s.reference[k]).max(initial=0)
+            if off.all() or (off.any() and not np.abs(s.hand[k][off]).max() <= COMPUTED * top):
                 return
-        s = next(s for s in scenes if off_entries(s, k).any())
-        extents[k] = extent(off_entries(s, k))
-        told.append(f"{extents[k]} of {names[k]}")
+        extents[k] = next(extent(off) for s in scenes if (off := off_entries(s, k)).any())
+    where = joined([f"{{extent{k}}} of {{of{k}}}" for k in wrong])
+    parts = {f"of{k}": Leaves((k,)) for k in wrong} | {f"extent{k}": x for k, x in extents.items()}
+    steady = all(_same_place(scenes, k) for k in wrong)
     for y in layers:
         if y.bias in extents and extents[y.bias] == extents.get(y.weight):
-            neurons = extents[y.bias].replace("row", "neuron")
-            sentence = f"dZ[{y.number}] is zero for {neurons}: {joined(told)} get nothing."
-            yield Finding("unknown", sentence, f"dZ[{y.number}] (layer {y.number})", 0.3)
+            says = f"dZ[{{l}}] is zero for some neurons: {where} get nothing."
+            yield finding(UNWRITTEN, says, "dZ[{l}] (layer {l})", 0.3, steady, l=y.number, **parts)
             return
-    where = joined(told)
-    steady = all(_same_place(scenes, k) for k in wrong)
     if any(beside(s, wrong) for s in scenes):
-        id = "entries-unwritten" if layers else "unknown"
-        yield Finding(id, f"In {where} the gradient is {OF_PARAMETERS}.", where, 0.3, steady)
+        says = f"In {where} the gradient is {OF_PARAMETERS}."
+        yield finding(UNWRITTEN, says, where, 0.3, steady and bool(layers), **parts)
         return
     why = "Never written, and so zero" if steady else "Never written, or cut off, and so zero"
-    yield Finding("entries-unwritten", f"{why}: {where}.", where, 0.3, steady)
+    yield finding(UNWRITTEN, f"{why}: {where}.", where, 0.3, steady, **parts)
 
 
 def _same_place(scenes, k) -> bool:
@@ -172,29 +222,25 @@ def _same_place(scenes, k) -> bool:
     return len(kinds) == 1 and all(solid and any(any(e) for e in ends) for solid, ends in kinds)
 
 
-def _cut(scenes, wrong) -> Iterator[Finding]:
+def _clipped(scenes, wrong: tuple[int, ...]) -> Iterator[Finding]:
     """Entries clipped to an interval."""
-    names = scenes[0].structure.names
-    limits = set()
-    for s in scenes:
-        for k in s.wrong:
-            off = off_entries(s, k)
-            limits |= {float(f"{x:.9g}") for x in np.abs(s.hand[k][off])}
-    if len(limits) == 1 and 0 not in limits:
-        c = limits.pop()
-
-        where = joined([names[k] for k in wrong])
-        if holds(scenes, lambda s: [np.clip(r, -c, c) for r in s.reference]):
-            yield Finding("unknown", f"Every entry is clipped to ±{c:.6g}.", where, 0.5)
+    sizes = np.concatenate([np.abs(s.hand[k][off_entries(s, k)]) for s in scenes for k in s.wrong])
+    c = float(sizes.max())
+    if c > 0 and sizes.min() >= c * (1 - COMPUTED) and holds(scenes, partial(_within, c)):
+        yield finding(CLIPPED, "Every entry is clipped to ±{c:.6g}.", "{of}", 0.5, of=Leaves(wrong), c=c)
 
 
-def _coarse(scenes, wrong) -> Iterator[Finding]:
+def _within(c: float, scene: Scene) -> list[np.ndarray]:
+    return [np.clip(r, -c, c) for r in scene.reference]
+
+
+def _rounded(scenes, wrong: tuple[int, ...]) -> Iterator[Finding]:
     """Entries rounded to a number of digits, or dropped where they are small."""
-    where = joined([scenes[0].structure.names[k] for k in wrong])
-    for digits in range(1, 9):
+    of = Leaves(wrong)
+    for digits in DIGITS:
         if holds(scenes, partial(_with_entries, partial(np.round, decimals=digits), wrong)):
-            sentence = f"The gradient of {where} is rounded to {digits} digits after the point."
-            yield Finding("unknown", sentence, where, 1)
+            says = "The gradient of {of} is rounded to {digits} digits after the point."
+            yield finding(ROUNDED, says, "{of}", 1, of=of, digits=digits)
             return
     low, high = 0.0, np.inf
     for s in scenes:
@@ -203,6 +249,6 @@ def _coarse(scenes, wrong) -> Iterator[Finding]:
             if s.hand[k][off].any():
                 return
             low, high = max(low, size[off].max(initial=0)), min(high, size[~off].min(initial=np.inf))
-    if 0 < low < high:
-        sentence = f"Entries of {where} smaller than {low:.3g} to {high:.3g} are set to zero."
-        yield Finding("unknown", sentence, where, 0.2)
+    if 0 < low < high < np.inf:
+        says = "Entries of {of} smaller than {low:.3g} to {high:.3g} are set to zero."
+        yield finding(ROUNDED, says, "{of}", 0.2, of=of, low=low, high=high)

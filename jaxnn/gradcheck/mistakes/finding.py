@@ -1,18 +1,18 @@
 """What a mistake is, and what it is to find one: its predicted gradient is the candidate's at every point."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxnn.gradcheck.tape.scene import Scene, fits, off_by, telling
+from jaxnn.gradcheck.tape.scene import Scene, fits, gradient_with, off_by, telling
 
 
 class Mistake(NamedTuple):
     """A mistake that people make: what it is, the equation it breaks, a line of code that makes it.
 
     where: where it can be made; ways: each predicts a gradient, in the form that the search of its file
-    takes; loose: it says where more than what, and so is never sure.
+    takes; loose: it says where more than what, or does not give every entry, and so is never sure.
     """
 
     id: str
@@ -122,3 +122,20 @@ def place_of(scenes: list[Scene], scene: Scene) -> int:
 def parameter_values(scene: Scene) -> list[np.ndarray]:
     """The parameters' own values."""
     return [scene.point.values[p] for p in scene.point.tape.parameters if p in scene.point.tape.active]
+
+
+def leaf_roles(scene: Scene) -> tuple[set[int], set[int]]:
+    """The leaves that are weights of layers, and those that are biases."""
+    layers = scene.structure.layers
+    return {y.weight for y in layers}, {y.bias for y in layers if y.bias is not None}
+
+
+OF_PARAMETERS = "that of the terms of parameters alone: the terms with data in them add nothing to it"
+
+
+def beside(scene: Scene, leaves: Iterable[int]) -> bool:
+    """Whether terms of parameters alone, that the scene is without, have a gradient for one of them."""
+    if not scene.muted:
+        return False
+    whole = gradient_with(scene, gains=dict.fromkeys(scene.muted, 1.0))
+    return any(np.any(whole[k] != scene.reference[k]) for k in leaves)

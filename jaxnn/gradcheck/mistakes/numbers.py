@@ -1,18 +1,126 @@
-"""What a number can stand for: a size, a number of the loss, an argument; and which gradient has which."""
+"""What a factor can stand for: a mistake in the mean, a stray number, a number of the loss, an argument."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 import jax
 import numpy as np
 
 from jaxnn.gradcheck.jaxprs.equations import numbers
+from jaxnn.gradcheck.mistakes.finding import Argument, Mistake, Part
 from jaxnn.gradcheck.report.words import spoken
-from jaxnn.gradcheck.tape.scene import Scene, fits, gradient_with
+from jaxnn.gradcheck.tape.scene import Scene, fits
+from jaxnn.gradcheck.tolerances import COMPUTED, FITTED
+
+
+class Factor(NamedTuple):
+    """What a factor is by mistake: in words, how far-fetched, and as a function of N, n_x and n_L."""
+
+    says: str
+    rank: float
+    of: Callable[[Mapping[str, int]], float]
+
+
+class Words(NamedTuple):
+    """A piece of a sentence, and the parts that it speaks of."""
+
+    says: str
+    parts: Mapping[str, Part]
+
+
+class Meaning(NamedTuple):
+    """What a factor can mean; it is said of the gradient that has it."""
+
+    mistake: Mistake
+    says: str
+    rank: float
+    sure: bool
+    parts: Mapping[str, Part]
+
+
+SIGN = Mistake(
+    "sign", "Y − Ŷ for Ŷ − Y", "dZ[L] = (Ŷ − Y)/N", "dZ2 = (Y - A2) / N", "dZ[L], and so every parameter",
+    (Factor("has the opposite sign (Y − Ŷ for Ŷ − Y, or a minus too many)", 0, lambda s: -1.0),),
+)  # fmt: skip
+LAYER_SIGN = Mistake(
+    "layer-sign", "the sign is flipped in one layer", "dA[l-1] = dZ[l] W[l]; dZ[l] = dA[l] ⊙ g′(Z[l])",
+    "dA1 = -dZ2 @ W2", "dZ[l] and what is below it, or the parameters of one layer",
+    (Factor("has the opposite sign", 0, lambda s: -1.0),),
+)  # fmt: skip
+FACTOR_TWO = Mistake(
+    "factor-two", "a stray 2 or ½", "dJ/dZ has the constant that J has, no other",
+    "dZ2 = 2 * (A2 - Y) / N", "dZ[l] and what is below it, or any parameter",
+    (
+        Factor("is twice what it should be: a stray 2", 0.1, lambda s: 2.0),
+        Factor("is half of what it should be: a stray ½", 0.2, lambda s: 0.5),
+    ),
+)  # fmt: skip
+MISSING_MEAN = Mistake(
+    "missing-mean", "the 1/N of the mean is forgotten", "J = −(1/N) Σᵢ Σₖ …, so dZ[L] = (Ŷ − Y)/N",
+    "dZ2 = A2 - Y", "dZ[l] and what is below it, or any parameter",
+    (
+        Factor("is N times too large: the 1/N of the mean is missing", 0.3, lambda s: s["N"]),
+        Factor("is N·n_L times too large: no mean is taken", 0.8, lambda s: s["N"] * s["n_L"]),
+        Factor("is n_L times too large: no mean over the outputs", 0.9, lambda s: s["n_L"]),
+    ),
+)  # fmt: skip
+MEAN_TWICE = Mistake(
+    "mean-twice", "1/N is applied twice",
+    "dZ[L] = (Ŷ − Y)/N; below it dW[l] = dZ[l]ᵀ A[l-1] without another 1/N", "dW1 = dZ1.T @ X / N",
+    "dZ[l] and what is below it, or any dW[l]",
+    (Factor("is N times too small: 1/N is applied twice", 0.4, lambda s: 1 / s["N"]),),
+)  # fmt: skip
+N_MINUS_ONE = Mistake(
+    "n-minus-one", "divided by N − 1", "J = −(1/N) Σᵢ …: N, not N − 1", "dZ2 = (A2 - Y) / (N - 1)",
+    "dZ[L], and so every parameter",
+    (Factor("is divided by N − 1 instead of N", 0.5, lambda s: s["N"] / (s["N"] - 1)),),
+)  # fmt: skip
+OVER_OUTPUTS = Mistake(
+    "mean-over-outputs", "divided by N·n_L instead of N",
+    "J = −(1/N) Σᵢ Σₖ …: the mean is over the N examples, not over N·n_L entries",
+    "dZ2 = (A2 - Y) / Y.size", "dZ[L], and so every parameter",
+    (Factor("is divided by N·n_L instead of N: the mean goes over the outputs too", 0.6,
+            lambda s: 1 / s["n_L"]),),
+)  # fmt: skip
+OVER_FEATURES = Mistake(
+    "mean-over-features", "divided by the number of features instead of N",
+    "J = −(1/N) Σᵢ …: N examples, not n_x features", "dZ2 = (A2 - Y) / X.shape[1]",
+    "dZ[L], and so every parameter",
+    (
+        Factor("is divided by n_x, the number of features, instead of N", 0.7, lambda s: s["N"] / s["n_x"]),
+        Factor("is divided by n_x once too often", 1.0, lambda s: 1 / s["n_x"]),
+    ),
+)  # fmt: skip
+BIAS_NOT_AVERAGED = Mistake(
+    "bias-not-averaged", "1/N stands at the weights only",
+    "db[l] = dZ[l]ᵀ 1 with the same dZ[l] = (…)/N as in dW[l]", "db1 = N * dZ1.sum(axis=0)", "db[l]",
+    (Factor("is N times too large: the weights are averaged, the bias is not", 0.3, lambda s: s["N"]),),
+)  # fmt: skip
+BIAS_MEAN = Mistake(
+    "bias-mean", "db is a mean over the examples, not a sum",
+    "db[l] = dZ[l]ᵀ 1: a sum over the examples (1/N is in dZ[l] already)", "db1 = dZ1.mean(axis=0)", "db[l]",
+    (Factor("is N times too small: it is a mean over the examples where a sum belongs", 0.4,
+            lambda s: 1 / s["N"]),),
+)  # fmt: skip
+MISSING_PSUM = Mistake(
+    "missing-psum", "a sum over the devices is missing", "dW = Σ over the devices of each one's dZᵀ A",
+    "dW1 = dZ1.T @ X  # of the rows of this device alone", "any parameter",
+)  # fmt: skip
+EXTRA_PSUM = Mistake(
+    "extra-psum", "a sum over the devices too many", "dW = Σ over the devices of each one's dZᵀ A, once",
+    "dW1 = jax.lax.psum(jax.lax.psum(dZ1.T @ X, 'devices'), 'devices')", "any parameter",
+)  # fmt: skip
+
+MORE = (FACTOR_TWO, MISSING_MEAN, MEAN_TWICE, N_MINUS_ONE, OVER_OUTPUTS, OVER_FEATURES)
+OF_ALL = (SIGN, *MORE)
+OF_LAYERS = (LAYER_SIGN, *MORE)
+OF_ONE = (SIGN._replace(ways=LAYER_SIGN.ways), *MORE)
+OF_BIASES = (OF_ONE[0], FACTOR_TWO, BIAS_NOT_AVERAGED, BIAS_MEAN, *MORE[3:])
 
 
 def same(a: float | int, b: float | int) -> bool:
     """Whether two factors are one, up to rounding."""
-    return bool(abs(a - b) <= 1e-8 * max(abs(a), abs(b)))
+    return bool(abs(a - b) <= FITTED * max(abs(a), abs(b)))
 
 
 def common_value(values: list[float]) -> float | None:
@@ -20,7 +128,7 @@ def common_value(values: list[float]) -> float | None:
     known = [v for v in values if not np.isnan(v)]
     if not known:
         return np.nan
-    return known[0] if all(same(v, known[0]) or v == known[0] for v in known) else None
+    return known[0] if all(same(v, known[0]) for v in known) else None
 
 
 def tidy(x: float) -> float:
@@ -29,8 +137,8 @@ def tidy(x: float) -> float:
     >>> tidy(0.5 + 1e-12), tidy(1 / 6) == 1 / 6
     (0.5, True)
     """
-    near = float(f"{x:.7g}") if abs(x) > 1e-9 else 0.0
-    return near if abs(near - x) < 1e-9 * max(1, abs(x)) else x
+    near = float(f"{x:.7g}") if abs(x) > COMPUTED else 0.0
+    return near if abs(near - x) < COMPUTED * max(1, abs(x)) else x
 
 
 def ratio(g: np.ndarray, r: np.ndarray, scene: Scene, k: int) -> float | None:
@@ -40,40 +148,39 @@ def ratio(g: np.ndarray, r: np.ndarray, scene: Scene, k: int) -> float | None:
     if not r.any():
         return None if g.any() else np.nan
     alpha = float(np.vdot(r, g) / np.vdot(r, r))
-    alpha = alpha if abs(alpha) > 1e-10 else 0.0
+    alpha = alpha if abs(alpha) > COMPUTED else 0.0
     prediction = [*scene.reference]
     prediction[k] = alpha * r
     return alpha if fits(scene, prediction, [k]) else None
 
 
-def number_words(scenes: list[Scene], alpha: float) -> str:
+def number_words(scenes: list[Scene], alpha: float) -> Words | None:
     """A number of the loss that would explain |α| at every size if it were left out, or there twice."""
+    if same(abs(alpha), 1):
+        return None
     try:
         found = numbers(jax.make_jaxpr(scenes[-1].loss)(*scenes[-1].point.args))
     except Exception:  # nothing to be read in it
-        return ""
+        return None
     for c, line in found.items():
         for how, factor in (("left out", 1 / c), ("there twice", c)):
-            if same(abs(factor), abs(alpha)) and not same(abs(alpha), 1.0):
-                return f"the factor {spoken(abs(c))}" + (f" at {line}" if line else "") + f" is {how}"
-    return ""
+            if same(abs(factor), abs(alpha)):
+                at = " at {line}" if line else ""
+                return Words(f"the factor {{c}}{at} is {how}", {"c": spoken(abs(c)), "line": line})
+    return None
 
 
-def factor_names(scenes: list[Scene], alphas: list[float]) -> list[tuple[str, str, float, bool]]:
-    """What a factor can mean that is alphas[s] at scenes[s]: (id, in words, rank, sure)."""
+def factor_names(scenes: list[Scene], alphas: list[float], mistakes=OF_ALL) -> list[Meaning]:
+    """What a factor can mean that is alphas[s] at scenes[s]."""
     network = bool(scenes[0].structure.products)  # else no axis is known to be the features or the outputs
     sizes = [{k: n for k, n in s.sizes.items() if network or k == "N"} for s in scenes]
     here = sizes[0]
+    without_n = {k: n for k, n in here.items() if k != "N"}
+    written: tuple[dict, ...] = ({}, here, without_n, {"N": here.get("N", 0)})  # into the candidate's code
 
-    def everywhere(f: Callable[[dict], float]) -> float | int | None:
-        """None, or how far-fetched it is: sizes may be written into the candidate's code."""
-        kept: tuple[dict, ...] = (
-            {},
-            here,
-            {k: n for k, n in here.items() if k != "N"},
-            {"N": here.get("N", 0)},
-        )
-        for k, fixed in enumerate(kept):
+    def far_fetched(f: Callable[[Mapping[str, int]], float]) -> float | None:
+        """None, or how much so: as many sizes as must be written into the code."""
+        for k, fixed in enumerate(written):
             try:
                 if all(same(a, f({**own, **fixed})) for a, own in zip(alphas, sizes, strict=True)):
                     return 0.02 * k
@@ -81,98 +188,55 @@ def factor_names(scenes: list[Scene], alphas: list[float]) -> list[tuple[str, st
                 return None
         return None
 
-    table: list[tuple[str, str, Callable[[dict], float]]] = [
-        ("sign", "has the opposite sign", lambda s: -1.0),
-        ("factor-two", "is twice what it should be: a stray 2", lambda s: 2.0),
-        ("factor-two", "is half of what it should be: a stray ½", lambda s: 0.5),
-        ("missing-mean", "is N times too large: the 1/N of the mean is missing", lambda s: s["N"]),
-        ("mean-twice", "is N times too small: 1/N is applied twice", lambda s: 1 / s["N"]),
-        ("n-minus-one", "is divided by N − 1 instead of N", lambda s: s["N"] / (s["N"] - 1)),
-        (
-            "mean-over-outputs",
-            "is divided by N·n_L instead of N: the mean goes over the outputs too",
-            lambda s: 1 / s["n_L"],
-        ),
-        (
-            "mean-over-features",
-            "is divided by n_x, the number of features, instead of N",
-            lambda s: s["N"] / s["n_x"],
-        ),
-        ("missing-mean", "is N·n_L times too large: no mean is taken", lambda s: s["N"] * s["n_L"]),
-        ("missing-mean", "is n_L times too large: no mean over the outputs", lambda s: s["n_L"]),
-        ("mean-over-features", "is divided by n_x once too often", lambda s: 1 / s["n_x"]),
-    ]
-    found, seen = [], set()
-    for rank, (id, words, f) in enumerate(table):
-        if id not in seen and (fetched := everywhere(f)) is not None:
-            seen.add(id)
+    found = []
+    for mistake in mistakes:
+        fitting = [(way, far) for way in mistake.ways if (far := far_fetched(way.of)) is not None]
+        for way, far in fitting[:1]:
             # a size that is the same at all points may be any number
-            known = id in {"sign", "factor-two"} or len({f(own) for own in sizes}) > 1
-            found.append((id, words, 0.1 * rank + fetched, fetched == 0 and known))
-    if any(sure for *_, sure in found):
-        found = [f for f in found if f[3]]
+            known = mistake.id in NUMBERS or len({way.of(own) for own in sizes}) > 1
+            found.append(Meaning(mistake, way.says, way.rank + far, far == 0 and known, {}))
+    if any(m.sure for m in found):
+        found = [m for m in found if m.sure]
     for devices in scenes[0].devices:
-        shared = f"and the work is shared out among {devices} devices"
-        if all(same(a, 1 / devices) for a in alphas):
-            words = f"is {devices} times too small, {shared}: a psum is missing, or is a mean"
-            found.append(("missing-psum", words, 0.3, True))
-        if all(same(a, devices) for a in alphas):
-            words = f"is {devices} times too large, {shared}: a psum too many"
-            found.append(("extra-psum", words, 0.3, True))
+        shared = "and the work is shared out among {devices} devices"
+        for mistake, factor, says in (
+            (MISSING_PSUM, 1 / devices, f"times too small, {shared}: a psum is missing, or is a mean"),
+            (EXTRA_PSUM, devices, f"times too large, {shared}: a psum too many"),
+        ):
+            if all(same(a, factor) for a in alphas):
+                found.append(Meaning(mistake, f"is {{devices}} {says}", 0.3, True, {"devices": devices}))
     return found
 
 
+NUMBERS = {SIGN.id, LAYER_SIGN.id, FACTOR_TWO.id}  # those that are the same at every size
 POWERS: tuple[tuple[str, Callable[[float], float]], ...] = (
     ("{}", lambda v: v),
-    ("1/{}", lambda v: 1 / v),
-    ("−{}", lambda v: -v),
-    ("{}²", lambda v: v * v),
-    ("1/{}²", lambda v: v**-2.0),
-    ("√{}", lambda v: abs(v) ** 0.5),
-    ("1/√{}", lambda v: abs(v) ** -0.5),
-    ("exp({})", lambda v: np.exp(v)),
-    ("exp(−{})", lambda v: np.exp(-v)),
+    ("1/({})", lambda v: 1 / v),
+    ("−({})", lambda v: -v),
+    ("({})²", lambda v: v * v),
+    ("1/({})²", lambda v: v**-2.0),
+    ("√({})", lambda v: abs(v) ** 0.5),
+    ("1/√({})", lambda v: abs(v) ** -0.5),
+    ("exp({})", np.exp),
+    ("exp(−({}))", lambda v: np.exp(-v)),
 )
 
 
-def of_arguments(scenes, alphas) -> list[str]:
-    """The factor as a number that is handed in, or as the size of an axis; the nearest first."""
+def of_arguments(scenes: list[Scene], alphas: list[float]) -> list[Words]:
+    """The factor as a number that is handed in, {x}, or as the size of an axis of it; the nearest first."""
     told = []
-    paths = [jax.tree_util.tree_flatten_with_path(s.point.args)[0] for s in scenes]
-    for leaves in zip(*paths, strict=True):
-        path, first = leaves[0]
-        name = f"argument {path[0].idx}{jax.tree_util.keystr(path[1:])}"
-        values = {name: [np.asarray(x) for _, x in leaves]} if np.size(first) == 1 else {}
-        for axis in range(np.ndim(first)):
-            values[f"the size of axis {axis} of {name}"] = [np.shape(x)[axis] for _, x in leaves]
-        for words, row in values.items():
+    for n, leaves in enumerate(zip(*(jax.tree.leaves(s.point.args) for s in scenes), strict=True)):
+        rows = [("{x}", 0, [*leaves])] if np.size(leaves[0]) == 1 else []
+        for a in range(np.ndim(leaves[0])):
+            rows.append(("the size of axis {a} of {x}", a, [np.shape(x)[a] for x in leaves]))
+        for words, a, row in rows:
             if not all(np.isrealobj(v) for v in row):
                 continue
-            numbers_there = [np.float64(np.reshape(v, ())) for v in row]
-            if any(v == 0 for v in numbers_there) or len(set(numbers_there)) < 2:
+            values = [np.float64(np.reshape(v, ())) for v in row]
+            if any(v == 0 for v in values) or len(set(values)) < 2:
                 continue
             with np.errstate(all="ignore"):
-                fitting = [
-                    form
-                    for form, f in POWERS
-                    if all(same(a, f(v)) for a, v in zip(alphas, numbers_there, strict=True))
-                ]
-            told += [form.format(words if form == "{}" else f"({words})") for form in fitting]
+                for form, f in POWERS:
+                    if all(same(x, f(v)) for x, v in zip(alphas, values, strict=True)):
+                        told.append(Words(form.format(words), {"x": Argument(n), "a": a}))
     return told
-
-
-def leaf_roles(scene: Scene) -> tuple[set[int], set[int]]:
-    """The leaves that are weights of layers, and those that are biases."""
-    layers = scene.structure.layers
-    return {y.weight for y in layers}, {y.bias for y in layers if y.bias is not None}
-
-
-OF_PARAMETERS = "that of the terms of parameters alone: the terms with data in them add nothing to it"
-
-
-def beside(scene: Scene, leaves: Iterable[int]) -> bool:
-    """Whether terms of parameters alone, that the scene is without, have a gradient for one of them."""
-    if not scene.muted:
-        return False
-    whole = gradient_with(scene, gains=dict.fromkeys(scene.muted, 1.0))
-    return any(np.any(whole[k] != scene.reference[k]) for k in leaves)

@@ -1,13 +1,90 @@
-"""Mistakes in the λ term: forgotten, doubled, unscaled, on the biases, another norm."""
+"""Mistakes in the λ term: forgotten, doubled, unscaled, on the biases, another norm, or one too many."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 
-from jaxnn.gradcheck.mistakes.finding import Finding, holds, parameter_values, place_of
-from jaxnn.gradcheck.mistakes.numbers import common_value, factor_names, same, tidy
-from jaxnn.gradcheck.report.words import joined, spoken
+from jaxnn.gradcheck.mistakes.finding import (
+    Finding,
+    Leaves,
+    Mistake,
+    finding,
+    holds,
+    parameter_values,
+    place_of,
+    ways,
+    wrong_leaves,
+)
+from jaxnn.gradcheck.mistakes.numbers import common_value, of_arguments, same, tidy
+from jaxnn.gradcheck.report.words import spoken
 from jaxnn.gradcheck.tape.scene import Scene, gradient_with
+from jaxnn.gradcheck.tolerances import COMPUTED, FITTED
+
+
+class Count(NamedTuple):
+    """How often the λ term is there by mistake, as a function of N."""
+
+    says: str
+    rank: float
+    of: Callable[[int], float]
+
+
+class Norm(NamedTuple):
+    """What stands for the W of the λ term's gradient."""
+
+    of: Callable[[np.ndarray], np.ndarray]
+    rank: float
+
+
+TERM = "the λ term of {of}"
+J = "J = … + (λ/2N) Σ W², so dW = … + (λ/N) W"
+MISSING = Mistake(
+    "regularisation-missing", "the λ term is forgotten", J, "dW1 = dZ1.T @ X  # + lam / N * W1", "dW[l]",
+)  # fmt: skip
+DOUBLED = Mistake(
+    "regularisation-doubled", "the λ term is there twice", J + ", once", "dW1 = dZ1.T @ X + 2 * lam / N * W1",
+    "dW[l]",
+    (Count("is there twice: the ½ of its λ/2 is left out, or a 2 is too much", 0, lambda n: 2),),
+)  # fmt: skip
+UNSCALED = Mistake(
+    "regularisation-unscaled", "the λ term without its 1/N",
+    "the λ term of dW has a 1/N where that of J has one, and only there", "dW1 = dZ1.T @ X + lam * W1",
+    "dW[l]",
+    (
+        Count("is N times too large: its 1/N is missing", 0, lambda n: n),
+        Count("is divided by N, which the loss does not do", 0.5, lambda n: 1 / n if n else 0),
+    ),
+)  # fmt: skip
+SCALED = Mistake(
+    "regularisation-scaled", "the λ term with another factor, or another sign", J,
+    "dW1 = dZ1.T @ X - lam / N * W1", "dW[l]",
+    (
+        Count("is half of what it should be", 1, lambda n: 0.5),
+        Count("has the opposite sign", 1, lambda n: -1),
+    ),
+)  # fmt: skip
+ON_BIAS = Mistake(
+    "regularisation-on-bias", "the λ term is applied to b too",
+    "J = … + (λ/2N) Σ W²: no b in it, so db has no λ", "db1 = dZ1.sum(axis=0) + lam / N * b1", "db[l]",
+)  # fmt: skip
+L1_FOR_L2 = Mistake(
+    "l1-for-l2", "λ sign(W) for λ W", "d(W²/2) = W, not sign(W)", "dW1 = dZ1.T @ X + lam / N * np.sign(W1)",
+    "dW[l]",
+    (
+        Norm(np.sign, 0.0),
+        Norm(lambda p: 0.5 * np.sign(p), 0.5),
+        Norm(lambda p: 2 * np.sign(p), 0.6),
+    ),
+)  # fmt: skip
+ADDED = Mistake(
+    "regularisation-added", "a weight decay that the loss does not have",
+    "dW = dJ/dW: no λ W where J has no λ", "dW1 = dZ1.T @ X + 1e-4 * W1", "any parameter",
+    (("the parameter itself", lambda p: p), ("its sign", np.sign)),
+)  # fmt: skip
+COUNTED = (DOUBLED, UNSCALED, SCALED)
+OF_PENALTIES = (MISSING, *COUNTED, ON_BIAS, L1_FOR_L2, ADDED)
 
 
 def _penalty(scene: Scene) -> list[np.ndarray]:
@@ -17,203 +94,122 @@ def _penalty(scene: Scene) -> list[np.ndarray]:
 
 
 def penalised(scenes: list[Scene]) -> Iterator[Finding]:
-    """The λ term: forgotten, doubled, unscaled, on the biases, another norm."""
+    """The λ term: forgotten, doubled, unscaled, on the biases, another norm; or one that J does not have."""
     if scenes[0].structure.penalties:
-        yield from _penalty_factors(scenes)
-        yield from _penalty_elsewhere(scenes)
+        terms = [_penalty(s) for s in scenes]
+        yield from _counted(scenes, terms)
+        yield from _of_another(scenes, terms)
     else:
-        yield from _penalty_uncalled(scenes)
+        yield from _added(scenes)
 
 
-def _penalty_factors(scenes) -> Iterator[Finding]:
-    names = scenes[0].structure.names
-    terms = [_penalty(s) for s in scenes]
-    betas, data = _fitted(scenes, terms)
-    yield from _data_scaled(scenes, terms, data)
-    leaves = [k for k in range(len(names)) if any(t[k].any() for t in terms)]
-    wrong = sorted({k for s in scenes for k in s.wrong})
-    if not set(wrong) <= set(leaves) or not wrong:
+def _counted(scenes, terms) -> Iterator[Finding]:
+    """The λ term is there, but not once."""
+    wrong = wrong_leaves(scenes)
+    if not wrong or not all(any(t[k].any() for t in terms) for k in wrong):
         return
-    rows = [[None if b[k] is None else tidy(b[k]) for k in wrong] for b in betas]
-    common = [
-        common_value([np.nan if x is None else x for x in row]) if _almost(row) else None for row in rows
-    ]
-    if any(c is None for c in common):
-        return
-    # a scene where the term vanishes tells nothing
-    told = [
-        (s, float(np.mean([x for x in row if x is not None])), t)
-        for s, row, t in zip(scenes, rows, terms, strict=True)
-        if any(x is not None for x in row)
-    ]
-    if not told:
-        return
-    values = [tidy(b) for _, b, _ in told]
+    known = []  # a scene where the term vanishes tells nothing
+    for n, (s, t) in enumerate(zip(scenes, terms, strict=True)):
+        counts = [_times(s, t[k], k) for k in wrong if t[k].any() and np.isfinite(s.hand[k]).all()]
+        if counts and max(counts) - min(counts) > FITTED * max(1, *map(abs, counts)):
+            return
+        if counts:
+            known.append((n, tidy(float(np.mean(counts)))))
+    values, counted = [x for _, x in known], dict(known)
 
     def with_factor(scene):
-        place = next((n for n, (s, _, _) in enumerate(told) if s is scene), None)
-        t = terms[place_of(scenes, scene)]
-        b = values[place] if place is not None else 1.0
+        n = place_of(scenes, scene)
+        b = counted.get(n, 1.0)
         return [
             r + (b - 1) * x if k in wrong else r
-            for k, (r, x) in enumerate(zip(scene.reference, t, strict=True))
+            for k, (r, x) in enumerate(zip(scene.reference, terms[n], strict=True))
         ]
 
-    if holds(scenes, with_factor):
-        those = joined([names[k] for k in wrong])
-        if all(v == 0 for v in values):
-            yield _missing(told, wrong, those)
-        else:
-            yield _miscounted(values, [s.sizes.get("N", 0) for s, _, _ in told], f"the λ term of {those}")
-
-
-def _fitted(scenes, terms) -> tuple[list, list[float]]:
-    """How often each leaf has the λ term, and the data's part of the gradient, at every scene."""
-    betas, data = [], []
-    for scene, term in zip(scenes, terms, strict=True):
-        both = [
-            np.linalg.lstsq(np.stack([(r - t).ravel(), t.ravel()], axis=1), g.ravel(), rcond=None)[0]
-            if t.any() and np.isfinite(g).all()
-            else None
-            for g, r, t in zip(scene.hand, scene.reference, term, strict=True)
-        ]
-        betas.append([None if b is None else float(b[1]) for b in both])
-        data.append(
-            float(
-                sum(np.vdot(r - t, g - t) for g, r, t in zip(scene.hand, scene.reference, term, strict=True))
-                / max(sum(np.vdot(r - t, r - t) for r, t in zip(scene.reference, term, strict=True)), 1e-300)
-            )
-        )
-    return betas, data
-
-
-def _data_scaled(scenes, terms, data: list[float]) -> Iterator[Finding]:
-    """The data's part of the gradient alone is off by a factor."""
-
-    def scaled(scene):
-        a, t = data[place_of(scenes, scene)], terms[place_of(scenes, scene)]
-        return [a * (r - x) + x for r, x in zip(scene.reference, t, strict=True)]
-
-    if holds(scenes, scaled):
-        for id, words, rank, sure in factor_names(scenes, data):
-            yield Finding(
-                id,
-                f"The data's part of the gradient {words}.",
-                "every parameter, without the λ term",
-                0.2 + rank,
-                sure,
-            )
-
-
-def _missing(told, wrong: list[int], those: str) -> Finding:
-    """The λ term is not there."""
-    if all(_of_a_norm(parameter_values(s)[k], t[k]) for s, _, t in told for k in wrong):
-        sentence = f"The regularisation term is missing from the gradient of {those}."
-        return Finding("regularisation-missing", sentence, f"the λ term of {those}", 0)
-    sentence = f"What the loss adds that depends on {those} alone is missing from its gradient."
-    return Finding("unknown", sentence, f"the gradient of {those}", 1)
-
-
-def _miscounted(values: list[float], sizes: list[int], where: str) -> Finding:
-    """The λ term is there, so many times at every scene."""
-    varied = len(set(sizes)) > 1  # a size that no point changes may be any number
-    if all(same(v, 2) for v in values):
-        return Finding(
-            "regularisation-doubled",
-            "The regularisation term is there twice: the ½ of its λ/2 is left out, or a 2 is too much.",
-            where,
-            0,
-        )
-    if all(same(v, n) for v, n in zip(values, sizes, strict=True)):
-        sentence = "The regularisation term is N times too large: its 1/N is missing."
-        return Finding("regularisation-unscaled", sentence, where, 0, varied)
-    if all(n and same(v, 1 / n) for v, n in zip(values, sizes, strict=True)):
-        sentence = "The regularisation term is divided by N, which the loss does not do."
-        return Finding("regularisation-unscaled", sentence, where, 0.5, varied)
-    if all(same(v, values[0]) for v in values):
-        half, turned = same(values[0], 0.5), same(values[0], -1)
-        words = "half of" if half else f"{spoken(values[0])} times"
-        told = "has the opposite sign" if turned else f"is {words} what it should be"
-        return Finding("factor-two" if half else "unknown", f"The regularisation term {told}.", where, 1)
-    return Finding(
-        "unknown", f"The regularisation term is {spoken(values[0])} times what it should be here.", where, 4
+    if not known or not holds(scenes, with_factor):
+        return
+    told = [scenes[n] for n, _ in known]
+    if any(values):
+        yield _miscounted(told, values, wrong)
+        return
+    norm = all(_of_a_norm(parameter_values(scenes[n])[k], terms[n][k]) for n, _ in known for k in wrong)
+    says = (
+        "The regularisation term is missing from the gradient of {of}."
+        if norm
+        else "What the loss adds that depends on {of} alone is missing from its gradient."
     )
+    where = TERM if norm else "the gradient of {of}"
+    yield finding(MISSING, says, where, 0 if norm else 1, norm, of=Leaves(wrong))
+
+
+def _times(scene: Scene, term: np.ndarray, k: int) -> float:
+    """How often the λ term is in a leaf, beside the rest as often as it likes."""
+    columns = np.stack([(scene.reference[k] - term).ravel(), term.ravel()], axis=1)
+    return float(np.linalg.lstsq(columns, scene.hand[k].ravel(), rcond=None)[0][1])
+
+
+def _miscounted(scenes, values: list[float], wrong: tuple[int, ...]) -> Finding:
+    """The λ term is there, so many times at every scene."""
+    sizes, of = [s.sizes.get("N", 0) for s in scenes], Leaves(wrong)
+    for mistake, way in ways(COUNTED):
+        if all(same(v, way.of(n)) for v, n in zip(values, sizes, strict=True)):
+            # a size that no point changes may be any number
+            sure = mistake is not UNSCALED or len(set(sizes)) > 1
+            return finding(mistake, f"The regularisation term {way.says}.", TERM, way.rank, sure, of=of)
+    says, times = "The regularisation term is {times} times what it should be", spoken(values[0])
+    if all(same(v, values[0]) for v in values):
+        return finding(SCALED, f"{says}.", TERM, 1, of=of, times=times)
+    for form in of_arguments(scenes, values)[:1]:
+        says = f"The regularisation term is {form.says} times what it should be."
+        return finding(SCALED, says, TERM, 2, True, of=of, **form.parts)
+    return finding(SCALED._replace(loose=True), f"{says} here.", TERM, 4, of=of, times=times)
 
 
 def _of_a_norm(p, term) -> bool:
     """Whether a term of the gradient is that of a penalty on the size of p: c p + d sign(p)."""
     columns = np.stack([p.ravel(), np.sign(p).ravel()], axis=1)
     fitted = columns @ np.linalg.lstsq(columns, term.ravel(), rcond=None)[0]
-    return bool(np.abs(fitted - term.ravel()).max(initial=0) <= 1e-6 * np.abs(term).max(initial=0))
+    return bool(np.abs(fitted - term.ravel()).max(initial=0) <= FITTED * np.abs(term).max(initial=0))
 
 
-def _almost(row) -> bool:
-    known = [x for x in row if x is not None]
-    return not known or max(known) - min(known) <= 1e-6 * max(1, *map(abs, known))
+def _coefficient(scene: Scene, term) -> float | None:
+    """c of R = c W, where the penalty is a sum of squares; 0 where there is none."""
+    cs = []
+    for p, t in zip(parameter_values(scene), term, strict=True):
+        if t.any():
+            c = float(np.vdot(p, t) / np.vdot(p, p))
+            if np.abs(t - c * p).max() > COMPUTED * np.abs(t).max():
+                return None
+            cs.append(c)
+    return common_value(cs) if cs else 0.0
 
 
-def _penalty_elsewhere(scenes) -> Iterator[Finding]:
+def _of_another(scenes, terms) -> Iterator[Finding]:
     """λ b added to db; sign(W) for W."""
-    names = scenes[0].structure.names
+    wrong = wrong_leaves(scenes)
+    factors = [_coefficient(s, t) for s, t in zip(scenes, terms, strict=True)]
+    if not wrong or any(c is None for c in factors):
+        return
 
-    def coefficient(scene, term) -> float | None:
-        """c of R = c W, where the penalty is a sum of squares."""
-        cs = []
-        for p, t in zip(parameter_values(scene), term, strict=True):
-            if t.any():
-                c = float(np.vdot(p, t) / np.vdot(p, p))
-                if not np.allclose(t, c * p, rtol=1e-8, atol=1e-12 * np.abs(t).max()):
-                    return None
-                cs.append(c)
-        return cs[0] if cs and all(same(c, cs[0]) for c in cs) else None
+    def instead(of: Callable, scene: Scene):
+        """The term made of f(W) in the wrong leaves, whether they have one or not."""
+        n = place_of(scenes, scene)
+        rows = zip(scene.reference, terms[n], parameter_values(scene), strict=True)
+        return [r - t + factors[n] * of(p) if k in wrong else r for k, (r, t, p) in enumerate(rows)]
 
-    def on_bias(scene):
-        term = _penalty(scene)
-        c = coefficient(scene, term)
-        if c is None:
-            return scene.reference if not any(t.any() for t in term) else None
-        return [
-            r if t.any() or k not in wrong else r + c * p
-            for k, (r, t, p) in enumerate(zip(scene.reference, term, parameter_values(scene), strict=True))
-        ]
-
-    def l1(half: float):
-        def predict(scene):
-            term = _penalty(scene)
-            c = coefficient(scene, term)
-            if c is None:
-                return scene.reference if not any(t.any() for t in term) else None
-            own = parameter_values(scene)
-            return [
-                r - t + half * c * np.sign(p) if t.any() and k in wrong else r
-                for k, (r, t, p) in enumerate(zip(scene.reference, term, own, strict=True))
-            ]
-
-        return predict
-
-    wrong = {k for s in scenes for k in s.wrong}
-    where = joined([names[k] for k in sorted(wrong)]) if wrong else ""
-    if holds(scenes, on_bias):
-        yield Finding(
-            "regularisation-on-bias",
-            f"The regularisation term is added to {where}, which the loss does not regularise.",
-            where,
-            0,
-        )
-    for half, rank in ((1.0, 0.0), (0.5, 0.5), (2.0, 0.6)):
-        if holds(scenes, l1(half)):
-            yield Finding(
-                "l1-for-l2",
-                "The regularisation term has sign(W) where W belongs.",
-                f"the λ term of {where}",
-                rank,
-            )
+    with_term = [any(t[k].any() for t in terms) for k in wrong]
+    if not any(with_term) and holds(scenes, partial(instead, lambda p: p)):
+        says = "The regularisation term is added to {of}, which the loss does not regularise."
+        yield finding(ON_BIAS, says, "{of}", 0, of=Leaves(wrong))
+    for way in L1_FOR_L2.ways if all(with_term) else ():
+        if holds(scenes, partial(instead, way.of)):
+            says = "The regularisation term has sign(W) where W belongs."
+            yield finding(L1_FOR_L2, says, TERM, way.rank, of=Leaves(wrong))
 
 
-def _penalty_uncalled(scenes) -> Iterator[Finding]:
+def _added(scenes) -> Iterator[Finding]:
     """A multiple of W, or of its sign, that no term of the loss accounts for."""
-    names = scenes[0].structure.names
-    for of, words in ((lambda p: p, "the parameter itself"), (np.sign, "its sign")):
+    wrong = wrong_leaves(scenes)
+    for words, of in ADDED.ways:
         coefficients = []
         for s in scenes:
             for k in s.wrong:
@@ -221,26 +217,17 @@ def _penalty_uncalled(scenes) -> Iterator[Finding]:
                 if not p.any() or not np.isfinite(d).all():
                     return
                 coefficients.append(float(np.vdot(p, d) / np.vdot(p, p)))
-        if not coefficients or not all(
-            abs(c - coefficients[0]) < 1e-6 * abs(coefficients[0]) for c in coefficients
-        ):
+        c = common_value(coefficients)
+        if not coefficients or c is None or not holds(scenes, partial(_with_decay, of, c, wrong)):
             continue
-        c = coefficients[0]
-        wrong = {k for s in scenes for k in s.wrong}
+        says = (
+            "{c:.6g} times {words} is added to the gradient of {of}: a regularisation (weight decay) "
+            "that the loss does not have."
+        )
+        yield finding(ADDED, says, "{of}", 2, of=Leaves(wrong), c=c, words=words)
+        return
 
-        def predict(scene, of=of, c=c, wrong=wrong):
-            return [
-                r + c * of(p) if k in wrong else r
-                for k, (r, p) in enumerate(zip(scene.reference, parameter_values(scene), strict=True))
-            ]
 
-        if holds(scenes, predict):
-            where = joined([names[k] for k in sorted(wrong)])
-            yield Finding(
-                "unknown",
-                f"{c:.6g} times {words} is added to the gradient of {where}: a "
-                f"regularisation (weight decay) that the loss does not have.",
-                where,
-                2,
-            )
-            return
+def _with_decay(of: Callable, c: float, wrong: tuple[int, ...], scene: Scene):
+    rows = zip(scene.reference, parameter_values(scene), strict=True)
+    return [r + c * of(p) if k in wrong else r for k, (r, p) in enumerate(rows)]

@@ -8,10 +8,23 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnn.gradcheck.jaxprs.equations import line_of, numbers
-from jaxnn.gradcheck.mistakes.finding import Finding
+from jaxnn.gradcheck.mistakes.finding import Finding, Leaves, Mistake, finding, wrong_leaves
 from jaxnn.gradcheck.tape.backward import point
 from jaxnn.gradcheck.tape.scene import Scene
 from jaxnn.gradcheck.tape.scenes import called
+
+LOW = Mistake(
+    "low-precision", "something is rounded to a narrower type on the way",
+    "every step of the backward pass in the precision of its inputs", "dZ1 = dZ1.astype(np.float16)",
+    "anywhere", loose=True,
+)  # fmt: skip
+FEW_DIGITS = Mistake(
+    "few-digits", "a number of the loss with fewer digits",
+    "dJ/dZ has the constants that J has, to all digits",
+    "dZ1 = dA1 * 1.41  # for np.sqrt(2)", "anywhere", loose=True,
+)  # fmt: skip
+ROUNDINGS = 40  # of the narrow type, that a right gradient may be off by
+LEAST_FAR = 1e-3  # two numbers that are nearer, of their size, may be meant to be one
 
 
 def low_precision(loss: Callable, gradient: Callable, scenes: list[Scene]) -> Finding | None:
@@ -28,26 +41,19 @@ def low_precision(loss: Callable, gradient: Callable, scenes: list[Scene]) -> Fi
         for g, r in zip(s.hand, s.reference, strict=True):
             top = np.abs(r).max(initial=0)
             off = np.abs(g - r).max(initial=0)
-            if top > 0 and not off <= 40 * eps * top:
+            if top > 0 and not off <= ROUNDINGS * eps * top:
                 return None
-    name = jnp.dtype(narrow).name
     if not _jumps(gradient, scene, eps):
         return None
-    names = scene.structure.names
-    wrong = sorted({k for s in scenes for k in s.wrong})
-    where = (
-        ", ".join(names[k] for k in wrong) + f" (the conversion to {name}" + (f" at {line})" if line else ")")
-    )
-    return Finding(
-        "low-precision",
-        f"The gradient is right up to the rounding of {name}, to which something inside is converted.",
-        where,
-        0.5,
-    )
+    says = "The gradient is right up to the rounding of {type}, to which something inside is converted."
+    where = "{of} (the conversion to {type}" + (" at {line})" if line else ")")
+    parts = {"of": Leaves(wrong_leaves(scenes)), "type": jnp.dtype(narrow).name, "line": line}
+    return finding(LOW, says, where, 0.5, **parts)
 
 
-def few_digits(loss: Callable, gradient: Callable, scene: Scene) -> Finding | None:
+def few_digits(loss: Callable, gradient: Callable, scenes: list[Scene]) -> Finding | None:
     """A number of the loss stands in the candidate with fewer digits, and that may be all."""
+    scene = scenes[0]
     try:
         own, exact = (numbers(jax.make_jaxpr(f)(*scene.point.args)) for f in (gradient, loss))
     except Exception:  # a gradient that JAX cannot trace
@@ -57,9 +63,10 @@ def few_digits(loss: Callable, gradient: Callable, scene: Scene) -> Finding | No
     for short, line in own.items():
         for full in exact:
             gap = abs(short / full - 1)
-            if 0 < gap < 1e-3 and off < 30 * gap and short not in exact and full not in own:
-                sentence = f"{short:.12g} stands in the gradient where the loss has {full:.12g}."
-                return Finding("unknown", sentence, f"the number at {line}" if line else "a number", 6)
+            if 0 < gap < LEAST_FAR and off < 30 * gap and short not in exact and full not in own:
+                says = "{short:.12g} stands in the gradient where the loss has {full:.12g}."
+                where = "the number at {line}" if line else "a number"
+                return finding(FEW_DIGITS, says, where, 6, short=short, full=full, line=line)
     return None
 
 
