@@ -27,4 +27,4 @@ def diagnosed(loss, gradient, args, argnums=0, views=None):
         reference = reference_of(loss, argnums)(*args)
         bound = jax.tree.map(lambda r: np.full(r.shape, 1e-12 * np.abs(r).max()), reference)
         hand = evaluated(gradient, args)
-        return find_causes(loss, gradient, args, argnums, hand, reference, bound, True, views)
+        return find_causes(loss, gradient, args, argnums, hand, reference, bound, views).causes
