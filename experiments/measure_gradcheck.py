@@ -1,19 +1,22 @@
 """How often jaxnn.gradcheck is right about gradients known to be right or wrong.
 
-    python -m experiments.measure_gradcheck     # 10,000 right gradients, 3,000 wrong
+    python -m experiments.measure_gradcheck    # 10,000 right, 3,000 wrong
     python -m experiments.measure_gradcheck --right 500 --wrong 100
-    python -m experiments.measure_gradcheck --right 0 --wrong 0 --times 0   # only shown steps
-    python -m experiments.measure_gradcheck --right 0 --wrong 0 --steps 0   # only times
     python -m experiments.measure_gradcheck --results measured.jsonl --minutes 4
+    python -m experiments.measure_gradcheck --right 0 --wrong 0 --times 0
+    python -m experiments.measure_gradcheck --right 0 --wrong 0 --steps 0
+    python -m experiments.measure_gradcheck --right 0 --wrong 0 --large 90
 
 The right ones are written in five formulations, at generic points and at the
 hard ones (saturated, zero, cancelling, one example, wide sums, tiny and huge
-scales). The wrong ones are the mistakes of the catalogue, planted in networks of
-1 to 4 layers. Both in float32, bfloat16 and float64. Besides, faults in single
-steps of a backward pass that shows its steps; and the time of a comparison at
-784-128-64-10 with 256 examples, the first and --times more. Rates are printed with their 95 %
-interval (Clopper and Pearson). With --results, what is known of a case is kept in
-that file, a line each, and the next call goes on from there.
+scales). The wrong ones are the mistakes of the catalogue, each about as often,
+planted in networks of 1 to 4 layers and in losses that no network is. Both in
+float32, bfloat16 and float64. Besides, with --large, mistakes in 784-512-512-10
+and in four layers of 512, with 128 examples; faults in single steps of a
+backward pass that shows its steps; and the time of a comparison at
+784-128-64-10 with 256 examples, the first and --times more. Rates are printed
+with their 95 % interval (Clopper and Pearson). With --results, what is known of
+a case is kept in that file, a line each, and the next call goes on from there.
 """
 
 import argparse
@@ -29,8 +32,17 @@ import numpy as np
 
 from experiments.common.arguments import Parser, UserError, new_file, run, whole
 from experiments.common.intervals import rate
-from experiments.planted.points import DTYPES, KINDS, as_dtype, networks, point_of, wide_networks
+from experiments.planted.points import (
+    DTYPES,
+    KINDS,
+    as_dtype,
+    large_networks,
+    networks,
+    point_of,
+    wide_networks,
+)
 
+ENDED = "ended before all were tried"  # in a note of the report
 BLOCK = 28  # right gradients of one kind, one after the other: they share their compiled programs
 
 
@@ -40,6 +52,7 @@ def parser() -> Parser:
     p.formatter_class = argparse.RawDescriptionHelpFormatter  # the commands stand each on a line
     p.add_argument("--right", type=whole(0), default=10_000, metavar="N", help="default: %(default)s")
     p.add_argument("--wrong", type=whole(0), default=3_000, metavar="N", help="default: %(default)s")
+    p.add_argument("--large", type=whole(0), default=0, metavar="N", help="default: %(default)s")
     p.add_argument("--steps", type=whole(0), default=200, metavar="N", help="default: %(default)s")
     p.add_argument("--times", type=whole(0), default=5, metavar="N", help="default: %(default)s")
     p.add_argument("--seed", type=whole(0), default=0, help="default: %(default)s")
@@ -72,7 +85,8 @@ class Tally(NamedTuple):
     hard: bool
     correct: bool | None
     ids: list[str]
-    confidence: float
+    confidence: str | None  # in the first of them, a word
+    ended: bool  # whether the search for the mistake ended before all were tried
     tightness: float | None  # the largest error over its bound
     seconds: float
 
@@ -97,32 +111,48 @@ def right_cases(count: int, seed: int, done: set[str]) -> Iterator[tuple[str, Ca
             yield key, Case(what, loss, gradient, args, dtype, None, 0.0, kind != "generic")
 
 
-def wrong_cases(count: int, seed: int, done: set[str]) -> Iterator[tuple[str, Case]]:
-    """Planted mistakes, and how much they change the gradient where they are looked at."""
-    from experiments.planted.mistakes import NEEDS_SATURATION, STATEFUL, mutants
-    from experiments.planted.network import gradient_of, loss_of
+def planted_cases(
+    name: str, nets: tuple, losses: tuple, count: int, seed: int, done: set[str]
+) -> Iterator[tuple[str, Case]]:
+    """Planted mistakes, each id in every turn, and how much they change the gradient where they are."""
+    from experiments.planted.mistakes import STATEFUL
+    from experiments.planted.plantings import plantings
 
-    every = []
-    for net, n in networks():
-        loss, right = loss_of(net), gradient_of(net)
-        every += [(net, n, loss, right, place) for place, _ in enumerate(mutants(net))]
+    found = plantings(nets, losses)
     order = np.random.default_rng([seed, 1])
-    turns = [order.permutation(len(every)) for _ in range(count // len(every) + 1)]
+    places = {id: order.permutation(len(every)) for id, every in sorted(found.items())}
+    turns = [order.permutation(sorted(found)) for _ in range(count // len(found) + 1)]
     for k in range(count):
-        key = f"wrong {seed} {k}"
+        key = f"{name} {seed} {k}"
         if key in done:
             continue
-        net, n, loss, right, place = every[turns[k // len(every)][k % len(every)]]
-        mutant = list(mutants(net))[place]  # a fresh one: some keep state between calls
+        turn, n = divmod(k, len(found))
+        id = str(turns[turn][n])
+        planting = found[id][places[id][turn % len(places[id])]]
+        gradient = planting.wrong()
         kind, dtype = KINDS[k % len(KINDS)], DTYPES[k // len(KINDS) % len(DTYPES)]
-        kind = "saturated" if mutant.id in NEEDS_SATURATION else kind
-        args = point_of(net, n, kind, np.random.default_rng([seed, 2, k]))
+        if name == "large":
+            kind, dtype = "generic", "float32"
+        kind = kind if kind in planting.kinds else planting.kinds[0]
+        args = planting.args(kind, np.random.default_rng([seed, 2, k]))
         args = args if dtype == "float64" else as_dtype(args, dtype)
-        size = 1.0 if mutant.id in STATEFUL else _effect(mutant.gradient, right, args)
-        if mutant.id == "low-precision" and dtype == "bfloat16":
+        size = 1.0 if id in STATEFUL else _effect(gradient, planting.right, args)
+        if id in {"low-precision", "few-digits"} and dtype == "bfloat16":
             size = 0.0  # it is the caller's own precision
-        what = f"{net.sizes} {net.cost} {mutant.id} {mutant.where}, {kind}, {dtype}"
-        yield key, Case(what, loss, mutant.gradient, args, dtype, mutant.id, size, kind != "generic")
+        what = f"{planting.what}, {kind}, {dtype}"
+        yield key, Case(what, planting.loss, gradient, args, dtype, id, size, kind != "generic")
+
+
+def wrong_cases(count: int, seed: int, done: set[str]) -> Iterator[tuple[str, Case]]:
+    """The mistakes of the catalogue in all networks, and in the losses that no network is."""
+    from experiments.planted.losses import PLANTS
+
+    return planted_cases("wrong", networks(), PLANTS, count, seed, done)
+
+
+def large_cases(count: int, seed: int, done: set[str]) -> Iterator[tuple[str, Case]]:
+    """Those that large networks can have."""
+    return planted_cases("large", large_networks(), (), count, seed, done)
 
 
 def _effect(wrong: Callable, right: Callable, args: tuple) -> float:
@@ -156,11 +186,11 @@ def judge(key: str, case: Case) -> Tally:
         report = compare_gradients(case.loss, case.gradient, *as_dtype(case.args, case.dtype))
     seconds = time.perf_counter() - began
     ids = [c.id for c in report.causes]
-    sure = report.causes[0].confidence if ids else 0.0
+    word = report.causes[0].confidence if ids else None
+    ended = any(ENDED in note for note in report.notes)
     tightness = max((leaf.ratio for leaf in report.leaves if np.isfinite(leaf.ratio)), default=None)
-    return Tally(
-        key, case.what, case.id, case.effect, case.hard, report.correct, ids, sure, tightness, seconds
-    )
+    known = case.what, case.id, case.effect, case.hard, report.correct
+    return Tally(key, *known, ids, word, ended, tightness, seconds)
 
 
 def rates_of_right(tallies: list[Tally]) -> list[str]:
@@ -178,13 +208,20 @@ def rates_of_right(tallies: list[Tally]) -> list[str]:
     return lines
 
 
+def right_of(tallies: list[Tally]) -> tuple[int, int]:
+    """In how many the first cause is right, of how many."""
+    return sum(t.id in t.ids[:1] for t in tallies), len(tallies)
+
+
 def rates_of_wrong(tallies: list[Tally]) -> list[str]:
-    """The lines about wrong gradients."""
+    """The lines about wrong gradients. An id that says where more than what is right where it is planted."""
+    from jaxnn.gradcheck.report.model import GUESS, LIKELY, SURE
+
     wrong = [t for t in tallies if t.effect > 1e-6]
     hard = [t for t in wrong if t.hard]
     found = [t for t in wrong if t.correct is False]
     generic = [t for t in found if not t.hard]
-    sure = [t for t in found if t.confidence >= 0.9]
+    sure = [t for t in found if t.confidence == SURE]
     ids = Counter(t.id for t in wrong)
     rarest = min(ids.values(), default=0)
     return [
@@ -192,14 +229,26 @@ def rates_of_wrong(tallies: list[Tally]) -> list[str]:
         rate("wrong gradients: detected, hard points", len(found) - len(generic), len(hard)),
         rate("  the rest: said to be indistinguishable", sum(t.correct is None for t in wrong), len(wrong)),
         rate("  taken for right", sum(t.correct is True for t in wrong), len(wrong)),
-        rate("cause: the first named is right, generic points",
-             sum(t.id in t.ids[:1] for t in generic), len(generic)),
-        rate("cause: the first named is right", sum(t.id in t.ids[:1] for t in found), len(found)),
+        rate("cause: the first named is right, generic points", *right_of(generic)),
+        rate("cause: the first named is right", *right_of(found)),
         rate("cause: among the first three", sum(t.id in t.ids[:3] for t in found), len(found)),
-        rate("cause: confident and wrong", sum(t.id != t.ids[0] for t in sure), len(found)),
+        *(rate(f"cause: called {word}, and right", *right_of([t for t in found if t.confidence == word]))
+          for word in (SURE, LIKELY, GUESS)),
+        rate("cause: sure and wrong", sum(t.id != t.ids[0] for t in sure), len(found)),
         f"{len(ids)} mistakes of the catalogue, {len(wrong)} plantings, the rarest {rarest} times; "
         f"{len(tallies) - len(wrong)} more had no effect where they were looked at",
     ]  # fmt: skip
+
+
+def rates_of_large(tallies: list[Tally]) -> list[str]:
+    """The lines about wrong gradients of large networks."""
+    wrong = [t for t in tallies if t.effect > 1e-6]
+    seconds = f"{np.median([t.seconds for t in wrong]):.2g}" if wrong else "none"
+    return [
+        rate("large networks: the first named is right", *right_of(wrong)),
+        rate("  the search ended before all were tried", sum(t.ended for t in wrong), len(wrong)),
+        f"  seconds a call: median {seconds}",
+    ]
 
 
 def rates_of_steps(count: int, seed: int) -> list[str]:
@@ -317,6 +366,7 @@ def main(options: argparse.Namespace) -> int:
     for kind, count, cases, lines in (
         ("right", options.right, right_cases, rates_of_right),
         ("wrong", options.wrong, wrong_cases, rates_of_wrong),
+        ("large", options.large, large_cases, rates_of_large),
     ):
         old = [t for t in known if t.key.startswith(kind)]
         if not count and not old:

@@ -10,7 +10,7 @@ import numpy
 import optax
 import pytest
 
-from experiments import benchmark, compare_gradients, endure, measure_gradcheck, predict, sweep, train
+from experiments import benchmark, compare_gradients, endure, golden, measure_gradcheck, predict, sweep, train
 from experiments.common import arguments
 from jaxnn import encoding, evaluation, objective, training
 from jaxnn.activations import sigmoid
@@ -122,6 +122,8 @@ BAD = [
     (benchmark, "--rounds 0", NUMBER),
     (measure_gradcheck, "--right -1", NUMBER),
     (measure_gradcheck, "--minutes 0", NUMBER),
+    (measure_gradcheck, "--large -1", NUMBER),
+    (golden, "write said.json --clock 0", RATE),
     (measure_gradcheck, "--results {file}/x", "expected a file in a folder that is there"),
     (measure_gradcheck, "--results {file}", "holds no results of this program"),
     (endure, "--kills -1", NUMBER),

@@ -2,11 +2,13 @@
 
 import json
 import re
+import time
 
 import jax.numpy as jnp
 import pytest
 
 from experiments import golden
+from experiments.planted.losses import LOSSES, PLANTS
 from experiments.planted.points import networks
 from jaxnn.gradcheck import compare_gradients
 
@@ -66,3 +68,40 @@ def test_every_mistake_of_a_network_is_planted_once_and_every_right_form(place):
     assert {"sign", "bias-missing"} < set(ids)
     assert all(key.startswith(f"network {place} ") for key in keys)
     assert len(networks()) > place
+
+
+def test_every_mistake_of_a_loss_is_planted_and_its_right_form():
+    keys = [key for key, *_ in golden.planted_in_losses()]
+    assert len(set(keys)) == len(keys) == len(PLANTS) + len(LOSSES)
+    assert sum(key.split()[2] == "right" for key in keys) == len(LOSSES)
+
+
+def test_all_clocks_that_a_comparison_can_read_run_faster(monkeypatch):
+    for k, name in enumerate(golden.CLOCKS):
+        monkeypatch.setattr(time, name, lambda k=k: 1.0 + k)
+    golden.quicken(20)
+    assert [getattr(time, name)() for name in golden.CLOCKS] == [20, 40, 60, 80]
+
+
+def test_each_process_that_compares_has_its_clocks_faster(monkeypatch, tmp_path):
+    begun = []
+
+    class Pool:
+        def __init__(self, processes, context, begin, arguments):
+            begun.append((processes, begin, arguments))
+            raise StopIteration
+
+    monkeypatch.setattr(golden, "ProcessPoolExecutor", Pool)
+    line = [
+        "write",
+        str(tmp_path / "said.json"),
+        "--tests",
+        str(tmp_path),
+        "--processes",
+        "3",
+        "--clock",
+        "20",
+    ]
+    with pytest.raises(StopIteration):
+        golden.main(golden.parser().parse_args(line))
+    assert begun == [(3, golden.quicken, (20.0,))]

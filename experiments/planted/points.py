@@ -30,6 +30,16 @@ def wide_networks():
     return ((Network((500, 3), "tanh", "bce-logits"), 3), (Network((3, 200, 2), "sigmoid", "squared"), 4))
 
 
+def large_networks():
+    """(network, N) as large as a student trains."""
+    from experiments.planted.network import Network
+
+    return (
+        (Network((784, 512, 512, 10), "tanh", "bce-logits"), 128),
+        (Network((784, 512, 512, 512, 512, 10), "relu", "softmax-logits"), 128),
+    )
+
+
 KINDS = ("generic", "saturated", "generic", "zero", "generic", "cancelling", "generic", "tiny", "generic")
 
 

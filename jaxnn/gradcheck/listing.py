@@ -28,11 +28,9 @@ def _entry(mistake: Mistake) -> str:
 def listing() -> str:
     """Every mistake of the catalogue, once, by the quantity that is wrong."""
     out, seen = [OPENING], set()
-    for quantity, _, mistakes in (
-        *FAMILIES,
-        *ON_PATHS,
-        Family("what no gradient alone shows", iter, ELSEWHERE),
-    ):
+    sections = [(family.quantity, family.mistakes) for family in (*FAMILIES, *ON_PATHS)]
+    sections += [("digits", DIGITS), ("what no gradient alone shows, and what has no name", ELSEWHERE)]
+    for quantity, mistakes in sections:
         new = [m for m in mistakes if m.id not in seen]
         seen |= {m.id for m in new}
         if new:

@@ -6,6 +6,7 @@ import jax
 import numpy as np
 import pytest
 
+from experiments.planted.losses import PLANTS
 from experiments.planted.mistakes import NEEDS_SATURATION, STATEFUL, mutants
 from experiments.planted.network import Network, data, init, loss_of
 from jaxnn.gradcheck.mistakes.catalogue import MISTAKES
@@ -32,7 +33,15 @@ def scene_of(net, examples):
         return loss, args, views_of(loss, args), reference_of(loss)(*args)
 
 
-def plantings():
+@functools.cache
+def of_loss(loss, arguments):
+    """The same of a loss that no network of layers is."""
+    with jax.enable_x64(True):
+        args = arguments(2)
+        return args, views_of(loss, args), reference_of(loss)(*args)
+
+
+def of_networks():
     """Of every id two mutants, of different networks and places where several have it."""
     seen = {}
     for name, (net, examples) in NETS.items():
@@ -45,25 +54,38 @@ def plantings():
             yield pytest.param(mutant, net, examples, id=f"{id}, {name}, {mutant.where or 'all'}")
 
 
-PLANTINGS = list(plantings())
+OF_NETWORKS = list(of_networks())
 
 
-@pytest.mark.parametrize(("mutant", "net", "examples"), PLANTINGS)
-def test_a_catalogue_mistake_is_named(mutant, net, examples):
-    loss, args, views, right = scene_of(net, examples)
+def named_first(loss, gradient, args, views, right, id):
+    """The first cause, which is to be this id's, of a gradient that is wrong."""
     with jax.enable_x64(True):
-        wrong = evaluated(mutant.gradient, args)
+        wrong = evaluated(gradient, args)
     pairs = zip(jax.tree.leaves(right), jax.tree.leaves(wrong), strict=True)
     assert not all(np.allclose(r, w, rtol=1e-9, atol=1e-14) for r, w in pairs), "it has no effect here"
-    causes = diagnosed(loss, mutant.gradient, args, views=views)
-    assert mutant.id == causes[0].id
-    assert causes[0].equation == MISTAKES[mutant.id].equation
+    cause, *_ = diagnosed(loss, gradient, args, views=views)
+    assert cause.id == id
+    assert cause.equation == MISTAKES[id].equation
+    return cause
+
+
+@pytest.mark.parametrize(("mutant", "net", "examples"), OF_NETWORKS)
+def test_a_catalogue_mistake_is_named(mutant, net, examples):
+    loss, args, views, right = scene_of(net, examples)
+    cause = named_first(loss, mutant.gradient, args, views, right, mutant.id)
     if mutant.where.startswith("layer "):
         l = int(mutant.where[-1])
         names = (f"[{l}]", f"layer {l}", f"[{l - 1}][0]", f"[{l - 1}][1]", f"layer {l + 1}")
-        assert any(n in causes[0].where for n in names)
+        assert any(n in cause.where for n in names)
+
+
+@pytest.mark.parametrize("plant", PLANTS, ids=lambda plant: f"{plant.id}, {plant.where}")
+def test_a_mistake_in_a_loss_that_is_no_network_is_named(plant):
+    args, views, right = of_loss(plant.loss, plant.args)
+    named_first(plant.loss, plant.gradient, args, views, right, plant.id)
 
 
 def test_every_mistake_is_planted():
-    elsewhere = {"unknown", "cotangent-ignored", "extra-psum", "missing-psum"}  # no network's mistakes
-    assert {p.values[0].id for p in PLANTINGS} | STATEFUL | NEEDS_SATURATION == set(MISTAKES) - elsewhere
+    elsewhere = {"unknown", "cotangent-ignored", "extra-psum", "missing-psum"}  # rules, and several devices
+    planted = {p.values[0].id for p in OF_NETWORKS} | {plant.id for plant in PLANTS}
+    assert planted | STATEFUL | NEEDS_SATURATION == set(MISTAKES) - elsewhere
