@@ -1,10 +1,11 @@
-"""Every mistake that is known, by the quantity that is wrong; `python -m jaxnn.gradcheck --mistakes` lists them."""
+"""Every mistake that is known, by the quantity that is wrong: `python -m jaxnn.gradcheck --mistakes`."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import NamedTuple
 
-from jaxnn.gradcheck.mistakes import outputs
-from jaxnn.gradcheck.mistakes.finding import Finding, Mistake
+from jaxnn.gradcheck.mistakes import derivatives, operands, outputs, paths
+from jaxnn.gradcheck.mistakes.finding import Finding, Mistake, exchanged, ways
 from jaxnn.gradcheck.tape.scene import Scene
 
 
@@ -17,7 +18,8 @@ class Family(NamedTuple):
 
 
 ACCUMULATED = Mistake(
-    "accumulated", "it adds to what earlier calls left", "dW is of this call alone: nothing is kept between two calls",
+    "accumulated", "it adds to what earlier calls left",
+    "dW is of this call alone: nothing is kept between two calls",
     "self.dW1 += dZ1.T @ X  # and self.dW1 is never set to zero", "any parameter",
 )  # fmt: skip
 STALE = Mistake(
@@ -34,12 +36,30 @@ UNKNOWN = Mistake(
     "dZ[l] = dA[l] ⊙ g′(Z[l]); dW[l] = dZ[l]ᵀ A[l-1]; db[l] = dZ[l]ᵀ 1; dA[l-1] = dZ[l] W[l]", "", "anywhere",
 )  # fmt: skip
 
-FAMILIES = (
-    Family("numbers that are not finite", outputs.saturated, (outputs.SATURATED, outputs.NOT_FINITE)),
-    Family("dZ[L]", outputs.mistaken_error, (*outputs.OF_ERRORS, outputs.DIAGONAL)),
-    Family("the logarithm of Ŷ", outputs.clipped_log, (outputs.CLIPPED,)),
+TRUNCATED = Mistake(  # that of data, once it stands there
+    "truncated-inputs", "integers where floats belong", "Z[1] = X W[1]ᵀ + b[1]ᵀ with the X that was given",
+    "X = X.astype(int)", "the data, and dW[l]",
+)  # fmt: skip
+AT_DZ = (
+    *ways(derivatives.OF_DERIVATIVES),
+    *zip((outputs.MISSING, outputs.EXTRA), derivatives.OF_OUTPUT_LAYER, strict=True),
 )
-ON_PATHS: tuple[Family, ...] = ()
+AT_PRODUCTS = (*ways(operands.OF_OPERANDS), *((TRUNCATED, way) for way in operands.OF_TRUNCATED))
+FAMILIES: tuple[Family, ...] = (
+    Family("numbers that are not finite", outputs.saturated, (outputs.SATURATED, outputs.NOT_FINITE)),
+    Family("dZ[l]", partial(exchanged, AT_DZ), derivatives.OF_DERIVATIVES),
+    Family("dW[l] and dA[l-1]", partial(exchanged, AT_PRODUCTS), operands.OF_OPERANDS),
+    Family("masks", derivatives.masks_forgotten, (derivatives.MASK, derivatives.MULTIPLIER)),
+    Family("dZ[L]", outputs.mistaken_error, (*outputs.OF_ERRORS, outputs.DIAGONAL)),
+    Family("the weights that were updated", operands.updated_weights, (operands.UPDATED,)),
+    Family("the logarithm of Ŷ", outputs.clipped_log, (outputs.CLIPPED,)),
+    Family("the turns of a loop", paths.turns_left_out, (paths.TURNS_LEFT_OUT,)),
+)
+ON_PATHS: tuple[Family, ...] = (
+    Family("what a path is multiplied by", paths.scaled, (paths.LEFT_OUT, paths.MISCOUNTED)),
+    Family("any step", paths.mistaken, (paths.WRONG_OPERAND, paths.WRONG_COTANGENT)),
+    Family("two paths", paths.both_ignored, ()),
+)
 MISTAKES: dict[str, Mistake] = {
     mistake.id: mistake
     for mistakes in (*(f.mistakes for f in (*FAMILIES, *ON_PATHS)), (ACCUMULATED, STALE, RESAMPLED, UNKNOWN))
