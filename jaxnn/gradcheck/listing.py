@@ -21,8 +21,8 @@ def _entry(mistake: Mistake) -> str:
     if mistake.loose:
         head += "; never called sure"
     lines = textwrap.wrap(head + ".", WIDTH, break_on_hyphens=False)
-    lines += [""] + [f"    {part}" for part in mistake.equation.split("; ")]
-    return "\n".join(lines + ([f"    {mistake.example}"] if mistake.example else []))
+    lines += ["", f"    broken   {mistake.equation}"]
+    return "\n".join(lines + ([f"    made by  {mistake.example}"] if mistake.example else []))
 
 
 def listing() -> str:

@@ -55,7 +55,7 @@ UNSEEN = {
     "db[1]": RIGHT._replace(
         db=lambda t, l, dZ: jnp.max(dZ, axis=0)[:, None] if l == 1 else jnp.sum(dZ, axis=0)[:, None]
     ),
-    "dA[1]": RIGHT._replace(matrix=lambda t, l, G: jnp.abs(t.params[l - 1][0])),
+    "dA[1]": RIGHT._replace(matrix=lambda t, l, G: jnp.exp(t.params[l - 1][0])),
 }
 
 
@@ -162,7 +162,7 @@ def test_a_path_left_out_is_no_operand_cut_to_zero():
 
     rng = np.random.default_rng(0)
     causes = diagnosed(loss, encoder_only, ({"W": rng.normal(size=(4, 5))}, rng.normal(size=(6, 5))))
-    assert causes[0].id == "unknown"
+    assert causes[0].id == "path-left-out"
     assert "not differentiated" in causes[0].sentence
 
 
@@ -254,7 +254,7 @@ def test_a_kernel_turned_round_on_the_way_down_is_said_to_be():
     rng = np.random.default_rng(0)
     p = {"K": rng.normal(size=(4, 2, 3, 3)), "L": rng.normal(size=(5, 4, 2, 3))}
     (cause,) = diagnosed(loss, gradient, (p, rng.normal(size=(3, 2, 7, 8))))
-    assert cause.where == "dA[1] (layer 2)"
+    assert (cause.id, cause.where) == ("kernel-not-turned", "dA[1] (layer 2)")
     assert "turned round" in cause.sentence
 
 
@@ -270,7 +270,7 @@ def test_noise_left_out_is_no_mask_forgotten():
     rng = np.random.default_rng(0)
     p = {"D": rng.normal(size=(2, 4)), "S": 0.3 * rng.normal(size=(4, 3))}
     (cause,) = diagnosed(loss, without, (p, rng.normal(size=(6, 3)), rng.normal(size=(6, 4))))
-    assert cause.id == "unknown"
+    assert cause.id == "multiplier-forgotten"
     assert cause.where.startswith("dZ[1]")
 
 
@@ -419,7 +419,7 @@ def picked_by_hand(penalty=lambda N: 1.0, mask=lambda Z, dA: Z > 0, labels=lambd
 PICKED = {
     "λ by N": (picked_by_hand(lambda N: 1 / N), "regularisation-unscaled", "divided by N"),
     "λ by 3": (picked_by_hand(lambda N: 1 / 3), "regularisation-scaled", "1/3 times"),
-    "the gradient's sign": (picked_by_hand(mask=lambda Z, dA: dA > 0), "unknown", "own sign"),
+    "the gradient's sign": (picked_by_hand(mask=lambda Z, dA: dA > 0), "derivative-at-gradient", "own sign"),
     "Y not divided": (picked_by_hand(labels=lambda Y, N: Y), "unknown", "Y is not divided by N"),
 }
 

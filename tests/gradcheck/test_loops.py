@@ -65,14 +65,17 @@ def backward(mistake=""):
 MISTAKES = {
     # mistake: (id, what is said)
     "no slope": ("missing-activation-derivative", "derivative of tanh"),
-    "slope before": ("unknown", "stands where the derivative of tanh"),
+    "slope before": ("derivative-at-wrong-layer", "stands where the derivative of tanh"),
     "σ′": ("wrong-activation-derivative", "σ′"),
-    "overwritten": ("unknown", "only turn 0 of the loop's 4, counted from 0: it is overwritten"),
-    "input before": ("unknown", "of the turn before"),
+    "overwritten": ("turns-left-out", "only turn 0 of the loop's 4, counted from 0: it is overwritten"),
+    "input before": ("wrong-operand", "of the turn before"),
     "own": ("own-activation", "gradient of p['U'] is made with"),
-    "dA down": ("unknown", "is made of what comes back to the hidden state, not of what comes back to Z"),
+    "dA down": (
+        "wrong-cotangent",
+        "is made of what comes back to the hidden state, not of what comes back to Z",
+    ),
     "not transposed": ("weights-not-transposed", "p['U'] transposed"),
-    "dropped": ("unknown", "nothing is handed down from one turn to the turn before"),
+    "dropped": ("turns-left-out", "nothing is handed down from one turn to the turn before"),
 }
 
 

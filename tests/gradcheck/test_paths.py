@@ -107,5 +107,5 @@ def test_a_branch_left_out_has_no_name_of_the_output_layer():
         return {"W": X.T @ (d @ p["U"].T * (1 - A * A)), "U": A.T @ d}
 
     causes = compare_gradients(loss, one, {"W": n(3, 5), "U": n(5, 4)}, n(7, 3)).causes
-    assert causes[0].id == "unknown"
+    assert causes[0].id == "path-left-out"
     assert "not differentiated" in causes[0].sentence

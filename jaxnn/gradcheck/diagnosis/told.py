@@ -14,7 +14,7 @@ def in_words(part: Part, scene: Scene | None, names: Names):
         case Argument(number):
             return names.arguments[number]
         case Step(places) if scene:
-            return described(scene, places, names)
+            return described(scene, places)
         case Value(numbers) if scene:
             return named(scene, numbers, names)
         case Cotangent(value) if scene:

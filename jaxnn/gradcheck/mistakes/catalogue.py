@@ -1,10 +1,21 @@
 """Every mistake that is known, by the quantity that is wrong (python -m jaxnn.gradcheck --mistakes)."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import NamedTuple
 
-from jaxnn.gradcheck.mistakes import data, entries, factors, outputs, penalties, precision
-from jaxnn.gradcheck.mistakes.finding import Finding, Mistake
+from jaxnn.gradcheck.mistakes import (
+    data,
+    derivatives,
+    entries,
+    factors,
+    operands,
+    outputs,
+    paths,
+    penalties,
+    precision,
+)
+from jaxnn.gradcheck.mistakes.finding import Finding, Mistake, exchanged, ways
 from jaxnn.gradcheck.tape.scene import Scene
 
 
@@ -39,17 +50,31 @@ UNKNOWN = Mistake(
     "dZ[l] = dA[l] ⊙ g′(Z[l]); dW[l] = dZ[l]ᵀ A[l-1]; db[l] = dZ[l]ᵀ 1; dA[l-1] = dZ[l] W[l]", "", "anywhere",
 )  # fmt: skip
 
-FAMILIES = (
+AT_DZ = (
+    *ways(derivatives.OF_DERIVATIVES),
+    *zip((outputs.MISSING, outputs.EXTRA), derivatives.OF_OUTPUT_LAYER, strict=True),
+)
+AT_PRODUCTS = (*ways(operands.OF_OPERANDS), *((data.TRUNCATED, way) for way in operands.OF_TRUNCATED))
+FAMILIES: tuple[Family, ...] = (
     Family("numbers that are not finite", outputs.saturated, (outputs.SATURATED, outputs.NOT_FINITE)),
     Family("a factor", factors.scaled, factors.OF_FACTORS),
     Family("the λ term", penalties.penalised, penalties.OF_PENALTIES),
     Family("the entries of a gradient", entries.rearranged, (*entries.OF_ENTRIES, *entries.OF_NUMBERS)),
     Family("examples", data.weighted, data.OF_EXAMPLES),
+    Family("g′(Z[l])", partial(exchanged, AT_DZ), derivatives.OF_DERIVATIVES),
+    Family("what dW[l] and dA[l-1] are made of", partial(exchanged, AT_PRODUCTS), operands.OF_OPERANDS),
+    Family("masks", derivatives.masks_forgotten, (derivatives.MASK, derivatives.MULTIPLIER)),
     Family("dZ[L]", outputs.mistaken_error, (*outputs.OF_ERRORS, outputs.DIAGONAL)),
     Family("labels and inputs", data.elsewhere, data.OF_DATA),
+    Family("the weights that were updated", operands.updated_weights, (operands.UPDATED,)),
     Family("the logarithm of Ŷ", outputs.clipped_log, (outputs.CLIPPED,)),
+    Family("the turns of a loop", paths.turns_left_out, (paths.TURNS_LEFT_OUT,)),
 )
-ON_PATHS: tuple[Family, ...] = ()
+ON_PATHS: tuple[Family, ...] = (
+    Family("what a path is multiplied by", paths.scaled, (paths.LEFT_OUT, paths.MISCOUNTED)),
+    Family("any step", paths.mistaken, (paths.WRONG_OPERAND, paths.WRONG_COTANGENT)),
+    Family("two paths", paths.both_ignored, ()),
+)
 DIGITS = (precision.LOW, precision.FEW_DIGITS)  # what is right but for its digits
 ELSEWHERE = (ACCUMULATED, STALE, RESAMPLED, NONLINEAR, UNKNOWN)  # what several calls show, or nothing does
 MISTAKES: dict[str, Mistake] = {

@@ -1,11 +1,14 @@
 """What a mistake is, and what it is to find one: its predicted gradient is the candidate's at every point."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from jaxnn.gradcheck.report.words import joined
 from jaxnn.gradcheck.tape.scene import Scene, fits, gradient_with, off_by, telling
+from jaxnn.gradcheck.tape.tape import Layer
 
 
 class Mistake(NamedTuple):
@@ -139,3 +142,93 @@ def beside(scene: Scene, leaves: Iterable[int]) -> bool:
         return False
     whole = gradient_with(scene, gains=dict.fromkeys(scene.muted, 1.0))
     return any(np.any(whole[k] != scene.reference[k]) for k in leaves)
+
+
+class Swap(NamedTuple):
+    """A step of a layer done with something else: the change there, or None where it does not apply.
+
+    says: with {l} for the layer, {p} and {n} for those before and after it, {input} for A[l-1]; where: the
+    quantity that is wrong; able: in which layers, of how many, it can be; alone: what is said where only
+    the layer's own parameters, {of}, are made so, if that can be.
+    """
+
+    says: str
+    where: str
+    change: Callable[[Scene, Layer], dict | None]
+    rank: float
+    able: Callable[[int, int], bool] = lambda l, L: True
+    alone: str = ""
+
+
+LIKEWISE = (".", " (and likewise in layer {every}).", " (and likewise in layers {every}).")
+
+
+def exchanged(swaps: Sequence[tuple[Mistake, Swap]], scenes: list[Scene]) -> Iterator[Finding]:
+    """One step, in one layer, in all that share a weight or in all, done with something else."""
+    layers, wrong = scenes[0].structure.layers, wrong_leaves(scenes)
+    for mistake, swap in swaps:
+        for group in _groups(layers, [y.number for y in layers if swap.able(y.number, len(layers))]):
+            if not _reaches(layers, group, wrong):
+                continue
+            if holds(scenes, partial(_with_swap, swap, group)):
+                yield _exchange(scenes[0], mistake, swap, group)
+                break
+            own = {layers[group[0] - 1].weight, layers[group[0] - 1].bias}
+            if not swap.alone or len(group) > 1 or not wrong or not own.issuperset(wrong):
+                continue
+            if holds(scenes, partial(_with_swap, swap, group, only=wrong)):
+                yield _exchange(scenes[0], mistake, swap, group, wrong)
+                break
+
+
+def _exchange(scene: Scene, mistake: Mistake, swap: Swap, group: tuple[int, ...], only: tuple[int, ...] = ()):
+    """What there is to say of it: of the layers of a group in which it changes something."""
+    layers = scene.structure.layers
+    with np.errstate(all="ignore"):
+        *others, n = (n for n in group if swap.change(scene, layers[n - 1]))
+    return finding(
+        mistake,
+        swap.alone if only else swap.says + LIKEWISE[min(len(others), 2)],
+        "{of}" if only else swap.where,
+        swap.rank + 0.01 * bool(others),
+        l=n, p=n - 1, n=n + 1, input=f"A[{n - 1}]" if n > 1 else "X",
+        every=joined([str(k) for k in others]) if others else "",
+        of=Leaves(only or (layers[n - 1].weight,)),
+    )  # fmt: skip
+
+
+def _with_swap(swap: Swap, group: tuple[int, ...], scene: Scene, only: tuple[int, ...] | None = None):
+    """The gradient with the step exchanged in a group of layers; None where that cannot be.
+
+    `only`: the parameters whose gradient is made so, if it is not that of all.
+    """
+    with np.errstate(all="ignore"):
+        changes = [swap.change(scene, scene.structure.layers[n - 1]) for n in group]
+    parts: dict[str, dict] = {}
+    for change in changes:
+        for kind, exchanges in (change or {}).items():
+            parts.setdefault(kind, {}).update(exchanges)
+    if not parts:
+        return None
+    gradient = gradient_with(scene, **parts)
+    if only is None:
+        return gradient
+    return [g if k in only else r for k, (g, r) in enumerate(zip(gradient, scene.reference, strict=True))]
+
+
+def _groups(layers: tuple[Layer, ...], able: list[int]) -> list[tuple[int, ...]]:
+    """Which layers a mistake is made in: one, all that share a weight (a loop's turns), or all."""
+    shared: dict[int, list[int]] = {}
+    for n in able:
+        shared.setdefault(layers[n - 1].weight, []).append(n)
+    groups = [tuple(g) for g in shared.values()]
+    if len(able) <= 6:
+        groups += [(n,) for n in able]
+    groups += [tuple(able), tuple(n for n in able if n < len(layers))]
+    return [g for g in dict.fromkeys(groups) if g]
+
+
+def _reaches(layers: tuple[Layer, ...], group: tuple[int, ...], wrong: tuple[int, ...]) -> bool:
+    """Nothing above the highest changed layer may be wrong, for a chain of layers."""
+    above = {k for y in layers[max(group) :] for k in (y.weight, y.bias)}
+    return not above & set(wrong) or len({y.weight for y in layers}) < len(layers)

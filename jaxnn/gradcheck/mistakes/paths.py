@@ -1,41 +1,132 @@
-"""Mistakes on one path of the tape, in every turn of its loop: left out, or counted otherwise.
+"""Mistakes on one path of the tape, in every turn of its loop.
 
 A step of the backward pass takes what comes back from above, times a local derivative (or with an
 operand), and hands it down. So on one edge a mistake leaves it out, counts it otherwise, or puts
-another value of the same shape in the place of one of the two (see values).
+another value of the same shape in the place of one of the two.
 """
 
-from collections.abc import Callable, Iterator
+import itertools
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
+from jax.extend.core import Literal
 
-from jaxnn.gradcheck.mistakes.finding import Finding, holds
+from jaxnn.gradcheck.mistakes import derivatives, operands
+from jaxnn.gradcheck.mistakes.finding import (
+    Cotangent,
+    Finding,
+    Leaves,
+    Mistake,
+    Part,
+    Step,
+    Value,
+    finding,
+    holds,
+    place_of,
+    ways,
+)
 from jaxnn.gradcheck.mistakes.numbers import factor_names, of_arguments, tidy
 from jaxnn.gradcheck.report.words import joined, spoken
-from jaxnn.gradcheck.tape.names import cotangent_name, described
-from jaxnn.gradcheck.tape.paths import Path, near, paths_of, reaching, smallest, value_below
-from jaxnn.gradcheck.tape.scene import Scene, gradient_with
+from jaxnn.gradcheck.tape.names import is_hidden
+from jaxnn.gradcheck.tape.paths import (
+    Path,
+    near,
+    paths_of,
+    reaching,
+    rows_like,
+    rows_of,
+    smallest,
+    value_below,
+)
+from jaxnn.gradcheck.tape.quantities import SLOPES
+from jaxnn.gradcheck.tape.scene import Scene, fits, gradient_with
+from jaxnn.gradcheck.tape.tape import CUSTOM, PRODUCTS, Node, edge
+from jaxnn.gradcheck.tolerances import COMPUTED, FITTED
 
 PAIRED = 40  # paths up to which two at a time are tried
+OWN_SLOPES = {"tanh": "tanh′", "logistic": "σ′"}
+PASSING = {"add", "add_any", "sub", "neg"}
 
-DROPPED = "is not differentiated"
+
+class Turns(NamedTuple):
+    """A path that counts α times in some turns of a loop."""
+
+    says: str
+    on: slice
+    alpha: float
+
+
+EVERY = slice(None)
+STEPS = "what goes down is what comes back, times the local derivative, on every path from the loss"
+LEFT_OUT = Mistake(
+    "path-left-out", "something is not differentiated, as if it were a constant", STEPS,
+    "dZ = s * (dA - dA.mean(axis=0))  # of A = (Z - Z.mean(axis=0)) * s, where s is of Z too", "any path",
+    (Turns("is not differentiated", EVERY, 0.0),), loose=True,
+)  # fmt: skip
+MISCOUNTED = Mistake(
+    "path-miscounted", "what comes down one path has another factor", STEPS + ", once",
+    "dQ = dS @ K  # of S = Q @ K.T / np.sqrt(d)", "any path",
+    (Turns("counts −1 times: its sign is wrong", EVERY, -1.0), Turns("counts 2 times", EVERY, 2.0)),
+    loose=True,
+)  # fmt: skip
+TURNS_LEFT_OUT = Mistake(
+    "turns-left-out", "some turns of a loop add nothing", "dW = Σ over the turns t of dZ_tᵀ A_{t-1}",
+    "dW = dZ.T @ h  # in a loop, where dW += dZ.T @ h belongs", "what is used in every turn of a loop",
+    (
+        Turns("is differentiated in the last turn only", slice(-1), 0.0),
+        Turns("is differentiated in the first turn only", slice(1, None), 0.0),
+        Turns("is not differentiated in the last turn", slice(-1, None), 0.0),
+        Turns("is not differentiated in the first turn", slice(1), 0.0),
+    ),
+)  # fmt: skip
+WRONG_OPERAND = Mistake(
+    "wrong-operand", "another value stands where one belongs", "Q = A B, so dA = dQ Bᵀ and dB = Aᵀ dQ",
+    "dQ = dS @ Q  # of S = Q @ K.T", "any step", loose=True,
+)  # fmt: skip
+WRONG_COTANGENT = Mistake(
+    "wrong-cotangent", "what comes back to another value is taken, or it is taken transposed",
+    "dx is made of what comes back to that which x goes into",
+    "dA = dA @ W  # in a loop, where dA = dZ @ W belongs", "any step", loose=True,
+)  # fmt: skip
+
+
+class Count(NamedTuple):
+    """How a path may be counted: on which edges, by which factor at a scene."""
+
+    mistake: Mistake
+    says: str
+    edges: list[tuple[int, int]]
+    alpha: Callable[[Scene], float]
+    parts: Mapping[str, Part] = {}
+
+
+class Other(NamedTuple):
+    """Another value of the tape in every turn, and how it is taken: as it is, or as a function of it."""
+
+    numbers: tuple[int, ...]
+    mistake: Mistake = WRONG_OPERAND
+    says: str = "{value}"
+    of: Callable[[np.ndarray], np.ndarray] = lambda x: x
+
+
+def _found(probe: Scene, path: Path, mistake: Mistake, says: str, rank: float, **parts: Part) -> Finding:
+    down = Cotangent(value_below(probe, path))
+    return finding(mistake, says, "{down}", rank, True, probe, step=Step(path.places), down=down, **parts)
 
 
 def scaled(scenes: list[Scene]) -> Iterator[Finding]:
-    """One path of the tape is not differentiated, or with another factor; or two are not."""
+    """One path of the tape is not differentiated, or with another factor."""
     probe = smallest(scenes)
     if probe is None:
         return
     for path, without in _different(probe):
-        for edges, alpha, words in _counted(scenes, probe, path, without):
-            if holds(scenes, partial(_with_gain, edges, alpha)):
-                yield Finding(
-                    "unknown",
-                    f"The path through {described(probe, path.places)} {words}.",
-                    cotangent_name(probe, value_below(probe, path)),
-                    (2.1 if words == DROPPED else 3) + 1e-3 * path.places[0] / len(probe.point.tape.nodes),
-                )
+        for count in _counted(scenes, probe, path, without):
+            if holds(scenes, partial(_with_gain, count.edges, count.alpha)):
+                late = 1e-3 * path.places[0] / len(probe.point.tape.nodes)
+                rank = (2.1 if count.mistake is LEFT_OUT else 3) + late
+                yield _found(probe, path, count.mistake, count.says + ".", rank, **count.parts)
 
 
 def _different(scene: Scene) -> list[tuple[Path, list[np.ndarray]]]:
@@ -48,58 +139,46 @@ def _different(scene: Scene) -> list[tuple[Path, list[np.ndarray]]]:
     return out
 
 
-def _counted(scenes, probe: Scene, path: Path, without) -> Iterator[tuple[list, Callable, str]]:
-    """How a path may be counted: on which edges, by which factor at a scene, and in words."""
-    edges = path.edges
+def _counted(scenes: list[Scene], probe: Scene, path: Path, without) -> Iterator[Count]:
+    """How a path may be counted."""
+    edges, through = path.edges, "the path through {step} "
     if len(edges) > 1:
-        yield edges, lambda s: 0.0, DROPPED
-        yield edges, lambda s: -1.0, "counts −1 times: its sign is wrong"
-        yield edges, lambda s: 2.0, "counts 2 times"
-        if probe.structure.turns:
-            yield edges[:-1], lambda s: 0.0, "is differentiated in the last turn only"
-            yield edges[1:], lambda s: 0.0, "is differentiated in the first turn only"
-        if probe.structure.turns and len(edges) > 2:
-            yield edges[-1:], lambda s: 0.0, "is not differentiated in the last turn"
-            yield edges[:1], lambda s: 0.0, "is not differentiated in the first turn"
+        every = (LEFT_OUT, MISCOUNTED, *((TURNS_LEFT_OUT,) if probe.structure.turns else ()))
+        for mistake, way in ways(every):
+            yield Count(mistake, through + way.says, edges[way.on], lambda s, a=way.alpha: a)
         return
     alpha = _gain(probe, path)
-    if abs(alpha - 1) < 1e-9 or not near(*_predicted(probe, without, alpha)):
+    predicted = [w + alpha * (r - w) for r, w in zip(probe.reference, without, strict=True)]
+    if abs(alpha - 1) <= COMPUTED or not fits(probe, predicted):
         return
-    known = {id(s): _gain(s, path) for s in scenes}
-    alphas = [known[id(s)] for s in scenes]
-    if all(abs(a - alpha) <= 1e-7 * abs(alpha) for a in alphas):
-        times = "−1 times: its sign is wrong" if alpha == -1 else f"{spoken(alpha)} times"
-        words = DROPPED if abs(alpha) < 1e-9 else f"counts {times}"
-        yield edges, lambda s: alpha, words
+    alphas = [_gain(s, path) for s in scenes]
+    if all(abs(a - alpha) <= FITTED * abs(alpha) for a in alphas):
+        same = {way.alpha: (mistake, way.says) for mistake, way in ways((LEFT_OUT, MISCOUNTED))}
+        mistake, says = same.get(alpha, (MISCOUNTED, "counts {alpha} times"))
+        yield Count(mistake, through + says, edges, lambda s: alpha, {"alpha": spoken(alpha)})
         return
-    told = [words for _, words, _, sure in factor_names(scenes, alphas) if sure]
-    told = [words.replace("is ", "is, in the backward pass, ", 1) for words in told]
-    for words in told or [f"counts {words} times" for words in of_arguments(scenes, alphas)[:1]]:
-        yield edges, lambda s: known[id(s)], words
-
-
-def _predicted(scene: Scene, without, alpha: float) -> tuple[np.ndarray, np.ndarray]:
-    pairs = zip(scene.reference, without, strict=True)
-    return (
-        np.concatenate([(w + alpha * (r - w)).ravel() for r, w in pairs]),
-        np.concatenate([h.ravel() for h in scene.hand]),
-    )
+    told = [
+        (f"in the backward pass {through}{m.says}", m.parts) for m in factor_names(scenes, alphas) if m.sure
+    ]
+    told = told or [(f"{through}counts {w.says} times", w.parts) for w in of_arguments(scenes, alphas)[:1]]
+    for says, parts in told:
+        yield Count(MISCOUNTED, says, edges, lambda s: alphas[place_of(scenes, s)], parts)
 
 
 def both_ignored(scenes: list[Scene]) -> Iterator[Finding]:
     """Two paths of the tape that are not differentiated, as where a mean and a variance are constants."""
     probe = smallest(scenes)
-    ends = [path for path, _ in _different(probe)] if probe else []
-    if probe is None or len(ends) > PAIRED:
+    if probe is None:
         return
-    for n, one in enumerate(ends):
-        for other in ends[n + 1 :]:
-            if holds(scenes, partial(_with_gain, [*one.edges, *other.edges], lambda s: 0.0)):
-                told = [described(probe, path.places) for path in (one, other)]
-                where = joined(sorted({cotangent_name(probe, value_below(probe, p)) for p in (one, other)}))
-                sentence = f"Neither the path through {told[0]} nor that through {told[1]} is differentiated."
-                yield Finding("unknown", sentence, where, 4)
-                return
+    ends = [path for path, _ in _different(probe)]
+    for pair in itertools.combinations(ends, 2) if len(ends) <= PAIRED else ():
+        edges = [e for path in pair for e in path.edges]
+        if holds(scenes, partial(_with_gain, edges, lambda s: 0.0)):
+            says = "Neither the path through {one} nor that through {other} is differentiated."
+            one, other = (Step(path.places) for path in pair)
+            down = tuple(Cotangent(value_below(probe, path)) for path in pair)
+            yield finding(LEFT_OUT, says, "{down}", 4, scene=probe, one=one, other=other, down=down)
+            return
 
 
 def _with_gain(edges: list, alpha: Callable[[Scene], float], scene: Scene):
@@ -109,10 +188,9 @@ def _with_gain(edges: list, alpha: Callable[[Scene], float], scene: Scene):
 def _gain(scene: Scene, path: Path) -> float:
     """α of g = without + α · path."""
     without = gradient_with(scene, gains=dict.fromkeys(path.edges, 0.0))
-    parts = [r - np.asarray(w) for r, w in zip(scene.reference, without, strict=True)]
+    parts = [r - w for r, w in zip(scene.reference, without, strict=True)]
     size = sum(np.vdot(p, p) for p in parts)
-    pairs = zip(parts, scene.hand, without, strict=True)
-    alpha = sum(np.vdot(p, g - np.asarray(w)) for p, g, w in pairs)
+    alpha = sum(np.vdot(p, g - w) for p, g, w in zip(parts, scene.hand, without, strict=True))
     return tidy(float(alpha / size)) if size else 1.0
 
 
@@ -128,35 +206,209 @@ def turns_left_out(scenes: list[Scene]) -> Iterator[Finding]:
         if leaf in probe.wrong and nodes[path.places[0]].outputs[0] not in views:
             into.setdefault(leaf, []).append(path)
     paths = [found[0] for found in into.values() if len(found) == 1]
-    turns = {len(path.on) for path in paths}
-    if sorted(into) != probe.wrong or len(paths) < len(into) or len(turns) > 1 or turns == {1}:
+    counts = {len(path.on) for path in paths}
+    if sorted(into) != probe.wrong or len(paths) < len(into) or len(counts) > 1 or counts == {1}:
         return
-    (count,) = turns
+    (count,) = counts
     parts = [_of_turns(paths, {t}, probe) for t in range(count)]
     table = np.stack([np.concatenate([p[k].ravel() for k in probe.wrong]) for p in parts], axis=1)
     hand = np.concatenate([probe.hand[k].ravel() for k in probe.wrong])
-    weights = np.linalg.lstsq(table, hand, rcond=1e-10)[0]
-    there = {t for t in range(count) if abs(weights[t] - 1) < 1e-6}
-    if any(abs(w) > 1e-6 for t, w in enumerate(weights) if t not in there):
+    weights = np.linalg.lstsq(table, hand, rcond=COMPUTED)[0]
+    there = {t for t in range(count) if abs(weights[t] - 1) < FITTED}
+    if not there or any(abs(w) > FITTED for t, w in enumerate(weights) if t not in there):
         return
     if holds(scenes, partial(_of_turns, paths, there)):
-        names = [probe.structure.names[k] for k in probe.wrong]
-        told = joined([str(t) for t in sorted(there)]) if there else "none"
-        why = ""
+        says = "The gradient of {of} has only {turns} of the loop's {count}, counted from 0"
         if there == {0}:
-            why = ": it is overwritten in every turn where it should be added to"
+            says += ": it is overwritten in every turn where it should be added to"
         elif there == {count - 1}:
-            why = ": nothing is handed down from one turn to the turn before"
-        yield Finding(
-            "unknown",
-            f"The gradient of {joined(names)} has only turn{'s' * (len(there) > 1)} {told} of the loop's "
-            f"{count}, counted from 0{why}.",
-            joined(names),
-            2.0,
-        )
+            says += ": nothing is handed down from one turn to the turn before"
+        turns = ("turns " if len(there) > 1 else "turn ") + joined([str(t) for t in sorted(there)])
+        of = Leaves(tuple(probe.wrong))
+        yield finding(TURNS_LEFT_OUT, says + ".", "{of}", 2.0, of=of, turns=turns, count=count)
 
 
 def _of_turns(paths: list[Path], there: set[int], scene: Scene) -> list[np.ndarray]:
     """The gradient with the parts of some turns only, on paths that end in parameters."""
     off = [e for path in paths for t, e in enumerate(path.edges) if t not in there]
     return gradient_with(scene, gains=dict.fromkeys(off, 0.0))
+
+
+def mistaken(scenes: list[Scene]) -> Iterator[Finding]:
+    """On one path a local derivative or an operand is another value, or what comes back is another's."""
+    probe = smallest(scenes)
+    if probe is None:
+        return
+    rows = rows_of(probe)
+    paths = [path for path, _ in reaching(probe)]
+    for find in (_other_slopes, _other_operands, _other_cotangents):
+        for path in paths:
+            found = next(find(scenes, probe, rows, path, probe.point.tape.nodes[path.places[0]]), None)
+            if found:
+                yield found
+
+
+def _other_slopes(scenes, probe: Scene, rows, path: Path, node: Node) -> Iterator[Finding]:
+    if not node.elementwise:
+        return
+    olds = [_old(probe, None, e) for e in path.edges]
+    if all(old.size < 2 or np.ptp(old) <= COMPUTED * np.abs(old).max() for old in olds):
+        return  # a number: counted otherwise, not mistaken
+    acts = bool({*OWN_SLOPES, "max", *CUSTOM} & set(node.name.split("+")))
+    alone = sum(not isinstance(i, Literal) for i in node.inputs) == 1
+    what = "the derivative of {step}" if alone else "the other factor in {step}"
+    missing = derivatives.FORGOTTEN if acts else WRONG_OPERAND if alone else derivatives.MULTIPLIER
+    twice = derivatives.TWICE if acts else WRONG_OPERAND
+    for power, mistake, says in ((0, missing, " is missing."), (2, twice, " is multiplied in twice.")):
+        if holds(scenes, partial(_with_power, path.edges, power)):
+            yield _found(probe, path, mistake, what + says, 2.5)
+    nodes = [probe.point.tape.nodes[p] for p in path.places]
+    rest = tuple(n.inputs[1 - path.k] for n in nodes) if len(node.inputs) == 2 else ()
+    for row in rows_like(probe, rows, olds[0].shape, len(nodes)):
+        for other in _slopes(nodes, path, row) if acts else [Other(row)]:
+            if _explains(scenes, probe, path, None, other):
+                says = other.says + "{turn} stands where " + what + " belongs."
+                parts = {"value": Value(row), "turn": _turn(row, rest)}
+                yield _found(probe, path, other.mistake, says, 2.6, **parts)
+
+
+def _slopes(nodes: list[Node], path: Path, row: tuple[int, ...]) -> Iterator[Other]:
+    """What may be taken for an activation's local derivative, of one row of values."""
+    before = tuple(node.inputs[path.k] for node in nodes)
+    after = tuple(node.outputs[0] for node in nodes)
+    yield Other(row, derivatives.OUTPUT_FOR if row == after else WRONG_OPERAND)
+    for says, f in derivatives.OF_OUTPUT if row == after else ():
+        yield Other(row, derivatives.MISREMEMBERED, says.format("{value}"), f)
+    elsewhere = derivatives.AT_OUTPUT if row == after else derivatives.ELSEWHERE
+    for name, of_z, of_a in SLOPES:
+        own, says = name == OWN_SLOPES.get(nodes[0].name), name.rstrip(",")
+        if row == before or own:
+            at = derivatives.WRONG_SLOPE if row == before else elsewhere
+            yield Other(row, at, says + " of {value}", of_z)
+        if of_a is not None and (own or row == after):
+            at = derivatives.WRONG_SLOPE if row == after else elsewhere
+            yield Other(row, at, says + ", written by {value},", of_a)
+
+
+def _other_operands(scenes, probe: Scene, rows, path: Path, node: Node) -> Iterator[Finding]:
+    if node.name not in PRODUCTS:
+        return
+    tape = probe.point.tape
+    side = 1 - path.k
+    own = tuple(tape.nodes[p].inputs[side] for p in path.places)
+    if isinstance(own[0], Literal):
+        return
+    shape = tape.shapes[own[0]].shape
+    others = [Other(row) for row in rows_like(probe, rows, shape, len(own))]
+    if len(shape) == 2:
+        turned = [row for row in rows_like(probe, rows, shape[::-1], len(own)) if row != own]
+        others += [Other(row, WRONG_OPERAND, "{value} transposed", np.transpose) for row in turned]
+    if len(shape) == 2 and shape[0] == shape[1]:
+        mistake = operands.NOT_TRANSPOSED if own[0] in probe.structure.views else WRONG_OPERAND
+        says = "{value} transposed where it should not be, or not where it should"
+        others = [Other(own, mistake, says, np.transpose), *others]
+    if len(own) > 1:
+        others += [Other(own[1:] + own[:1]), Other(own[-1:] + own[:-1])]
+    for other in others:
+        if not _explains(scenes, probe, path, side, other):
+            continue
+        row, mistake = other.numbers, other.mistake
+        ahead = len(own) > 1 and row[:-1] == own[1:]
+        if ahead and value_below(probe, path) in probe.structure.views:
+            mistake = operands.OWN
+        says = "{down} is made with " + other.says + "{turn}"
+        if ahead and is_hidden(probe, own) and is_hidden(probe, row):
+            says = (
+                "{down} is made with {value} after each turn (h_t) in the place of that before it (h_{{t-1}})"
+            )
+        elif row != own:
+            says += " in the place of {was}"
+        parts = {"value": Value(row), "was": Value(own), "turn": _turn(row, own)}
+        yield _found(probe, path, mistake, says + ".", 2.4, **parts)
+
+
+def _other_cotangents(scenes, probe: Scene, rows, path: Path, node: Node) -> Iterator[Finding]:
+    """What comes back to another value is taken for what comes back to this one."""
+    tape = probe.point.tape
+    if len(node.outputs) != 1:
+        return
+    own = tuple(tape.nodes[p].outputs[0] for p in path.places)
+    shape = tape.shapes[own[0]].shape
+    readers = [p for p, n in enumerate(tape.nodes) if value_below(probe, path) in n.inputs]
+    if not shape or (node.name in PASSING and len(readers) == 1):
+        return  # it hands down what comes back, to the one step below
+    maker = {o: p for p, n in enumerate(tape.nodes) for o in n.outputs}
+    taken = [(own, True)] if len(shape) == 2 and shape[0] == shape[1] else []
+    taken += [
+        (row, False)
+        for row in rows_like(probe, rows, shape, len(own))
+        if row != own
+        and all(i in tape.active and maker.get(i, -1) > p for i, p in zip(row, path.places, strict=True))
+    ]
+    back = probe.point.cotangents
+    for row, turned in taken:
+        pairs = [(back[i], back[o]) for i, o in zip(row, own, strict=True)]
+        if all(np.abs(x).max(initial=0) <= COMPUTED * np.abs(y).max(initial=0) for x, y in pairs):
+            continue  # nothing but rounding: the path is left out, whatever the reason
+        if not turned and all(near(x, y) for x, y in pairs):
+            continue
+        if holds(scenes, partial(_with_cotangent, path, row, turned)):
+            says = "{down} is made of what comes back to {value}, not of what comes back to {was}."
+            if turned:
+                says = "what comes back to {was} is taken transposed where {down} is made."
+            yield _found(probe, path, WRONG_COTANGENT, says, 2.7, value=Value(row), was=Value(own))
+
+
+def _instead(path: Path, side: int | None, other: Other, scene: Scene) -> dict | None:
+    """The value on each edge; None where two sizes are equal at another point only."""
+    edges = path.edges if side is None else [(path.places[t], side) for t in path.on]
+    with np.errstate(all="ignore"):
+        values = [other.of(1.0 * scene.point.values[other.numbers[t]]) for t in path.on]
+    alike = all(x.shape == _old(scene, side, e).shape for e, x in zip(edges, values, strict=True))
+    return dict(zip(edges, values, strict=True)) if alike else None
+
+
+def _old(scene: Scene, side: int | None, e: tuple[int, int]) -> np.ndarray:
+    change = scene.point.change
+    return np.asarray((change.factors if side is None else change.operands)[edge(*e)])
+
+
+def _explains(scenes: list[Scene], probe: Scene, path: Path, side: int | None, other: Other) -> bool:
+    """Whether a value that is another than what stands there already, and no multiple of it, fits."""
+    new = _instead(path, side, other, probe)
+    if not new or not any(x.any() for x in new.values()):
+        return False  # of zeros: the path is left out, whatever the reason
+    x = np.concatenate([x.ravel() for x in new.values()])
+    old = np.concatenate([_old(probe, side, e).ravel() for e in new])
+    if near(x, old) or derivatives.is_multiple(x, old):
+        return False
+    return holds(scenes, partial(_with_other, path, side, other))
+
+
+def _with_other(path: Path, side: int | None, other: Other, scene: Scene):
+    """The gradient with a value in the place of a local derivative, or of the operand on that side."""
+    new = _instead(path, side, other, scene)
+    if new is None:
+        return None
+    return gradient_with(scene, factors=new) if side is None else gradient_with(scene, operands=new)
+
+
+def _with_power(edges: list, power: int, scene: Scene):
+    return gradient_with(scene, factors={e: _old(scene, None, e) ** power for e in edges})
+
+
+def _with_cotangent(path: Path, row: tuple[int, ...], turned: bool, scene: Scene):
+    back, nodes = scene.point.cotangents, scene.point.tape.nodes
+    own = [back[nodes[p].outputs[0]].shape for p in path.places]
+    if any((back[i].T if turned else back[i]).shape != o for i, o in zip(row, own, strict=True)):
+        return None
+    return gradient_with(scene, taken={(path.places[t], path.k): (row[t], turned) for t in path.on})
+
+
+def _turn(row: tuple[int, ...], own: tuple[int, ...]) -> str:
+    """Whether it is another turn's."""
+    if len(row) < 2 or len(own) != len(row) or row == own:
+        return ""
+    if row[:-1] == own[1:]:
+        return " of the next turn"
+    return " of the turn before" if row[1:] == own[:-1] else ""

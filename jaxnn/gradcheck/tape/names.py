@@ -1,5 +1,6 @@
 """Values and steps of a tape, by their names in the lecture or in the code."""
 
+from collections.abc import Container
 from typing import NamedTuple
 
 import jax
@@ -8,7 +9,7 @@ from jax.extend.core import Literal
 from jaxnn.gradcheck.jaxprs.primitives import called
 from jaxnn.gradcheck.report.words import joined
 from jaxnn.gradcheck.tape.scene import Scene
-from jaxnn.gradcheck.tape.tape import CUSTOM, INLINED, VIEWS, Node
+from jaxnn.gradcheck.tape.tape import CUSTOM, INLINED, VIEWS, Layer, Node
 
 CHOICES = {*VIEWS, "slice", "dynamic_slice", "gather"}
 
@@ -36,30 +37,53 @@ def names_of(args: tuple, argnums: int | tuple[int, ...]) -> Names:
     )
 
 
-def named(scene: Scene, row: tuple[int, ...], names: Names) -> str:
-    """A value by its layer, parameter or argument, or by the step that makes it."""
-    tape, views = scene.point.tape, scene.structure.views
-    value, part = row[-1], ""
-    maker = {o: p for p, n in enumerate(tape.nodes) for o in n.outputs}
-    own: dict[int, str] = {}
-    for y in (*scene.structure.layers, *scene.structure.turns):
-        of = f"[{y.number}]" if y.number else f" of {names.parameters[y.weight]}"
-        own |= {y.product: f"Z{of}", y.z: f"Z{of}"}
-        own |= {y.a: f"A{of}"} if y.activation is not None else {}
-    handed_on = {(y.weight, y.before) for y in scene.structure.turns}
-    recurrent = {y.weight for y in scene.structure.turns if (y.weight, y.a) in handed_on}
+def _letters(scene: Scene) -> dict[int, tuple[str, Layer | None]]:
+    """The values that the lecture has a letter for, each with its layer."""
+    own: dict[int, tuple[str, Layer | None]] = {}
+    turns = scene.structure.turns
+    for y in (*scene.structure.layers, *turns):
+        own |= {y.product: ("Z", y), y.z: ("Z", y)}
+        own |= {y.a: ("A", y)} if y.activation is not None else {}
+    handed_on = {(y.weight, y.before) for y in turns}
+    recurrent = {y.weight for y in turns if (y.weight, y.a) in handed_on}
     if len(recurrent) == 1:
-        own |= {y.a: HIDDEN for y in scene.structure.turns if y.weight in recurrent}
-    while value not in views and value not in own and value in maker:
-        node = tape.nodes[maker[value]]
-        if node.name not in CHOICES or isinstance(node.inputs[0], Literal):
+        own |= {y.a: (HIDDEN, None) for y in turns if y.weight in recurrent}
+    return own
+
+
+def _source(scene: Scene, value: int, known: Container[int]) -> tuple[int, str]:
+    """The value it is a view or a part of, if it is; as far as one that is known."""
+    nodes, part = scene.point.tape.nodes, ""
+    maker = {o: n for n in nodes for o in n.outputs}
+    while value not in known and value in maker and maker[value].name in CHOICES:
+        node = maker[value]
+        if isinstance(node.inputs[0], Literal):
             break
         value, part = node.inputs[0], part if node.name in VIEWS else "a part of "
-    if value in own or value in views:
-        return part + (own[value] if value in own else names.parameters[views[value]])
-    if value in tape.inputs:
-        return part + names.arguments[tape.inputs.index(value)]
-    return f"the result of {describe(scene, maker[row[-1]])}" if row[-1] in maker else "a constant"
+    return value, part
+
+
+def is_hidden(scene: Scene, row: tuple[int, ...]) -> bool:
+    """Whether it is what one turn of a loop hands on to the next."""
+    letters = _letters(scene)
+    value, part = _source(scene, row[-1], letters)
+    return not part and letters.get(value) == (HIDDEN, None)
+
+
+def named(scene: Scene, row: tuple[int, ...], names: Names) -> str:
+    """A value by its layer, parameter or argument, or by the step that makes it."""
+    inputs, views, letters = scene.point.tape.inputs, scene.structure.views, _letters(scene)
+    value, part = _source(scene, row[-1], letters.keys() | views.keys())
+    if value in letters:
+        letter, y = letters[value]
+        of = "" if y is None else f"[{y.number}]" if y.number else f" of {names.parameters[y.weight]}"
+        return part + letter + of
+    if value in views:
+        return part + names.parameters[views[value]]
+    if value in inputs:
+        return part + names.arguments[inputs.index(value)]
+    made = next((p for p, n in enumerate(scene.point.tape.nodes) if row[-1] in n.outputs), None)
+    return "a constant" if made is None else f"the result of {describe(scene, made)}"
 
 
 def describe(scene: Scene, place: int) -> str:

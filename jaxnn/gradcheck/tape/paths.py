@@ -7,6 +7,7 @@ from jax.extend.core import Literal
 
 from jaxnn.gradcheck.tape.scene import Scene, gradient_with
 from jaxnn.gradcheck.tape.tape import edge
+from jaxnn.gradcheck.tolerances import COMPUTED
 
 ALONE = 4  # steps at one spot of the code up to which each is also tried alone
 
@@ -30,7 +31,7 @@ class Path(NamedTuple):
 def near(x: np.ndarray, y: np.ndarray, least: float = 0.0) -> bool:
     """Equal but for rounding, on the scale of the largest entry."""
     top = max(np.abs(x).max(initial=0), np.abs(y).max(initial=0), least)
-    return bool(np.allclose(x, y, rtol=0, atol=1e-8 * top + 1e-300))
+    return bool(np.allclose(x, y, rtol=0, atol=COMPUTED * top))
 
 
 def weight_of(scene: Scene) -> int:
@@ -72,13 +73,9 @@ def reaching(scene: Scene) -> list[tuple[Path, list[np.ndarray]]]:
     out = []
     for path in paths_of(scene):
         without = gradient_with(scene, gains=dict.fromkeys(path.edges, 0.0))
-        tops = [1e-9 * np.abs(r).max(initial=0) for r in scene.reference]
-        reached = [
-            k
-            for k, (r, w) in enumerate(zip(scene.reference, without, strict=True))
-            if np.abs(r - w).max(initial=0) > tops[k]
-        ]
-        if reached == scene.wrong:
+        pairs = zip(scene.reference, without, strict=True)
+        gone = [np.abs(r - w).max(initial=0) > COMPUTED * np.abs(r).max(initial=0) for r, w in pairs]
+        if np.flatnonzero(gone).tolist() == scene.wrong:
             out.append((path, [np.asarray(w) for w in without]))
     return out
 
@@ -86,3 +83,26 @@ def reaching(scene: Scene) -> list[tuple[Path, list[np.ndarray]]]:
 def value_below(scene: Scene, path: Path) -> int:
     """The value that a path leads down to."""
     return scene.point.tape.nodes[path.places[path.on[-1]]].inputs[path.k]
+
+
+def rows_of(scene: Scene) -> dict[int, list[tuple[int, ...]]]:
+    """The arrays of the tape, a row of values for each line of the code, by the number of its turns."""
+    tape, rows = scene.point.tape, {}
+    found = [(i,) for i in (*tape.inputs, *tape.constants)]
+    for places in lines(scene):
+        turns = [tape.nodes[p] for p in places]
+        found += [
+            *zip(*(n.outputs for n in turns), strict=True),
+            *zip(*(n.inputs for n in turns), strict=True),
+        ]
+    for row in found:
+        if all(not isinstance(i, Literal) and tape.shapes[i].shape for i in row):
+            rows.setdefault(len(row), {})[row] = None
+    return {turns: list(kept) for turns, kept in rows.items()}
+
+
+def rows_like(scene: Scene, rows: dict, shape: tuple[int, ...], turns: int) -> list[tuple[int, ...]]:
+    """Those of a shape in so many turns; what is made once is the same in each."""
+    once = [row * turns for row in rows.get(1, [])] if turns > 1 else []
+    shapes = scene.point.tape.shapes
+    return [row for row in (*rows.get(turns, []), *once) if all(shapes[i].shape == shape for i in row)]

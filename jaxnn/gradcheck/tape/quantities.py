@@ -38,6 +38,16 @@ def layer_at(scene: Scene, number: int) -> Layer | None:
     return layers[number - 1] if 1 <= number <= len(layers) else None
 
 
+def examples_axis(layer: Layer) -> int:
+    """The axis of A[l-1] and Z[l] that is the examples."""
+    return -1 if layer.input_side == 1 else 0
+
+
+def averaged(x: np.ndarray, axis: int) -> np.ndarray:
+    """The mean along an axis, in the place of each entry."""
+    return np.broadcast_to(x.mean(axis, keepdims=True), x.shape) if x.ndim else x
+
+
 def oriented(scene: Scene, layer: Layer, leaf_value: np.ndarray, old: np.ndarray):
     """A value of the leaf's shape as the product's operand would have it."""
     leaf = scene.point.values[scene.point.tape.parameters[layer.weight]]
