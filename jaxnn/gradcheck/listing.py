@@ -7,22 +7,23 @@ from jaxnn.gradcheck.mistakes.finding import Mistake
 
 OPENING = """# What can be wrong with a gradient
 
-Made by `python -m jaxnn.gradcheck --mistakes`; a test holds it up to date. Each mistake has
-the id by which a report names it, where it can be made, the equation it breaks, and a line
-of NumPy that makes it: X, Y, W1, b1, Z1, A1, … are those of the lecture, N is the number of
-examples, and the second layer is the last. `jaxnn/gradcheck/mistakes/` holds the gradient
-that each predicts.
+Made by `python -m jaxnn.gradcheck --mistakes`; a test holds it up to date. Each
+mistake has the id by which a report names it, where it can be made, the equation
+that it breaks, and a line of NumPy that makes it: X, Y, W1, b1, Z1, A1 … are those
+of the lecture, N is the number of examples, and the second layer is the last one.
+`jaxnn/gradcheck/mistakes/` holds the gradient that each predicts.
 """
-WIDTH = 92
+WIDTH = 80
 
 
 def _entry(mistake: Mistake) -> str:
     head = f"**{mistake.id}**: {mistake.words} ({mistake.where})"
     if mistake.loose:
         head += "; never called sure"
-    lines = textwrap.wrap(head + ".", WIDTH, break_on_hyphens=False)
-    lines += ["", f"    broken   {mistake.equation}"]
-    return "\n".join(lines + ([f"    made by  {mistake.example}"] if mistake.example else []))
+    lines = [*textwrap.wrap(head + ".", WIDTH, break_on_hyphens=False), ""]
+    for what, text in (("broken", mistake.equation), ("made by", mistake.example)):
+        lines += textwrap.wrap(text, WIDTH, initial_indent=f"    {what:<9}", subsequent_indent=" " * 13)
+    return "\n".join(lines)
 
 
 def listing() -> str:

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import jaxnn.gradcheck
 from jaxnn.gradcheck.__main__ import main
-from jaxnn.gradcheck.listing import WIDTH, listing
-from jaxnn.gradcheck.mistakes.catalogue import ELSEWHERE, FAMILIES, MISTAKES, ON_PATHS, UNKNOWN
+from jaxnn.gradcheck.listing import listing
+from jaxnn.gradcheck.mistakes.catalogue import FAMILIES, MISTAKES, ON_PATHS, UNKNOWN
 
 FILE = Path(jaxnn.gradcheck.__file__).with_name("MISTAKES.md")
 
@@ -29,8 +29,7 @@ def test_every_mistake_is_listed_once_and_explained():
         assert mistake.equation
         assert mistake.example or mistake is UNKNOWN
         assert "\n" not in mistake.example
-        assert max(map(len, listing().splitlines())) <= WIDTH + 4
-    assert UNKNOWN in ELSEWHERE
+    assert max(map(len, listing().splitlines())) <= 84
 
 
 def test_an_id_is_one_entry():

@@ -4,6 +4,7 @@ With few examples, dW[l] = dZ[l]ᵀ A[l-1] gives the candidate's own dZ[l] back.
 recomputed one by one, each from what the candidate itself had, though it shows none of them.
 """
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -211,7 +212,7 @@ def placed(scenes: list[Scene], names: Names) -> tuple[list[Finding], Spent | No
     if not able:
         return [], None
     scene, given = able[0], scenes[0]
-    free = Work()  # one backward pass a layer, whatever has been spent
+    free = Work(seconds=math.inf)  # one backward pass a layer, whatever has been spent
     found = faults(scene._replace(work=free)) if _is_finite(scene) else None
     if found and scene is not given and given.wrong == scene.wrong and _is_finite(given):
         there = faults(given._replace(work=free)) or []
@@ -245,7 +246,9 @@ def _of_faults(found: list[Fault], scene: Scene, given: Scene, names: Names) -> 
     where = joined([f.named(names) for f in found])
     one = len({f.kind for f in found}) == 1
     mistake = UNKNOWN if first.kind else _UNPLACED
-    return finding(mistake, "{told}{seen}", "{where}", 8 if one else 9, told=told, seen=seen, where=where)
+    return finding(
+        mistake, "{told}{seen}", "{quantities}", 8 if one else 9, told=told, seen=seen, quantities=where
+    )
 
 
 _UNPLACED: Mistake = UNKNOWN._replace(equation="")  # in no quantity that those equations have

@@ -123,7 +123,7 @@ CENTRED = Mistake(
 EXCHANGED = Mistake(
     "gradients-exchanged", "gradients are in each other's place",
     "the gradient of W[l] stands where W[l] does",
-    "return dW2, dW1  # for W1, W2", "two parameters of one shape",
+    "dW1, dW2 = dW2, dW1", "two parameters of one shape",
 )  # fmt: skip
 CLIPPED = Mistake(
     "entries-clipped", "clipping of every entry is left on",
