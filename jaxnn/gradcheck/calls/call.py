@@ -5,7 +5,7 @@ import functools
 import inspect
 import io
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -16,6 +16,7 @@ from threadpoolctl import ThreadpoolController
 from jaxnn.gradcheck.calls.constants import keep_apart
 
 LONGEST = 240  # characters of what an exception says
+ROUNDINGS = 64  # what two calls may differ by, one of which adds in another order
 
 
 class BadCall(ValueError):
@@ -40,6 +41,11 @@ class Call(NamedTuple):
     dtype: np.dtype
     dynamic: tuple[int, ...]
 
+    @property
+    def eps(self) -> float:
+        """The machine epsilon of the caller's precision."""
+        return float(jnp.finfo(self.dtype).eps)
+
     def rebuilt(self, leaves: list) -> tuple:
         """The arguments with these leaves."""
         return jax.tree.unflatten(self.treedef, leaves)
@@ -48,10 +54,7 @@ class Call(NamedTuple):
         """(the function of the dynamic leaves alone, those leaves)."""
 
         def of_dynamic(*given):
-            full = list(leaves)
-            for k, x in zip(self.dynamic, given, strict=True):
-                full[k] = x
-            return function(*self.rebuilt(full))
+            return function(*self.rebuilt(replaced(leaves, self.dynamic, given)))
 
         return of_dynamic, [leaves[k] for k in self.dynamic]
 
@@ -60,6 +63,14 @@ class Call(NamedTuple):
         if isinstance(self.argnums, int):
             return args[self.argnums]
         return tuple(args[n] for n in self.argnums)
+
+
+def replaced(items: Iterable, places: Iterable[int], values: Iterable) -> list:
+    """The items with other values at these places."""
+    out = list(items)
+    for k, x in zip(places, values, strict=True):
+        out[k] = x
+    return out
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ from jaxnn.gradcheck.calls.returned import Calls, called
 from jaxnn.gradcheck.mistakes.catalogue import MISTAKES
 from jaxnn.gradcheck.report.model import Cause
 from jaxnn.gradcheck.verdict import points
-from jaxnn.gradcheck.verdict.point import Point, Side, Sides
+from jaxnn.gradcheck.verdict.point import Kind, Point, Side, Sides
 
 KEPT = {
     "accumulated": (
@@ -77,7 +77,7 @@ def unsteady_causes(call: Call, sides: Sides, leaves: list, calls: Calls) -> lis
 
 def stale_cause(call: Call, sides: Sides, shown: Point, calls: Calls, eps: float) -> Cause | None:
     """Right where it was called first, the same values ever after."""
-    if calls.elsewhere is None or shown.name != "the given point":
+    if calls.elsewhere is None or shown.kind is not Kind.GIVEN:
         return None
     moved = [np.asarray(x, np.float64) for x in calls.elsewhere]
     if not all(np.array_equal(a, b) for a, b in zip(moved, calls.first, strict=True)):

@@ -69,6 +69,15 @@ def plainly(where: str) -> str:
     return where.replace("the cotangent of", "what comes back to")
 
 
+def listed(names: list[str], most: int) -> str:
+    """The first few names.
+
+    >>> listed(["W1", "b1"], 2), listed(["W1", "b1", "W2"], 2)
+    ('W1, b1', 'W1, b1, …')
+    """
+    return ", ".join([*names[:most], *["…"] * (len(names) > most)])
+
+
 def joined(names: list[str], most: int = 5) -> str:
     """Names in a sentence, no more of them than can be read at a glance.
 

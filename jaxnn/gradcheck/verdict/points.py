@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnn.gradcheck.calls.call import Call
+from jaxnn.gradcheck.calls.call import Call, widened
 
 
 def _symmetric(leaf: np.ndarray) -> bool:
@@ -141,6 +141,11 @@ def repeated(call: Call, leaves: list) -> list | None:
         if isinstance(x, np.ndarray) and x.shape[0] == examples:
             out[k] = np.concatenate([x, x, x])
     return out
+
+
+def close_by(call: Call) -> list:
+    """A point near the given one, in the caller's own kinds."""
+    return as_given(call, moved(call, list(map(widened, call.leaves)), near, 1))
 
 
 def as_given(call: Call, leaves: list) -> list:
