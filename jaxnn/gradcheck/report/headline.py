@@ -21,8 +21,8 @@ def headline(report: Report, at: str, kept: str, blank: list[np.ndarray]) -> str
     at: the point that is shown, "" for the given one; kept: what of it was kept where that is why nothing
     could tell; blank: of each leaf, where neither side is finite.
     """
-    hand, loss = report.names
-    hand = "the gradient" if hand == loss else hand  # as jax.grad names what it returns
+    name, loss = report.names
+    hand = "the gradient" if name == loss else name  # as jax.grad names what it returns
     wrong = [leaf for leaf in report.leaves if leaf.wrong]
     if wrong or report.correct is False:
         line = f"{hand} is wrong: its calls depend on one another"
@@ -33,8 +33,7 @@ def headline(report: Report, at: str, kept: str, blank: list[np.ndarray]) -> str
         return line + likely.split(". ")[0].rstrip(".")
     if report.correct is None:
         return _cannot_tell(hand, report.leaves, blank)
-    what = "that" if hand == "the gradient" else "the gradient"
-    line = f"{hand} is {what} of {loss}"
+    line = f"{hand} is {'that' if name == loss else 'the gradient'} of {loss}"
     if report.accurate is False:
         worst = max((x for x in report.leaves if not x.accurate), key=lambda leaf: leaf.ulps)
         line = (

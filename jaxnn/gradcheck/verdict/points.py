@@ -12,6 +12,9 @@ import numpy as np
 
 from jaxnn.gradcheck.calls.call import Call, widened
 
+USUAL = (0.05, 20)  # times the size of fresh weights: farther off, functions may be all but linear
+TAME = (1e-2, 30)  # the size of data that are left as they are
+
 
 def _symmetric(leaf: np.ndarray) -> bool:
     square = leaf.ndim == 2 and leaf.shape[0] == leaf.shape[1] > 1
@@ -70,7 +73,7 @@ def extreme(call: Call, leaves: list) -> bool:
         leaf = np.asarray(leaves[k])
         size = float(np.sqrt(np.mean(leaf**2))) if leaf.size else 0.0
         one_sign = leaf.ndim > 1 and leaf.size > 1 and (np.all(leaf > 0) or np.all(leaf < 0))
-        if one_sign or (size and not 0.05 < size / _width(leaf) < 20):
+        if one_sign or (size and not USUAL[0] < size / _width(leaf) < USUAL[1]):
             return True
     return False
 
@@ -117,7 +120,7 @@ def tamed(call: Call, leaves: list, seed: int) -> list | None:
             out[k], found = _noise(leaf, rng), True
         elif leaf.ndim > 1 and np.all(leaf == leaf.flat[0]):
             out[k], found = leaf / size * (rng.random(leaf.shape) < 0.6), True
-        elif size > 30 or size < 1e-2:
+        elif not TAME[0] <= size <= TAME[1]:
             out[k], found = leaf / size, True
     return out if found else None
 

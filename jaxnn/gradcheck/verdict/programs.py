@@ -5,6 +5,7 @@ from collections import OrderedDict
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.core import eval_jaxpr
 
@@ -77,7 +78,7 @@ def _inner_arrays(jaxpr):
 
 
 def _is_key(x) -> bool:
-    return jax.dtypes.issubdtype(jax.typeof(x).dtype, jax.dtypes.prng_key)
+    return jnp.issubdtype(jnp.result_type(x), jax.dtypes.prng_key)
 
 
 def _cost(program, count: int) -> Cost:

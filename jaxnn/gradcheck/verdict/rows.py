@@ -49,11 +49,9 @@ def leaf_row(formula: Formula, n: int, row: Numerics | None) -> Leaf:
         own = in_ulps(h - r, r, shown.call.dtype)
         largest = np.max(np.abs(r[np.isfinite(r)]), initial=0.0)
         relative = np.where(error == 0, 0.0, error / largest)
-    theirs = np.full(r.shape, np.nan)
-    if row is not None:
-        theirs = row.autodiff_ulps
-        if not wrong.any():
-            own, relative = row.ulps, row.relative
+    theirs = np.full(r.shape, np.nan) if row is None else row.autodiff_ulps
+    if row is not None and not wrong.any():
+        own, relative = row.ulps, row.relative
     blame = np.where(np.isfinite(r), relative, -1.0)
     if wrong.any():
         blame = np.where(wrong, error, -1.0)
@@ -61,7 +59,7 @@ def leaf_row(formula: Formula, n: int, row: Numerics | None) -> Leaf:
         blame = np.where(shown.blank[n], 1.0, 0.0)
     elif row is not None and row.poor.any():
         blame = np.where(row.poor, row.ulps, -1.0)
-    index = tuple(int(i) for i in np.unravel_index(np.argmax(blame), r.shape)) if r.size else ()
+    index = tuple(map(int, np.unravel_index(np.argmax(blame), r.shape))) if r.size else ()
 
     def at(a: np.ndarray) -> float:
         return float(a[index]) if r.size else 0.0

@@ -21,6 +21,7 @@ from jaxnn.gradcheck.verdict.sides import sides_of
 FEW = 2.0**-22  # computed in float32, in a few roundings: the relative error of numbers with few digits
 FAINT = 2.0**-21  # of the largest entry: what such numbers explain, where the data's are not seen to do it
 STIRRED = 2.0**-17  # data moved by so much, far more than FEW, move with them what their digits do
+FAR = 4  # times as far apart
 HALVINGS = 7
 UNTOLD = {
     Kind.SIGNS: "right with weights of the signs given, wrong with others, where it may not belong",
@@ -76,11 +77,11 @@ def _of_data(point: Point, sides: Sides) -> bool:
         pairs = zip(sides.hand(moved).values, sides.reference(moved).values, strict=True)
     except BadCall:  # a gradient that is only called may refuse other data: nothing speaks against it
         return True
-    here = zip(point.hand.values, point.reference.values, strict=True)
-    largest = lambda sides, w: np.abs(sides[0] - sides[1])[w].max(initial=0.0)  # noqa: E731
+    there = [np.abs(h - r) for h, r in pairs]
+    here = [np.abs(h - r) for h, r in zip(point.hand.values, point.reference.values, strict=True)]
     return all(
-        largest(there, w) >= 4 * largest(given, w)
-        for there, given, w in zip(pairs, here, point.wrong, strict=True)
+        t[w].max(initial=0.0) >= FAR * o[w].max(initial=0.0)
+        for t, o, w in zip(there, here, point.wrong, strict=True)
     )
 
 
@@ -192,7 +193,7 @@ def at_other_sizes(call: Call, leaves: list, sides: Sides) -> Point | None:
     bigger = call._replace(args=call.rebuilt(more), leaves=more)
     try:
         return judged(Kind.SIZES, bigger, more, sides_of(bigger, more, sides.program is not None))
-    except Exception:  # a size the functions do not take: nothing is learned
+    except Exception:  # most functions take but the size they were made for: nothing is learned, nor amiss
         return None
 
 
@@ -200,9 +201,8 @@ def unsteady(call: Call, leaves: list, reference: Side, calls: Calls) -> Point:
     """A gradient whose calls disagree, at the given point: the call that is furthest off."""
 
     def held(values: list[np.ndarray]) -> Point:
-        errors = [
-            in_precision(call.eps, v, e, ROUNDINGS) for v, e in zip(values, reference.errors, strict=True)
-        ]
+        pairs = zip(values, reference.errors, strict=True)
+        errors = [in_precision(call.eps, v, e, ROUNDINGS) for v, e in pairs]
         side = Side(values, errors, [False] * len(values), {})
         return compared(Kind.AGAIN, call, leaves, reference, side)
 
