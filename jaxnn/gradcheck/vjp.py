@@ -217,17 +217,10 @@ def _linear(
     told = [np.isfinite(x) for x in pulled[0]]  # ∞ times a number says nothing of it
     if not any(t.any() for t in told):
         return [*(Probe(name, None, "no entry is finite") for name in ("linearity", "zero")), types]
-    rows = zip(*([x[t] for x, t in zip(back, told, strict=True)] for back in pulled), eps, strict=True)
-    scales, adds, zero = map(
-        all,
-        zip(
-            *(
-                (same(twice, 2 * one, e), same(both, one + other, e, SUMS), not nothing.any())
-                for one, other, twice, both, nothing, e in rows
-            ),
-            strict=True,
-        ),
-    )
+    once, other, twice, both, nothing = ([x[t] for x, t in zip(back, told, strict=True)] for back in pulled)
+    scales = all(same(t, 2 * o, e) for t, o, e in zip(twice, once, eps, strict=True))
+    adds = all(same(b, o + p, e, SUMS) for b, o, p, e in zip(both, once, other, eps, strict=True))
+    zero = not any(n.any() for n in nothing)
     text = "linear in the cotangent"
     if not scales:
         text = f"not {text}: twice it does not give twice the gradients"
