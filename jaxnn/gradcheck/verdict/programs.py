@@ -48,15 +48,14 @@ def compiled(closed, leaves: list) -> Program:
     """The jaxpr compiled for arguments like these leaves. The last few are kept, and nothing else."""
     jaxpr, consts = opened(closed)
     key = _key(jaxpr, [*consts, *leaves])
-    program, cost = _programs.get(key, (None, None))
-    if program is None or cost is None:
-        program = jax.jit(lambda held, given: eval_jaxpr(jaxpr, held, *given)).lower(consts, leaves).compile()
-        cost = _cost(program, equations(jaxpr))
-    if not primitives(jaxpr) & PYTHON:
-        _programs[key] = program, cost
+    if key in _programs and not primitives(jaxpr) & PYTHON:
         _programs.move_to_end(key)
-    while len(_programs) > KEPT:
+    else:
+        program = jax.jit(lambda held, given: eval_jaxpr(jaxpr, held, *given)).lower(consts, leaves).compile()
+        _programs[key] = program, _cost(program, equations(jaxpr))
+    if len(_programs) > KEPT:
         _programs.popitem(last=False)
+    program, cost = _programs[key]
     return Program(lambda *given: program(consts, list(given)), cost)
 
 
@@ -64,7 +63,8 @@ def _key(jaxpr, inputs: list) -> tuple:
     """What tells programs apart: the text, what it is compiled for, and the arrays the text leaves out."""
     held = hashlib.sha256()
     for array in _inner_arrays(jaxpr):
-        x = np.asarray(jax.random.key_data(array) if _is_key(array) else array)
+        is_key = jnp.issubdtype(jnp.result_type(array), jax.dtypes.prng_key)
+        x = np.asarray(jax.random.key_data(array) if is_key else array)
         held.update(f"{x.dtype} {x.shape}".encode() + x.tobytes())
     kinds = tuple((str(jax.typeof(x)), str(getattr(x, "sharding", ""))) for x in inputs)
     return str(jaxpr), str(jax.devices()[0]), kinds, held.hexdigest()
@@ -75,10 +75,6 @@ def _inner_arrays(jaxpr):
     for inner in (p for e in jaxpr.eqns for p in within(e)):
         yield from opened(inner)[1]
         yield from _inner_arrays(opened(inner)[0])
-
-
-def _is_key(x) -> bool:
-    return jnp.issubdtype(jnp.result_type(x), jax.dtypes.prng_key)
 
 
 def _cost(program, count: int) -> Cost:

@@ -8,12 +8,15 @@ from jaxnn.gradcheck.jaxprs.primitives import called
 from jaxnn.gradcheck.report.words import listed
 from jaxnn.gradcheck.verdict.point import Point, Sides
 
-ESTIMATES = {
+ESTIMATES = {"sampled", "unknown", "long"}  # kinds of notes on bounds that are not derived
+NOTES = {
     "sampled": "the bound of {what}{at} is an estimate: it was sampled",
     "unknown": "the bound of {what}{at} is an estimate: there is no rule for it, so it was sampled",
     "long": "the bound of {what}{at} is an estimate: its loops are too long to be read, so it was sampled",
+    "pinned": "the code rounds to {what}{at}",
+    "kink": "a kink{at}: {ties} ({what}) at the given point, where the derivative has no single value; "
+    "either side is accepted",
 }
-"""Notes on bounds that are not derived from the computation, by their kind."""
 
 
 def notes_of(tried: list[Point]) -> dict[Note, int]:
@@ -33,7 +36,15 @@ def is_estimate(tried: list[Point], sides: Sides) -> bool:
 
 def remarks(call: Call, tried: list[Point], rows: list, printed, correct: bool | None) -> list[str]:
     """What a reader should know besides: kinks, estimates, pinned precisions, praise."""
-    out = [text for note, count in notes_of(tried).items() if (text := _said_of(note, count))]
+    out = [
+        NOTES[note.kind].format(
+            what=called(note.what),
+            at=note.where and f" at {note.where}",
+            ties=f"{count} tie" if count == 1 else f"{count} ties",
+        )
+        for note, count in notes_of(tried).items()
+        if count or note.kind != "kink"
+    ]
     off = [
         float(np.max(np.abs(h - r)[f] / np.abs(r)[f]))
         for p in tried
@@ -61,19 +72,6 @@ def remarks(call: Call, tried: list[Point], rows: list, printed, correct: bool |
     if lines := printed.getvalue().count("\n"):
         out.append(f"the functions printed {lines} lines, which are not shown")
     return out
-
-
-def _said_of(note: Note, count: int) -> str:
-    at = f" at {note.where}" if note.where else ""
-    if note.kind in ESTIMATES:
-        return ESTIMATES[note.kind].format(what=called(note.what), at=at)
-    if note.kind == "pinned":
-        return f"the code rounds to {note.what}{at}"
-    ties = "tie" if count == 1 else "ties"
-    return (
-        f"a kink{at}: {count} {ties} ({called(note.what)}) at the given point, where the derivative has no "
-        "single value; either side is accepted"
-    ) if count else ""  # fmt: skip
 
 
 def what_it_says(point: Point) -> str:
