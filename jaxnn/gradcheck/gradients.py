@@ -1,12 +1,11 @@
 """Is a hand-written gradient right? Two verdicts, the place, the cause."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 
-from jaxnn.gradcheck.calls.call import BadCall, Call, checked, function_name, quiet, widened
+from jaxnn.gradcheck.calls.call import BadCall, Call, checked, function_name, quiet
 from jaxnn.gradcheck.calls.probes import called_repeatedly
 from jaxnn.gradcheck.calls.returned import own_copies
 from jaxnn.gradcheck.diagnosis.search import diagnosed, tree_of
@@ -17,20 +16,11 @@ from jaxnn.gradcheck.report.model import LIKELY, Cause, Probe
 from jaxnn.gradcheck.report.report import Report
 from jaxnn.gradcheck.tape.names import names_of
 from jaxnn.gradcheck.verdict import points
-from jaxnn.gradcheck.verdict.point import Point
+from jaxnn.gradcheck.verdict.point import Kind, Point
 from jaxnn.gradcheck.verdict.programs import compiled_sides
-from jaxnn.gradcheck.verdict.remarks import remarks
+from jaxnn.gradcheck.verdict.remarks import is_estimate, remarks, what_it_says
 from jaxnn.gradcheck.verdict.rows import leaf_row, second_verdict
-from jaxnn.gradcheck.verdict.sides import sides_of
-from jaxnn.gradcheck.verdict.trials import (
-    SIGNS,
-    at_other_sizes,
-    nearly,
-    told_of,
-    tried_points,
-    unsteady,
-    what_it_says,
-)
+from jaxnn.gradcheck.verdict.trials import formula_of
 
 
 class GradientMismatch(AssertionError):
@@ -40,6 +30,20 @@ class GradientMismatch(AssertionError):
         """Keep the report, beside its text."""
         super().__init__(str(report))
         self.report = report
+
+
+class Rule(NamedTuple):
+    """What is asked besides of a rule for derivatives.
+
+    belongs: whether a point of these leaves is one that the functions are meant for; probed: what the
+    rule must be besides right, and the cause that those show which fail.
+    """
+
+    belongs: Callable[[list], bool]
+    probed: Callable[[Call], tuple[list[Probe], Cause | None]]
+
+
+ANY = Rule(lambda leaves: True, lambda call: ([], None))  # a gradient is asked nothing
 
 
 def compare_gradients(
@@ -87,84 +91,49 @@ def assert_gradients_match(loss, gradient, *args, argnums: int | tuple[int, ...]
         raise GradientMismatch(report)
 
 
-def reported(call: Call, steps, printed, belongs: Callable[[list], bool] = lambda _: True) -> Report:
-    """The report on a call that is known to make sense; printed: what was held back so far.
+def reported(call: Call, steps, printed, rule: Rule = ANY) -> Report:
+    """The report on a call that is known to make sense; printed: what was held back so far."""
+    calls = called_repeatedly(call, points.close_by(call))
 
-    belongs: whether a point of these leaves is one that the functions are meant for.
-    """
-    eps = float(jnp.finfo(call.dtype).eps)
-    leaves = [widened(x) for x in call.leaves]
-    elsewhere = points.as_given(call, points.moved(call, leaves, points.near, 1))
-    calls = called_repeatedly(call, elsewhere, eps)
-    sides = sides_of(call, leaves, calls.repeatable)
-    notes = list(sides.notes)
-    tried: list[Point] = []
-    if calls.repeatable:
-        try:
-            tried = tried_points(call, leaves, sides, belongs)
-        except BadCall as error:
-            if not isinstance(error.__cause__, jax.errors.UnexpectedTracerError):
-                raise
-            kept = Probe("purity", False, "it computes with values that an earlier call left behind")
-            probes = [kept if p.name == "purity" else p for p in calls.probes]
-            calls = calls._replace(probes=probes, repeatable=False, keeps=True)
-    if not calls.repeatable:
-        tried = [unsteady(call, leaves, sides.reference(leaves), calls, eps)]
-    decisive = next((p for p in tried if p.is_wrong), None)
-    told = [
-        (t or k) and not b.any()
-        for t, k, b in zip(told_of(tried), nearly(tried), tried[0].blank, strict=True)
-    ]
-    said = [(p.name, what_it_says(p)) for p in tried]
-    causes: list[Cause] = []
-    correct: bool | None = True if all(told) else None
-    if decisive is not None and decisive.name == SIGNS:
-        correct = None
-        notes.append("right with weights of the signs given, wrong with others, where it may not belong")
-    elif decisive is not None or not calls.repeatable:
-        correct = False
-    elif (resized := at_other_sizes(call, leaves, sides)) is not None:
-        said.append((resized.name, what_it_says(resized)))
-        if resized.is_wrong:
-            correct, decisive = None, resized
-            notes.append("right at the sizes given, wrong at others: no point of these sizes can tell")
-    shown = decisive or tried[0]
-    reference_program, hand_program, probes = compiled_sides(call, sides, tried, calls, eps)
-    given = [call.leaves[k] for k in call.dynamic]
-    autodiff = None if reference_program is None else reference_program.run(*given)
-    rows, accurate = second_verdict(call, sides, tried[0], calls, autodiff)
-    if correct is False or decisive is not None:
-        causes, trouble = diagnosed(call, sides, shown, calls, eps)
-        notes += trouble
-    parameters = [
-        leaf_row(call, shown, n, rows[n] if shown is tried[0] else None, told[n], correct)
-        for n in range(len(call.places))
-    ]
+    formula = formula_of(call, calls, rule.belongs)
+    shown = formula.shown
+    programs = compiled_sides(call, formula)
+    rows, accurate = second_verdict(call, formula, programs.autodiff and programs.autodiff.run)
+    broken, of_rule = rule.probed(call)
+
+    causes, trouble = [], []
+    if formula.correct is False or shown.is_wrong:
+        causes, trouble = diagnosed(call, formula.sides, shown, formula.calls, call.eps)
+    if of_rule and formula.correct is False:
+        causes = [of_rule, *(c for c in causes if c.id not in (of_rule.id, UNKNOWN.id))]
     faulty = _steps(shown, steps) if steps is not None else []
-    if faulty and causes and causes[0].id == UNKNOWN.id and faulty[0].step not in causes[0].where:
-        causes = [_faulty_step(faulty[0])]
-    notes += remarks(call, tried, rows, printed, correct)
+    if faulty and causes and causes[0].id == UNKNOWN.id:
+        causes = [_faulty_step(faulty[0]), *causes]
+
+    tried = [*formula.tried, *([formula.resized] if formula.resized else [])]
     report = Report(
-        correct,
+        formula.correct,
         accurate,
         "",
-        parameters,
+        [leaf_row(formula, n, row) for n, row in enumerate(rows)],
         causes,
         faulty,
-        [*calls.probes, *probes],
-        {
-            "hand": None if hand_program is None else hand_program.cost,
-            "autodiff": None if reference_program is None else reference_program.cost,
-        },
-        said,
-        notes,
+        [*formula.calls.probes, *programs.probes, *broken],
+        {side: p and p.cost for side, p in (("hand", programs.hand), ("autodiff", programs.autodiff))},
+        [(point.kind.value, what_it_says(point)) for point in tried],
+        [
+            *formula.notes,
+            *trouble,
+            *programs.notes,
+            *remarks(call, formula.tried, rows, printed, formula.correct),
+        ],
         str(call.dtype),
         (function_name(call.gradient), function_name(call.loss)),
+        is_estimate(formula.tried, formula.sides),
     )
-    at = "" if shown.name == "the given point" else shown.name
-    return report._replace(
-        headline=headline(report, at, "signs" if shown.name == SIGNS else "sizes", shown.blank)
-    )
+    at = "" if shown.kind is Kind.GIVEN else shown.kind.value
+    kept = "signs" if shown.kind is Kind.SIGNS else "sizes"
+    return report._replace(headline=headline(report, at, kept, shown.blank))
 
 
 def _faulty_step(error: StepError) -> Cause:

@@ -1,5 +1,6 @@
 """Rules for derivatives, custom_vjp and custom_jvp, against autodiff of the plain function."""
 
+import contextlib
 import re
 from collections.abc import Callable
 from typing import Any
@@ -16,12 +17,13 @@ from jaxnn.gradcheck.calls.call import (
     function_name,
     is_floating,
     quiet,
+    replaced,
     widened,
 )
-from jaxnn.gradcheck.gradients import reported
-from jaxnn.gradcheck.mistakes.catalogue import NONLINEAR, UNKNOWN
+from jaxnn.gradcheck.calls.probes import same
+from jaxnn.gradcheck.gradients import Rule, reported
+from jaxnn.gradcheck.mistakes.catalogue import NONLINEAR
 from jaxnn.gradcheck.mistakes.data import IGNORED
-from jaxnn.gradcheck.report.headline import blaming
 from jaxnn.gradcheck.report.model import SURE, Cause, Probe
 from jaxnn.gradcheck.report.report import Report
 from jaxnn.gradcheck.verdict.programs import compiled
@@ -68,15 +70,18 @@ def compare_vjp(
         loss.__name__ = function_name(plain)
         vars(loss)["__wrapped__"] = plain  # whose argument names the report shows
         gradient.__name__ = f"the rule of {function_name(function)}"
+
+        def probed(call: Call) -> tuple[list[Probe], Cause | None]:
+            given = [widened(x) for x in call.leaves]
+            probes = [_forward(call, given, function, plain), *_linear(function, shapes, args, argnums, call)]
+            return probes, _cause({p.name for p in probes if p.passed is False})
+
         call = checked(loss, gradient, args, argnums)
         meant = lambda leaves: _forward(call, leaves, function, plain).passed is True  # noqa: E731
         try:
-            report = reported(call, None, printed, meant)
+            return reported(call, None, printed, Rule(meant, probed))
         except BadCall as error:
             raise BadCall(_of_the_rule(function, str(error), error.__cause__)) from error
-        given = [widened(x) for x in call.leaves]
-        probes = [_forward(call, given, function, plain), *_linear(function, shapes, args, argnums, call)]
-    return _with(report, probes)
 
 
 def _of_the_rule(function: Callable, sentence: str, cause: BaseException | None) -> str:
@@ -110,20 +115,20 @@ def _output(plain: Callable, args: tuple):
     """The shapes of what the function returns; only its arrays are traced."""
     leaves, treedef = jax.tree.flatten(args)
     arrays = [k for k, x in enumerate(leaves) if isinstance(x, jax.Array | np.ndarray | float)]
-
-    def of_arrays(given):
-        full = list(leaves)
-        for k, x in zip(arrays, given, strict=True):
-            full[k] = x
-        return plain(*jax.tree.unflatten(treedef, full))
-
     try:
-        shapes = jax.eval_shape(of_arrays, [leaves[k] for k in arrays])
+        shapes = jax.eval_shape(
+            lambda given: plain(*jax.tree.unflatten(treedef, replaced(leaves, arrays, given))),
+            [leaves[k] for k in arrays],
+        )
     except Exception as error:
         raise BadCall(f"the function {function_name(plain)} raised {first_line(error)}") from error
-    if not any(jnp.issubdtype(s.dtype, jnp.floating) for s in jax.tree.leaves(shapes)):
+    if not any(map(_floats, jax.tree.leaves(shapes))):
         raise BadCall(f"the function {function_name(plain)} returns nothing in floating point")
     return shapes
+
+
+def _floats(y) -> bool:
+    return jnp.issubdtype(y.dtype, jnp.floating)
 
 
 def _cotangent(shapes, seed: int = 0):
@@ -136,13 +141,8 @@ def _paired(plain: Callable, cotangent) -> Callable:
     """⟨cotangent, function⟩, a scalar whose gradient is the pulled-back cotangent."""
 
     def loss(*args):
-        out = jax.tree.leaves(plain(*args))
-        weights = jax.tree.leaves(cotangent)
-        return sum(
-            jnp.sum(jnp.asarray(c, y.dtype) * y)
-            for c, y in zip(weights, out, strict=True)
-            if jnp.issubdtype(y.dtype, jnp.floating)
-        )
+        pairs = zip(jax.tree.leaves(cotangent), jax.tree.leaves(plain(*args)), strict=True)
+        return sum(jnp.sum(jnp.asarray(c, y.dtype) * y) for c, y in pairs if _floats(y))
 
     return loss
 
@@ -151,14 +151,8 @@ def _pulled(function: Callable, cotangent, argnums: int | tuple[int, ...]) -> Ca
     numbers = (argnums,) if isinstance(argnums, int) else argnums
 
     def gradient(*args):
-        def of_chosen(*chosen):
-            full = list(args)
-            for n, x in zip(numbers, chosen, strict=True):
-                full[n] = x
-            return function(*full)
-
         chosen = [jax.tree.map(jnp.asarray, args[n]) for n in numbers]
-        out, pull = jax.vjp(of_chosen, *chosen)
+        out, pull = jax.vjp(lambda *xs: function(*replaced(args, numbers, xs)), *chosen)
         back = pull(jax.tree.map(_as_cotangent, cotangent, out))
         return back[0] if isinstance(argnums, int) else back
 
@@ -166,132 +160,89 @@ def _pulled(function: Callable, cotangent, argnums: int | tuple[int, ...]) -> Ca
 
 
 def _as_cotangent(c, y):
-    if not jnp.issubdtype(y.dtype, jnp.floating):
-        return np.zeros(y.shape, jax.dtypes.float0)
-    return jnp.asarray(c, y.dtype)
+    return jnp.asarray(c, y.dtype) if _floats(y) else np.zeros(y.shape, jax.dtypes.float0)
 
 
 def _forward(call: Call, leaves: list, function: Callable, plain: Callable) -> Probe:
     """What the function returns, called and differentiated, against the plain one, in float64."""
 
-    def of(values: Callable):
-        def floating(*args):
-            leaves = jax.tree.leaves(values(*args))
-            return [y for y in leaves if jnp.issubdtype(y.dtype, jnp.floating)]
-
-        return floating
-
     def differentiated(*args):
         leaves, treedef = jax.tree.flatten(args)
 
         def of_chosen(*chosen):
-            full = list(leaves)
-            for k, x in zip(call.places, chosen, strict=True):
-                full[k] = x
-            return function(*jax.tree.unflatten(treedef, full))
+            return function(*jax.tree.unflatten(treedef, replaced(leaves, call.places, chosen)))
 
         return jax.vjp(of_chosen, *(jnp.asarray(leaves[k]) for k in call.places))[0]
 
-    wide = True
-    forms = (plain, function, differentiated)
-    if not all(traced(call, of(f), leaves).exact for f in forms):
-        wide = False
-    theirs, *ours = (evaluated(call, traced(call, of(f), leaves, wide=wide), leaves) for f in forms)
+    forms = [
+        lambda *args, f=f: list(filter(_floats, jax.tree.leaves(f(*args))))
+        for f in (plain, function, differentiated)
+    ]
+    wide = all(traced(call, f, leaves).exact for f in forms)
+    theirs, *ours = (evaluated(call, traced(call, f, leaves, wide=wide), leaves) for f in forms)
     for side in ours:
         for x, y, e, d in zip(side.values, theirs.values, side.errors, theirs.errors, strict=True):
             if x.shape != y.shape:
                 return Probe("forward", False, f"it returns shape {x.shape}, the plain function {y.shape}")
             with np.errstate(invalid="ignore"):
-                same = (np.abs(x - y) <= e + d) | (x == y) | ~np.isfinite(y)
-            if not same.all():
+                alike = (np.abs(x - y) <= e + d) | (x == y) | ~np.isfinite(y)
+            if not alike.all():
                 return Probe("forward", False, "it returns other values than the plain function")
     return Probe("forward", True, "it returns what the plain function returns")
 
 
-def _near(x: np.ndarray, y: np.ndarray, roundings: int | float) -> bool:
-    if not jnp.issubdtype(x.dtype, jnp.floating):
-        return np.array_equal(x, y)
-    eps = float(jnp.finfo(x.dtype).eps)
-    x, y = x.astype(np.float64), y.astype(np.float64)
-    finite = np.isfinite(x) & np.isfinite(y)
-    size = np.max(np.abs(y[finite]), initial=0.0)
-    with np.errstate(invalid="ignore"):
-        close = np.abs(x - y) <= roundings * eps * size
-    return bool(np.all(close | (x == y) | (np.isnan(x) & np.isnan(y))))
-
-
-def _linear(function: Callable, shapes, args: tuple, argnums: int | tuple[int, ...], call) -> list[Probe]:
+def _linear(
+    function: Callable, shapes, args: tuple, argnums: int | tuple[int, ...], call: Call
+) -> list[Probe]:
     """What every vjp obeys: pull(2c) = 2 pull(c), pull(c + d) = pull(c) + pull(d), pull(0) = 0."""
 
-    def pull(c) -> list:
-        return jax.tree.leaves(_pulled(function, c, argnums)(*args))
+    def pull(*flat) -> list:
+        return jax.tree.leaves(_pulled(function, jax.tree.unflatten(tree, flat), argnums)(*args))
 
-    flat, tree = jax.tree.flatten(_cotangent(shapes))
-    try:  # compiled once, it is quick however often it is called
-        closed = jax.make_jaxpr(lambda *given: pull(jax.tree.unflatten(tree, given)))(*flat)
-        program = compiled(closed, flat)
-        pull = lambda c: program.run(*jax.tree.leaves(c))  # noqa: E731
-    except jax.errors.JAXTypeError:  # a rule in NumPy can only be called
-        pass
+    c, tree = jax.tree.flatten(_cotangent(shapes))
+    d = jax.tree.leaves(_cotangent(shapes, 1))
+    with contextlib.suppress(jax.errors.JAXTypeError):  # a rule in NumPy can only be called
+        pull = compiled(jax.make_jaxpr(pull)(*c), c).run  # compiled once, it is quick to call
 
-    def pulled(c) -> list[np.ndarray]:
-        return [np.asarray(x) for x in pull(c)]
-
-    c, d = _cotangent(shapes, 0), _cotangent(shapes, 1)
-    once, other = pulled(c), pulled(d)
-    twice = pulled(jax.tree.map(lambda x: 2 * x, c))
-    both = pulled(jax.tree.map(np.add, c, d))
-    nothing = pulled(jax.tree.map(np.zeros_like, c))
+    cotangents = [c, d, [2 * x for x in c], list(map(np.add, c, d)), list(map(np.zeros_like, c))]
+    pulled = [[np.asarray(x) for x in pull(*flat)] for flat in cotangents]
     kept = all(
         g.dtype == jax.dtypes.canonicalize_dtype(jnp.result_type(call.leaves[k]))
         and g.shape == np.shape(call.leaves[k])
-        for g, k in zip(once, call.places, strict=True)
+        for g, k in zip(pulled[0], call.places, strict=True)
     )
-    types = Probe(
-        "types",
-        kept,
-        "shapes and dtypes are those of the arguments"
-        if kept
-        else "a shape or dtype differs from that of its argument",
-    )
-    told = [np.isfinite(np.asarray(o, np.float64)) for o in once]  # ∞ times a number says nothing of it
+    text = "shapes and dtypes are those of the arguments"
+    types = Probe("types", kept, text if kept else "a shape or dtype differs from that of its argument")
+    eps = [float(jnp.finfo(x.dtype).eps) for x in pulled[0]]
+    pulled = [[x.astype(np.float64) for x in back] for back in pulled]
+    told = [np.isfinite(x) for x in pulled[0]]  # ∞ times a number says nothing of it
     if not any(t.any() for t in told):
         return [*(Probe(name, None, "no entry is finite") for name in ("linearity", "zero")), types]
-    once, other, twice, both, nothing = (
-        [x[t] for x, t in zip(back, told, strict=True)] for back in (once, other, twice, both, nothing)
-    )
-    scales = all(_near(t, 2 * o, 64) for t, o in zip(twice, once, strict=True))
-    adds = all(_near(b, o + p, 1e3) for b, o, p in zip(both, once, other, strict=True))
-    zero = all(not np.any(np.asarray(n, np.float64)) for n in nothing)
+    once, other, twice, both, nothing = ([x[t] for x, t in zip(back, told, strict=True)] for back in pulled)
+    scales = all(same(t, 2 * o, e) for t, o, e in zip(twice, once, eps, strict=True))
+    adds = all(same(b, o + p, e, SUMS) for b, o, p, e in zip(both, once, other, eps, strict=True))
+    zero = not any(n.any() for n in nothing)
+    text = "linear in the cotangent"
+    if not scales:
+        text = f"not {text}: twice it does not give twice the gradients"
+    elif not adds:
+        text = f"not {text}: a sum of two does not give the sum of their gradients"
     return [
-        Probe(
-            "linearity",
-            scales and adds,
-            "linear in the cotangent"
-            if scales and adds
-            else f"not linear in the cotangent: {'twice it' if not scales else 'a sum of two'} does not "
-            f"give {'twice the' if not scales else 'the sum of their'} gradients",
-        ),
+        Probe("linearity", scales and adds, text),
         Probe("zero", zero, f"a zero cotangent gives {'zeros' if zero else 'other than zeros'}"),
         types,
     ]
 
 
-def _with(report: Report, probes: list[Probe]) -> Report:
-    """The report with the probes of a rule, and the cause that they show before those that fit."""
-    report = report._replace(probes=[*report.probes, *probes])
-    broken = {p.name for p in probes if p.passed is False}
-    if report.correct and "forward" in broken:
-        return report._replace(
-            headline=f"{report.headline}, but it returns other values than the plain function"
-        )
-    if report.correct is not False or "linearity" not in broken:
-        return report
+SUMS = 1000  # roundings: the gradients of two cotangents may cancel
+
+
+def _cause(broken: set[str]) -> Cause | None:
+    """What a rule does that is not linear, by the probes that it fails."""
+    if "linearity" not in broken:
+        return None
     mistake, sentence = UNSCALED if "zero" in broken else OTHERWISE
-    cause = Cause(mistake.id, sentence, "the backward rule", SURE, mistake.equation)
-    others = [c for c in report.causes if c.id not in (mistake.id, UNKNOWN.id)]
-    report = report._replace(causes=[cause, *others])
-    return report._replace(headline=blaming(report.headline, report.causes))
+    return Cause(mistake.id, sentence, "the backward rule", SURE, mistake.equation)
 
 
 UNSCALED = (IGNORED, "The rule does not multiply by the cotangent it is handed.")

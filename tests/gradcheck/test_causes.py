@@ -11,7 +11,7 @@ from experiments.planted.mistakes import NEEDS_SATURATION, planted
 from experiments.planted.network import RIGHT, Network, data, gradient_of, init, loss_of
 from jaxnn.activations import sigmoid
 from jaxnn.gradcheck import compare_gradients
-from jaxnn.gradcheck.verdict.trials import NEAREST
+from jaxnn.gradcheck.verdict.point import Kind
 from jaxnn.layers import mlp
 from jaxnn.losses import binary_cross_entropy
 from jaxnn.objective import cost
@@ -215,7 +215,7 @@ def test_a_right_gradient_is_right_where_autodiff_of_the_naive_loss_is_not_finit
     report = compare_gradients(loss_of(net), gradient_of(net), params, *data(net, 16, 2))
     assert any("autodiff is not finite at the given point" in note for note in report.notes)
     assert report.correct is True
-    assert (NEAREST, "right") in report.points
+    assert (Kind.NEAREST.value, "right") in report.points
 
 
 def test_a_bias_made_from_dA_lacks_the_derivative_in_its_own_gradient_only():

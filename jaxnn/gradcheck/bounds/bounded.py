@@ -22,7 +22,7 @@ class Bounded(NamedTuple):
 
 
 class Note(NamedTuple):
-    """Something met on the way: kind is "unknown", "kink" or "pinned"."""
+    """Something met on the way: kind is "kink", "pinned", or why a bound is sampled."""
 
     kind: str
     what: str

@@ -218,9 +218,13 @@ def _solved(equation, inputs, reading) -> list[Bounded]:
 
 
 def _unknown(equation, inputs, reading) -> list[Bounded]:
-    note = Note("unknown", equation.primitive.name, line_of(equation))
-    reading.notes[note] = reading.notes.get(note, 0) + 1
+    _noted("unknown", equation.primitive.name, equation, reading)
     return unknown(equation, inputs)
+
+
+def _noted(kind: str, what: str, equation, reading: Reading, times: int = 1) -> None:
+    note = Note(kind, what, line_of(equation))
+    reading.notes[note] = reading.notes.get(note, 0) + times
 
 
 INLINED = {
@@ -299,8 +303,7 @@ def _pins(equation, out: list[Bounded], inputs, reading: Reading) -> list[Bounde
                 narrow = x.value.astype(dtype).astype(np.float64)
             changed = not np.array_equal(narrow, x.value, equal_nan=True)
             if changed and eps > finest and x.active:
-                note = Note("pinned", name, line_of(equation))
-                reading.notes[note] = reading.notes.get(note, 0) + 1
+                _noted("pinned", name, equation, reading)
         if eps > reading.obeyed:
             x = Bounded(narrow, x.error, x.active)
         result.append(x)
@@ -322,6 +325,8 @@ def _step(equation, inputs: list[Bounded], reading: Reading) -> list[Bounded]:
         out = EVERY[name](equation.params, *inputs)
     elif whole and name in WITH_EQUATION:
         out = WITH_EQUATION[name](equation, inputs)
+        if name in SAMPLED:
+            _noted("sampled", name, equation, reading)
     elif whole and name in COMPILED:
         slope, ulps = COMPILED[name]
         out = smooth(lambda v: applied(equation, [v])[0], slope, ulps)(equation.params, *inputs)
@@ -340,8 +345,7 @@ def _step(equation, inputs: list[Bounded], reading: Reading) -> list[Bounded]:
                 for v in values
             ]
     out = [out] if isinstance(out, Bounded) else list(out)
-    return [Bounded(np.asarray(x.value), x.error, x.active)
-            if isinstance(x.value, np.generic) else x for x in out]  # fmt: skip
+    return [x._replace(value=np.asarray(x.value)) if isinstance(x.value, np.generic) else x for x in out]
 
 
 def _exactly(value, inputs) -> Bounded:
@@ -359,18 +363,14 @@ def _run(jaxpr, consts: Sequence[Bounded], args: Sequence[Bounded], reading: Rea
     reading.steps[0] += len(plan)
     if reading.steps[0] > STEPS:
         raise TooLong
-    known: dict[Any, Bounded] = {}
-    known.update(zip(jaxpr.constvars, consts, strict=True))
+    known: dict[Any, Bounded] = dict(zip(jaxpr.constvars, consts, strict=True))
     known.update(zip(jaxpr.invars, args, strict=True))
     read = lambda v: _literal(v, reading.grain) if isinstance(v, Literal) else known[v]  # noqa: E731
     for equation, last in plan:
         inputs = [read(v) for v in equation.invars]
         out = _pins(equation, _step(equation, inputs, reading), inputs, reading)
-        if equation.primitive.name in CORNERS:
-            doubtful = sum(_doubts(x) for x in out)
-            if doubtful:
-                note = Note("kink", equation.primitive.name, line_of(equation))
-                reading.notes[note] = reading.notes.get(note, 0) + doubtful
+        if equation.primitive.name in CORNERS and (doubtful := sum(map(_doubts, out))):
+            _noted("kink", equation.primitive.name, equation, reading, doubtful)
         known.update(zip(equation.outvars, out, strict=True))
         for v in last:
             known.pop(v, None)

@@ -5,7 +5,7 @@ import functools
 import inspect
 import io
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -16,6 +16,7 @@ from threadpoolctl import ThreadpoolController
 from jaxnn.gradcheck.calls.constants import keep_apart
 
 LONGEST = 240  # characters of what an exception says
+ROUNDINGS = 64  # what two calls may differ by, one of which adds in another order
 
 
 class BadCall(ValueError):
@@ -40,6 +41,11 @@ class Call(NamedTuple):
     dtype: np.dtype
     dynamic: tuple[int, ...]
 
+    @property
+    def eps(self) -> float:
+        """The machine epsilon of the caller's precision."""
+        return float(jnp.finfo(self.dtype).eps)
+
     def rebuilt(self, leaves: list) -> tuple:
         """The arguments with these leaves."""
         return jax.tree.unflatten(self.treedef, leaves)
@@ -48,10 +54,7 @@ class Call(NamedTuple):
         """(the function of the dynamic leaves alone, those leaves)."""
 
         def of_dynamic(*given):
-            full = list(leaves)
-            for k, x in zip(self.dynamic, given, strict=True):
-                full[k] = x
-            return function(*self.rebuilt(full))
+            return function(*self.rebuilt(replaced(leaves, self.dynamic, given)))
 
         return of_dynamic, [leaves[k] for k in self.dynamic]
 
@@ -60,6 +63,14 @@ class Call(NamedTuple):
         if isinstance(self.argnums, int):
             return args[self.argnums]
         return tuple(args[n] for n in self.argnums)
+
+
+def replaced(items: Iterable, places: Iterable[int], values: Iterable) -> list:
+    """The items with other values at these places."""
+    out = list(items)
+    for k, x in zip(places, values, strict=True):
+        out[k] = x
+    return out
 
 
 @contextlib.contextmanager
@@ -169,49 +180,53 @@ def _checked_values(names: list[str], leaves: list, places: tuple[int, ...]) -> 
             )
 
 
+def _numbers(argnums, count: int) -> tuple[int, ...]:
+    """The arguments that are differentiated, from 0, each once."""
+    try:
+        given = (argnums,) if isinstance(argnums, int) else argnums
+        numbers = tuple(range(count)[int(n)] for n in given)
+        if len(set(numbers)) == len(numbers):
+            return numbers
+    except (IndexError, TypeError, ValueError):
+        pass
+    raise BadCall(f"argnums must number some of the {count} arguments from 0, each once, got {argnums!r}")
+
+
+def _checked_kind(name: str, leaf) -> None:
+    if is_floating(leaf):
+        return
+    if (kind := _kind(leaf)) is None:
+        what = type(leaf).__name__
+        what = f"{what} of {leaf.dtype}" if hasattr(leaf, "dtype") else what
+        raise BadCall(f"{name} is {what}, which JAX cannot compute with: pass floating-point arrays")
+    raise BadCall(
+        f"{name} is {kind}: only real floating-point parameters have a gradient; "
+        "convert it with .astype(jnp.float32), or leave it out of argnums"
+    )
+
+
 def checked(loss, gradient, args: tuple, argnums) -> Call:
     """The call, or a BadCall that says what is wrong with it."""
     for what, function in (("loss", loss), ("gradient", gradient)):
         if not callable(function):
             raise BadCall(
                 f"the {what} must be a function, got {type(function).__name__}: "
-                f"pass the function itself, not what it returns"
+                "pass the function itself, not what it returns"
             )
     if not args:
         raise BadCall("no arguments were given: pass those of loss(*args) after the gradient")
-    single = isinstance(argnums, int)
-    try:
-        numbers = (argnums,) if single else tuple(int(n) for n in argnums)
-        numbers = tuple(range(len(args))[n] for n in numbers)
-        if len(set(numbers)) < len(numbers):
-            raise ValueError
-    except (IndexError, TypeError, ValueError):
-        raise BadCall(
-            f"argnums must number some of the {len(args)} arguments from 0, each once, got {argnums!r}"
-        ) from None
+    numbers = _numbers(argnums, len(args))
     leaves, treedef = jax.tree.flatten(args)
-    sizes = [len(jax.tree.leaves(a)) for a in args]
-    starts = np.concatenate([[0], np.cumsum(sizes)])
-    places = tuple(k for n in numbers for k in range(starts[n], starts[n + 1]))
+    owners = [n for n, arg in enumerate(args) for _ in jax.tree.leaves(arg)]
+    places = tuple(k for n in numbers for k, owner in enumerate(owners) if owner == n)
     if not places:
         raise BadCall(f"argument {argnums} holds no arrays, so there is no gradient to compare")
     names = path_names(loss, args, tuple(range(len(args))))
     for k in places:
-        if not is_floating(leaves[k]):
-            what = type(leaves[k]).__name__
-            kind = f"{what} of {leaves[k].dtype}" if hasattr(leaves[k], "dtype") else what
-            if _kind(leaves[k]) is None:
-                raise BadCall(
-                    f"{names[k]} is {kind}, which JAX cannot compute with: pass floating-point arrays"
-                )
-            raise BadCall(
-                f"{names[k]} is {_kind(leaves[k])}: only real floating-point "
-                "parameters have a gradient; convert it with .astype(jnp.float32), or leave it "
-                "out of argnums"
-            )
+        _checked_kind(names[k], leaves[k])
     _checked_values(names, leaves, places)
     dtype = np.dtype(jax.dtypes.canonicalize_dtype(jnp.result_type(*(leaves[k] for k in places))))
-    argnums = numbers[0] if single else numbers
+    argnums = numbers[0] if isinstance(argnums, int) else numbers
     paths = tuple(names[k] for k in places)
     arrays = tuple(k for k, x in enumerate(leaves) if k in places or _is_array(x))
     call = Call(loss, gradient, args, argnums, leaves, treedef, places, paths, dtype, arrays)
@@ -231,37 +246,30 @@ class _Untraceable(BadCall):
 
 
 def _check_loss(call: Call) -> None:
-    loss = call.loss
-    of_dynamic, given = call.traceable(loss, call.leaves)
+    name = titled("loss", call.loss)
+    of_dynamic, given = call.traceable(call.loss, call.leaves)
     try:
         out = jax.eval_shape(of_dynamic, *given)
     except jax.errors.JAXTypeError as error:
         raise _Untraceable(
-            f"{titled('loss', loss)} cannot be traced by JAX, so autodiff cannot "
-            f"differentiate it ({first_line(error)}); write it with jax.numpy instead of NumPy, "
-            "float() or if"
+            f"{name} cannot be traced by JAX, so autodiff cannot differentiate it ({first_line(error)}); "
+            "write it with jax.numpy instead of NumPy, float() or if"
         ) from error
     except (Exception, SystemExit) as error:
-        raise BadCall(f"{titled('loss', loss)} raised {first_line(error)}") from error
+        raise BadCall(f"{name} raised {first_line(error)}") from error
     if not hasattr(out, "shape"):
-        hint = "pass a loss without the auxiliary output" if isinstance(out, tuple) else ""
-        raise BadCall(
-            f"{titled('loss', loss)} must return one number, got {type(out).__name__}"
-            + (f"; {hint}" if hint else "")
-        )
+        hint = "; pass a loss without the auxiliary output" if isinstance(out, tuple) else ""
+        raise BadCall(f"{name} must return one number, got {type(out).__name__}{hint}")
     if out.shape != ():
-        raise BadCall(
-            f"{titled('loss', loss)} must return a scalar, got shape {out.shape}; "
-            "take jnp.mean or jnp.sum of it"
-        )
+        raise BadCall(f"{name} must return a scalar, got shape {out.shape}; take jnp.mean or jnp.sum of it")
     if not jnp.issubdtype(out.dtype, jnp.floating):
-        raise BadCall(f"{titled('loss', loss)} must return a real number, got dtype {out.dtype}")
+        raise BadCall(f"{name} must return a real number, got dtype {out.dtype}")
 
 
 def widened(leaf):
     """A floating leaf as a float64 array; anything else as it is."""
-    if isinstance(leaf, bool | int | str) or not hasattr(leaf, "dtype"):
-        return np.asarray(leaf, np.float64) if isinstance(leaf, float) else leaf
-    if jnp.issubdtype(leaf.dtype, jnp.floating):
+    if isinstance(leaf, float):
+        return np.asarray(leaf, np.float64)
+    if hasattr(leaf, "dtype") and jnp.issubdtype(leaf.dtype, jnp.floating):
         return np.asarray(leaf).astype(np.float64)
     return leaf

@@ -22,18 +22,7 @@ from jax.sharding import Sharding
 from jaxnn.gradcheck.jaxprs.by_numpy import planned
 from jaxnn.gradcheck.jaxprs.equations import opened, within
 
-ROUNDED = {
-    "add",
-    "add_any",
-    "sub",
-    "mul",
-    "div",
-    "sqrt",
-    "square",
-    "neg",
-    "max",
-    "min",
-}  # one at most in a program
+ROUNDED = {*("add", "add_any", "sub", "mul", "div", "sqrt", "square", "neg", "max", "min")}  # one a program
 MOVED = {
     *("select_n", "reshape", "transpose", "squeeze", "expand_dims", "broadcast_in_dim", "rev", "slice"),
     *("concatenate", "pad", "dynamic_slice", "iota", "stop_gradient", "copy", "copy_p"),
@@ -78,8 +67,7 @@ def _op_by_op():
                 return fun.call_wrapped(*args)
 
         def process_custom_vjp_call(self, primitive, fun, fwd, bwd, args, /, **_):
-            with set_current_trace(self):
-                return fun.call_wrapped(*args)
+            return self.process_custom_jvp_call(primitive, fun, fwd, args)
 
     return OpByOp()
 

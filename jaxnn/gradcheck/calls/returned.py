@@ -29,28 +29,22 @@ def gradient_leaves(call: Call, out, args: tuple | None = None) -> list:
     """The leaves of what the gradient returned, or a BadCall that says how it differs."""
     name = titled("gradient", call.gradient)
     expected = call.selected(call.args if args is None else args)
-    wanted, structure = jax.tree.flatten(expected)
-    got, got_structure = jax.tree.flatten(out)
+    wanted, got = jax.tree.leaves(expected), jax.tree.leaves(out)
     loose = jax.tree.structure(_sequence_free(expected)) == jax.tree.structure(_sequence_free(out))
-    if structure != got_structure and not loose:
-        same = len(got) == len(wanted) and len(wanted) == 1
-        if not (same and not isinstance(out, dict)):
-            raise BadCall(_structure_sentence(name, call, expected, out))
-    for path, leaf, target in zip(call.paths, got, wanted, strict=True):
+    alone = len(got) == len(wanted) == 1 and not isinstance(out, dict)
+    if not (loose or alone):
+        raise BadCall(_structure_sentence(name, call, expected, out))
+    for path, leaf, target in zip(call.paths, got, map(jnp.shape, wanted), strict=True):
         try:
-            kind = jnp.result_type(leaf)
+            kind, shape = jnp.result_type(leaf), jnp.shape(leaf)
         except (TypeError, ValueError):
+            what = type(leaf).__name__
+            raise BadCall(f"{name} returned {what} for {path}; expected an array of shape {target}") from None
+        if shape != target:
+            turned = "; it looks transposed (mistake: transposed)" if shape == target[::-1] else ""
             raise BadCall(
-                f"{name} returned {type(leaf).__name__} for {path}; "
-                f"expected an array of shape {jnp.shape(target)}"
-            ) from None
-        if jnp.shape(leaf) != jnp.shape(target):
-            transposed = jnp.shape(leaf) == jnp.shape(target)[::-1]
-            raise BadCall(
-                f"{name} returned shape {jnp.shape(leaf)} for {path}, whose shape is "
-                f"{jnp.shape(target)}"
-                + ("; it looks transposed (mistake: transposed)" if transposed else "")
-                + "; a gradient has the shape of its parameter"
+                f"{name} returned shape {shape} for {path}, whose shape is {target}{turned}"
+                "; a gradient has the shape of its parameter"
             )
         if not jnp.issubdtype(kind, jnp.floating):
             raise BadCall(f"{name} returned dtype {kind} for {path}; expected floating point")
@@ -62,18 +56,14 @@ def _like(gradient, argument) -> bool:
 
 
 def _structure_sentence(name: str, call: Call, expected, out) -> str:
-    if isinstance(expected, dict) and isinstance(out, dict):
-        missing, extra = (
-            sorted(map(str, expected.keys() - out.keys())),
-            sorted(map(str, out.keys() - expected.keys())),
+    if isinstance(expected, dict) and isinstance(out, dict) and expected.keys() != out.keys():
+        missing = ", ".join(sorted(map(str, expected.keys() - out.keys())))
+        extra = ", ".join(sorted(map(str, out.keys() - expected.keys())))
+        parts = [f"without {missing}"] * bool(missing) + [f"with {extra} that is no parameter"] * bool(extra)
+        return (
+            f"{name} returned a dict {' and '.join(parts)}; "
+            "return one entry for every parameter, under the same names"
         )
-        parts = [f"without {', '.join(missing)}" if missing else "",
-                 f"with {', '.join(extra)} that is no parameter" if extra else ""]  # fmt: skip
-        if missing or extra:
-            return (
-                f"{name} returned a dict {' and '.join(p for p in parts if p)}; "
-                "return one entry for every parameter, under the same names"
-            )
     if isinstance(out, tuple) and len(out) == 2 and jnp.ndim(jax.tree.leaves(out)[0]) == 0:
         second = jax.tree.structure(_sequence_free(out[1]))
         if second == jax.tree.structure(_sequence_free(expected)):

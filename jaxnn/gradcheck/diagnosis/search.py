@@ -35,7 +35,7 @@ def diagnosed(call: Call, sides: Sides, shown: Point, calls: Calls, eps: float) 
     if not calls.repeatable:
         return Diagnosis(unsteady_causes(call, sides, shown.leaves, calls), [])
     if any(is_coarse(note, call.dtype) for note in shown.hand.notes) and shown.call is call:
-        meant = compared("", call, shown.leaves, shown.reference, sides.as_meant(shown.leaves))
+        meant = compared(shown.kind, call, shown.leaves, shown.reference, sides.as_meant(shown.leaves))
         if not meant.is_wrong:
             return Diagnosis([_low_precision(shown, call.dtype)], [])
     stale = stale_cause(call, sides, shown, calls, eps)

@@ -12,7 +12,7 @@ from jaxnn.gradcheck.mistakes.catalogue import ACCUMULATED, RESAMPLED, STALE
 from jaxnn.gradcheck.mistakes.finding import Mistake
 from jaxnn.gradcheck.report.model import GUESS, LIKELY, SURE, Cause
 from jaxnn.gradcheck.verdict import points
-from jaxnn.gradcheck.verdict.point import Point, Side, Sides
+from jaxnn.gradcheck.verdict.point import Kind, Point, Side, Sides
 
 SAYS = {
     ACCUMULATED: "It adds to what earlier calls left: every call is the one before plus the gradient.",
@@ -75,7 +75,7 @@ def _cause(mistake: Mistake, says: str, confidence: str) -> Cause:
 
 def stale_cause(call: Call, sides: Sides, shown: Point, calls: Calls, eps: float) -> Cause | None:
     """Right where it was called first, the same values ever after."""
-    if calls.elsewhere is None or shown.name != "the given point":
+    if calls.elsewhere is None or shown.kind is not Kind.GIVEN:
         return None
     moved = [np.asarray(x, np.float64) for x in calls.elsewhere]
     if not all(np.array_equal(a, b) for a, b in zip(moved, calls.first, strict=True)):

@@ -6,7 +6,13 @@ import numpy as np
 
 from jaxnn.gradcheck.report.model import Leaf
 from jaxnn.gradcheck.report.report import Report
-from jaxnn.gradcheck.report.words import apart, place, ulps
+from jaxnn.gradcheck.report.words import apart, listed, place, ulps
+
+FAILED = {
+    "arguments": "it writes into its arguments",
+    "forward": "it returns other values than the plain function",
+}
+"""Probes whose failure is told in the first line of what is right, by their names."""
 
 
 def headline(report: Report, at: str, kept: str, blank: list[np.ndarray]) -> str:
@@ -15,53 +21,44 @@ def headline(report: Report, at: str, kept: str, blank: list[np.ndarray]) -> str
     at: the point that is shown, "" for the given one; kept: what of it was kept where that is why nothing
     could tell; blank: of each leaf, where neither side is finite.
     """
-    hand, loss = report.names
-    hand = "the gradient" if hand == loss else hand  # as jax.grad names what it returns
+    name, loss = report.names
+    hand = "the gradient" if name == loss else name  # as jax.grad names what it returns
     wrong = [leaf for leaf in report.leaves if leaf.wrong]
-    if report.correct is False and not wrong:
-        return blaming(f"{hand} is wrong: its calls depend on one another", report.causes)
-    if wrong:
-        worst = max(wrong, key=_severity)
-        where = f" at {at}" if at else ""
-        opening = "" if report.correct is False else f"cannot tell at these {kept}, but "
-        mine, right = apart(worst.hand, worst.autodiff)
-        line = (
-            f"{opening}{place(worst)}: by hand {mine}, autodiff {right}, "
-            f"{ulps(worst.ulps)} {report.dtype} ULPs apart{where}"
-        )
-        return blaming(line, report.causes)
+    if wrong or report.correct is False:
+        line = f"{hand} is wrong: its calls depend on one another"
+        if wrong:
+            opening = "" if report.correct is False else f"cannot tell at these {kept}, but "
+            line = opening + _apart(max(wrong, key=_severity), report.dtype) + (at and f" at {at}")
+        likely = f"; likely cause: {report.causes[0].sentence}" if report.causes else ""
+        return line + likely.split(". ")[0].rstrip(".")
     if report.correct is None:
-        if any(b.any() for b in blank):
-            leaf = next(x for x, b in zip(report.leaves, blank, strict=True) if b.any())
+        return _cannot_tell(hand, report.leaves, blank)
+    line = f"{hand} is {'that' if name == loss else 'the gradient'} of {loss}"
+    if report.accurate is False:
+        worst = max((x for x in report.leaves if not x.accurate), key=lambda leaf: leaf.ulps)
+        line = (
+            f"{place(worst)}: the formula is right, but in {report.dtype} it is "
+            f"{ulps(worst.ulps)} ULPs off where autodiff is {ulps(worst.autodiff_ulps)}"
+        )
+    return line + "".join(
+        f", but {FAILED[p.name]}" for p in report.probes if p.passed is False and p.name in FAILED
+    )
+
+
+def _apart(leaf: Leaf, dtype: str) -> str:
+    mine, right = apart(leaf.hand, leaf.autodiff)
+    return f"{place(leaf)}: by hand {mine}, autodiff {right}, {ulps(leaf.ulps)} {dtype} ULPs apart"
+
+
+def _cannot_tell(hand: str, leaves: list[Leaf], blank: list[np.ndarray]) -> str:
+    for leaf, b in zip(leaves, blank, strict=True):
+        if b.any():
             return (
                 f"cannot tell whether {hand} is right here: {place(leaf)} is {leaf.hand:.6g} by hand and "
                 f"{leaf.autodiff:.6g} by autodiff; write both so that they stay finite"
             )
-        silent = [leaf.path for leaf in report.leaves if leaf.correct is None]
-        return (
-            f"cannot tell whether {hand} is right: indistinguishable at every point tried, for "
-            + ", ".join(silent[:3])
-            + (", …" if len(silent) > 3 else "")
-        )
-    if report.accurate is False:
-        worst = max((x for x in report.leaves if not x.accurate), key=lambda leaf: leaf.ulps)
-        return (
-            f"{place(worst)}: the formula is right, but in {report.dtype} it is "
-            f"{ulps(worst.ulps)} ULPs off where autodiff is {ulps(worst.autodiff_ulps)}"
-        )
-    writes = any(p.name == "arguments" and p.passed is False for p in report.probes)
-    besides = ", but it writes into its arguments" if writes else ""
-    what = "that" if hand == "the gradient" else "the gradient"
-    return f"{hand} is {what} of {loss}{besides}"
-
-
-def blaming(line: str, causes: list) -> str:
-    """The first line with the likeliest cause at its end, in one sentence."""
-    line = line.partition(BLAME)[0]
-    return f"{line}{BLAME}{causes[0].sentence.split('. ')[0].rstrip('.')}" if causes else line
-
-
-BLAME = "; likely cause: "
+    silent = listed([leaf.path for leaf in leaves if leaf.correct is None], 3)
+    return f"cannot tell whether {hand} is right: indistinguishable at every point tried, for {silent}"
 
 
 def _severity(leaf: Leaf) -> float:

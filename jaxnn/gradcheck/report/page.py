@@ -2,13 +2,17 @@
 
 import html
 import math
-from itertools import pairwise
+from collections.abc import Sequence
+from itertools import groupby, zip_longest
 from xml.etree import ElementTree
 
-from jaxnn.gradcheck.report.model import Leaf
-from jaxnn.gradcheck.report.text import COSTS, good_numbers, of_known_numbers, step_text, title
-from jaxnn.gradcheck.report.words import amount, dimensions, short, ulps
+import numpy as np
 
+from jaxnn.gradcheck.report.model import Leaf
+from jaxnn.gradcheck.report.text import costs, derived, good_numbers, of_known_numbers, title
+from jaxnn.gradcheck.report.words import dimensions, short, ulps
+
+_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
 _STYLE = """
 :root{color-scheme:light}
 body{font:16px/1.5 system-ui,sans-serif;color:#1d2733;background:#fff;max-width:60rem;
@@ -59,14 +63,13 @@ _SHADES = (
 )
 
 
+def _hex(rgb) -> str:
+    return "#" + "".join(f"{round(v):02x}" for v in rgb)
+
+
 def _shade(log: float) -> str:
-    log = min(max(log, _SHADES[0][0]), _SHADES[-1][0])
-    for (low, a), (high, b) in pairwise(_SHADES):
-        if log <= high:
-            t = (log - low) / (high - low)
-            mixed = (round(x + t * (y - x)) for x, y in zip(a, b, strict=True))
-            return "#" + "".join(f"{v:02x}" for v in mixed)
-    return "#aa141e"
+    keys, colours = zip(*_SHADES, strict=True)
+    return _hex(np.interp(log, keys, channel) for channel in zip(*colours, strict=True))
 
 
 def _drawn(leaf: Leaf) -> str:
@@ -84,38 +87,27 @@ def _drawn(leaf: Leaf) -> str:
         'xmlns="http://www.w3.org/2000/svg" shape-rendering="crispEdges">'
     ]
     for r, row in enumerate(grid):
-        start = 0
-        shades = [_shade(min(v, most)) for v in row]
-        for c in range(1, columns + 1):  # neighbours of one shade are one rectangle
-            if c == columns or shades[c] != shades[start]:
-                parts.append(
-                    f'<rect x="{start * cell}" y="{r * tall}" width="{(c - start) * cell}" '
-                    f'height="{tall}" fill="{shades[start]}"/>'
-                )
-                start = c
+        x = 0
+        for shade, alike in groupby(_shade(min(v, most)) for v in row):  # neighbours are one rectangle
+            wide = cell * len(list(alike))
+            parts.append(f'<rect x="{x}" y="{r * tall}" width="{wide}" height="{tall}" fill="{shade}"/>')
+            x += wide
     parts.append(
         f'<rect x="-.5" y="-.5" width="{width + 1}" height="{height + 1}" fill="none" '
         'stroke="#8794a3"/></svg>'
     )
     flag = {True: "", False: " · wrong", None: " · cannot tell"}[leaf.correct]
-    whole = leaf.shape and (rows, columns) not in (_grid_shape(leaf.shape),)
-    scale = " · each cell is the worst of several entries" if whole else ""
+    merged = rows * columns < math.prod(leaf.shape)
+    scale = " · each cell is the worst of several entries" if merged else ""
     return (
         f"<figure><figcaption><b>{html.escape(leaf.path)}</b> {dimensions(leaf.shape)}{flag}"
         f"<small>{scale}</small></figcaption>{''.join(parts)}</figure>"
     )
 
 
-def _grid_shape(shape: tuple[int, ...]) -> tuple[int, int]:
-    rows = shape[0] if len(shape) > 1 else 1
-    columns = math.prod(shape) // max(rows, 1)
-    return (1, rows) if columns == 1 and len(shape) > 1 else (rows, columns)
-
-
 def _legend() -> str:
     stops = "".join(
-        f'<stop offset="{(k - _SHADES[0][0]) / 20:.2f}" stop-color="#{"".join(f"{v:02x}" for v in rgb)}"/>'
-        for k, rgb in _SHADES
+        f'<stop offset="{(k - _SHADES[0][0]) / 20:.2f}" stop-color="{_hex(rgb)}"/>' for k, rgb in _SHADES
     )
     ticks = "".join(
         f'<text x="{10 + 15 * (k + 20)}" y="34" text-anchor="middle">{label}</text>'
@@ -164,82 +156,79 @@ def page(report, picture: str = "") -> str:
     formula = {True: "right", False: "wrong", None: "cannot tell"}[report.correct]
     good = good_numbers(report)
     numbers = {True: "good", False: "poor", None: "not judged"}[good]
-    hand_name, loss_name = report.names
+    hand_name, loss_name = map(e, report.names)
+    mark = {True: "holds", False: "FAILS", None: "not tried"}
     out = [
-        '<!doctype html><html lang="en"><head><meta charset="utf-8">',
-        '<meta name="viewport" content="width=device-width,initial-scale=1">',
-        '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; '
-        "style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'\">",
-        f"<title>{e(hand_name)}: {formula}</title><style>{_STYLE}</style></head><body>",
-        f"<h1>Is <code>{e(hand_name)}</code> the gradient of the loss <code>{e(loss_name)}</code>?</h1>",
-        f'<p class="first">{e(report.headline)}</p>',
-        '<div class="cards">',
-        f'<div class="card {looks[report.correct]}"><small>the formula, in float64</small>'
-        f"<b>{formula}</b>every entry within the bound derived from the computation</div>"
-        if report.correct
-        else f'<div class="card {looks[report.correct]}"><small>the formula, in float64</small>'
-        f"<b>{formula}</b>{_wrong_count(report)}</div>",
-        f'<div class="card {looks[good]}"><small>the numbers, in {e(report.dtype)}'
-        f"</small><b>{numbers}</b>{_numbers(report)}</div></div>",
+        f"""<!doctype html><html lang="en"><head><meta charset="utf-8">
+<meta name="viewport" content="width=device-width,initial-scale=1">
+<meta http-equiv="Content-Security-Policy" content="{_POLICY}">
+<title>{hand_name}: {formula}</title><style>{_STYLE}</style></head><body>
+<h1>Is <code>{hand_name}</code> the gradient of the loss <code>{loss_name}</code>?</h1>
+<p class="first">{e(report.headline)}</p>
+<div class="cards">
+<div class="card {looks[report.correct]}"><small>the formula, in float64</small>
+<b>{formula}</b>{_entries(report)}</div>
+<div class="card {looks[good]}"><small>the numbers, in {e(report.dtype)}</small>
+<b>{numbers}</b>{_numbers(report)}</div>
+</div>"""
     ]
     if report.causes:
-        out.append("<h2>What is the mistake?</h2>")
-        for cause in report.causes:
-            out.append(
-                f'<div class="cause"><div><b>{e(title(cause))}</b> '
-                f"<small>{e(cause.confidence)}</small><br>{e(cause.sentence)}"
-                f'<br><span class="small">{e(cause.where)}</span></div>'
-                + (f"<code>{e(cause.equation)}</code>" if cause.equation else "<span></span>")
-                + "</div>"
-            )
+        out += ["<h2>What is the mistake?</h2>", *map(_cause, report.causes)]
     if picture:
         out += ["<h2>Where it is in the computation</h2>", _embedded(picture)]
     if report.steps:
-        out.append("<h2>The steps handed in</h2><ul>")
-        out += [f"<li>{e(step_text(s))}</li>" for s in report.steps]
-        out.append("</ul>")
-    out.append("<h2>Where the error is</h2>")
-    out.append(
-        '<p class="small">Error of each entry, relative to the largest entry of its parameter. '
-        f"Blue is rounding, red is a mistake.<br>{_legend()}</p>"
-    )
-    out.append('<div class="pictures">' + "".join(map(_drawn, report.leaves)) + "</div>")
-    out.append(
-        '<h2>Parameter by parameter</h2><div class="scroll"><table><tr><th>parameter</th>'
-        "<th>shape</th><th>at</th><th>by hand</th><th>autodiff</th><th>error</th><th>bound</th>"
-        "<th>ULPs</th><th>autodiff’s ULPs</th><th>entries wrong</th></tr>"
-    )
-    for leaf in report.leaves:
-        cells = [e(leaf.path), dimensions(leaf.shape), ", ".join(map(str, leaf.index)),
-                 f"{leaf.hand:.6g}", f"{leaf.autodiff:.6g}", short(leaf.error), short(leaf.bound),
-                 ulps(leaf.ulps), ulps(leaf.autodiff_ulps), str(leaf.wrong)]  # fmt: skip
-        bad = ' class="bad"' if leaf.correct is False else ""
-        out.append(f"<tr{bad}>" + "".join(f"<td>{c}</td>" for c in cells) + "</tr>")
-    out.append(
-        '</table></div><p class="small">Values, error and bound in float64. ULPs: units in the '
-        f"last place of {e(report.dtype)}, the precision the gradient was called in.</p>"
-    )
-    hand, auto = report.cost.get("hand"), report.cost.get("autodiff")
-    if auto is not None:
-        out.append(
-            '<h2>What it costs</h2><div class="scroll"><table>'
-            "<tr><th></th><th></th><th>by hand</th><th>autodiff</th></tr>"
-        )
-        for name, unit, field in COSTS:
-            left = "-" if hand is None else amount(getattr(hand, field), unit)
-            right = amount(getattr(auto, field), unit)
-            out.append(f"<tr><td>{name}</td><td></td><td>{left}</td><td>{right}</td></tr>")
-        out.append("</table></div>")
-    out.append('<h2>How it was tried</h2><ul class="small">')
-    out += [f"<li>{e(name)}: {e(said)}</li>" for name, said in report.points]
-    mark = {True: "holds", False: "FAILS", None: "not tried"}
-    out += [f"<li>{e(p.name)}: {mark[p.passed]}, {e(p.sentence)}</li>" for p in report.probes]
-    out += [f"<li>{e(note)}</li>" for note in report.notes]
-    out.append("</ul></body></html>\n")
-    return "\n".join(out)
+        out.append(_list("The steps handed in", [s.sentence for s in report.steps]))
+    bad = [leaf.correct is False for leaf in report.leaves]
+    out += [
+        f"""<h2>Where the error is</h2>
+<p class="small">Error of each entry, relative to the largest entry of its parameter.
+Blue is rounding, red is a mistake.<br>{_legend()}</p>
+<div class="pictures">{"".join(map(_drawn, report.leaves))}</div>""",
+        _table("Parameter by parameter", PARAMETERS, [_row(leaf) for leaf in report.leaves], bad),
+        f"""<p class="small">Values, error and bound in float64. ULPs: units in the last place of
+{e(report.dtype)}, the precision the gradient was called in.</p>""",
+    ]
+    if rows := costs(report):
+        out.append(_table("What it costs", ", by hand, autodiff", rows))
+    tried = [f"{name}: {said}" for name, said in report.points]
+    tried += [f"{p.name}: {mark[p.passed]}, {p.sentence}" for p in report.probes]
+    out.append(_list("How it was tried", [*tried, *report.notes]))
+    return "\n".join([*out, "</body></html>\n"])
 
 
-def _wrong_count(report) -> str:
+PARAMETERS = "parameter, shape, at, by hand, autodiff, error, bound, ULPs, autodiff’s ULPs, entries wrong"
+
+
+def _row(leaf: Leaf) -> list[str]:
+    at, hand, autodiff = ", ".join(map(str, leaf.index)), f"{leaf.hand:.6g}", f"{leaf.autodiff:.6g}"
+    errors = [short(leaf.error), short(leaf.bound), ulps(leaf.ulps), ulps(leaf.autodiff_ulps)]
+    return [leaf.path, dimensions(leaf.shape), at, hand, autodiff, *errors, str(leaf.wrong)]
+
+
+def _table(title: str, head: str, rows: list, bad: Sequence[bool] = ()) -> str:
+    """A table; the rows that are bad are red."""
+    cells = ["".join(f"<td>{html.escape(cell)}</td>" for cell in row) for row in rows]
+    body = [f'<tr class="bad">{row}' if red else f"<tr>{row}" for row, red in zip_longest(cells, bad)]
+    rows = [f"<th>{head.replace(', ', '</th><th>')}</th>", *body]
+    return f'<h2>{title}</h2><div class="scroll"><table><tr>{"</tr>".join(rows)}</tr></table></div>'
+
+
+def _list(title: str, items: list[str]) -> str:
+    return f"<h2>{title}</h2><ul>" + "".join(f"<li>{html.escape(item)}</li>" for item in items) + "</ul>"
+
+
+def _cause(cause) -> str:
+    e = html.escape
+    return (
+        f'<div class="cause"><div><b>{e(title(cause))}</b> <small>{e(cause.confidence)}</small>'
+        f'<br>{e(cause.sentence)}<br><span class="small">{e(cause.where)}</span></div>'
+        + (f"<code>{e(cause.equation)}</code></div>" if cause.equation else "<span></span></div>")
+    )
+
+
+def _entries(report) -> str:
+    if report.correct:
+        return f"every entry within the bound{',' * report.estimated} {derived(report)}"
     wrong = [leaf for leaf in report.leaves if leaf.correct is False]
     if not wrong:
         return "nothing tried could tell"

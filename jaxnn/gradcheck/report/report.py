@@ -9,7 +9,7 @@ import numpy as np
 
 from jaxnn.gradcheck.report.model import Cost, Leaf, Probe
 from jaxnn.gradcheck.report.page import page
-from jaxnn.gradcheck.report.text import body, plain
+from jaxnn.gradcheck.report.text import body
 
 
 class Report(NamedTuple):
@@ -18,7 +18,8 @@ class Report(NamedTuple):
     correct: is the formula right? True, False, or None where nothing tried could tell;
     accurate: are the numbers good in `dtype`, or None where that could not be seen;
     leaves: a row a parameter; causes: ranked, empty when correct; steps: the faulty steps, where
-    steps were handed in; points: (name, what it said) of every point tried.
+    steps were handed in; points: (name, what it said) of every point tried; estimated: some bound was
+    sampled, not derived from the computation.
     """
 
     correct: bool | None
@@ -33,6 +34,7 @@ class Report(NamedTuple):
     notes: list[str]
     dtype: str
     names: tuple[str, str]
+    estimated: bool = False
 
     def __str__(self) -> str:
         """The report in text, no wider than 80 columns but for its first line."""
@@ -41,10 +43,8 @@ class Report(NamedTuple):
     def to_json(self) -> str:
         """The whole report as JSON; numbers that are not finite are strings."""
         fields = self._asdict()
-        fields["leaves"] = [leaf._asdict() for leaf in self.leaves]
-        fields["probes"] = [p._asdict() for p in self.probes]
-        fields["causes"] = [plain(c) for c in self.causes]
-        fields["steps"] = [plain(s) for s in self.steps]
+        for rows in ("leaves", "causes", "steps", "probes"):
+            fields[rows] = [row._asdict() for row in fields[rows]]
         fields["cost"] = {k: None if c is None else c._asdict() for k, c in self.cost.items()}
         return json.dumps(_finite(fields), allow_nan=False, ensure_ascii=False, indent=1)
 
@@ -62,9 +62,7 @@ def _finite(tree):
         return {str(k): _finite(v) for k, v in tree.items()}
     if isinstance(tree, list | tuple):
         return [_finite(v) for v in tree]
-    if isinstance(tree, np.generic):
-        tree = tree.item()
-    if isinstance(tree, np.ndarray):
+    if isinstance(tree, np.ndarray | np.generic):
         return _finite(tree.tolist())
     if isinstance(tree, float) and not math.isfinite(tree):
         return str(tree)

@@ -47,6 +47,10 @@ def dimensions(shape: tuple[int, ...]) -> str:
     return "×".join(map(str, shape)) if shape else "scalar"
 
 
+WHOLE = 1e-7  # a factor that is whole, or a root, but for so much of it is meant so
+ONE = 1e-12  # what is no farther from 1 is 1 but for rounding
+
+
 def spoken(x: float) -> str:
     """A factor as one would say it.
 
@@ -57,11 +61,20 @@ def spoken(x: float) -> str:
     for root, power in (("", 1), ("√", 2)):
         for top, value in ((True, size**power), (False, size**-power if size else 0.0)):
             whole = round(value)
-            if 1 < whole <= 10_000 and abs(value - whole) < 1e-7 * whole:
+            if 1 < whole <= 10_000 and abs(value - whole) < WHOLE * whole:
                 return sign + (f"{root}{whole}" if top else f"1/{root}{whole}")
-    if f"{x:.6g}" == "1" and abs(x - 1) > 1e-12:
+    if f"{x:.6g}" == "1" and abs(x - 1) > ONE:
         return f"1 {'+' if x > 1 else '−'} {abs(x - 1):.2g}"
     return f"{x:.6g}"
+
+
+def listed(names: list[str], most: int) -> str:
+    """The first few names.
+
+    >>> listed(["W1", "b1"], 2), listed(["W1", "b1", "W2"], 2)
+    ('W1, b1', 'W1, b1, …')
+    """
+    return ", ".join([*names[:most], *["…"] * (len(names) > most)])
 
 
 def joined(names: list[str], most: int = 5) -> str:

@@ -9,6 +9,10 @@ from jaxnn.gradcheck.bounds.bounded import UNIT
 
 HEALTHY = 32.0  # a hand-written gradient may use so much more of its bound than autodiff does
 ENTRIES = 16  # with fewer entries, how much of its bound autodiff used says nothing
+LEAST = 16  # ULPs that any entry may be off, where its bound allows less
+CORNER = 1e3  # so many times as unsure when shaken, an entry is beside a corner
+AS_GOOD = 2  # no more than so many times autodiff's own error is good wherever it is
+BETTER = 8  # so many times smaller than autodiff's is worth a word
 
 
 class Numerics(NamedTuple):
@@ -64,22 +68,22 @@ def numerics(
     share = min(1.0, HEALTHY * used) if entries >= ENTRIES else 1.0
     rows = []
     for t, e, s, h, a in zip(truth, bounds, shaken, hand, autodiff, strict=True):
-        room = 16 * ulp(t, dtype) + share * scale * e
-        corner = s > 1e3 * scale * e + 1e3 * ulp(t, dtype)
+        room = LEAST * ulp(t, dtype) + share * scale * e
+        corner = s > CORNER * (scale * e + ulp(t, dtype))
         room = np.where(corner, room + s, room)
         known = np.isfinite(t) & (np.abs(t) < largest)
         error = np.where(np.isnan(h), np.inf, np.abs(h - t))
         other = np.where(np.isnan(a), np.inf, np.abs(a - t))
         worst_other = np.max(np.where(known, other, 0.0), initial=0.0)
-        beaten = error <= np.maximum(2 * other, 0.0)
+        beaten = error <= AS_GOOD * other
         good = ~known | (error <= room) | (beaten & np.isfinite(error)) | (~np.isfinite(e))
         good = good & (np.isfinite(h) | ~known | ~np.isfinite(a))
         own = np.where(known, in_ulps(h - t, t, dtype), 0.0)
         theirs = np.where(known, in_ulps(a - t, t, dtype), 0.0)
         worst = np.max(np.where(known, error, 0.0), initial=0.0)
         tops = np.max(own, initial=0.0), np.max(theirs, initial=0.0)
-        better = bool(good.all() and worst_other > 8 * worst and tops[1] > max(8 * tops[0], 16))
+        better = good.all() and worst_other > BETTER * worst and tops[1] > max(BETTER * tops[0], LEAST)
         top = np.max(np.abs(t[known]), initial=0.0)
         relative = np.where(known & (error > 0), error / top, 0.0)
-        rows.append(Numerics(own, theirs, relative, ~good, bool(good.all()), better))
+        rows.append(Numerics(own, theirs, relative, ~good, bool(good.all()), bool(better)))
     return rows

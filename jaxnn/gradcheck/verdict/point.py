@@ -1,13 +1,31 @@
 """Both sides at one point, and what they say of each other there."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from enum import Enum
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnn.gradcheck.bounds.bounded import Note
-from jaxnn.gradcheck.calls.call import Call
+from jaxnn.gradcheck.bounds.bounded import UNIT, Note
+from jaxnn.gradcheck.calls.call import ROUNDINGS, Call
+
+
+class Kind(Enum):
+    """Which point it is; its value is what a report calls it."""
+
+    GIVEN = "the given point"
+    AGAIN = "the given point, called again"
+    NEAREST = "a point with weights halved until autodiff is finite"
+    NEAR = "a point near it"
+    SWITCHED = "a point near it, zero scalars switched on"
+    FRESH = "a point with fresh weights"
+    SMALL = "a point with small weights"
+    FRESH_TAMED = "a point with fresh weights and data of size 1"
+    SMALL_TAMED = "a point with small weights and data of size 1"
+    TURNED = "a point with fresh weights, signs turned"
+    SIGNS = "a point where weights change sign"
+    SIZES = "the same batch three times over"
 
 
 class Side(NamedTuple):
@@ -25,13 +43,23 @@ class Side(NamedTuple):
     loss: float | None = None
 
 
+class Traced(NamedTuple):
+    """A jaxpr of the dynamic leaves, its constants with bounds; outputs: how many to leave out."""
+
+    closed: Any
+    consts: list
+    skipped: int
+    exact: bool  # traced in float64
+    varies: bool  # some output depends on a differentiated argument
+
+
 class Sides(NamedTuple):
     """Both sides as functions of a point: leaves → Side."""
 
     reference: Callable[..., Side]
     hand: Callable[[list], Side]
     as_meant: Callable[[list], Side]  # no loss of precision carried out
-    readable: bool
+    program: Traced | None  # the hand-written one; None where it can only be called
     cornered: bool  # the reference compares, sorts or rounds somewhere
     precomputed: bool  # the hand-written one returns constants, autodiff does not
     notes: list[str]
@@ -40,7 +68,7 @@ class Sides(NamedTuple):
 class Point(NamedTuple):
     """Both sides at one point, and what they say of each other, leaf by leaf."""
 
-    name: str
+    kind: Kind
     call: Call
     leaves: list
     reference: Side
@@ -70,6 +98,11 @@ VISIBLE = 1e-6  # a point tells of an entry whose bound is below so much of the 
 VISIBLE_SINGLE = 1e-2  # the same for a gradient that is only called, and computes in float32
 
 
+def in_precision(eps: float, values: np.ndarray, errors: np.ndarray, times: int) -> np.ndarray:
+    """Bounds in float64 as bounds of this machine epsilon: so many times over, and a rounding."""
+    return times * eps / UNIT * errors + ROUNDINGS * eps * np.abs(values)
+
+
 def is_coarse(note: Note, dtype) -> bool:
     """Whether a pinned precision is below that of the dtype."""
     if note.kind != "pinned":
@@ -80,7 +113,7 @@ def is_coarse(note: Note, dtype) -> bool:
         return True
 
 
-def compared(name: str, call: Call, leaves: list, reference: Side, hand: Side) -> Point:
+def compared(kind: Kind, call: Call, leaves: list, reference: Side, hand: Side) -> Point:
     """One side against the other: an entry is wrong beyond its bound."""
     wrong, seen, blank = [], [], []
     visible = VISIBLE_SINGLE if hand.single else VISIBLE
@@ -97,4 +130,4 @@ def compared(name: str, call: Call, leaves: list, reference: Side, hand: Side) -
         blank.append(~np.isfinite(h) & ~lost & (h != r))
         seen.append((visible_here | nothing) & ~blank[n])
     none = [np.zeros_like(w) for w in wrong]
-    return Point(name, call, leaves, reference, hand, wrong, seen, none, blank)
+    return Point(kind, call, leaves, reference, hand, wrong, seen, none, blank)

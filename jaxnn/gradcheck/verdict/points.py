@@ -10,7 +10,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnn.gradcheck.calls.call import Call
+from jaxnn.gradcheck.calls.call import Call, widened
+
+USUAL = (0.05, 20)  # times the size of fresh weights: farther off, functions may be all but linear
+TAME = (1e-2, 30)  # the size of data that are left as they are
 
 
 def _symmetric(leaf: np.ndarray) -> bool:
@@ -70,7 +73,7 @@ def extreme(call: Call, leaves: list) -> bool:
         leaf = np.asarray(leaves[k])
         size = float(np.sqrt(np.mean(leaf**2))) if leaf.size else 0.0
         one_sign = leaf.ndim > 1 and leaf.size > 1 and (np.all(leaf > 0) or np.all(leaf < 0))
-        if one_sign or (size and not 0.05 < size / _width(leaf) < 20):
+        if one_sign or (size and not USUAL[0] < size / _width(leaf) < USUAL[1]):
             return True
     return False
 
@@ -117,7 +120,7 @@ def tamed(call: Call, leaves: list, seed: int) -> list | None:
             out[k], found = _noise(leaf, rng), True
         elif leaf.ndim > 1 and np.all(leaf == leaf.flat[0]):
             out[k], found = leaf / size * (rng.random(leaf.shape) < 0.6), True
-        elif size > 30 or size < 1e-2:
+        elif not TAME[0] <= size <= TAME[1]:
             out[k], found = leaf / size, True
     return out if found else None
 
@@ -141,6 +144,11 @@ def repeated(call: Call, leaves: list) -> list | None:
         if isinstance(x, np.ndarray) and x.shape[0] == examples:
             out[k] = np.concatenate([x, x, x])
     return out
+
+
+def close_by(call: Call) -> list:
+    """A point near the given one, in the caller's own kinds."""
+    return as_given(call, moved(call, list(map(widened, call.leaves)), near, 1))
 
 
 def as_given(call: Call, leaves: list) -> list:

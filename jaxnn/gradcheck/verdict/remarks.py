@@ -1,35 +1,50 @@
-"""What a reader should know besides the verdicts."""
+"""What a reader should know besides the verdicts, in words."""
 
 import numpy as np
 
 from jaxnn.gradcheck.bounds.bounded import Note
 from jaxnn.gradcheck.calls.call import Call
 from jaxnn.gradcheck.jaxprs.primitives import called
-from jaxnn.gradcheck.verdict.point import Point
+from jaxnn.gradcheck.report.words import listed
+from jaxnn.gradcheck.verdict.point import Point, Sides
+
+ESTIMATES = {"sampled", "unknown", "long"}  # kinds of notes on bounds that are not derived
+NOTES = {
+    "sampled": "the bound of {what}{at} is an estimate: it was sampled",
+    "unknown": "the bound of {what}{at} is an estimate: there is no rule for it, so it was sampled",
+    "long": "the bound of {what}{at} is an estimate: its loops are too long to be read, so it was sampled",
+    "pinned": "the code rounds to {what}{at}",
+    "kink": "a kink{at}: {ties} ({what}) at the given point, where the derivative has no single value; "
+    "either side is accepted",
+}
+
+
+def notes_of(tried: list[Point]) -> dict[Note, int]:
+    """All that was noted at any point, each with how often at the given one."""
+    met: dict[Note, int] = {}
+    for n, point in enumerate(tried):
+        for side in (point.reference, point.hand):
+            for note, count in side.notes.items():
+                met[note] = max(met.get(note, 0), 0 if n else count)
+    return met
+
+
+def is_estimate(tried: list[Point], sides: Sides) -> bool:
+    """Whether some bound is no more than an estimate."""
+    return sides.program is None or any(note.kind in ESTIMATES for note in notes_of(tried))
 
 
 def remarks(call: Call, tried: list[Point], rows: list, printed, correct: bool | None) -> list[str]:
-    """What a reader should know besides: kinks, unknown primitives, pinned precisions, praise."""
-    met: dict[Note, int] = {}
-    for point in tried:
-        for side in (point.reference, point.hand):
-            for note, count in side.notes.items():
-                met[note] = max(met.get(note, 0), count if point is tried[0] else 0)
-    out = []
-    for note, count in met.items():
-        at = f" at {note.where}" if note.where else ""
-        if note.kind == "kink" and count:
-            out.append(
-                f"a kink{at}: {count} {'tie' if count == 1 else 'ties'} ({called(note.what)}) at the given "
-                "point, where the derivative has no single value; either side is accepted"
-            )
-        if note.kind == "unknown":
-            out.append(
-                f"no rule for {called(note.what)}{at}: its error is estimated by moving "
-                "its inputs, with a margin"
-            )
-        if note.kind == "pinned":
-            out.append(f"the code rounds to {note.what}{at}")
+    """What a reader should know besides: kinks, estimates, pinned precisions, praise."""
+    out = [
+        NOTES[note.kind].format(
+            what=called(note.what),
+            at=note.where and f" at {note.where}",
+            ties=f"{count} tie" if count == 1 else f"{count} ties",
+        )
+        for note, count in notes_of(tried).items()
+        if count or note.kind != "kink"
+    ]
     off = [
         float(np.max(np.abs(h - r)[f] / np.abs(r)[f]))
         for p in tried
@@ -41,27 +56,34 @@ def remarks(call: Call, tried: list[Point], rows: list, printed, correct: bool |
             f"by hand and by autodiff differ by up to {max(off):.1g} of an entry: more than float64 rounds, "
             "and no more than numbers with few digits explain, in the code or the data"
         )
+    given = tried[0]
     better = [p for p, row in zip(call.paths, rows, strict=True) if row is not None and row.better]
     if better:
-        out.append(
-            f"more accurate than autodiff in {call.dtype}, for {', '.join(better[:4])}"
-            + (", …" if len(better) > 4 else "")
-            + ": well done"
-        )
-    lost = [
-        p for p, r in zip(call.paths, tried[0].reference.values, strict=True) if not np.all(np.isfinite(r))
-    ]
+        out.append(f"more accurate than autodiff in {call.dtype}, for {listed(better, 4)}: well done")
+    lost = [p for p, r in zip(call.paths, given.reference.values, strict=True) if not np.isfinite(r).all()]
     if lost:
         out.append(
-            f"autodiff is not finite at the given point, for {', '.join(lost[:4])}"
-            + (", …" if len(lost) > 4 else "")
-            + ": those entries are judged at other points"
+            f"autodiff is not finite at the given point, for {listed(lost, 4)}: those entries are judged "
+            "at other points"
         )
-    blank = [p for p, b in zip(call.paths, tried[0].blank, strict=True) if b.any()]
-    agreed = [p.name for p in tried if all(p.told)]
-    if blank and agreed:
+    agreed = [p.kind.value for p in tried if all(p.told)]
+    if agreed and any(b.any() for b in given.blank):
         out.append(f"where both sides are finite they agree: right at {', '.join(agreed)}")
-    lines = printed.getvalue().count("\n")
-    if lines:
+    if lines := printed.getvalue().count("\n"):
         out.append(f"the functions printed {lines} lines, which are not shown")
     return out
+
+
+def what_it_says(point: Point) -> str:
+    """What the point says of the gradient, in words."""
+    if point.is_wrong:
+        return "wrong"
+    if all(point.told):
+        return "right"
+    if all(bool((seen | faint).all()) for seen, faint in zip(point.seen, point.faint, strict=True)):
+        return "right to the digits of float32"
+    kink = any(count for note, count in point.reference.notes.items() if note.kind == "kink")
+    why = "at a kink" if kink else "zero, cancelling or unbounded"
+    why = "neither side is finite" if any(b.any() for b in point.blank) else why
+    silent = [p for p, told in zip(point.call.paths, point.told, strict=True) if not told]
+    return f"nothing wrong, but indistinguishable here ({why}): {listed(silent, 3)}"

@@ -1,15 +1,17 @@
 """What the report says of each parameter: numerics at the given point, the worst entry, a picture."""
 
-import jax.numpy as jnp
+from collections.abc import Callable
+
 import numpy as np
 
 from jaxnn.gradcheck.calls.call import Call
-from jaxnn.gradcheck.calls.returned import Calls
 from jaxnn.gradcheck.report.model import Leaf
+from jaxnn.gradcheck.verdict.formula import Formula
 from jaxnn.gradcheck.verdict.numerics import Numerics, in_ulps, numerics
-from jaxnn.gradcheck.verdict.point import Point, Side, Sides
+from jaxnn.gradcheck.verdict.point import Point, Side
 
 ROWS, COLUMNS = 48, 96  # a picture has no more cells than these
+UNDECIDED = 1e-3  # of an entry: a bound as wide at a kink leaves open which side is taken
 
 
 def _halved(grid: np.ndarray, axis: int, most: int) -> np.ndarray:
@@ -32,21 +34,24 @@ def picture(relative: np.ndarray) -> list[list[float]]:
     return np.round(log, 1).tolist()
 
 
-def leaf_row(call: Call, shown: Point, n: int, row: Numerics | None, told: bool, correct) -> Leaf:
-    """The row of leaf n: its worst entry, and the errors there."""
+def leaf_row(formula: Formula, n: int, row: Numerics | None) -> Leaf:
+    """The row of leaf n at the point that is shown: its worst entry, and the errors there.
+
+    row: what is known of its numbers, which is so at the given point only.
+    """
+    shown = formula.shown
     r, h, wrong, bound = (shown.reference.values[n], shown.hand.values[n], shown.wrong[n], shown.bound(n))
+    row = row if shown is formula.tried[0] else None
     with np.errstate(all="ignore"):
         error = np.where(np.isfinite(h), np.abs(h - r), np.inf)
         ratio = np.where(error == 0, 0.0, error / bound)
         ratio = np.where(wrong & ~np.isfinite(h), np.inf, np.where(np.isnan(ratio), 0.0, ratio))
-        own = in_ulps(h - r, r, call.dtype)
+        own = in_ulps(h - r, r, shown.call.dtype)
         largest = np.max(np.abs(r[np.isfinite(r)]), initial=0.0)
         relative = np.where(error == 0, 0.0, error / largest)
-    theirs = np.full(r.shape, np.nan)
-    if row is not None:
-        theirs = row.autodiff_ulps
-        if not wrong.any():
-            own, relative = row.ulps, row.relative
+    theirs = np.full(r.shape, np.nan) if row is None else row.autodiff_ulps
+    if row is not None and not wrong.any():
+        own, relative = row.ulps, row.relative
     blame = np.where(np.isfinite(r), relative, -1.0)
     if wrong.any():
         blame = np.where(wrong, error, -1.0)
@@ -54,16 +59,13 @@ def leaf_row(call: Call, shown: Point, n: int, row: Numerics | None, told: bool,
         blame = np.where(shown.blank[n], 1.0, 0.0)
     elif row is not None and row.poor.any():
         blame = np.where(row.poor, row.ulps, -1.0)
-    index = tuple(int(i) for i in np.unravel_index(np.argmax(blame), r.shape)) if r.size else ()
+    index = tuple(map(int, np.unravel_index(np.argmax(blame), r.shape))) if r.size else ()
 
     def at(a: np.ndarray) -> float:
         return float(a[index]) if r.size else 0.0
 
-    verdict = True if told else None
-    if wrong.any():
-        verdict = correct
     return Leaf(
-        path=call.paths[n],
+        path=shown.call.paths[n],
         shape=tuple(r.shape),
         index=index,
         hand=at(h),
@@ -73,7 +75,7 @@ def leaf_row(call: Call, shown: Point, n: int, row: Numerics | None, told: bool,
         error=at(error),
         bound=at(bound),
         ratio=float(np.max(ratio, initial=0.0)),
-        correct=verdict,
+        correct=formula.correct if wrong.any() else formula.told[n] or None,
         accurate=row is None or row.accurate,
         better=row is not None and row.better,
         wrong=int(wrong.sum()),
@@ -82,25 +84,27 @@ def leaf_row(call: Call, shown: Point, n: int, row: Numerics | None, told: bool,
 
 
 def second_verdict(
-    call: Call, sides: Sides, given: Point, calls: Calls, autodiff: list | None
+    call: Call, formula: Formula, autodiff: Callable | None
 ) -> tuple[list[Numerics | None], bool | None]:
-    """The second verdict at the given point; None where autodiff does not run in that dtype."""
+    """The second verdict at the given point; autodiff: (*leaves) → arrays, None where it does not run."""
     if autodiff is None:
         return [None] * len(call.places), None
+    given, sides = formula.tried[0], formula.sides
     truth = [
         np.where(np.isfinite(r), r, np.where(e < np.inf, h, np.nan))
         for r, h, e in zip(given.reference.values, given.hand.values, given.hand.errors, strict=True)
     ]
-    autodiff = [np.asarray(a).astype(np.float64) for a in autodiff]
+    out = autodiff(*(call.leaves[k] for k in call.dynamic))
+    theirs = [np.asarray(a).astype(np.float64) for a in out]
 
     def held(shaken: Side) -> list[Numerics]:
         corners = [_corners(given, n, s) for n, s in enumerate(shaken.errors)]
         with np.errstate(all="ignore"):
-            return numerics(truth, given.reference.errors, corners, calls.last, autodiff, call.dtype)
+            return numerics(truth, given.reference.errors, corners, formula.calls.last, theirs, call.dtype)
 
     rows = held(given.reference)
     if sides.cornered and not all(r.accurate for r in rows):  # near a corner, a rounding changes much
-        rows = held(sides.reference(given.leaves, shake=2 * float(jnp.finfo(call.dtype).eps)))
+        rows = held(sides.reference(given.leaves, shake=2 * call.eps))
     blank = any(b.any() for b in given.blank)
     return list(rows), None if blank else all(r.accurate for r in rows)
 
@@ -110,5 +114,5 @@ def _corners(given: Point, n: int, shaken: np.ndarray) -> np.ndarray:
     sides = (given.reference, given.hand)
     if not any(note.kind == "kink" for side in sides for note in side.notes):
         return shaken
-    undecided = given.bound(n) > 1e-3 * np.abs(given.reference.values[n])
+    undecided = given.bound(n) > UNDECIDED * np.abs(given.reference.values[n])
     return np.where(undecided, np.inf, shaken)

@@ -2,30 +2,24 @@
 
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import eval_jaxpr
 
-from jaxnn.gradcheck.bounds.bounded import UNIT, Bounded, is_short
+from jaxnn.gradcheck.bounds.bounded import UNIT, Bounded, Note, is_short
 from jaxnn.gradcheck.bounds.corners import CORNERS
 from jaxnn.gradcheck.bounds.interpreter import RANDOM, TooLong, interpret
-from jaxnn.gradcheck.calls.call import BadCall, Call, first_line
+from jaxnn.gradcheck.calls.call import BadCall, Call, first_line, replaced
 from jaxnn.gradcheck.calls.returned import called
 from jaxnn.gradcheck.jaxprs.equations import depends, opened, primitives, turns
-from jaxnn.gradcheck.verdict.point import Side, Sides
+from jaxnn.gradcheck.verdict.point import Side, Sides, Traced
 
-
-class Traced(NamedTuple):
-    """A jaxpr of the dynamic leaves, its constants with bounds; outputs: how many to leave out."""
-
-    closed: Any
-    consts: list
-    skipped: int
-    exact: bool  # traced in float64
-    varies: bool  # some output depends on a differentiated argument
+ORDER = 6  # of differences: what is left of a smooth function is its noise
+ENTRY, ALL = 64, 16  # so many times the noise of an entry, and of the noisiest one
+ROUNDED = 8  # the least number of roundings that are the same all along a line
+AS_AUTODIFF = 32  # so many times the bound of autodiff, which computes the same another way
 
 
 def traced(call: Call, function: Callable, leaves: list, skipped: int = 0, wide: bool = True) -> Traced:
@@ -47,7 +41,7 @@ def traced(call: Call, function: Callable, leaves: list, skipped: int = 0, wide:
             trouble = error
     cast = [
         jnp.asarray(x, jax.dtypes.canonicalize_dtype(getattr(original, "dtype", call.dtype)))
-        if _is_wide(x)
+        if is_wide(x)
         else x
         for x, original in zip(leaves, call.leaves, strict=True)
     ]
@@ -64,29 +58,26 @@ def _as_traced(call: Call, closed, skipped: int, exact: bool) -> Traced:
     return Traced(closed, list(opened(closed)[1]), skipped, exact, depends(closed, live, skipped))
 
 
-def _is_wide(x) -> bool:
+def is_wide(x) -> bool:
+    """Whether x is an array in float64."""
     return isinstance(x, np.ndarray) and x.dtype == np.float64
 
 
 def with_doubt(side: Traced, other: Traced, leaves: list) -> Traced:
     """Arrays closed over in low precision that the other side has not got carry their rounding."""
-    consts = []
-    for c in side.consts:
+    pool = [*other.consts, *leaves]
+
+    def doubted(c):
         kind = getattr(c, "dtype", None)
         narrow = kind is not None and jnp.issubdtype(kind, jnp.floating) and kind != np.float64
-        if not narrow or np.size(c) == 1:
-            consts.append(c)
-            continue
-        if any(c is d for d in (*other.consts, *leaves)):
-            consts.append(c)
-            continue
+        if not narrow or np.size(c) == 1 or any(c is d for d in pool):
+            return c
         value = np.asarray(c).astype(np.float64)
-        if is_short(value).all() or _known(value, [*other.consts, *leaves]):
-            consts.append(c)
-            continue
-        error = float(jnp.finfo(kind).eps) / 2 * np.abs(value)
-        consts.append(Bounded(value, error, False))
-    return side._replace(consts=consts)
+        if is_short(value).all() or _known(value, pool):
+            return c
+        return Bounded(value, float(jnp.finfo(kind).eps) / 2 * np.abs(value), False)
+
+    return side._replace(consts=list(map(doubted, side.consts)))
 
 
 def _known(value: np.ndarray, pool: list) -> bool:
@@ -95,9 +86,7 @@ def _known(value: np.ndarray, pool: list) -> bool:
         if np.size(other) < 2 or not jnp.issubdtype(jnp.result_type(other), jnp.floating):
             continue
         wide = np.asarray(other).astype(np.float64)
-        if wide.shape == value.shape and np.array_equal(wide, value):
-            return True
-        if np.isin(value, wide).all():
+        if np.array_equal(wide, value) or np.isin(value, wide).all():
             return True
     return False
 
@@ -132,7 +121,7 @@ def evaluated(
 
 
 def _shaken(leaf, shake: float, live: bool):
-    if not shake or not _is_wide(leaf):
+    if not shake or not is_wide(leaf):
         return leaf
     return Bounded(leaf, shake * np.abs(leaf), live)
 
@@ -145,7 +134,12 @@ def _host():
 
 
 def jittered(
-    call: Call, function: Callable, leaves: list, reference: Side | None, roundings: int = 8
+    call: Call,
+    function: Callable,
+    leaves: list,
+    reference: Side | None,
+    roundings: int = ROUNDED,
+    notes: dict[Note, int] | None = None,
 ) -> Side:
     """A gradient that cannot be read, only called: the noise of its values as it is moved a little.
 
@@ -154,28 +148,26 @@ def jittered(
     Source: J. J. Moré and S. M. Wild, Estimating computational noise, SIAM J. Sci. Comput. 33
     (2011), section 3.
     """
+
+    def at(t: int) -> list[np.ndarray]:
+        there = [leaves[k] + step * t * line for k, line in lines.items()]
+        return [np.asarray(v, np.float64) for v in function(replaced(leaves, lines, there))]
+
     value = [np.asarray(v, np.float64) for v in function(leaves)]
     grain = 2.0**-24 if all(_single(v) for v in value) else UNIT
     rng = np.random.default_rng(0)
     lines = {k: np.abs(leaves[k]) * rng.uniform(0.5, 1.0, np.shape(leaves[k])) for k in set(call.places)}
-    step = 2.0**-14 if grain > UNIT else 2.0**-36
-    table = []
-    for t in range(-4, 5):
-        at = list(leaves)
-        for k, line in lines.items():
-            at[k] = leaves[k] + step * t * line
-        table.append([np.asarray(v, np.float64) for v in function(at)])
-    order = 6
-    gamma = math.factorial(order) ** 2 / math.factorial(2 * order)
+    step = 2.0**-14 if grain > UNIT else 2.0**-36  # far above the grain, far below what the function bends in
+    table = [at(t) for t in range(-4, 5)]
+    gamma = math.factorial(ORDER) ** 2 / math.factorial(2 * ORDER)
     errors = []
     for n, v in enumerate(value):
-        rows = np.stack([row[n] for row in table])
-        noise = np.sqrt(gamma * np.mean(np.diff(rows, order, axis=0) ** 2, axis=0))
-        error = 64 * noise + 16 * np.max(noise, initial=0.0) + max(8, roundings) * grain * np.abs(v)
+        noise = np.sqrt(gamma * np.mean(np.diff([row[n] for row in table], ORDER, axis=0) ** 2, axis=0))
+        error = ENTRY * noise + ALL * np.max(noise, initial=0.0) + max(ROUNDED, roundings) * grain * np.abs(v)
         if reference is not None:
-            error = error + 32 * (grain / UNIT) * reference.errors[n]
+            error = error + AS_AUTODIFF * (grain / UNIT) * reference.errors[n]
         errors.append(np.where(np.isfinite(error), error, np.inf))
-    return Side(value, errors, [False] * len(value), {}, grain > UNIT)
+    return Side(value, errors, [False] * len(value), notes or {}, grain > UNIT)
 
 
 def _single(values: np.ndarray) -> bool:
@@ -233,25 +225,26 @@ def sides_of(call: Call, leaves: list, readable: bool) -> Sides:
         try:
             return evaluated(call, ours, at, shake=shake, grain=grain)
         except TooLong:
-            return jittered(call, compiled_reference(call, ours), at, None, turns(ours.closed))
+            return too_long(ours, "autodiff", at, None)
+
+    def too_long(side: Traced, what: str, at: list, beside: Side | None) -> Side:
+        program, notes = compiled_reference(call, side), {Note("long", what, ""): 1}
+        return jittered(call, program, at, beside, turns(side.closed), notes)
 
     def only_called(at: list) -> list:
         with jax.enable_x64(True), jax.numpy_dtype_promotion("standard"):
             return called(call, call.rebuilt(at))
 
     def hand(at: list, obeyed: float = math.inf) -> Side:
-        if theirs is None:
-            return jittered(call, only_called, at, reference(at))
-        try:
-            if theirs.varies or not ours.varies:
+        if theirs is not None and (theirs.varies or not ours.varies):
+            try:
                 return evaluated(call, theirs, at, obeyed)
-        except TooLong:
-            return jittered(call, compiled_reference(call, theirs), at, reference(at), turns(theirs.closed))
+            except TooLong:
+                return too_long(theirs, "the gradient by hand", at, reference(at))
         return jittered(call, only_called, at, reference(at))
 
-    eps = float(jnp.finfo(call.dtype).eps)
     cornered = bool(primitives(ours.closed) & CORNERS)
     precomputed = theirs is not None and ours.varies and not theirs.varies
     if precomputed:
         notes.append("the gradient does not depend on its arguments: only the given point is judged")
-    return Sides(reference, lambda at: hand(at, eps), hand, theirs is not None, cornered, precomputed, notes)
+    return Sides(reference, lambda at: hand(at, call.eps), hand, theirs, cornered, precomputed, notes)

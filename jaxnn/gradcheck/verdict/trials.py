@@ -6,21 +6,31 @@ from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from itertools import chain
 
+import jax
 import numpy as np
 
-from jaxnn.gradcheck.bounds.bounded import UNIT, is_float, is_short
-from jaxnn.gradcheck.calls.call import BadCall, Call
+from jaxnn.gradcheck.bounds.bounded import is_float, is_short
+from jaxnn.gradcheck.calls.call import ROUNDINGS, BadCall, Call, widened
+from jaxnn.gradcheck.calls.probes import left_behind
 from jaxnn.gradcheck.calls.returned import Calls
 from jaxnn.gradcheck.verdict import points
-from jaxnn.gradcheck.verdict.point import Point, Side, Sides, compared, is_coarse
+from jaxnn.gradcheck.verdict.formula import Formula
+from jaxnn.gradcheck.verdict.point import Kind, Point, Side, Sides, compared, in_precision, is_coarse
 from jaxnn.gradcheck.verdict.sides import sides_of
 
-SIGNS, SIZES = "a point where weights change sign", "the same batch three times over"
-NEAR = "a point near it"
-NEAREST = "a point with weights halved until autodiff is finite"
+FEW = 2.0**-22  # computed in float32, in a few roundings: the relative error of numbers with few digits
+FAINT = 2.0**-21  # of the largest entry: what such numbers explain, where the data's are not seen to do it
+STIRRED = 2.0**-17  # data moved by so much, far more than FEW, move with them what their digits do
+FAR = 4  # times as far apart
+HALVINGS = 7
+UNTOLD = {
+    Kind.SIGNS: "right with weights of the signs given, wrong with others, where it may not belong",
+    Kind.SIZES: "right at the sizes given, wrong at others: no point of these sizes can tell",
+}
+"""Points that condemn, and yet not the gradient as it was called."""
 
 
-def judged(name: str, call: Call, leaves: list, sides: Sides) -> Point:
+def judged(kind: Kind, call: Call, leaves: list, sides: Sides) -> Point:
     """Both sides at a point with these leaves, side by side."""
     with ThreadPoolExecutor(1) as beside:
         referring = beside.submit(copy_context().run, sides.reference, leaves)
@@ -28,26 +38,25 @@ def judged(name: str, call: Call, leaves: list, sides: Sides) -> Point:
         reference = referring.result()
     if any(is_coarse(note, call.dtype) for note in reference.notes):
         hand = sides.as_meant(leaves)
-    point = compared(name, call, leaves, reference, hand)
-    return point if call.dtype == np.float64 or name == NEAREST else _of_few_digits(point, sides)
+    point = compared(kind, call, leaves, reference, hand)
+    return point if call.dtype == np.float64 or kind is Kind.NEAREST else _of_few_digits(point, sides)
 
 
 def _of_few_digits(point: Point, sides: Sides) -> Point:
     """Faint, not wrong, where data and numbers of float32's digits explain it.
 
-    As where π has ten digits, or labels sum to 1 but for their rounding. What is off by more than half a
-    millionth of the largest entry is wrong, unless the rounding of the data is seen to do it: then the
-    point cannot tell.
+    As where π has ten digits, or labels sum to 1 but for their rounding. What is off by more than FAINT is
+    wrong, unless the rounding of the data is seen to do it: then the point cannot tell.
     """
     off = [np.abs(h - r) for h, r in zip(point.hand.values, point.reference.values, strict=True)]
     tops = [np.max(np.abs(r[np.isfinite(r)]), initial=0.0) for r in point.reference.values]
     if not point.is_wrong or any(np.any(w & (o > t)) for w, o, t in zip(point.wrong, off, tops, strict=True)):
         return point
-    rough = sides.reference(point.leaves, grain=2.0**-22)  # computed in float32, in a few roundings
+    rough = sides.reference(point.leaves, grain=FEW)
     for w, o, e, h in zip(point.wrong, off, rough.errors, point.hand.errors, strict=True):
         if np.any(w & (o > e + h)):
             return point
-    faint = [w & (o <= 2.0**-21 * t) for w, o, t in zip(point.wrong, off, tops, strict=True)]
+    faint = [w & (o <= FAINT * t) for w, o, t in zip(point.wrong, off, tops, strict=True)]
     if any(np.any(w & ~f) for w, f in zip(point.wrong, faint, strict=True)) and not _of_data(point, sides):
         return point
     none = [np.zeros_like(w) for w in point.wrong]
@@ -61,19 +70,19 @@ def _of_data(point: Point, sides: Sides) -> bool:
     moved = [
         x
         if k in point.call.places or not is_float(x)
-        else np.where(is_short(x), x, x * (1 + 2.0**-17 * rng.uniform(-1, 1, x.shape)))
+        else np.where(is_short(x), x, x * (1 + STIRRED * rng.uniform(-1, 1, x.shape)))
         for k, x in enumerate(point.leaves)
     ]
     try:
         pairs = zip(sides.hand(moved).values, sides.reference(moved).values, strict=True)
     except BadCall:  # a gradient that is only called may refuse other data: nothing speaks against it
         return True
-    there = [np.abs(h - r)[w].max(initial=0.0) for (h, r), w in zip(pairs, point.wrong, strict=True)]
-    here = [
-        np.abs(h - r)[w].max(initial=0.0)
-        for h, r, w in zip(point.hand.values, point.reference.values, point.wrong, strict=True)
-    ]
-    return all(t >= 4 * o for t, o in zip(there, here, strict=True))
+    there = [np.abs(h - r) for h, r in pairs]
+    here = [np.abs(h - r) for h, r in zip(point.hand.values, point.reference.values, strict=True)]
+    return all(
+        t[w].max(initial=0.0) >= FAR * o[w].max(initial=0.0)
+        for t, o, w in zip(there, here, point.wrong, strict=True)
+    )
 
 
 def told_of(tried: list[Point]) -> list[bool]:
@@ -88,32 +97,31 @@ def nearly(tried: list[Point]) -> list[bool]:
     return [bool(np.all(t >= 3)) and any(p.faint[n].any() for p in tried) for n, t in enumerate(times)]
 
 
-def _candidates(call: Call, leaves: list) -> Iterator[tuple[str, Callable[[], list], bool]]:
-    """Points of one's own choosing, in the order they are tried: (name, its leaves, always)."""
+def _candidates(call: Call, leaves: list) -> Iterator[tuple[Kind, Callable[[], list], bool]]:
+    """Points of one's own choosing, in the order they are tried: (which, its leaves, always)."""
 
     def moved(how: Callable, seed: int, given: list = leaves) -> Callable[[], list]:
         return lambda: points.moved(call, given, how, seed)
 
-    yield NEAR, moved(points.near, 1), True
+    yield Kind.NEAR, moved(points.near, 1), True
     if (switched := points.switched_on(call, leaves)) is not None:
-        yield f"{NEAR}, zero scalars switched on", moved(points.near, 1, switched), True
+        yield Kind.SWITCHED, moved(points.near, 1, switched), True
     fresh = moved(points.generic, 2)
-    yield "a point with fresh weights", fresh, points.extreme(call, leaves)
-    yield "a point with small weights", moved(points.small, 3), False
+    yield Kind.FRESH, fresh, points.extreme(call, leaves)
+    yield Kind.SMALL, moved(points.small, 3), False
     if (tamed := points.tamed(call, leaves, 4)) is not None:
-        yield "a point with fresh weights and data of size 1", moved(points.generic, 2, tamed), True
-        yield "a point with small weights and data of size 1", moved(points.small, 3, tamed), False
-    yield "a point with fresh weights, signs turned", lambda: points.turned(call, leaves, fresh()), False
+        yield Kind.FRESH_TAMED, moved(points.generic, 2, tamed), True
+        yield Kind.SMALL_TAMED, moved(points.small, 3, tamed), False
+    yield Kind.TURNED, lambda: points.turned(call, leaves, fresh()), False
     if (mixed := points.of_both_signs(call, leaves, 5)) is not None:
-        yield SIGNS, lambda: mixed, True
+        yield Kind.SIGNS, lambda: mixed, True
 
 
 def _unsaturated(call: Call, leaves: list, sides: Sides) -> list | None:
     """Weights halved until autodiff is finite: the nearest to those given where it can judge."""
-    for k in range(1, 8):
+    for k in range(1, HALVINGS + 1):
         halved = [np.asarray(x) / 2**k if n in call.places else x for n, x in enumerate(leaves)]
-        side = sides.reference(halved)
-        if all(np.isfinite(r).all() for r in side.values):
+        if all(np.isfinite(r).all() for r in sides.reference(halved).values):
             return halved
     return None
 
@@ -135,17 +143,17 @@ def _within_signs(point: Point, leaves: list, sides: Sides, belongs: Callable[[l
         return point if _is_sound(point) else None
     inside = None
     with contextlib.suppress(BadCall):  # a gradient that is only called may refuse it
-        inside = judged(point.name, call, kept, sides)
+        inside = judged(point.kind, call, kept, sides)
     if inside and inside.is_wrong and _is_sound(inside):
         return inside
     if not (_is_sound(point) and belongs(point.leaves)):
         return None
-    return point._replace(name=SIGNS) if inside and all(inside.told) else point
+    return point._replace(kind=Kind.SIGNS) if inside and all(inside.told) else point
 
 
 def _is_sound(point: Point) -> bool:
     """Whether the loss is a number there, and far from the given point the gradient by hand is too."""
-    loss, near = point.reference.loss, point.name.startswith(NEAR)
+    loss, near = point.reference.loss, point.kind in {Kind.NEAR, Kind.SWITCHED}
     finite = near or all(np.isfinite(h).all() for h in point.hand.values)
     return finite and (loss is None or np.isfinite(loss))
 
@@ -156,27 +164,23 @@ def tried_points(call: Call, leaves: list, sides: Sides, belongs: Callable[[list
     A positive matrix may have to be so: another that changes sign counts only where both sides are
     finite and it belongs to what they are meant for.
     """
-    tried = [judged("the given point", call, leaves, sides)]
+    tried = [judged(Kind.GIVEN, call, leaves, sides)]
     if tried[0].is_wrong or sides.precomputed:
         return tried
     others: Iterable = _candidates(call, leaves)
     if not all(np.isfinite(r).all() for r in tried[0].reference.values):
         nearest = _unsaturated(call, leaves, sides)
-        others = chain([(NEAREST, lambda: nearest, True)] if nearest else [], others)
-    for name, chosen, always in others:
+        others = chain([(Kind.NEAREST, lambda: nearest, True)] if nearest else [], others)
+    for kind, chosen, always in others:
         if not always and all(told_of(tried)):
             continue
-        at = chosen()
-        try:
-            point = judged(name, call, at, sides)
-        except BadCall:  # a gradient that is only called may refuse a point
-            continue
-        if point.is_wrong and name != NEAREST:
+        point = None
+        with contextlib.suppress(BadCall):  # a gradient that is only called may refuse a point
+            point = judged(kind, call, chosen(), sides)
+        if point and point.is_wrong and kind is not Kind.NEAREST:
             point = _within_signs(point, leaves, sides, belongs)
-            if point is None:
-                continue
-        tried.append(point)
-        if point.is_wrong:
+        tried += [point] if point else []
+        if tried[-1].is_wrong:
             break
     return tried
 
@@ -188,37 +192,47 @@ def at_other_sizes(call: Call, leaves: list, sides: Sides) -> Point | None:
         return None
     bigger = call._replace(args=call.rebuilt(more), leaves=more)
     try:
-        return judged(SIZES, bigger, more, sides_of(bigger, more, sides.readable))
-    except Exception:  # a size the functions do not take: nothing is learned
+        return judged(Kind.SIZES, bigger, more, sides_of(bigger, more, sides.program is not None))
+    except Exception:  # most functions take but the size they were made for: nothing is learned, nor amiss
         return None
 
 
-def unsteady(call: Call, leaves: list, reference: Side, calls: Calls, eps: float) -> Point:
+def unsteady(call: Call, leaves: list, reference: Side, calls: Calls) -> Point:
     """A gradient whose calls disagree, at the given point: the call that is furthest off."""
-    scale = 64 * eps / UNIT
 
     def held(values: list[np.ndarray]) -> Point:
-        errors = [scale * e + 64 * eps * np.abs(v) for e, v in
-                  zip(reference.errors, values, strict=True)]  # fmt: skip
+        pairs = zip(values, reference.errors, strict=True)
+        errors = [in_precision(call.eps, v, e, ROUNDINGS) for v, e in pairs]
         side = Side(values, errors, [False] * len(values), {})
-        return compared("the given point, called again", call, leaves, reference, side)
+        return compared(Kind.AGAIN, call, leaves, reference, side)
 
-    each = [held(v) for v in (calls.first, calls.last)]
-    return max(each, key=lambda p: sum(int(w.sum()) for w in p.wrong))
+    return max(map(held, (calls.first, calls.last)), key=lambda p: sum(int(w.sum()) for w in p.wrong))
 
 
-def what_it_says(point: Point) -> str:
-    """What the point says of the gradient, in words."""
-    if point.is_wrong:
-        return "wrong"
-    kinks = sum(count for note, count in point.reference.notes.items() if note.kind == "kink")
-    if all(point.told):
-        return "right"
-    silent = [p for p, told in zip(point.call.paths, point.told, strict=True) if not told]
-    names = ", ".join(silent[:3]) + (", …" if len(silent) > 3 else "")
-    if all(bool((seen | faint).all()) for seen, faint in zip(point.seen, point.faint, strict=True)):
-        return "right to the digits of float32"
-    why = "at a kink" if kinks else "zero, cancelling or unbounded"
-    if any(b.any() for b in point.blank):
-        why = "neither side is finite"
-    return f"nothing wrong, but indistinguishable here ({why}): {names}"
+def formula_of(call: Call, calls: Calls, belongs: Callable[[list], bool]) -> Formula:
+    """Both sides at the given point, then at others until one condemns or all is told."""
+    leaves = [widened(x) for x in call.leaves]
+    sides = sides_of(call, leaves, calls.repeatable)
+    tried: list[Point] = []
+    if calls.repeatable:
+        try:
+            tried = tried_points(call, leaves, sides, belongs)
+        except BadCall as error:
+            if not isinstance(error.__cause__, jax.errors.UnexpectedTracerError):
+                raise
+            calls = left_behind(calls)
+    if not calls.repeatable:
+        tried = [unsteady(call, leaves, sides.reference(leaves), calls)]
+    shown, resized = next((p for p in tried if p.is_wrong), tried[0]), None
+    if calls.repeatable and not shown.is_wrong:
+        resized = at_other_sizes(call, leaves, sides)
+        shown = resized if resized is not None and resized.is_wrong else shown
+    told = [
+        (every or faintly) and not blank.any()
+        for every, faintly, blank in zip(told_of(tried), nearly(tried), tried[0].blank, strict=True)
+    ]
+    correct = True if all(told) else None
+    if not calls.repeatable or shown.is_wrong:
+        correct = None if shown.kind in UNTOLD else False
+    notes = [*sides.notes, *([UNTOLD[shown.kind]] if shown.kind in UNTOLD else [])]
+    return Formula(correct, tried, resized, shown, told, calls, sides, notes)

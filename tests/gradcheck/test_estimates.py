@@ -1,0 +1,65 @@
+"""A bound that was sampled, not derived from the computation, is called an estimate wherever it counts."""
+
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+
+from jaxnn.gradcheck import compare_gradients
+from jaxnn.gradcheck.bounds import interpreter
+
+X = jnp.asarray(np.random.default_rng(0).normal(size=(2, 4, 4)), jnp.float32)
+
+
+def pooled(w):
+    windows = ((1, 2, 2), (1, 2, 2), "VALID")
+    return jnp.sum(lax.reduce_window(jnp.tanh(w), -jnp.inf, lax.max, *windows) ** 2)
+
+
+def singular(w):
+    return jnp.sum(jnp.linalg.svd(w[0], compute_uv=False))
+
+
+def iterated(w):
+    start = jnp.sum(w**2)
+    return lax.scan(lambda x, _: (jnp.cos(x * start), None), start, None, length=50)[0]
+
+
+SAMPLED = [
+    (pooled, r"the bound of select_and_scatter_add at test_estimates.py:\d+ is an estimate: it was sampled"),
+    (singular, "the bound of svd is an estimate: there is no rule for it, so it was sampled"),
+    (iterated, "the bound of autodiff is an estimate: its loops are too long to be read, .* sampled"),
+    (iterated, "the bound of the gradient by hand is an estimate: its loops are too long .* sampled"),
+]
+
+
+@pytest.mark.parametrize(("loss", "note"), SAMPLED)
+def test_a_bound_that_was_sampled_is_called_an_estimate(loss, note, tmp_path, monkeypatch):
+    monkeypatch.setattr(interpreter, "STEPS", 90)
+    report = compare_gradients(loss, jax.grad(loss), 0.1 * X)
+    assert any(re.fullmatch(note, said) for said in report.notes), report.notes
+    assert report.estimated
+    assert "bound partly an estimate" in str(report).splitlines()[2]
+    report.to_html(tmp_path / "page.html")
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert ("within the bound, partly an estimate" in page) is (report.correct is True)
+    assert "derived from the computation" not in page
+
+
+def test_a_gradient_that_is_only_called_has_an_estimate():
+    report = compare_gradients(lambda w: jnp.sum(w**2), lambda w: 2 * np.asarray(w), X)
+    assert (report.correct, report.estimated) == (True, True)
+    assert any("its own error is estimated" in note for note in report.notes)
+
+
+def test_a_bound_that_was_derived_is_called_so(tmp_path):
+    report = compare_gradients(lambda w: jnp.sum(jnp.tanh(w)), lambda w: 1 - jnp.tanh(w) ** 2, X)
+    assert report.estimated is False
+    assert "estimate" not in str(report)
+    assert "bound derived from the computation" in str(report)
+    report.to_html(tmp_path / "page.html")
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "every entry within the bound derived from the computation" in page
