@@ -9,6 +9,7 @@ from jax.extend.core import Literal
 
 from jaxnn.gradcheck.mistakes.finding import Finding, holds
 from jaxnn.gradcheck.report.words import capital, plainly
+from jaxnn.gradcheck.tape.layers import PRODUCTS
 from jaxnn.gradcheck.tape.names import HIDDEN, cotangent_name, described, named
 from jaxnn.gradcheck.tape.paths import Path, lines, near, reaching, smallest, value_below
 from jaxnn.gradcheck.tape.quantities import SLOPES, oriented
@@ -118,7 +119,7 @@ def _slopes(nodes: list[Node], path: Path, row: tuple[int, ...]) -> Iterator[Val
 
 
 def _other_operands(scenes, probe: Scene, rows, path: Path, node: Node) -> Iterator[Finding]:
-    if node.elementwise or node.name not in {"dot_general", "conv_general_dilated"}:
+    if node.elementwise or node.name not in PRODUCTS:
         return
     tape = probe.point.tape
     other = 1 - path.k
