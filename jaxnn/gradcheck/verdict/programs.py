@@ -10,7 +10,7 @@ from jax.core import eval_jaxpr
 from jaxnn.gradcheck.bounds.bounded import UNIT
 from jaxnn.gradcheck.calls.call import Call
 from jaxnn.gradcheck.calls.returned import Calls
-from jaxnn.gradcheck.jaxprs.equations import opened, within
+from jaxnn.gradcheck.jaxprs.equations import every, opened, within
 from jaxnn.gradcheck.report.model import Cost, Probe
 from jaxnn.gradcheck.verdict.point import Point, Sides
 from jaxnn.gradcheck.verdict.sides import evaluated, traced
@@ -29,12 +29,7 @@ class Program(NamedTuple):
 
 def equations(jaxpr) -> int:
     """The number of equations, those of inner jaxprs counted too."""
-    jaxpr, _ = opened(jaxpr)
-    total = 0
-    for equation in jaxpr.eqns:
-        inner = within(equation)
-        total += sum(equations(p) for p in inner) if inner else 1
-    return total
+    return sum(not within(equation) for equation in every(jaxpr))
 
 
 def compiled(closed, leaves: list) -> Program:
