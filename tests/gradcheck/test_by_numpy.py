@@ -139,6 +139,8 @@ BINDING = {
     "broadcast_in_dim": (lambda x: lax.broadcast_in_dim(x, (2, 3, 4, 7), (1, 3)), (WIDE,)),
     "rev": (lambda x: lax.rev(x, (0, 2)), (BLOCK,)),
     "concatenate": (lambda x: lax.concatenate([x, x[:, 1:]], 1), (BLOCK,)),
+    "stack": (lambda x: jnp.stack([x, x[:, ::-1]], 2), (BLOCK,)),
+    "tile": (lambda x: jnp.tile(x, (1, 2, 3)), (BLOCK,)),
     "slice": (lambda x: lax.slice(x, (0, 1, 0), (4, 5, 3), (2, 1, 2)) + x[:2, 1:, :2], (BLOCK,)),
     "reduce_sum": (lambda x, k: jnp.sum(x, (0, 2)) + jnp.sum(k), (BLOCK, WHOLE)),
     "reduce_prod": (lambda x: jnp.prod(x, 1), (BLOCK,)),

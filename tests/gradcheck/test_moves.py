@@ -44,6 +44,8 @@ KEEPING = {
     "rev": lambda x: lax.rev(x, (0, 2)),
     "slice": lambda x: lax.slice(x, (0, 1, 0), (3, 4, 5), (2, 1, 3)),
     "concatenate": lambda x: lax.concatenate([x[:, :1], x, x[:, 3:]], 1),
+    "stack": lambda x: jnp.stack([x[0], x[2]], 1),
+    "tile": lambda x: jnp.tile(x, (2, 1, 3)),
     "copy": lambda x: jnp.copy(x),
     "name": lambda x: checkpoint_name(x, "x"),
     "optimization_barrier": lambda x: lax.optimization_barrier((x, x[0]))[0],
@@ -55,6 +57,7 @@ KEEPING = {
     "dynamic_update_slice": lambda x: lax.dynamic_update_slice(x, x[:1, :2, :1] * 1, (2, 1, 4)),
     "pad": lambda x: lax.pad(x, 0.0, ((1, 0, 2), (0, -1, 0), (-1, 2, 1))),
     "split": lambda x: lax.split(x, (1, 3), 1)[1],
+    "unstack": lambda x: jnp.unstack(x, axis=1)[2],
     "scatter": lambda x: jnp.asarray(x).at[:, INDEX[:2]].set(x[:, :2]),
 }
 

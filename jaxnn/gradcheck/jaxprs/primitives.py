@@ -255,10 +255,13 @@ PRIMITIVES = {
     "dynamic_slice": Primitive("a slice", Kind.PART, shaped=_dynamic_slice),
     "gather": Primitive("an indexing", Kind.PART),
     "split": Primitive("split", Kind.PART),
+    "unstack": Primitive("an unstacking", Kind.PART),
     "iota": Primitive("iota", Kind.MOVE, shaped=_iota),
     "concatenate": Primitive(
         "a concatenation", Kind.MOVE, shaped=lambda p, *xs: np.concatenate(xs, p["dimension"])
     ),
+    "stack": Primitive("a stack", Kind.MOVE, shaped=lambda p, *xs: np.stack(xs, p["axis"])),
+    "tile": Primitive("a repetition", Kind.MOVE, shaped=lambda p, x: np.tile(x, p["reps"])),
     "pad": Primitive("a padding", Kind.MOVE, shaped=_pad),
     "dynamic_update_slice": Primitive("an assignment to a slice", Kind.MOVE, shaped=_dynamic_update_slice),
     "scatter": Primitive("an assignment to entries", Kind.MOVE),
