@@ -109,6 +109,7 @@ BINDING = {
             ),
             *((n, ABOVE) for n in ("log", "log1p", "sqrt", "rsqrt", "lgamma", "digamma")),
             ("acosh", ABOVE + 1),
+            ("bessel_i0e", WIDE),
             *((n, WITHIN) for n in ("asin", "acos", "sinh", "cosh", "asinh", "atanh", "erf_inv")),
         )
     },

@@ -68,6 +68,7 @@ EXACT = {
     "atanh": (mpmath.atanh, within_one),
     "erf": (mpmath.erf, few),
     "erfc": (mpmath.erfc, few),
+    "bessel_i0e": (lambda x: mpmath.exp(-abs(x)) * mpmath.besseli(0, x), line),
     "neg": (lambda x: -x, line),
     "abs": (abs, line),
     "add": (lambda x, y: x + y, line, line),

@@ -93,6 +93,14 @@ def _pole(distance):
     return np.where(distance > 0, 1.0 / distance, np.inf)
 
 
+def _fall(x, e):
+    """|f′| of f = e^(−|x|) I₀(x) is f − e^(−|x|) I₁(|x|), and falls with |x|."""
+    from scipy.special import i0e, i1e
+
+    least = nearest(x, e)
+    return i0e(least) * (1 + 16 * UNIT) - i1e(least)
+
+
 BELL = 2 / math.sqrt(math.pi)
 SMOOTH: dict[str, tuple[Callable, float]] = {
     # name: (max |f′| over [x − e, x + e], ulps of f itself)
@@ -121,6 +129,7 @@ SMOOTH: dict[str, tuple[Callable, float]] = {
     "acosh": (lambda x, e: _pole((x - e) ** 2 - 1) ** 0.5, 4),
     "atanh": (lambda x, e: _pole(1 - (np.abs(x) + e) ** 2), 4),
     "erf": (lambda x, e: BELL * np.exp(-(nearest(x, e) ** 2)), 8),
+    "bessel_i0e": (_fall, 16),
     "erfc": (lambda x, e: BELL * np.exp(-(nearest(x, e) ** 2)), 32),
 }
 

@@ -213,6 +213,7 @@ PRIMITIVES = {
     "erf_inv": Primitive("erf_inv", Kind.FUNCTION, partial(_special, "erfinv")),
     "lgamma": Primitive("lgamma", Kind.FUNCTION, partial(_special, "gammaln")),
     "digamma": Primitive("digamma", Kind.FUNCTION, partial(_special, "digamma")),
+    "bessel_i0e": Primitive("a Bessel function", Kind.FUNCTION, partial(_special, "i0e")),
     "nextafter": Primitive("nextafter", Kind.FUNCTION),
     "xor": Primitive("xor", Kind.FUNCTION, np.bitwise_xor),
     "not": Primitive("not", Kind.FUNCTION, np.invert),
