@@ -37,7 +37,7 @@ from jaxnn.gradcheck.bounds.sampled import SAMPLED, unknown
 from jaxnn.gradcheck.bounds.sums import SUMS
 from jaxnn.gradcheck.bounds.systems import SYSTEMS
 from jaxnn.gradcheck.jaxprs.by_numpy import applied, as_numpy
-from jaxnn.gradcheck.jaxprs.equations import line_of, opened, plan_of, primitives, scanned, walked, within
+from jaxnn.gradcheck.jaxprs.equations import line_of, opened, plan_of, primitives, scanned, walked
 from jaxnn.gradcheck.jaxprs.primitives import CALLS, INTEGERS_OTHERWISE, Kind, inner_of, of
 
 STEPS = 50_000  # equations, all turns of all loops together
@@ -78,7 +78,7 @@ def _inlined(equation, inputs, reading) -> list[Bounded]:
 
 
 def _draws(equation) -> bool:
-    return any(primitives(inner) & RANDOM for inner in within(equation))
+    return bool(primitives(inner_of(equation)) & RANDOM)
 
 
 def _bell_curve(jaxpr, inputs, reading) -> list[Bounded] | None:

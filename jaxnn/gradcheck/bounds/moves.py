@@ -124,19 +124,15 @@ def _bitcast(equation, inputs) -> list[Bounded]:
 
 
 SAME = of(Kind.SAME) | {"device_put", "optimization_barrier"}
+MOVED = of(Kind.VIEW) | {"slice", "concatenate", "stack", "tile"}
 MOVES: dict[str, Callable] = {
-    **{
-        name: _moved(PRIMITIVES[name].shaped)
-        for name in of(Kind.VIEW) | {"slice", "concatenate", "stack", "tile"}
-    },
+    **{name: _moved(PRIMITIVES[name].shaped) for name in MOVED},
     **dict.fromkeys(SAME, _same),
 }
 WHOLE: dict[str, Callable] = {
     # rules that need the primitive itself
-    **dict.fromkeys(
-        ("gather", "dynamic_slice", "dynamic_update_slice", "pad", "split", "unstack", "scatter"), _carried
-    ),
-    "reduce_window_max": _carried,
+    **dict.fromkeys(of(Kind.PART) - MOVED, _carried),
+    **dict.fromkeys(("dynamic_update_slice", "pad", "scatter", "reduce_window_max"), _carried),
     "reduce_window_min": _least,
     **dict.fromkeys(("scatter-add", "reduce_window_sum"), _accumulated),
     "conv_general_dilated": _conv,

@@ -65,8 +65,7 @@ def _same_axes(node, shapes, constant) -> list[tuple[tuple[int, int], tuple[int,
     if node.name == "dot_general" and len(ins) == 2:
         y = ins[1]
         (cx, cy), (bx, by) = p["dimension_numbers"]
-        pairs = [((x, a), (y, b)) for a, b in zip(cx, cy, strict=True)]
-        pairs += [((x, a), (y, b)) for a, b in zip(bx, by, strict=True)]
+        pairs = [((x, a), (y, b)) for a, b in zip((*cx, *bx), (*cy, *by), strict=True)]
         free_x = [a for a in axes if a not in (*cx, *bx)]
         free_y = [b for b in range(len(shapes[y].shape)) if b not in (*cy, *by)]
         order = [(x, a) for a in (*bx, *free_x)] + [(y, b) for b in free_y]
