@@ -91,13 +91,9 @@ def _size(axis: tuple[int, int], shapes) -> int:
 def _reshaped_axes(x: int, out: int, shapes) -> list:
     """Axes that a reshape leaves whole, from the front and from the back."""
     a, b = shapes[x].shape, shapes[out].shape
-    front = [k for k, (s, t) in enumerate(zip(a, b, strict=False)) if a[: k + 1] == b[: k + 1]]
-    back = [
-        (len(a) - 1 - k, len(b) - 1 - k)
-        for k in range(min(len(a), len(b)))
-        if a[len(a) - 1 - k :] == b[len(b) - 1 - k :]
-    ]
-    return [((x, k), (out, k)) for k in front] + [((x, i), (out, j)) for i, j in back]
+    parts = range(1, min(len(a), len(b)) + 1)
+    front = [((x, k - 1), (out, k - 1)) for k in parts if a[:k] == b[:k]]
+    return front + [((x, len(a) - k), (out, len(b) - k)) for k in parts if a[-k:] == b[-k:]]
 
 
 def axes_of(loss: Callable, args: tuple, argnums: int | tuple[int, ...] = 0) -> Axes:

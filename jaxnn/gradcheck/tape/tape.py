@@ -1,6 +1,6 @@
 """A loss as a tape: every step of it, and every value."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -103,16 +103,16 @@ def flatten(loss: Callable, args: tuple, inlined: frozenset[str] = of(Kind.CALL)
 
     inputs = tuple(number(v.aval) for v in opened(closed)[0].invars)
     (output,) = walk(closed, list(inputs))
-    return _needed(nodes, output), inputs, constants, output, shapes
+    return _leading(nodes, output, shapes), inputs, constants, output, shapes
 
 
-def _needed(nodes: list[Node], output: int) -> tuple[Node, ...]:
-    """The steps that lead to the output."""
-    wanted, kept = {output}, []
+def _leading(nodes: Sequence[Node], end: int, through: Collection[int]) -> tuple[Node, ...]:
+    """The steps that lead to a value by way of these."""
+    wanted, kept = {end}, []
     for node in reversed(nodes):
-        if wanted & set(node.outputs):
+        if not wanted.isdisjoint(node.outputs):
             kept.append(node)
-            wanted |= set(node.reads)
+            wanted.update(i for i in node.reads if i in through)
     return tuple(reversed(kept))
 
 
@@ -200,17 +200,10 @@ def _composed(nodes: Sequence[Node], start: int, end: int) -> Node:
 
 def _merged(tape: Tape, start: int, end: int) -> Tape:
     """The tape with the elementwise steps from `start` to `end` made one."""
-    since = reached(tape.nodes, [start]) - {start}
-    wanted, inside = {end}, []
-    for node in reversed(tape.nodes):
-        if wanted & set(node.outputs):
-            inside.append(node)
-            wanted |= set(node.reads) & since
+    inside = _leading(tape.nodes, end, reached(tape.nodes, [start]) - {start})
     if len(inside) < 2:
         return tape
-    block = _composed(inside[::-1], start, end)
-    last = inside[0]
-    gone = {id(n) for n in inside}
+    block, last, gone = _composed(inside, start, end), inside[-1], {id(n) for n in inside}
     nodes = [block if n is last else n for n in tape.nodes if n is last or id(n) not in gone]
     return tape._replace(nodes=tuple(nodes))
 
