@@ -155,6 +155,7 @@ BINDING = {
     "cummin": (lambda x: lax.cummin(x, 1, reverse=True), (BLOCK,)),
     "dot_general": (lambda x, y: jnp.einsum("aki,bak->abi", x, y), (BLOCK, rng.normal(size=(2, 4, 5)))),
     "whole quotients": (lambda k: k // 3 + lax.div(k, jnp.full_like(k, 4)), (WHOLE,)),
+    "a complex sigmoid": (lambda x: jnp.real(lax.logistic(x * (1 + 2j))), (WITHIN,)),
     "one of three": (lambda k: lax.select_n(jnp.clip(k, 0, 2).astype(np.int32), k, 2 * k, 3 * k), (WHOLE,)),
     "inner programs": (lambda x: jax.checkpoint(jnp.sin)(jax.nn.softplus(jax.jit(jnp.cos)(x))), (WIDE,)),
 }

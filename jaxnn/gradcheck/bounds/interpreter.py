@@ -38,7 +38,7 @@ from jaxnn.gradcheck.bounds.sums import SUMS
 from jaxnn.gradcheck.bounds.systems import SYSTEMS
 from jaxnn.gradcheck.jaxprs.by_numpy import applied, as_numpy
 from jaxnn.gradcheck.jaxprs.equations import line_of, opened, plan_of, primitives, scanned, walked
-from jaxnn.gradcheck.jaxprs.primitives import CALLS, INTEGERS_OTHERWISE, Kind, inner_of, of
+from jaxnn.gradcheck.jaxprs.primitives import CALLS, REAL_ONLY, Kind, inner_of, of
 
 STEPS = 50_000  # equations, all turns of all loops together
 
@@ -286,7 +286,7 @@ def _step(equation, inputs: list[Bounded], reading: Reading) -> list[Bounded]:
     plain = all(isinstance(x.value, np.ndarray) for x in inputs)
     whole = plain and not unreal and not any(np.iscomplexobj(x.value) for x in inputs)
     out = None
-    if whole and name in EVERY and (real or name not in INTEGERS_OTHERWISE):
+    if whole and name in EVERY and (real or name not in REAL_ONLY):
         out = EVERY[name](equation.params, *inputs)
     elif whole and name in WITH_EQUATION:
         out = WITH_EQUATION[name](equation, inputs)

@@ -14,13 +14,13 @@ from jax import lax
 from jax.extend.core import Literal
 
 from jaxnn.gradcheck.jaxprs.equations import by_jax, opened, plan_of
-from jaxnn.gradcheck.jaxprs.primitives import INTEGERS_OTHERWISE, PRIMITIVES, inner_of
+from jaxnn.gradcheck.jaxprs.primitives import PRIMITIVES, REAL_ONLY, inner_of
 
 
 def _rule(equation) -> Callable | None:
     """inputs → the output, as NumPy computes it; None where it does not, or does something else."""
     name, kinds = equation.primitive.name, [v.aval.dtype for v in equation.invars]
-    if name in INTEGERS_OTHERWISE and not np.issubdtype(kinds[0], np.floating):
+    if name in REAL_ONLY and not np.issubdtype(kinds[0], np.floating):
         return None
     if name not in PRIMITIVES or (name == "select_n" and (len(kinds) != 3 or kinds[0].kind != "b")):
         return None

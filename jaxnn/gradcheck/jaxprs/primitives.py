@@ -310,7 +310,7 @@ PRIMITIVES = {
     "call_hi_primitive": Primitive("call_hi_primitive", Kind.CONTROL),
     "custom_linear_solve": Primitive("custom_linear_solve", Kind.CONTROL),
 }
-INTEGERS_OTHERWISE = {"div", "rem"}  # of integers, NumPy computes something else
+REAL_ONLY = {"div", "logistic", "rem"}  # of other numbers, NumPy computes something else
 
 
 def called(name: str) -> str:
