@@ -40,11 +40,12 @@ KEEPING = {
     "reshape": lambda x: lax.reshape(x, (5, 12)),
     "reshape, turned": lambda x: lax.reshape(x, (4, 15), dimensions=(1, 2, 0)),
     "squeeze": lambda x: lax.squeeze(x[:, 1:2], (1,)),
-    "expand_dims": lambda x: lax.expand_dims(x, (1, 4)),
     "transpose": lambda x: lax.transpose(x, (2, 0, 1)),
     "rev": lambda x: lax.rev(x, (0, 2)),
     "slice": lambda x: lax.slice(x, (0, 1, 0), (3, 4, 5), (2, 1, 3)),
     "concatenate": lambda x: lax.concatenate([x[:, :1], x, x[:, 3:]], 1),
+    "stack": lambda x: jnp.stack([x[0], x[2]], 1),
+    "tile": lambda x: jnp.tile(x, (2, 1, 3)),
     "copy": lambda x: jnp.copy(x),
     "name": lambda x: checkpoint_name(x, "x"),
     "optimization_barrier": lambda x: lax.optimization_barrier((x, x[0]))[0],
@@ -56,6 +57,7 @@ KEEPING = {
     "dynamic_update_slice": lambda x: lax.dynamic_update_slice(x, x[:1, :2, :1] * 1, (2, 1, 4)),
     "pad": lambda x: lax.pad(x, 0.0, ((1, 0, 2), (0, -1, 0), (-1, 2, 1))),
     "split": lambda x: lax.split(x, (1, 3), 1)[1],
+    "unstack": lambda x: jnp.unstack(x, axis=1)[2],
     "scatter": lambda x: jnp.asarray(x).at[:, INDEX[:2]].set(x[:, :2]),
 }
 
@@ -77,12 +79,11 @@ def test_what_is_exact_stays_so(name):
 
 
 ELSEWHERE = {
-    # primitives of other versions of JAX, and those of arrays on several devices
-    *("copy_p", "layout_constraint", "pvary", "mesh_cast", "reshard", "sharding_constraint", "expand_dims"),
-    *("stop_gradient", "device_put"),
+    # primitives of arrays on several devices
+    *("layout_constraint", "pvary", "reshard", "sharding_constraint", "stop_gradient", "device_put")
 }
 BELOW = {
-    *("reduce_window_max", "reduce_window_min", "reduce_window_sum", "scatter_add", "scatter-add"),
+    *("reduce_window_max", "reduce_window_min", "reduce_window_sum", "scatter-add"),
     *("conv_general_dilated", "sort", "top_k", "select_and_scatter_add", "bitcast_convert_type"),
 }
 

@@ -15,7 +15,7 @@ from jaxnn.gradcheck.bounds.bounded import (
     settled,
     stretched,
 )
-from jaxnn.gradcheck.jaxprs.equations import as_integers
+from jaxnn.gradcheck.jaxprs.primitives import Kind, as_integers, of
 
 
 def _compared(function, exact_ties: bool):
@@ -177,7 +177,4 @@ STEPS_AND_CORNERS: dict[str, Callable] = {
     "lt_to": _compared(np.less, False),
     "le_to": _compared(np.less_equal, False),
 }
-CORNERS = {
-    *("gt", "ge", "lt", "le", "eq", "ne", "sign", "floor", "ceil", "round", "argmax", "argmin"),
-    *("sort", "top_k", "rem", "lt_to", "le_to", "eq_to"),
-}
+CORNERS = of(Kind.STEP, Kind.ORDER)

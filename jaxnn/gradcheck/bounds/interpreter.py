@@ -8,14 +8,14 @@ Source: N. J. Higham, Accuracy and Stability of Numerical Algorithms, 2nd ed., s
 """
 
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.core import Literal
 
 from jaxnn.gradcheck.bounds.bounded import (
     UNIT,
@@ -23,7 +23,6 @@ from jaxnn.gradcheck.bounds.bounded import (
     Bounded,
     Note,
     error_of,
-    integral,
     is_float,
     is_short,
     nearest,
@@ -32,13 +31,14 @@ from jaxnn.gradcheck.bounds.bounded import (
     stretched,
 )
 from jaxnn.gradcheck.bounds.corners import CORNERS, STEPS_AND_CORNERS
-from jaxnn.gradcheck.bounds.functions import COMPILED, FUNCTIONS, smooth
+from jaxnn.gradcheck.bounds.functions import FUNCTIONS
 from jaxnn.gradcheck.bounds.moves import MOVES, WHOLE
 from jaxnn.gradcheck.bounds.sampled import SAMPLED, unknown
 from jaxnn.gradcheck.bounds.sums import SUMS
 from jaxnn.gradcheck.bounds.systems import SYSTEMS
 from jaxnn.gradcheck.jaxprs.by_numpy import applied, as_numpy
-from jaxnn.gradcheck.jaxprs.equations import line_of, opened, plan_of, primitives, scan_counts
+from jaxnn.gradcheck.jaxprs.equations import line_of, opened, plan_of, primitives, scanned, walked
+from jaxnn.gradcheck.jaxprs.primitives import CALLS, REAL_ONLY, Kind, inner_of, of
 
 STEPS = 50_000  # equations, all turns of all loops together
 
@@ -50,35 +50,41 @@ class TooLong(Exception):
 class Reading(NamedTuple):
     """How a program is read: what is noted, and the precision below which a pin is obeyed."""
 
-    notes: dict[Note, int]
+    notes: Counter[Note]
     obeyed: float  # roundings coarser than this machine epsilon are carried out; inf: none
-    plans: dict[int, tuple]
-    draws: dict[int, tuple]
-    expanded: dict[int, tuple]
-    steps: list[int]
     grain: float  # the relative error of numbers that no format shorter than float64 holds
+    made: dict[tuple, tuple]  # what is made once of every program and equation
+    steps: list[int]
+
+    def once(self, make: Callable, of):
+        """make(of), made once; what it is made of is held, so that its id stays its own."""
+        if (make, id(of)) not in self.made:
+            self.made[make, id(of)] = make(of), of
+        return self.made[make, id(of)][0]
 
 
 def _inlined(equation, inputs, reading) -> list[Bounded]:
-    p = equation.params
-    if not any(x.active for x in inputs) and _draws(equation, reading):
+    if not any(x.active for x in inputs) and reading.once(_draws, equation):
         given = [
             x.value if not is_float(x.value) else x.value.astype(v.aval.dtype)
             for x, v in zip(inputs, equation.invars, strict=True)
         ]  # random numbers are data: the very same on both sides
         return [Bounded(v, None, False) for v in applied(equation, given)]
-    jaxpr, consts = opened(next(p[k] for k in ("jaxpr", "call_jaxpr", "fun_jaxpr") if k in p))
-    held = [_constant(c) for c in consts]
-    name = getattr(getattr(jaxpr, "debug_info", None), "func_name", "")
-    if name == "exp_neg_sq" and (known := _bell_curve(jaxpr, held, inputs, reading)):
+    jaxpr = inner_of(equation)
+    name = getattr(getattr(opened(jaxpr)[0], "debug_info", None), "func_name", "")
+    if name == "exp_neg_sq" and (known := _bell_curve(jaxpr, inputs, reading)):
         return known
-    return _run(jaxpr, held, inputs, reading)
+    return _run(jaxpr, inputs, reading)
 
 
-def _bell_curve(jaxpr, held, inputs, reading) -> list[Bounded] | None:
+def _draws(equation) -> bool:
+    return bool(primitives(inner_of(equation)) & RANDOM)
+
+
+def _bell_curve(jaxpr, inputs, reading) -> list[Bounded] | None:
     """e^(−x²) of a program that splits x by its bits, which no bound follows; None if it is not that."""
     (x,) = inputs
-    (out,) = _run(jaxpr, held, [x._replace(error=None)], reading)
+    (out,) = _run(jaxpr, [x._replace(error=None)], reading)
     right = np.exp(-np.square(x.value))
     slack = (16 + 4 * np.square(x.value)) * UNIT * right + 1e-300
     if not np.all(np.abs(out.value - right) <= slack):
@@ -92,24 +98,16 @@ def _bell_curve(jaxpr, held, inputs, reading) -> list[Bounded] | None:
 
 def _expanded(equation, inputs, reading) -> list[Bounded]:
     """A call that JAX itself writes out in simpler primitives."""
+    return _run(reading.once(_written_out, equation), inputs, reading)
+
+
+def _written_out(equation):
     call = equation.params["_prim"]
-    if id(call) not in reading.expanded:
 
-        def flat(*leaves):
-            return jax.tree.leaves(call.expand(*jax.tree.unflatten(call.in_tree, leaves)))
+    def flat(*leaves):
+        return jax.tree.leaves(call.expand(*jax.tree.unflatten(call.in_tree, leaves)))
 
-        closed = jax.make_jaxpr(flat)(*(v.aval for v in equation.invars))
-        reading.expanded[id(call)] = (closed, call)
-    jaxpr, consts = opened(reading.expanded[id(call)][0])
-    return _run(jaxpr, [_constant(c) for c in consts], inputs, reading)
-
-
-def _draws(equation, reading: Reading) -> bool:
-    key = id(equation)
-    if key not in reading.draws:
-        inner = [v for k, v in equation.params.items() if k in ("jaxpr", "call_jaxpr")]
-        reading.draws[key] = (any(primitives(j) & RANDOM for j in inner), equation)
-    return reading.draws[key][0]
+    return jax.make_jaxpr(flat)(*(v.aval for v in equation.invars))
 
 
 def _stacked(columns: list[list[Bounded]], shapes) -> list[Bounded]:
@@ -134,38 +132,21 @@ def _at(x: Bounded, t: int) -> Bounded:
 
 
 def _scan(equation, inputs, reading) -> list[Bounded]:
-    p = equation.params
-    n_consts, n_carry = scan_counts(p)
-    jaxpr, consts = opened(p["jaxpr"])
-    held = [_constant(c) for c in consts]
-    fixed, carry = inputs[:n_consts], list(inputs[n_consts : n_consts + n_carry])
-    xs = inputs[n_consts + n_carry :]
-    columns: list[list[Bounded]] = [[] for _ in equation.outvars[n_carry:]]
-    turns = range(p["length"])
-    for t in reversed(turns) if p["reverse"] else turns:
-        out = _run(jaxpr, held, [*fixed, *carry, *(_at(x, t) for x in xs)], reading)
-        carry = out[:n_carry]
-        for column, y in zip(columns, out[n_carry:], strict=True):
-            column.append(y)
-    columns = [c[::-1] for c in columns] if p["reverse"] else columns
-    return [*carry, *_stacked(columns, [v.aval for v in equation.outvars[n_carry:]])]
+    carry, columns = scanned(equation, inputs, lambda jaxpr, given: _run(jaxpr, given, reading), _at)
+    return [*carry, *_stacked(columns, [v.aval for v in equation.outvars[len(carry) :]])]
 
 
 def _while(equation, inputs, reading) -> list[Bounded]:
     p = equation.params
     n_cond, n_body = p["cond_nconsts"], p["body_nconsts"]
-    condition, condition_consts = opened(p["cond_jaxpr"])
-    body, body_consts = opened(p["body_jaxpr"])
-    held_c = [_constant(c) for c in condition_consts]
-    held_b = [_constant(c) for c in body_consts]
     fixed_c, fixed_b = inputs[:n_cond], inputs[n_cond : n_cond + n_body]
     carry, doubt = list(inputs[n_cond + n_body :]), np.array(False)
     while True:
-        (go,) = _run(condition, held_c, [*fixed_c, *carry], reading)
+        (go,) = _run(p["cond_jaxpr"], [*fixed_c, *carry], reading)
         doubt = np.asarray(doubt | (error_of(go) > 0))
         if not go.value.any():
             break
-        turned = _run(body, held_b, [*fixed_b, *carry], reading)
+        turned = _run(p["body_jaxpr"], [*fixed_b, *carry], reading)
         carry = [_chosen(go.value, x, y) for x, y in zip(turned, carry, strict=True)]
     return [  # where in doubt, another turn, or one less, may have been right
         _chosen(doubt, x._replace(error=np.full(np.shape(x.value), np.inf)), x) if is_float(x.value) else x
@@ -186,16 +167,12 @@ def _chosen(which: np.ndarray, x: Bounded, y: Bounded) -> Bounded:
 
 def _cond(equation, inputs, reading) -> list[Bounded]:
     which, *operands = inputs
-    branches = [opened(b) for b in equation.params["branches"]]
+    branches = equation.params["branches"]
     index = int(np.clip(int(which.value), 0, len(branches) - 1))
-
-    def taken(k: int) -> list[Bounded]:
-        return _run(branches[k][0], [_constant(c) for c in branches[k][1]], operands, reading)
-
-    out = taken(index)
+    out = _run(branches[index], operands, reading)
     if which.error is None or not np.any(which.error):
         return out
-    others = [taken(k) for k in range(len(branches)) if k != index]
+    others = [_run(b, operands, reading) for k, b in enumerate(branches) if k != index]
     wide = []
     for k, x in enumerate(out):
         error = error_of(x)
@@ -212,25 +189,14 @@ def _solved(equation, inputs, reading) -> list[Bounded]:
         return _unknown(equation, inputs, reading)
     counts = equation.params["const_lengths"]
     first, all_of_them = counts.matvec + counts.vecmat, sum(counts)
-    jaxpr, consts = opened(solve)
-    given = [*inputs[first : first + counts.solve], *inputs[all_of_them:]]
-    return _run(jaxpr, [_constant(c) for c in consts], given, reading)
+    return _run(solve, [*inputs[first : first + counts.solve], *inputs[all_of_them:]], reading)
 
 
 def _unknown(equation, inputs, reading) -> list[Bounded]:
-    _noted("unknown", equation.primitive.name, equation, reading)
+    reading.notes[Note("unknown", equation.primitive.name, line_of(equation))] += 1
     return unknown(equation, inputs)
 
 
-def _noted(kind: str, what: str, equation, reading: Reading, times: int = 1) -> None:
-    note = Note(kind, what, line_of(equation))
-    reading.notes[note] = reading.notes.get(note, 0) + times
-
-
-INLINED = {
-    *("jit", "pjit", "closed_call", "core_call", "remat", "remat2", "checkpoint", "call"),
-    *("custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr", "custom_lin"),
-}
 CONTROL = {
     "scan": _scan,
     "while": _while,
@@ -240,8 +206,7 @@ CONTROL = {
 }
 EVERY: dict[str, Callable] = {**FUNCTIONS, **STEPS_AND_CORNERS, **SUMS, **MOVES}
 WITH_EQUATION: dict[str, Callable] = {**WHOLE, **SYSTEMS, **SAMPLED}
-RANDOM = {"random_bits", "threefry2x32", "random_seed", "random_wrap", "random_gamma"}
-INTEGERS_TOO = {"div", "rem", "pow"}  # integers divide otherwise in NumPy
+RANDOM = of(Kind.RANDOM)
 
 
 def _literal(atom, grain: float) -> Bounded:
@@ -276,7 +241,7 @@ def _precision(aval) -> float:
     return float(jnp.finfo(aval.dtype).eps)
 
 
-def _pins(equation, out: list[Bounded], inputs, reading: Reading) -> list[Bounded]:
+def _pins(equation, out: list[Bounded], reading: Reading) -> list[Bounded]:
     """Name every loss of precision; carry it out where it is to be obeyed."""
     kept = all(v.aval.dtype in FULL for v in equation.outvars)
     if kept and equation.primitive.name != "reduce_precision":
@@ -303,7 +268,7 @@ def _pins(equation, out: list[Bounded], inputs, reading: Reading) -> list[Bounde
                 narrow = x.value.astype(dtype).astype(np.float64)
             changed = not np.array_equal(narrow, x.value, equal_nan=True)
             if changed and eps > finest and x.active:
-                _noted("pinned", name, equation, reading)
+                reading.notes[Note("pinned", name, line_of(equation))] += 1
         if eps > reading.obeyed:
             x = Bounded(narrow, x.error, x.active)
         result.append(x)
@@ -312,38 +277,28 @@ def _pins(equation, out: list[Bounded], inputs, reading: Reading) -> list[Bounde
 
 def _step(equation, inputs: list[Bounded], reading: Reading) -> list[Bounded]:
     name = equation.primitive.name
-    if name in INLINED:
+    if name in CALLS:
         return _inlined(equation, inputs, reading)
     if name in CONTROL:
         return CONTROL[name](equation, inputs, reading)
+    kinds = [v.aval.dtype for v in equation.outvars]
+    real, unreal = (any(jnp.issubdtype(k, t) for k in kinds) for t in (jnp.floating, jnp.complexfloating))
     plain = all(isinstance(x.value, np.ndarray) for x in inputs)
-    whole = plain and not any(np.iscomplexobj(x.value) for x in inputs)
-    whole = whole and not any(jnp.issubdtype(v.aval.dtype, jnp.complexfloating) for v in equation.outvars)
-    real = any(jnp.issubdtype(v.aval.dtype, jnp.floating) for v in equation.outvars)
+    whole = plain and not unreal and not any(np.iscomplexobj(x.value) for x in inputs)
     out = None
-    if whole and name in EVERY and (real or name not in INTEGERS_TOO):
+    if whole and name in EVERY and (real or name not in REAL_ONLY):
         out = EVERY[name](equation.params, *inputs)
     elif whole and name in WITH_EQUATION:
         out = WITH_EQUATION[name](equation, inputs)
         if name in SAMPLED:
-            _noted("sampled", name, equation, reading)
-    elif whole and name in COMPILED:
-        slope, ulps = COMPILED[name]
-        out = smooth(lambda v: applied(equation, [v])[0], slope, ulps)(equation.params, *inputs)
+            reading.notes[Note("sampled", name, line_of(equation))] += 1
     if out is None:
-        floating = real or any(jnp.issubdtype(v.aval.dtype, jnp.complexfloating) for v in equation.outvars)
-        fed = any(is_float(x.value) or np.iscomplexobj(x.value) for x in inputs if plain)
-        if plain and floating and fed and name != "iota":
+        fed = any(is_float(x.value) or np.iscomplexobj(x.value) for x in inputs)
+        if plain and fed and (real or unreal):
             out = _unknown(equation, inputs, reading)
         else:
-            values = applied(equation, [x.value for x in inputs])
             checked = [x for x in inputs if isinstance(x.value, np.ndarray)]
-            out = [
-                integral(v, *(c for c in checked if not is_float(c.value)))
-                if isinstance(v, np.ndarray) and not is_float(v) and not checked
-                else _exactly(v, checked)
-                for v in values
-            ]
+            out = [_exactly(v, checked) for v in applied(equation, [x.value for x in inputs])]
     out = [out] if isinstance(out, Bounded) else list(out)
     return [x._replace(value=np.asarray(x.value)) if isinstance(x.value, np.generic) else x for x in out]
 
@@ -356,25 +311,28 @@ def _exactly(value, inputs) -> Bounded:
     return Bounded(value, np.full(value.shape, 1.0 if value.dtype == bool else np.inf), active)
 
 
-def _run(jaxpr, consts: Sequence[Bounded], args: Sequence[Bounded], reading: Reading) -> list:
-    if id(jaxpr) not in reading.plans:
-        reading.plans[id(jaxpr)] = (plan_of(jaxpr), jaxpr)
-    plan, _ = reading.plans[id(jaxpr)]
+def _prepared(closed) -> tuple:
+    jaxpr, consts = opened(closed)
+    return jaxpr, plan_of(jaxpr), [_constant(c) for c in consts]
+
+
+def _run(closed, inputs: Sequence[Bounded], reading: Reading) -> list[Bounded]:
+    jaxpr, plan, held = reading.once(_prepared, closed)
+    return _walked(jaxpr, plan, [*held, *inputs], reading)
+
+
+def _walked(jaxpr, plan: list, given: Sequence[Bounded], reading: Reading) -> list[Bounded]:
     reading.steps[0] += len(plan)
     if reading.steps[0] > STEPS:
         raise TooLong
-    known: dict[Any, Bounded] = dict(zip(jaxpr.constvars, consts, strict=True))
-    known.update(zip(jaxpr.invars, args, strict=True))
-    read = lambda v: _literal(v, reading.grain) if isinstance(v, Literal) else known[v]  # noqa: E731
-    for equation, last in plan:
-        inputs = [read(v) for v in equation.invars]
-        out = _pins(equation, _step(equation, inputs, reading), inputs, reading)
+
+    def step(equation, inputs: list[Bounded]) -> list[Bounded]:
+        out = _pins(equation, _step(equation, inputs, reading), reading)
         if equation.primitive.name in CORNERS and (doubtful := sum(map(_doubts, out))):
-            _noted("kink", equation.primitive.name, equation, reading, doubtful)
-        known.update(zip(equation.outvars, out, strict=True))
-        for v in last:
-            known.pop(v, None)
-    return [read(v) for v in jaxpr.outvars]
+            reading.notes[Note("kink", equation.primitive.name, line_of(equation))] += doubtful
+        return out
+
+    return walked(jaxpr, plan, given, step, lambda v: _literal(v, reading.grain))
 
 
 def _doubts(x: Bounded) -> int:
@@ -401,7 +359,7 @@ def interpret(
     float64, so have arrays that are not differentiated.
     Raises TooLong when the loops run for too many steps. Call it with x64 enabled.
     """
-    reading = Reading({}, obeyed, {}, {}, {}, [0], grain)
+    reading = Reading(Counter(), obeyed, grain, {}, [0])
     given = []
     for value, live in zip(args, active, strict=True):
         if isinstance(value, Bounded):
@@ -415,5 +373,5 @@ def interpret(
         )
     held = [c if isinstance(c, Bounded) else _constant(c, grain) for c in consts]
     with np.errstate(all="ignore"):
-        out = _run(jaxpr, held, given, reading)
+        out = _walked(jaxpr, plan_of(jaxpr), [*held, *given], reading)
     return out, reading.notes

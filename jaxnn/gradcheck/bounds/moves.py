@@ -6,6 +6,7 @@ import numpy as np
 
 from jaxnn.gradcheck.bounds.bounded import UNIT, Bounded, error_of, is_float, settled
 from jaxnn.gradcheck.jaxprs.by_numpy import applied, as_numpy
+from jaxnn.gradcheck.jaxprs.primitives import PRIMITIVES, Kind, of
 
 
 def _moved(function):
@@ -20,41 +21,6 @@ def _moved(function):
         return Bounded(value, function(params, *errors), active)
 
     return rule
-
-
-def _broadcast_in_dim(params, x, *_):
-    shape = [1] * len(params["shape"])
-    for d, size in zip(params["broadcast_dimensions"], x.shape, strict=True):
-        shape[d] = size
-    return np.broadcast_to(x.reshape(shape), params["shape"])
-
-
-def _slice(params, x):
-    strides = params["strides"] or (1,) * x.ndim
-    zipped = zip(params["start_indices"], params["limit_indices"], strides, strict=True)
-    return x[tuple(slice(*bounds) for bounds in zipped)]
-
-
-def _reshape(params, x, *_):
-    return np.reshape(
-        x if params["dimensions"] is None else x.transpose(params["dimensions"]), params["new_sizes"]
-    )
-
-
-def _expand_dims(params, x):
-    return np.expand_dims(x, params["dimensions"])
-
-
-MOVED: dict[str, Callable] = {
-    "broadcast_in_dim": _broadcast_in_dim,
-    "reshape": _reshape,
-    "squeeze": lambda p, x: np.squeeze(x, tuple(int(d) for d in p["dimensions"])),
-    "expand_dims": _expand_dims,
-    "transpose": lambda p, x: np.transpose(x, p["permutation"]),
-    "rev": lambda p, x: np.flip(x, p["dimensions"]),
-    "slice": _slice,
-    "concatenate": lambda p, *xs: np.concatenate(xs, p["dimension"]),
-}
 
 
 def _same(params, *inputs):
@@ -157,20 +123,18 @@ def _bitcast(equation, inputs) -> list[Bounded]:
     return [Bounded(v, np.full(v.shape, np.inf) if doubt else None, x.active) for v in values]
 
 
-SAME = {
-    *("copy", "copy_p", "name", "optimization_barrier", "device_put", "sharding_constraint"),
-    *("layout_constraint", "stop_gradient", "pvary", "reduce_precision", "mesh_cast", "reshard"),
-}
+SAME = of(Kind.SAME) | {"device_put", "optimization_barrier"}
+MOVED = of(Kind.VIEW) | {"slice", "concatenate", "stack", "tile"}
 MOVES: dict[str, Callable] = {
-    **{name: _moved(function) for name, function in MOVED.items()},
+    **{name: _moved(PRIMITIVES[name].shaped) for name in MOVED},
     **dict.fromkeys(SAME, _same),
 }
 WHOLE: dict[str, Callable] = {
     # rules that need the primitive itself
-    **dict.fromkeys(("gather", "dynamic_slice", "dynamic_update_slice", "pad", "split", "scatter"), _carried),
-    "reduce_window_max": _carried,
+    **dict.fromkeys(of(Kind.PART) - MOVED, _carried),
+    **dict.fromkeys(("dynamic_update_slice", "pad", "scatter", "reduce_window_max"), _carried),
     "reduce_window_min": _least,
-    **dict.fromkeys(("scatter_add", "scatter-add", "reduce_window_sum"), _accumulated),
+    **dict.fromkeys(("scatter-add", "reduce_window_sum"), _accumulated),
     "conv_general_dilated": _conv,
     "sort": _sorted,
     "top_k": _top_k,

@@ -9,6 +9,7 @@ from jaxnn.gradcheck.bounds.bounded import UNIT, Bounded, error_of, integral, is
 from jaxnn.gradcheck.bounds.corners import extreme
 from jaxnn.gradcheck.bounds.functions import add, mul
 from jaxnn.gradcheck.bounds.products import multiplied, ordinary, split
+from jaxnn.gradcheck.jaxprs.primitives import matrices
 
 
 def _spread(a, b):
@@ -23,29 +24,9 @@ def _spread(a, b):
 
 
 def _dot_general(params, a, b):
-    (contract_a, contract_b), (batch_a, batch_b) = params["dimension_numbers"]
-
-    def three(x, batch, contract, last: bool):
-        batch, contract = list(batch), list(contract)
-        free = [d for d in range(x.ndim) if d not in batch and d not in contract]
-        order = batch + free + contract if last else batch + contract + free
-        shape = lambda dims: [x.shape[d] for d in dims]  # noqa: E731
-        size = lambda dims: math.prod(shape(dims))  # noqa: E731
-        middle = [size(free), size(contract)] if last else [size(contract), size(free)]
-        return (
-            lambda v: (
-                np.transpose(v, order).reshape([size(batch), *middle])
-                if batch
-                else np.transpose(v, order).reshape(middle)
-            ),
-            shape(batch),
-            shape(free),
-        )
-
-    left, batch, rows = three(a.value, batch_a, contract_a, True)
-    right, _, columns = three(b.value, batch_b, contract_b, False)
+    left, right, shape = matrices(params, a.value, b.value)
     first, second = left(a.value), right(b.value)
-    back = lambda v: np.reshape(v, [*batch, *rows, *columns])  # noqa: E731
+    back = lambda v: np.reshape(v, shape)  # noqa: E731
     if not is_float(first):
         return integral(back(first @ second), a, b) if a.error is b.error is None else None
     size_a, size_b = np.abs(first), np.abs(second)

@@ -20,7 +20,7 @@ from jax.extend.core import Literal, set_current_trace, take_current_trace
 from jax.sharding import Sharding
 
 from jaxnn.gradcheck.jaxprs.by_numpy import planned
-from jaxnn.gradcheck.jaxprs.equations import opened, within
+from jaxnn.gradcheck.jaxprs.equations import every, opened, within
 
 ROUNDED = {*("add", "add_any", "sub", "mul", "div", "sqrt", "square", "neg", "max", "min")}  # one a program
 MOVED = {
@@ -129,7 +129,7 @@ class Plan(NamedTuple):
 @functools.lru_cache(1024)
 def _plan(jaxpr) -> Plan | None:
     """The jaxpr as NumPy runs it; None if a compiler might compute anything else."""
-    everything = list(_equations(jaxpr))
+    everything = [e for e in every(jaxpr) if not within(e)]
     arithmetic = [e for e in everything if e.primitive.name in ROUNDED or _narrows(e)]
     fixed = any(isinstance(v, Literal) for e in everything for v in e.invars)
     if len(arithmetic) > 1 or (arithmetic and fixed) or not all(map(_known, everything)):
@@ -140,15 +140,6 @@ def _plan(jaxpr) -> Plan | None:
     if not jaxpr.outvars or ("div" in names and not names <= DIVIDED):
         return None
     return Plan(planned(jaxpr, ()), not names <= MOVED, "div" in names)
-
-
-def _equations(jaxpr) -> Iterator:
-    for equation in jaxpr.eqns:
-        inner = within(equation)
-        for part in inner:
-            yield from _equations(opened(part)[0])
-        if not inner:
-            yield equation
 
 
 def _known(equation) -> bool:

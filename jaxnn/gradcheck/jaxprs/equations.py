@@ -1,9 +1,9 @@
 """What is read of a jaxpr, in the same way for every version of JAX."""
 
 import os
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-import numpy as np
 from jax.extend.core import Literal
 
 LONG = 100_000  # turns of a while loop, whose number is not known
@@ -28,9 +28,8 @@ def frames(equation) -> list:
 
 def line_of(equation) -> str:
     """Where the user wrote it: file:line, or "" when unknown."""
-    for frame in frames(equation):
-        return f"{os.path.basename(frame.file_name)}:{frame.start_line}"
-    return ""
+    found = (f"{os.path.basename(f.file_name)}:{f.start_line}" for f in frames(equation))
+    return next(found, "")
 
 
 def spot_of(equation) -> tuple:
@@ -38,15 +37,27 @@ def spot_of(equation) -> tuple:
     return tuple((f.file_name, f.start_line, f.start_column) for f in frames(equation)[:4])
 
 
+def within(equation) -> list:
+    """The jaxprs inside an equation."""
+    return [
+        p
+        for value in equation.params.values()
+        for p in (value if isinstance(value, tuple | list) else [value])
+        if hasattr(opened(p)[0], "eqns")
+    ]
+
+
+def every(jaxpr) -> Iterator:
+    """The equations of a jaxpr, each followed by those of the jaxprs inside it."""
+    for equation in opened(jaxpr)[0].eqns:
+        yield equation
+        for inner in within(equation):
+            yield from every(inner)
+
+
 def primitives(jaxpr) -> set[str]:
     """The names of all primitives in a jaxpr and in those inside it."""
-    jaxpr, _ = opened(jaxpr)
-    names = set()
-    for equation in jaxpr.eqns:
-        names.add(equation.primitive.name)
-        for inner in within(equation):
-            names |= primitives(inner)
-    return names
+    return {equation.primitive.name for equation in every(jaxpr)}
 
 
 def numbers(jaxpr) -> dict[float, str]:
@@ -57,9 +68,8 @@ def numbers(jaxpr) -> dict[float, str]:
     for equation in jaxpr.eqns:
         read = [v.val if isinstance(v, Literal) else held.get(v) for v in equation.invars]
         if all(x is not None and getattr(x, "size", 1) == 1 for x in read) and not within(equation):
-            out = equation.primitive.bind(*read, **equation.params)  # √4 is a number too
-            if getattr(out, "size", 0) == 1:
-                held[equation.outvars[0]] = out
+            made = zip(equation.outvars, by_jax(equation, *read), strict=True)  # √4 is a number too
+            held |= {v: x for v, x in made if getattr(x, "size", 0) == 1}
         if equation.primitive.name in {"mul", "div"}:
             divides = equation.primitive.name == "div"
             for k, v in enumerate(equation.invars):
@@ -72,28 +82,9 @@ def numbers(jaxpr) -> dict[float, str]:
 
 
 def mapped_axes(jaxpr) -> set[int]:
-    """The sizes of the axes of devices that shard_map or pmap goes over, and their products."""
-    jaxpr, _ = opened(jaxpr)
-    sizes = set()
-    for equation in jaxpr.eqns:
-        if equation.primitive.name == "shard_map":
-            mesh = equation.params["mesh"]
-            sizes |= {*mesh.shape.values(), mesh.size}
-        elif equation.primitive.name == "xla_pmap":
-            sizes.add(equation.params["global_axis_size"])
-        for inner in within(equation):
-            sizes |= mapped_axes(inner)
-    return sizes
-
-
-def within(equation) -> list:
-    """The jaxprs inside an equation."""
-    return [
-        p
-        for value in equation.params.values()
-        for p in (value if isinstance(value, tuple | list) else [value])
-        if hasattr(opened(p)[0], "eqns")
-    ]
+    """The sizes of the axes of devices that shard_map goes over, and their products."""
+    meshes = [e.params["mesh"] for e in every(jaxpr) if e.primitive.name == "shard_map"]
+    return {size for mesh in meshes for size in (*mesh.shape.values(), mesh.size)}
 
 
 def turns(jaxpr) -> int:
@@ -116,21 +107,32 @@ def depends(jaxpr, places: list[int], skipped: int = 0) -> bool:
     return any(not isinstance(v, Literal) and v in reached for v in jaxpr.outvars[skipped:])
 
 
-def scan_counts(params: dict[str, Any]) -> tuple[int, int]:
-    """(number of constants, number of carried values) of a scan equation."""
-    if "num_consts" in params:
-        return params["num_consts"], params["num_carry"]
-    consts, carry, _ = params["ft_in"].unpack()
-    return len(list(consts)), len(list(carry))
+def by_jax(equation, *inputs) -> list:
+    """What the primitive itself computes of these inputs."""
+    primitive = equation.primitive
+    out = primitive.bind(*inputs, **primitive.get_bind_params(equation.params))
+    return list(out) if primitive.multiple_results else [out]
 
 
-def as_integers(x: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    """Floats as integers, as XLA takes them: what is too large is the largest, what is no number 0."""
-    info = np.iinfo(dtype)
-    whole = np.trunc(np.nan_to_num(x.astype(np.float64), nan=0.0, posinf=np.inf, neginf=-np.inf))
-    inside = (whole >= info.min) & (whole <= info.max) & (whole < 2.0**63)
-    ends = np.where(whole > 0, np.array(info.max, dtype), np.array(info.min, dtype))
-    return np.where(inside, np.where(inside, whole, 0).astype(dtype), ends)
+def scanned(equation, inputs: Sequence, run: Callable, at: Callable) -> tuple[list, list[list]]:
+    """(what a scan carries at last, what it gives turn by turn, a list for each output).
+
+    run(jaxpr, inputs) → outputs is one turn, at(x, t) the entries that turn t reads.
+    """
+    p = equation.params
+    if "num_consts" in p:
+        first, carried = p["num_consts"], p["num_carry"]
+    else:
+        first, carried, _ = (len(list(part)) for part in p["ft_in"].unpack())
+    fixed, carry, xs = inputs[:first], inputs[first : first + carried], inputs[first + carried :]
+    given: list[list] = [[None] * p["length"] for _ in equation.outvars[carried:]]
+    turns = range(p["length"])
+    for t in reversed(turns) if p["reverse"] else turns:
+        out = run(p["jaxpr"], [*fixed, *carry, *(at(x, t) for x in xs)])
+        carry = out[:carried]
+        for column, y in zip(given, out[carried:], strict=True):
+            column[t] = y
+    return list(carry), given
 
 
 def plan_of(jaxpr) -> list[tuple[Any, list]]:
@@ -144,3 +146,14 @@ def plan_of(jaxpr) -> list[tuple[Any, list]]:
         needed |= fresh
         plan.append((equation, list(fresh)))
     return plan[::-1]
+
+
+def walked(jaxpr, plan: list, given: Sequence, step: Callable, literal: Callable = lambda v: v) -> list:
+    """The outputs, where step(equation, inputs) → outputs; given: the constants, then the inputs."""
+    known = dict(zip((*jaxpr.constvars, *jaxpr.invars), given, strict=True))
+    read = lambda v: literal(v) if isinstance(v, Literal) else known[v]  # noqa: E731
+    for equation, last in plan:
+        known.update(zip(equation.outvars, step(equation, [read(v) for v in equation.invars]), strict=True))
+        for v in last:
+            known.pop(v, None)
+    return [read(v) for v in jaxpr.outvars]

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnn.gradcheck.jaxprs.equations import line_of, numbers
+from jaxnn.gradcheck.jaxprs.equations import every, line_of, numbers
 from jaxnn.gradcheck.mistakes.finding import Finding, Leaves, Mistake, finding, wrong_leaves
 from jaxnn.gradcheck.tape.backward import point
 from jaxnn.gradcheck.tape.scene import Scene
@@ -95,25 +95,18 @@ def _narrowest(function: Callable, args: tuple) -> tuple[Any, str]:
         closed = jax.make_jaxpr(function)(*args)
     except Exception:
         return None, ""
-    found: list[tuple[float, Any, str]] = []
-
-    def walk(jaxpr):
-        for e in getattr(jaxpr, "jaxpr", jaxpr).eqns:
-            for v in e.outvars:
-                dtype = getattr(v.aval, "dtype", None)
-                if dtype is not None and jnp.issubdtype(dtype, jnp.floating) and dtype != np.float64:
-                    found.append((float(jnp.finfo(dtype).eps), dtype, line_of(e)))
-            if e.primitive.name == "reduce_precision":
-                kinds = {7: jnp.bfloat16, 10: jnp.float16, 23: jnp.float32}
-                if (kind := kinds.get(e.params["mantissa_bits"])) is not None:
-                    found.append((float(jnp.finfo(kind).eps), jnp.dtype(kind), line_of(e)))
-            for p in e.params.values():
-                for inner in p if isinstance(p, (tuple, list)) else (p,):
-                    if hasattr(getattr(inner, "jaxpr", inner), "eqns"):
-                        walk(inner)
-
-    walk(closed)
-    return max(found, key=lambda f: f[0])[1:] if found else (None, "")
+    found = []
+    for e in every(closed):
+        kinds = [v.aval.dtype for v in e.outvars if hasattr(v.aval, "dtype")]
+        if e.primitive.name == "reduce_precision":
+            kinds.append({7: jnp.bfloat16, 10: jnp.float16, 23: jnp.float32}.get(e.params["mantissa_bits"]))
+        found += [
+            (k, e) for k in kinds if k is not None and jnp.issubdtype(k, jnp.floating) and k != np.float64
+        ]
+    if not found:
+        return None, ""
+    kind, equation = max(found, key=lambda f: jnp.finfo(f[0]).eps)
+    return jnp.dtype(kind), line_of(equation)
 
 
 def _representable(leaves: list[np.ndarray]) -> Any:

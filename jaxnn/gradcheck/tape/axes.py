@@ -4,16 +4,18 @@ At sizes that are pairwise different primes, N cannot be taken for n_x, nor W fo
 examples and wide layers, dW = dZᵀ A tells dZ itself.
 """
 
+from collections import defaultdict
 from collections.abc import Callable, Mapping
 from itertools import count
 from typing import NamedTuple
 
 import jax
 import numpy as np
-from jax.extend.core import Literal
 
-from jaxnn.gradcheck.tape.tape import CUSTOM, ELEMENTWISE, flatten
+from jaxnn.gradcheck.jaxprs.primitives import CALLS, Kind, of
+from jaxnn.gradcheck.tape.tape import ELEMENTWISE, flatten, origins, reached
 
+KEEPING = ELEMENTWISE | of(Kind.RUNNING) | {"rev", "sort"}  # every axis
 PRIMES = (5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43, 47)
 
 
@@ -32,20 +34,20 @@ def _same_axes(node, shapes, constant) -> list[tuple[tuple[int, int], tuple[int,
 
     An axis of size 1 of a value that is constant over the data, as of a bias, may only be broadcast.
     """
-    ins = [(k, i) for k, i in enumerate(node.inputs) if not isinstance(i, Literal)]
-    p, out, pairs = node.params, node.outputs[0], []
+    ins, p, out = node.reads, node.params, node.outputs[0]
     rank = len(shapes[out].shape)
-    if node.name in ELEMENTWISE or node.name in {"cumsum", "cumprod", "cummax", "rev", "sort"}:
-        for _, i in ins:
-            if len(shapes[i].shape) == rank:
-                wide = [
-                    a for a in range(rank) if shapes[i].shape[a] > 1 or i not in constant or out in constant
-                ]
-                pairs += [((i, a), (out, a)) for a in wide]
+    if node.name in KEEPING:
+        pairs = [
+            ((i, a), (out, a))
+            for i in ins
+            if len(shapes[i].shape) == rank
+            for a in range(rank)
+            if shapes[i].shape[a] > 1 or i not in constant or out in constant
+        ]
         return [(x, y) for x, y in pairs if _size(x, shapes) == _size(y, shapes)]
     if not ins:
         return []
-    x = ins[0][1]
+    x = ins[0]
     axes = range(len(shapes[x].shape))
     if node.name == "transpose":
         return [((x, a), (out, k)) for k, a in enumerate(p["permutation"])]
@@ -55,38 +57,30 @@ def _same_axes(node, shapes, constant) -> list[tuple[tuple[int, int], tuple[int,
             for k, a in enumerate(p["broadcast_dimensions"])
             if shapes[x].shape[k] == shapes[out].shape[a]
         ]
-    if node.name.startswith(("reduce_", "arg")) and "axes" in p:
-        kept = [a for a in axes if a not in p["axes"]]
-        return [((x, a), (out, k)) for k, a in enumerate(kept)]
+    if node.name == "squeeze" or (node.name in of(Kind.SUM, Kind.ORDER) and "axes" in p):
+        gone = p["axes"] if "axes" in p else p["dimensions"]
+        return [((x, a), (out, k)) for k, a in enumerate(a for a in axes if a not in gone)]
     if node.name == "reshape" and p["dimensions"] is None:
         return _reshaped_axes(x, out, shapes)
-    if node.name == "squeeze":
-        kept = [a for a in axes if a not in p["dimensions"]]
-        return [((x, a), (out, k)) for k, a in enumerate(kept)]
     if node.name == "dot_general" and len(ins) == 2:
-        y = ins[1][1]
+        y = ins[1]
         (cx, cy), (bx, by) = p["dimension_numbers"]
-        pairs = [((x, a), (y, b)) for a, b in zip(cx, cy, strict=True)]
-        pairs += [((x, a), (y, b)) for a, b in zip(bx, by, strict=True)]
+        pairs = [((x, a), (y, b)) for a, b in zip((*cx, *bx), (*cy, *by), strict=True)]
         free_x = [a for a in axes if a not in (*cx, *bx)]
         free_y = [b for b in range(len(shapes[y].shape)) if b not in (*cy, *by)]
         order = [(x, a) for a in (*bx, *free_x)] + [(y, b) for b in free_y]
         return pairs + [(s, (out, k)) for k, s in enumerate(order)]
     if node.name == "concatenate":
-        return [((i, a), (out, a)) for _, i in ins for a in range(rank) if a != p["dimension"]]
+        return [((i, a), (out, a)) for i in ins for a in range(rank) if a != p["dimension"]]
     if node.name == "conv_general_dilated" and len(ins) == 2:
-        d, y = p["dimension_numbers"], ins[1][1]
+        d, y = p["dimension_numbers"], ins[1]
         pairs = [((x, d.lhs_spec[0]), (out, d.out_spec[0]))]
         pairs += [((y, d.rhs_spec[0]), (out, d.out_spec[1]))]
         if p["feature_group_count"] == 1:
             pairs += [((x, d.lhs_spec[1]), (y, d.rhs_spec[1]))]
         return pairs
-    if node.name in {"slice", "pad", "select_and_scatter_add", "dynamic_slice"}:
-        return [
-            ((x, a), (out, a))
-            for a in range(rank)
-            if len(axes) == rank and _size((x, a), shapes) == _size((out, a), shapes)
-        ]
+    if node.name in {"slice", "pad", "select_and_scatter_add", "dynamic_slice"} and len(axes) == rank:
+        return [((x, a), (out, a)) for a in axes if _size((x, a), shapes) == _size((out, a), shapes)]
     return []
 
 
@@ -97,18 +91,14 @@ def _size(axis: tuple[int, int], shapes) -> int:
 def _reshaped_axes(x: int, out: int, shapes) -> list:
     """Axes that a reshape leaves whole, from the front and from the back."""
     a, b = shapes[x].shape, shapes[out].shape
-    front = [k for k, (s, t) in enumerate(zip(a, b, strict=False)) if a[: k + 1] == b[: k + 1]]
-    back = [
-        (len(a) - 1 - k, len(b) - 1 - k)
-        for k in range(min(len(a), len(b)))
-        if a[len(a) - 1 - k :] == b[len(b) - 1 - k :]
-    ]
-    return [((x, k), (out, k)) for k in front] + [((x, i), (out, j)) for i, j in back]
+    parts = range(1, min(len(a), len(b)) + 1)
+    front = [((x, k - 1), (out, k - 1)) for k in parts if a[:k] == b[:k]]
+    return front + [((x, len(a) - k), (out, len(b) - k)) for k in parts if a[-k:] == b[-k:]]
 
 
 def axes_of(loss: Callable, args: tuple, argnums: int | tuple[int, ...] = 0) -> Axes:
     """The classes of axes of args that the jaxpr of loss(*args) ties together."""
-    nodes, inputs, _, _, shapes = flatten(loss, args, through=frozenset(CUSTOM))
+    nodes, inputs, _, _, shapes = flatten(loss, args, CALLS)
     parent: dict[tuple[int, int], tuple[int, int]] = {}
 
     def root(a):
@@ -118,29 +108,21 @@ def axes_of(loss: Callable, args: tuple, argnums: int | tuple[int, ...] = 0) -> 
 
     owner = parameter_leaves(args, argnums)
     data_inputs = {i for i, own in zip(inputs, owner, strict=True) if not own and shapes[i].shape}
-    constant = _independent(nodes, data_inputs, shapes)
+    constant = set(shapes) - reached(nodes, data_inputs)
     for node in nodes:
         for x, y in _same_axes(node, shapes, constant):
             parent[root(x)] = root(y)
 
-    number: dict[tuple[int, int], int] = {}
-    fresh = count()
-    leaves = tuple(
-        tuple(
-            number[root((i, a))] if root((i, a)) in number else number.setdefault(root((i, a)), next(fresh))
-            for a in range(len(shapes[i].shape))
-        )
-        for i in inputs
-    )
+    number = defaultdict(count().__next__)
+    leaves = tuple(tuple(number[root((i, a))] for a in range(len(shapes[i].shape))) for i in inputs)
     sizes = {c: shapes[i].shape[a] for i, cs in zip(inputs, leaves, strict=True) for a, c in enumerate(cs)}
-    with_parameters = {c for cs, own in zip(leaves, owner, strict=True) if own for c in cs}
-    data = [cs for cs, own in zip(leaves, owner, strict=True) if not own]
-    with_data = {c for cs in data for c in cs}
-    shared = with_data & with_parameters
+    rows = list(zip(inputs, leaves, owner, strict=True))
+    with_parameters, with_data = (
+        {c for _, cs, own in rows if own == mine for c in cs} for mine in (True, False)
+    )
     after = _after_parameters(nodes, inputs, owner)
-    at_loss = {
-        c for i, cs, own in zip(inputs, leaves, owner, strict=True) if not own and i in after for c in cs
-    }
+    at_loss = {c for i, cs, own in rows if not own and i in after for c in cs}
+    shared = with_data & with_parameters
     return Axes(
         leaves,
         sizes,
@@ -150,32 +132,17 @@ def axes_of(loss: Callable, args: tuple, argnums: int | tuple[int, ...] = 0) -> 
     )
 
 
-def _independent(nodes, data: set[int], shapes) -> set[int]:
-    """The values that depend on none of `data`."""
-    touched = set(data)
-    for node in nodes:
-        if any(not isinstance(i, Literal) and i in touched for i in node.inputs):
-            touched |= set(node.outputs)
-    return set(shapes) - touched
-
-
 def _after_parameters(nodes, inputs, owner) -> set[int]:
     """Inputs that meet no parameter by a product: targets, weights of a loss."""
-    reached = {i for i, own in zip(inputs, owner, strict=True) if own}
-    data = {i for i, own in zip(inputs, owner, strict=True) if not own}
-    origin = {i: {i} for i in inputs}
-    met: set[int] = set()
+    own = {i for i, own in zip(inputs, owner, strict=True) if own}
+    origin, met = origins(nodes, inputs), set()
     for node in nodes:
-        read = [i for i in node.inputs if not isinstance(i, Literal)]
-        from_inputs = set().union(*(origin.get(i, set()) for i in read)) if read else set()
-        for o in node.outputs:
-            origin[o] = from_inputs
-        if node.name in {"dot_general", "conv_general_dilated"}:
-            sides = [origin.get(i, set()) for i in read]
+        if node.name in of(Kind.PRODUCT):
+            sides = [origin.get(i, set()) for i in node.reads]
             for one, other in ((0, -1), (-1, 0)):
-                if sides and sides[other] & reached:
-                    met |= sides[one] & data
-    return data - met
+                if sides and sides[other] & own:
+                    met |= sides[one]
+    return set(inputs) - own - met
 
 
 def parameter_leaves(args: tuple, argnums: int | tuple[int, ...]) -> tuple[bool, ...]:

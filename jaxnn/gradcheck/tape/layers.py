@@ -5,17 +5,23 @@ from collections import Counter
 import numpy as np
 from jax.extend.core import Literal
 
-from jaxnn.gradcheck.tape.tape import PRODUCTS, VIEWS, Layer, Node, Structure, Tape, consumers, cuts
-
-
-def _read(node: Node) -> list[int]:
-    return [i for i in node.inputs if not isinstance(i, Literal)]
+from jaxnn.gradcheck.tape.tape import (
+    PRODUCTS,
+    VIEWS,
+    Layer,
+    Structure,
+    Tape,
+    consumers,
+    cuts,
+    origins,
+    reached,
+)
 
 
 def _views(tape: Tape) -> dict[int, int]:
     views = {p: k for k, p in enumerate(tape.parameters)}
     for node in tape.nodes:
-        if node.name in VIEWS and len(node.inputs) == 1 and _read(node) and node.inputs[0] in views:
+        if node.name in VIEWS and len(node.inputs) == 1 and node.reads and node.inputs[0] in views:
             size = np.prod(tape.shapes[node.inputs[0]].shape)
             if np.prod(tape.shapes[node.outputs[0]].shape) == size:
                 views[node.outputs[0]] = views[node.inputs[0]]
@@ -26,12 +32,8 @@ def _data_of(tape: Tape) -> dict[int, set[int]]:
     """value → the arrays that are no parameters and that it depends on."""
     own = set(tape.parameters)
     arrays = [i for i in (*tape.inputs, *tape.constants) if i not in own]
-    origin = {i: {i} for i in arrays if np.prod(tape.shapes[i].shape) > 1 or tape.shapes[i].shape}
-    for node in tape.nodes:
-        read = set().union(*(origin.get(i, set()) for i in _read(node)))
-        for o in node.outputs:
-            origin[o] = read
-    return origin
+    sources = [i for i in arrays if np.prod(tape.shapes[i].shape) > 1 or tape.shapes[i].shape]
+    return origins(tape.nodes, sources)
 
 
 def _bias_and_z(tape: Tape, views, readers, product: int) -> tuple[int | None, int]:
@@ -45,7 +47,7 @@ def _bias_and_z(tape: Tape, views, readers, product: int) -> tuple[int | None, i
         (out,) = node.outputs[:1]
         same = tape.shapes[out].shape == tape.shapes[z].shape
         if node.name in {"add", "add_any"} and same:
-            other = [i for i in _read(node) if i != seen]
+            other = [i for i in node.reads if i != seen]
             if len(other) != 1:
                 break
             leaf = _leaf_behind(tape, other[0], views)
@@ -60,9 +62,9 @@ def _bias_and_z(tape: Tape, views, readers, product: int) -> tuple[int | None, i
 def _leaf_behind(tape: Tape, value: int, views) -> int | None:
     while value not in views:
         maker = next((n for n in tape.nodes if value in n.outputs), None)
-        if maker is None or maker.name not in VIEWS or len(_read(maker)) != 1:
+        if maker is None or maker.name not in VIEWS or len(maker.reads) != 1:
             return None
-        (value,) = _read(maker)
+        (value,) = maker.reads
     return views[value]
 
 
@@ -77,9 +79,9 @@ def structure(tape: Tape) -> Structure:
     views, readers, origin = _views(tape), consumers(tape.nodes), _data_of(tape)
     found: list[Layer] = []
     for place, node in enumerate(tape.nodes):
-        if node.name not in PRODUCTS or len(_read(node)) != 2:
+        if node.name not in PRODUCTS or len(node.reads) != 2:
             continue
-        sides = [i in views for i in _read(node)]
+        sides = [i in views for i in node.reads]
         if sum(sides) != 1:
             continue
         k = sides.index(False)
@@ -87,21 +89,8 @@ def structure(tape: Tape) -> Structure:
         ends = cuts(tape, z)
         a = ends[-1] if ends else z
         activation = next((p for p, n in enumerate(tape.nodes) if z in n.inputs and a in n.outputs), None)
-        weight = views[node.inputs[1 - k]]
-        found.append(
-            Layer(
-                0,
-                place,
-                k,
-                weight,
-                bias,
-                node.inputs[k],
-                node.outputs[0],
-                z,
-                a if activation is not None else z,
-                activation,
-            )
-        )
+        a, weight = z if activation is None else a, views[node.inputs[1 - k]]
+        found.append(Layer(0, place, k, weight, bias, node.inputs[k], node.outputs[0], z, a, activation))
     repeated = Counter(_spot(tape, y) for y in found)
     once = [y for y in found if repeated[_spot(tape, y)] == 1]
     layers = [y._replace(number=n) for n, y in enumerate(once, 1)]
@@ -131,19 +120,15 @@ def _penalties(tape: Tape, origin) -> tuple[tuple[int, int], ...]:
 
 def _masks(tape: Tape, layers, origin) -> tuple[tuple[int, int], ...]:
     """Edges on which what is computed from a layer meets an array that is no parameter's doing."""
-    touched = set(tape.parameters)
-    for node in tape.nodes:
-        if touched & set(_read(node)):
-            touched |= set(node.outputs)
+    touched = reached(tape.nodes, tape.parameters)
     first = min((layer.place for layer in layers), default=len(tape.nodes))
     last = max((layer.place for layer in layers), default=0)
     found = []
     for place, node in enumerate(tape.nodes):
         if not node.elementwise or node.name not in {"mul", "div", "select_n"}:
             continue
-        read = _read(node)
-        active = [k for k, i in enumerate(node.inputs) if i in read and i in tape.active]
-        still = [i for i in read if i not in touched and i in origin and origin[i]]
+        active = [k for k, i in enumerate(node.inputs) if not isinstance(i, Literal) and i in tape.active]
+        still = [i for i in node.reads if i not in touched and i in origin and origin[i]]
         if len(active) == 1 and still and first < place <= last:
             found.append((place, active[0]))
     return tuple(found)

@@ -6,12 +6,12 @@ from typing import NamedTuple
 import jax
 from jax.extend.core import Literal
 
-from jaxnn.gradcheck.jaxprs.primitives import called
+from jaxnn.gradcheck.jaxprs.primitives import CALLS, Kind, called, of
 from jaxnn.gradcheck.report.words import joined
 from jaxnn.gradcheck.tape.scene import Scene
-from jaxnn.gradcheck.tape.tape import CUSTOM, INLINED, VIEWS, Layer, Node
+from jaxnn.gradcheck.tape.tape import VIEWS, Layer, Node
 
-CHOICES = {*VIEWS, "slice", "dynamic_slice", "gather"}
+CHOICES = VIEWS | of(Kind.PART)
 
 HIDDEN = "the hidden state"
 
@@ -90,7 +90,7 @@ def describe(scene: Scene, place: int) -> str:
     """A step by its name, its line and its shape."""
     node = scene.point.tape.nodes[place]
     shape = scene.point.tape.shapes[node.outputs[0]].shape
-    own = [called(part) for part in node.name.split("+") if part not in CUSTOM | INLINED]
+    own = [called(part) for part in node.name.split("+") if part not in CALLS]
     at = f" at {node.line}" if node.line else ""
     size = f"of shape {'×'.join(map(str, shape))}" if shape else "that gives a number"
     return f"{' and '.join(own) or _own_name(node)}{at} ({size})"

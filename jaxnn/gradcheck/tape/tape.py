@@ -1,6 +1,6 @@
 """A loss as a tape: every step of it, and every value."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -9,39 +9,31 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import Literal
 
-from jaxnn.gradcheck.jaxprs.equations import line_of, opened, scan_counts, spot_of
+from jaxnn.gradcheck.jaxprs.equations import by_jax, line_of, opened, plan_of, scanned, spot_of, walked
+from jaxnn.gradcheck.jaxprs.primitives import Kind, inner_of, of
 
-INLINED = {"jit", "pjit", "closed_call", "core_call", "remat", "remat2", "checkpoint"}
-CUSTOM = {"custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr"}
-PRODUCTS = {"dot_general", "conv_general_dilated"}
+CUSTOM, ELEMENTWISE = of(Kind.CUSTOM), of(Kind.FUNCTION, Kind.STEP, Kind.CORNER, Kind.SAME)
+VIEWS = of(Kind.VIEW, Kind.SAME) - {"stop_gradient"} | {"convert_element_type"}
+PRODUCTS = of(Kind.PRODUCT)
 UNROLLED = 400  # a scan of at most so many equations, all turns together, is unrolled
-
-VIEWS = {"transpose", "reshape", "broadcast_in_dim", "convert_element_type", "squeeze"}
-VIEWS |= {"expand_dims", "copy", "copy_p", "rev", "name", "reduce_precision"}
-
-ELEMENTWISE = {
-    *("abs", "acos", "acosh", "add", "add_any", "asin", "asinh", "atan", "atan2", "atanh", "cbrt"),
-    *("ceil", "clamp", "convert_element_type", "copy", "copy_p", "cos", "cosh", "digamma", "div"),
-    *("erf", "erf_inv", "erfc", "exp", "exp2", "expm1", "floor", "integer_pow", "is_finite"),
-    *("lgamma", "log", "log1p", "log2", "logistic", "max", "min", "mul", "name", "neg", "nextafter"),
-    *("one_minus_square", "polynomial"),
-    *("pow", "reduce_precision", "rem", "round", "rsqrt", "select_n", "sign", "sin", "sinh"),
-    *("sqrt", "square", "sub", "tan", "tanh", "eq", "ne", "lt", "le", "gt", "ge", "and", "or"),
-    *("not", "xor", "stop_gradient"),
-}
 
 
 class Node(NamedTuple):
     """A step: outputs = apply(*inputs). An input is the number of a value, or a Literal."""
 
     name: str
-    apply: Callable[..., tuple]
+    apply: Callable[..., Sequence]
     inputs: tuple[Any, ...]
     outputs: tuple[int, ...]
     elementwise: bool
     params: dict[str, Any]
     line: str
     spot: tuple = ()  # where in the code, with its callers
+
+    @property
+    def reads(self) -> list[int]:
+        """The inputs that are values."""
+        return [i for i in self.inputs if not isinstance(i, Literal)]
 
 
 class Tape(NamedTuple):
@@ -58,35 +50,14 @@ class Tape(NamedTuple):
 
 def _is_elementwise(equation) -> bool:
     name = equation.primitive.name
-    if name in INLINED or name == "custom_jvp_call":
-        inner = equation.params.get("jaxpr", equation.params.get("call_jaxpr"))
-        return all(_is_elementwise(e) for e in opened(inner)[0].eqns)
+    if name in of(Kind.CALL) or name == "custom_jvp_call":  # of a custom_vjp, JAX has no derivative forwards
+        return all(_is_elementwise(e) for e in opened(inner_of(equation))[0].eqns)
     return name in ELEMENTWISE
 
 
-def _applied(equation, *inputs) -> tuple:
-    primitive = equation.primitive
-    out = primitive.bind(*inputs, **primitive.get_bind_params(equation.params))
-    return tuple(out) if primitive.multiple_results else (out,)
-
-
-def _step(equation, inputs: list, outputs: list[int]) -> Node:
-    return Node(
-        equation.primitive.name,
-        partial(_applied, equation),
-        tuple(inputs),
-        tuple(outputs),
-        _is_elementwise(equation) and len(outputs) == 1,
-        equation.params,
-        line_of(equation),
-        spot_of(equation),
-    )
-
-
-def flatten(loss: Callable, args: tuple, through: frozenset[str] = frozenset()) -> tuple:
-    """(nodes, inputs, constants, output, shapes) of loss(*args); also inlines the calls `through`."""
+def flatten(loss: Callable, args: tuple, inlined: frozenset[str] = of(Kind.CALL)) -> tuple:
+    """(nodes, inputs, constants, output, shapes) of loss(*args), with these calls written out."""
     closed = jax.make_jaxpr(loss)(*args)
-    jaxpr, consts = opened(closed)
     nodes: list[Node] = []
     shapes: dict[int, jax.ShapeDtypeStruct] = {}
     constants: dict[int, Any] = {}
@@ -100,82 +71,76 @@ def flatten(loss: Callable, args: tuple, through: frozenset[str] = frozenset()) 
         constants[n] = value
         return n
 
-    def extra(name, apply, inputs, avals, line) -> list[int]:
-        out = [number(a) for a in avals]
-        nodes.append(Node(name, apply, tuple(inputs), tuple(out), False, {}, line))
-        return out
+    def extra(name, apply, inputs, aval, line) -> int:
+        nodes.append(Node(name, apply, tuple(inputs), (number(aval),), False, {}, line))
+        return nodes[-1].outputs[0]
 
     def unroll(equation, inputs) -> list:
-        p, line = equation.params, line_of(equation)
-        inner, inner_consts = opened(p["jaxpr"])
-        turns = p["length"]
-        n_const, n_carry = scan_counts(p)
-        fixed, carry, xs = (
-            inputs[:n_const],
-            inputs[n_const : n_const + n_carry],
-            inputs[n_const + n_carry :],
-        )
-        held = [constant(c) for c in inner_consts]
-        columns: list[list] = [[None] * turns for _ in inner.outvars[n_carry:]]
-        for t in reversed(range(turns)) if p["reverse"] else range(turns):
-            avals = [v.aval for v in inner.invars[n_const + n_carry :]]
-            slices = [
-                extra("slice", lambda x, t=t: (x[t],), [x], [a], line)[0]
-                for x, a in zip(xs, avals, strict=True)
-            ]
-            out = walk(inner, held, [*fixed, *carry, *slices])
-            carry = out[:n_carry]
-            for column, value in zip(columns, out[n_carry:], strict=True):
-                column[t] = value
-        stacks = [
-            extra("stack", lambda *rows: (jnp.stack(rows),), column, [v.aval], line)[0]
-            for column, v in zip(columns, equation.outvars[n_carry:], strict=True)
-        ]
-        return [*carry, *stacks]
+        line = line_of(equation)
 
-    def walk(jaxpr, held, inputs) -> list:
-        env = dict(zip(getattr(jaxpr, "constvars", ()), held, strict=True))
-        env.update(zip(jaxpr.invars, inputs, strict=True))
+        def at(x, t: int) -> int:
+            aval = jax.ShapeDtypeStruct(shapes[x].shape[1:], shapes[x].dtype)
+            return extra("slice", lambda x: (x[t],), [x], aval, line)
 
-        def read(atom):
-            return atom if isinstance(atom, Literal) else env[atom]
+        carry, columns = scanned(equation, inputs, walk, at)
+        stack = lambda *rows: (jnp.stack(rows),)  # noqa: E731
+        outs = zip(columns, equation.outvars[len(carry) :], strict=True)
+        return [*carry, *(extra("stack", stack, column, v.aval, line) for column, v in outs)]
 
-        for e in jaxpr.eqns:
-            name, into = e.primitive.name, [read(v) for v in e.invars]
-            inner = e.params.get("jaxpr", e.params.get("call_jaxpr"))
-            if (name in INLINED or name in through) and inner is not None:
-                inner, inner_consts = opened(inner)
-                out = walk(inner, [constant(c) for c in inner_consts], into)
-            elif name == "scan" and e.params["length"] * len(opened(inner)[0].eqns) <= UNROLLED:
-                out = unroll(e, into)
-            else:
-                out = [number(v.aval) for v in e.outvars]
-                nodes.append(_step(e, into, out))
-            env.update(zip(e.outvars, out, strict=True))
-        return [read(v) for v in jaxpr.outvars]
+    def step(e, into: list) -> list:
+        name, inner = e.primitive.name, e.params.get("jaxpr")
+        if name in inlined:
+            return walk(inner_of(e), into)
+        if name == "scan" and e.params["length"] * len(opened(inner)[0].eqns) <= UNROLLED:
+            return unroll(e, into)
+        out = [number(v.aval) for v in e.outvars]
+        form = tuple(into), tuple(out), _is_elementwise(e) and len(out) == 1, e.params
+        nodes.append(Node(name, partial(by_jax, e), *form, line_of(e), spot_of(e)))
+        return out
 
-    inputs = tuple(number(v.aval) for v in jaxpr.invars)
-    (output,) = walk(jaxpr, [constant(c) for c in consts], list(inputs))
-    return _needed(nodes, output), inputs, constants, output, shapes
+    def walk(closed, into: list) -> list:
+        jaxpr, consts = opened(closed)
+        return walked(jaxpr, plan_of(jaxpr), [*map(constant, consts), *into], step)
+
+    inputs = tuple(number(v.aval) for v in opened(closed)[0].invars)
+    (output,) = walk(closed, list(inputs))
+    return _leading(nodes, output, shapes), inputs, constants, output, shapes
 
 
-def _needed(nodes: list[Node], output: int) -> tuple[Node, ...]:
-    """The steps that lead to the output."""
-    wanted, kept = {output}, []
+def _leading(nodes: Sequence[Node], end: int, through: Collection[int]) -> tuple[Node, ...]:
+    """The steps that lead to a value by way of these."""
+    wanted, kept = {end}, []
     for node in reversed(nodes):
-        if wanted & set(node.outputs):
+        if not wanted.isdisjoint(node.outputs):
             kept.append(node)
-            wanted |= {i for i in node.inputs if not isinstance(i, Literal)}
+            wanted.update(i for i in node.reads if i in through)
     return tuple(reversed(kept))
 
 
-def _active(nodes, parameters, shapes) -> frozenset[int]:
-    active = {p for p in parameters if jnp.issubdtype(shapes[p].dtype, jnp.floating)}
+def reached(nodes: Iterable[Node], start: Iterable[int]) -> set[int]:
+    """The values that depend on any of these."""
+    found = set(start)
     for node in nodes:
-        if node.name != "stop_gradient" and any(
-            not isinstance(i, Literal) and i in active for i in node.inputs
-        ):
-            active |= {o for o in node.outputs if jnp.issubdtype(shapes[o].dtype, jnp.floating)}
+        if not found.isdisjoint(node.reads):
+            found |= set(node.outputs)
+    return found
+
+
+def origins(nodes: Iterable[Node], sources: Iterable[int]) -> dict[int, set[int]]:
+    """value → those of the sources that it depends on."""
+    origin = {i: {i} for i in sources}
+    for node in nodes:
+        read = set().union(*(origin.get(i, set()) for i in node.reads))
+        origin |= dict.fromkeys(node.outputs, read)
+    return origin
+
+
+def _active(nodes, parameters, shapes) -> frozenset[int]:
+    floats = {i for i, shape in shapes.items() if jnp.issubdtype(shape.dtype, jnp.floating)}
+    active = floats & set(parameters)
+    for node in nodes:
+        if node.name != "stop_gradient" and not active.isdisjoint(node.reads):
+            active |= floats & set(node.outputs)
     return frozenset(active)
 
 
@@ -183,20 +148,15 @@ def consumers(nodes) -> dict[int, list[int]]:
     """value → the places of the steps that read it."""
     out: dict[int, list[int]] = {}
     for place, node in enumerate(nodes):
-        for i in node.inputs:
-            if not isinstance(i, Literal):
-                out.setdefault(i, []).append(place)
+        for i in node.reads:
+            out.setdefault(i, []).append(place)
     return out
 
 
 def fixed(tape: Tape) -> frozenset[int]:
     """The values that depend on no array that goes in: numbers, and what is made of them."""
     moving = {i for i in (*tape.inputs, *tape.constants) if np.prod(tape.shapes[i].shape) > 1}
-    moving |= set(tape.parameters)
-    for node in tape.nodes:
-        if any(not isinstance(i, Literal) and i in moving for i in node.inputs):
-            moving |= set(node.outputs)
-    return frozenset(tape.shapes) - moving
+    return frozenset(tape.shapes) - reached(tape.nodes, moving | set(tape.parameters))
 
 
 def cuts(tape: Tape, start: int, still: frozenset[int] | None = None) -> list[int]:
@@ -205,10 +165,9 @@ def cuts(tape: Tape, start: int, still: frozenset[int] | None = None) -> list[in
     readers = consumers(tape.nodes)
     inside, reach, found = {start}, max(readers.get(start, [-1])), []
     for place, node in enumerate(tape.nodes):
-        read = [i for i in node.inputs if not isinstance(i, Literal)]
-        if not inside & set(read):
+        if inside.isdisjoint(node.reads):
             continue
-        rest = [i for i in read if i not in inside]
+        rest = [i for i in node.reads if i not in inside]
         if (
             not node.elementwise
             or not set(rest) <= still
@@ -227,12 +186,7 @@ def cuts(tape: Tape, start: int, still: frozenset[int] | None = None) -> list[in
 def _composed(nodes: Sequence[Node], start: int, end: int) -> Node:
     """The steps from value `start` to value `end` as one step with all they read."""
     made = {o for node in nodes for o in node.outputs}
-    outside = [
-        start,
-        *sorted(
-            {i for n in nodes for i in n.inputs if not isinstance(i, Literal) and i not in made} - {start}
-        ),
-    ]
+    outside = [start, *sorted({i for n in nodes for i in n.reads} - made - {start})]
 
     def apply(*inputs):
         env = dict(zip(outside, inputs, strict=True))
@@ -245,29 +199,12 @@ def _composed(nodes: Sequence[Node], start: int, end: int) -> Node:
     return Node(name, apply, tuple(outside), (end,), True, {}, nodes[-1].line, nodes[-1].spot)
 
 
-def _since(tape: Tape, start: int, value: int) -> bool:
-    """Whether `value` is computed from `start`."""
-    known = {start}
-    for node in tape.nodes:
-        if any(not isinstance(i, Literal) and i in known for i in node.inputs):
-            known |= set(node.outputs)
-    return value in known
-
-
 def _merged(tape: Tape, start: int, end: int) -> Tape:
     """The tape with the elementwise steps from `start` to `end` made one."""
-    wanted, inside = {end}, []
-    for node in reversed(tape.nodes):
-        if wanted & set(node.outputs):
-            inside.append(node)
-            wanted |= {
-                i for i in node.inputs if not isinstance(i, Literal) and i != start and _since(tape, start, i)
-            }
+    inside = _leading(tape.nodes, end, reached(tape.nodes, [start]) - {start})
     if len(inside) < 2:
         return tape
-    block = _composed(inside[::-1], start, end)
-    last = inside[0]
-    gone = {id(n) for n in inside}
+    block, last, gone = _composed(inside, start, end), inside[-1], {id(n) for n in inside}
     nodes = [block if n is last else n for n in tape.nodes if n is last or id(n) not in gone]
     return tape._replace(nodes=tuple(nodes))
 
@@ -275,16 +212,15 @@ def _merged(tape: Tape, start: int, end: int) -> Tape:
 def trace(loss: Callable, args: tuple, argnums: int | tuple[int, ...] = 0, merge: bool = True) -> Tape:
     """The tape of loss(*args); with `merge`, an activation function of many steps is made one."""
     nodes, inputs, constants, output, shapes = flatten(loss, args)
-    sizes = [len(jax.tree.leaves(a)) for a in args]
-    starts = np.cumsum([0, *sizes])
+    numbered = jax.tree.unflatten(jax.tree.structure(args), inputs)
     chosen = (argnums,) if isinstance(argnums, int) else tuple(argnums)
-    parameters = tuple(i for n in chosen for i in inputs[starts[n] : starts[n] + sizes[n]])
+    parameters = tuple(jax.tree.leaves([numbered[n] for n in chosen]))
     active = _active(nodes, parameters, shapes)
     tape = Tape(nodes, inputs, parameters, constants, output, shapes, active)
     still = fixed(tape)
     for node in tape.nodes if merge else ():
         # Z = U + b, Z = a product: where an activation function can begin
-        reads = [i for i in node.inputs if not isinstance(i, Literal) and i in active]
+        reads = [i for i in node.reads if i in active]
         if not reads or (node.elementwise and len(reads) < 2) or node.name in VIEWS:
             continue
         for start in node.outputs:

@@ -11,7 +11,7 @@ from jax.core import eval_jaxpr
 
 from jaxnn.gradcheck.calls.call import Call, first_line
 from jaxnn.gradcheck.jaxprs.by_numpy import planned
-from jaxnn.gradcheck.jaxprs.equations import opened, primitives, within
+from jaxnn.gradcheck.jaxprs.equations import every, opened, primitives, within
 from jaxnn.gradcheck.report.model import Cost, Probe
 from jaxnn.gradcheck.verdict.formula import Formula
 from jaxnn.gradcheck.verdict.point import Kind, Point, Traced, in_precision
@@ -41,7 +41,7 @@ class Programs(NamedTuple):
 
 def equations(jaxpr) -> int:
     """The number of equations, those of inner jaxprs counted too."""
-    return sum(sum(map(equations, within(e))) if within(e) else 1 for e in opened(jaxpr)[0].eqns)
+    return sum(not within(equation) for equation in every(jaxpr))
 
 
 def compiled(closed, leaves: list) -> Program:
