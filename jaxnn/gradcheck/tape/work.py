@@ -3,8 +3,8 @@
 import math
 import time
 
-ALLOWED = 3e11  # multiplications; at 784-512-512-10 with 128 examples some 500 backward passes
-STEP = 2e4  # multiplications that take as long as running a step does, whatever its size
+ALLOWED = 1e11  # multiplications: some 250 backward passes at 784-512-512-10 with 128 examples
+STEP = 2e5  # multiplications that take as long as running a step does, whatever its size
 GUARD = 600.0  # seconds of this thread's computing: the last guard against what the count does not see
 
 

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 import jax
 from jax.extend.core import Literal
 
-from jaxnn.gradcheck.jaxprs.by_numpy import INNER
 from jaxnn.gradcheck.jaxprs.equations import frames, opened, within
+from jaxnn.gradcheck.jaxprs.primitives import CALLS
 from jaxnn.seeing.graphs.sources import Statement, statement
 
 
@@ -77,7 +77,7 @@ def traced(function: Callable, arguments: tuple, argnums: tuple[int, ...] = (0,)
             back = "transpose(" in str(e.source_info.name_stack) or (caller is not None and caller.back)
             spot = e.primitive.name, *frames(e)
             step = Step(e, numbers(e.invars), (), _path(e, caller), spot, back)
-            inner = within(e) if e.primitive.name in INNER else []
+            inner = within(e) if e.primitive.name in CALLS else []
             if len(inner) == 1 and any(_path(i, step) != step.path for i in opened(inner[0])[0].eqns):
                 known |= zip(e.outvars, read(inner[0], [*step.reads], step), strict=True)
             else:
