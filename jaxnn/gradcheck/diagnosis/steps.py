@@ -16,7 +16,8 @@ from jaxnn.gradcheck.report.words import apart, joined
 from jaxnn.gradcheck.tape.backward import point
 from jaxnn.gradcheck.tape.layers import structure
 from jaxnn.gradcheck.tape.names import names_of
-from jaxnn.gradcheck.tape.tape import Structure, Tape, consumers, trace
+from jaxnn.gradcheck.tape.tape import Structure, Tape
+from jaxnn.gradcheck.tape.trace import consumers, trace
 
 SLACK = 200  # rounding units of the step's dtype, of the largest entry, that a right step may be off
 
@@ -78,10 +79,9 @@ def check_steps(
                 )
         here = point(tape, wide)
         change = here.change._replace(
-            given={**here.change.given, **{str(values[n]): x for n, x in given.items()}},
-            free={**here.change.free, **{str(v): np.zeros(()) for v in values.values()}},
+            given={values[n]: x for n, x in given.items()}, free=dict.fromkeys(values.values(), 0.0)
         )
-        gradient, cotangents = here.pull(change)
+        gradient, cotangents = here.programs.pull(change)
     depth = {o: place for place, node in enumerate(tape.nodes) for o in node.outputs}
     ordered = sorted(steps, key=lambda n: -depth[values[n]])
     errors = []

@@ -8,7 +8,7 @@ import numpy as np
 
 from jaxnn.gradcheck.tape.backward import point
 from jaxnn.gradcheck.tape.scene import Scene
-from jaxnn.gradcheck.tape.tape import Layer, edge
+from jaxnn.gradcheck.tape.tape import Layer
 
 
 def sigmoid(z):
@@ -131,10 +131,9 @@ def gradient_at(scene: Scene, value: int, new: np.ndarray) -> list[np.ndarray]:
         flat, tree = jax.tree.flatten(scene.point.args)
         flat = [new if i == value else x for i, x in zip(tape.inputs, flat, strict=True)]
         other, args = tape, jax.tree.unflatten(tree, flat)
-    programs = scene.point.programs
-    there = point(other, args, programs)
-    silent = {**there.change.gains, **{edge(*e): np.zeros(()) for e in scene.muted}}
-    return there.pull(there.change._replace(gains=silent))[0] if scene.muted else there.gradient
+    there = point(other, args, scene.point.programs)
+    silent = there.change._replace(gains=dict.fromkeys(scene.muted, 0.0))
+    return there.programs.pull(silent)[0] if scene.muted else there.gradient
 
 
 def _leaky(slope: float, z: np.ndarray) -> np.ndarray:

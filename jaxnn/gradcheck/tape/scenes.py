@@ -15,7 +15,8 @@ from jaxnn.gradcheck.tape.axes import Axes, axes_of, generic, parameter_leaves
 from jaxnn.gradcheck.tape.backward import point
 from jaxnn.gradcheck.tape.layers import structure
 from jaxnn.gradcheck.tape.scene import Scene
-from jaxnn.gradcheck.tape.tape import Point, Structure, Tape, trace
+from jaxnn.gradcheck.tape.tape import Point, Structure, Tape
+from jaxnn.gradcheck.tape.trace import trace
 from jaxnn.gradcheck.tape.work import Work
 
 FEW_TURNS = 3  # of a loop over time, that show what one turn does wrong
