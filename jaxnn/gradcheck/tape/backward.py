@@ -17,6 +17,7 @@ from jax.extend.core import Literal
 from jaxnn.gradcheck.jaxprs.by_numpy import by_numpy
 from jaxnn.gradcheck.jaxprs.equations import turns, within
 from jaxnn.gradcheck.jaxprs.primitives import Kind, of
+from jaxnn.gradcheck.tape.scene import Scene
 from jaxnn.gradcheck.tape.tape import Change, Edge, Node, Point, Programs, Tape, done
 from jaxnn.gradcheck.tape.work import STEP
 
@@ -27,6 +28,21 @@ def point(tape: Tape, args: tuple, traced: Programs | None = None) -> Point:
     values, factors, operands = traced.prepare(*_fed(tape, args))
     right = Change(factors, operands, {}, {}, {}, {})
     return Point(tape, args, values, right, *traced.pull(right), traced)
+
+
+def gradient_at(scene: Scene, value: int, new: np.ndarray) -> list[np.ndarray]:
+    """The right gradient where input or constant `value` is `new`."""
+    tape = scene.point.tape
+    if value in tape.constants:
+        other = tape._replace(constants={**tape.constants, value: new})
+        args = scene.point.args
+    else:
+        flat, tree = jax.tree.flatten(scene.point.args)
+        flat = [new if i == value else x for i, x in zip(tape.inputs, flat, strict=True)]
+        other, args = tape, jax.tree.unflatten(tree, flat)
+    there = point(other, args, scene.point.programs)
+    silent = there.change._replace(gains=dict.fromkeys(scene.muted, 0.0))
+    return there.programs.pull(silent)[0] if scene.muted else there.gradient
 
 
 def _fed(tape: Tape, args: tuple) -> tuple[list, dict]:
