@@ -85,9 +85,10 @@ def _same_axes(node: Node, shapes, constant: set[int]) -> Iterable[list[tuple[in
     letters: Iterable[Iterable] = ()
     if node.name in KEEPING:
         out, free = sizes[-1], constant if values[-1] not in constant else ()
+        alike = [(i, x if len(x) == len(out) else ()) for i, x in zip(values, sizes, strict=True)]
         letters = [
-            [a if x[a] == out[a] and (x[a] > 1 or i not in free) else None for a in range(len(x))]
-            for i, x in zip(values, sizes, strict=True)
+            [a if n == out[a] and (n > 1 or i not in free) else None for a, n in enumerate(x)]
+            for i, x in alike
         ]
     elif node.name in LETTERS and len(node.reads) == len(node.inputs):
         letters = LETTERS[node.name](node.params, *sizes[:-1])
