@@ -9,8 +9,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxnn.gradcheck.mistakes.catalogue import UNKNOWN
-from jaxnn.gradcheck.mistakes.finding import Cotangent, Finding, Leaves, Mistake, finding, off_entries
+from jaxnn.gradcheck.mistakes.finding import (
+    UNKNOWN,
+    UNPLACED,
+    Cotangent,
+    Finding,
+    Leaves,
+    finding,
+    off_entries,
+)
 from jaxnn.gradcheck.mistakes.numbers import ratio
 from jaxnn.gradcheck.report.words import extent, joined, spoken
 from jaxnn.gradcheck.tape.names import Names
@@ -245,13 +252,10 @@ def _of_faults(found: list[Fault], scene: Scene, given: Scene, names: Names) -> 
     seen = _elsewhere(scene, given, any(f.how.entries for f in found))
     where = joined([f.named(names) for f in found])
     one = len({f.kind for f in found}) == 1
-    mistake = UNKNOWN if first.kind else _UNPLACED
+    mistake = UNKNOWN if first.kind else UNPLACED
     return finding(
         mistake, "{told}{seen}", "{quantities}", 8 if one else 9, told=told, seen=seen, quantities=where
     )
-
-
-_UNPLACED: Mistake = UNKNOWN._replace(equation="")  # in no quantity that those equations have
 
 
 def _of_leaves(scene: Scene, given: Scene, quantity: int | None, names: Names) -> Finding:
@@ -264,12 +268,12 @@ def _of_leaves(scene: Scene, given: Scene, quantity: int | None, names: Names) -
         says = "One mistake in {quantity} would explain all that is wrong: {told}.{seen}"
         own = quantity in {v for y in scene.structure.layers for v in (y.z, y.a, y.product)}
         return finding(
-            UNKNOWN if own else _UNPLACED,
+            UNKNOWN if own else UNPLACED,
             says, "{quantity}, and so " + where, 8, scene=scene, quantity=Cotangent(quantity), **parts,
         )  # fmt: skip
     only = " The rest ({right}) is right." if right else ""
     says = "A mistake that has no name here, in {told}." + only + "{seen}"
-    return finding(_UNPLACED, says, where, 9, right=Leaves(right), **parts)
+    return finding(UNPLACED, says, where, 9, right=Leaves(right), **parts)
 
 
 def _elsewhere(scene: Scene, given: Scene, entries: bool) -> str:

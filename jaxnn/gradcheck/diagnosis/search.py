@@ -13,8 +13,8 @@ from jaxnn.gradcheck.diagnosis import places
 from jaxnn.gradcheck.diagnosis.states import stale_cause, unsteady_causes
 from jaxnn.gradcheck.diagnosis.told import told
 from jaxnn.gradcheck.mistakes import precision
-from jaxnn.gradcheck.mistakes.catalogue import FAMILIES, ON_PATHS, UNKNOWN, Family
-from jaxnn.gradcheck.mistakes.finding import Finding, Leaves, finding
+from jaxnn.gradcheck.mistakes.catalogue import FAMILIES, ON_PATHS, Family
+from jaxnn.gradcheck.mistakes.finding import UNKNOWN, UNPLACED, Finding, Leaves, finding
 from jaxnn.gradcheck.report.model import GUESS, LIKELY, SURE, Cause
 from jaxnn.gradcheck.tape.names import Names, names_of
 from jaxnn.gradcheck.tape.scene import Scene, without_penalty
@@ -213,7 +213,7 @@ def _faint(scene: Scene) -> Finding:
             for g, r, b in zip(scene.hand, scene.reference, scene.bound, strict=True)
         ]
     says = "The difference, the largest in {of}, is too small for its cause to be told."
-    return finding(UNKNOWN._replace(equation=""), says, "{of}", 9, of=Leaves((int(np.argmax(sizes)),)))
+    return finding(UNPLACED, says, "{of}", 9, of=Leaves((int(np.argmax(sizes)),)))
 
 
 def _ranked(findings: list[Finding], names: Names, whole: bool) -> list[Cause]:
