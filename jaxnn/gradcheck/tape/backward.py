@@ -141,7 +141,7 @@ def _pull(tape: Tape, plan: list[Backward], change: Change) -> tuple[list, dict[
         total = summed.get(v)
         if total is None:
             total = np.zeros(tape.shapes[v].shape, tape.shapes[v].dtype)
-        seen[v] = total
+        seen[v] = total = np.asarray(total)
         total = free[v] * total if v in free else total
         return total + given[v] if v in given else total
 
@@ -160,5 +160,5 @@ def _pull(tape: Tape, plan: list[Backward], change: Change) -> tuple[list, dict[
                 part = part * gains.get(key, 1)
                 part = part.astype(dtype, copy=False)
                 summed[i] = summed[i] + part if i in summed else part
-        gradient = [settle(p) for p in tape.parameters if p in tape.active]
+        gradient = [np.asarray(settle(p)) for p in tape.parameters if p in tape.active]
     return gradient, seen
