@@ -23,7 +23,7 @@ from jaxnn.gradcheck.report.words import extent, joined, spoken
 from jaxnn.gradcheck.tape.names import Names
 from jaxnn.gradcheck.tape.paths import near, weight_of
 from jaxnn.gradcheck.tape.quantities import as_product, dense_rows
-from jaxnn.gradcheck.tape.scene import Scene, backward_with, gradient_with
+from jaxnn.gradcheck.tape.scene import Scene, backward_with, finite, gradient_with
 from jaxnn.gradcheck.tape.tape import Layer
 from jaxnn.gradcheck.tape.work import Spent, Work
 from jaxnn.gradcheck.tolerances import COMPUTED, FITTED
@@ -119,7 +119,7 @@ def faults(scene: Scene) -> list[Fault] | None:
     layers = scene.structure.layers
     loop = scene.structure.turns or any(n.name in {"scan", "while"} for n in scene.point.tape.nodes)
     chain = layers and not loop and len({y.weight for y in layers}) == len(layers)
-    if not chain or not _is_finite(scene) or any(dense_rows(scene, y) is None for y in layers):
+    if not chain or not finite(scene.hand) or any(dense_rows(scene, y) is None for y in layers):
         return None
     scene = scene._replace(work=Work(seconds=math.inf))  # one pass a layer, whatever has been spent
     out: list[Fault] = []
@@ -162,7 +162,7 @@ def _faults_of(scene: Scene, layer: Layer, gradient, expected: np.ndarray):
 
 def single_quantity(scene: Scene) -> int | None:
     """The value of fewest directions whose cotangent, changed alone, explains all that is wrong."""
-    if not _is_finite(scene):
+    if not finite(scene.hand):
         return None
 
     def off(gradient: list[np.ndarray]) -> np.ndarray:
@@ -191,10 +191,6 @@ def _tells(scene: Scene) -> bool:
     """Whether every dZ[l] can be had from dW[l]: few examples, wide layers."""
     rows = [dense_rows(scene, y) for y in scene.structure.layers]
     return all(r is not None and np.linalg.matrix_rank(r[0]) == len(r[0]) for r in rows)
-
-
-def _is_finite(scene: Scene) -> bool:
-    return all(np.isfinite(g).all() for g in scene.hand)
 
 
 def placed(scenes: list[Scene], names: Names) -> tuple[list[Finding], Spent | None]:

@@ -17,7 +17,7 @@ from jaxnn.gradcheck.mistakes.catalogue import FAMILIES, ON_PATHS, Family
 from jaxnn.gradcheck.mistakes.finding import UNKNOWN, UNPLACED, Finding, Leaves, finding
 from jaxnn.gradcheck.report.model import GUESS, LIKELY, SURE, Cause
 from jaxnn.gradcheck.tape.names import Names, names_of
-from jaxnn.gradcheck.tape.scene import Scene, without_penalty
+from jaxnn.gradcheck.tape.scene import Scene, finite, without_penalty
 from jaxnn.gradcheck.tape.scenes import Views, in_few_turns, scenes_for, views_of
 from jaxnn.gradcheck.tape.work import Spent, Work
 from jaxnn.gradcheck.verdict.point import Point, Sides, compared, is_coarse
@@ -201,7 +201,7 @@ def _of_families(scenes: list[Scene], families: tuple[Family, ...], notes: list[
 
 def _finite(scenes: list[Scene]) -> list[Scene]:
     """Those where both sides are numbers, if one of them shows the mistake; else all."""
-    told = [s for s in scenes if all(np.isfinite(x).all() for x in (*s.hand, *s.reference))]
+    told = [s for s in scenes if finite((*s.hand, *s.reference))]
     return told if any(s.wrong for s in told) else scenes
 
 

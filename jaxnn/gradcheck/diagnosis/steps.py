@@ -135,7 +135,7 @@ def _compared(name: str, of: str, hand, right: np.ndarray) -> StepError | None:
     rounding, hand = _rounding(hand), np.asarray(_wide(hand))
     top = max(np.abs(right).max(initial=0), np.finfo(float).tiny)
     with np.errstate(all="ignore"):
-        gap = np.nan_to_num(np.abs(hand - right) / top, nan=np.inf)
+        gap = np.nan_to_num(np.abs(hand - right) / top, nan=np.inf, posinf=np.inf)
     if not gap.size or gap.max() <= SLACK * rounding:
         return None
     index = tuple(map(int, np.unravel_index(np.argmax(gap), gap.shape)))

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from jax.extend.core import Literal
 
-from jaxnn.gradcheck.tape.scene import Scene, gradient_with
+from jaxnn.gradcheck.tape.scene import Scene, finite, gradient_with
 from jaxnn.gradcheck.tape.tape import Edge
 from jaxnn.gradcheck.tolerances import COMPUTED
 
@@ -42,7 +42,7 @@ def weight_of(scene: Scene) -> int:
 def smallest(scenes: list[Scene]) -> Scene | None:
     """The smallest scene that shows the mistake."""
     probe = min((s for s in scenes if s.wrong), key=weight_of, default=None)
-    return probe if probe and all(np.isfinite(g).all() for g in probe.hand) else None
+    return probe if probe and finite(probe.hand) else None
 
 
 def lines(scene: Scene) -> list[tuple[int, ...]]:

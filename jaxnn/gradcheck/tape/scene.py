@@ -1,6 +1,6 @@
 """A point at which a candidate is watched, and its backward pass with parts exchanged."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -28,11 +28,13 @@ class Scene(NamedTuple):
     @property
     def wrong(self) -> list[int]:
         """The leaves at which the candidate is not the reference."""
-        return [
-            k
-            for k, (g, r) in enumerate(zip(self.hand, self.reference, strict=True))
-            if off_by(g, r, self.bound[k]).any()
-        ]
+        every = zip(self.hand, self.reference, self.bound, strict=True)
+        return [k for k, sides in enumerate(every) if off_by(*sides).any()]
+
+
+def finite(arrays: Iterable) -> bool:
+    """Whether all of them are numbers."""
+    return all(np.isfinite(x).all() for x in arrays)
 
 
 def off_by(g: np.ndarray, p: np.ndarray, bound: np.ndarray, size: float = 0.0) -> np.ndarray:
@@ -58,10 +60,8 @@ def fits(scene: Scene, prediction: list[np.ndarray], leaves=None) -> bool:
 
 def telling(scene: Scene, prediction: list[np.ndarray]) -> bool:
     """Whether a predicted gradient is another than the right one here."""
-    return any(
-        off_by(np.asarray(p), r, b).any()
-        for p, r, b in zip(prediction, scene.reference, scene.bound, strict=True)
-    )
+    every = zip(prediction, scene.reference, scene.bound, strict=True)
+    return any(off_by(np.asarray(p), r, b).any() for p, r, b in every)
 
 
 def changed(

@@ -14,7 +14,7 @@ from jaxnn.gradcheck.jaxprs.equations import mapped_axes
 from jaxnn.gradcheck.tape.axes import Axes, axes_of, generic, parameter_leaves
 from jaxnn.gradcheck.tape.backward import point
 from jaxnn.gradcheck.tape.layers import structure
-from jaxnn.gradcheck.tape.scene import Scene
+from jaxnn.gradcheck.tape.scene import Scene, finite
 from jaxnn.gradcheck.tape.tape import Layer, Structure, Tape
 from jaxnn.gradcheck.tape.trace import trace
 from jaxnn.gradcheck.tape.work import Work
@@ -123,11 +123,6 @@ def _view(loss: Callable, axes: Axes, tape: Tape, args: tuple, kin: Scene | None
     return Scene(here, layout, right, right, none, sizes, derivatives, loss, Work())
 
 
-def _is_finite(view: Scene) -> bool:
-    values = view.point.values[view.point.tape.output], *view.reference
-    return all(np.isfinite(x).all() for x in values)
-
-
 def _generic(views: Views, tier: dict, kin: Scene | None = None) -> Scene | None:
     """The view from generic arguments where the loss is defined and finite, if there are such."""
     for nearby in (False, True):
@@ -138,7 +133,7 @@ def _generic(views: Views, tier: dict, kin: Scene | None = None) -> Scene | None
         if [n.name for n in tape.nodes] != [n.name for n in views.given.point.tape.nodes]:
             return None
         view = _view(views.loss, views.axes, tape, there, kin)
-        if _is_finite(view):
+        if finite((view.point.values[tape.output], *view.reference)):
             return view
     return None
 
@@ -151,7 +146,7 @@ def _shrunk(views: Views) -> Scene | None:
         near = [np.asarray(x) / 2**k if mine else x for x, mine in zip(leaves, own, strict=True)]
         args = jax.tree.unflatten(tree, near)
         view = _view(views.loss, views.axes, views.given.point.tape, args, views.given)
-        if all(np.isfinite(r).all() for r in view.reference):
+        if finite(view.reference):
             return view
     return None
 
@@ -194,7 +189,7 @@ def scenes_for(views: Views, gradient, hand, reference, bound, work: Work, alike
         if others:
             others += at(two, partial(_generic, views, two, others[0]))
             break
-    if not all(np.isfinite(r).all() for r in reference) and not any(s.wrong for s in others):
+    if not finite(reference) and not any(s.wrong for s in others):
         others = at({"shrunk": True}, partial(_shrunk, views)) + others
     return [first, *others]
 
