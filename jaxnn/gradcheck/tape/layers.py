@@ -65,8 +65,10 @@ def structure(tape: Tape) -> Structure:
         k = sides.index(False)
         bias, z = _bias_and_z(tape, behind, readers, node.outputs[0])
         a = (cuts(tape, z, still) or [z])[-1]
-        activation = next((p for p, n in enumerate(tape.nodes) if z in n.inputs and a in n.outputs), None)
-        a, weight = z if activation is None else a, views[node.inputs[1 - k]]
+        activation = tape.maker(a)
+        if activation is None or z not in tape.nodes[activation].reads:
+            a, activation = z, None
+        weight = views[node.inputs[1 - k]]
         found.append(Layer(0, place, k, weight, bias, node.inputs[k], node.outputs[0], z, a, activation))
     repeated = Counter(_spot(tape, y) for y in found)
     once = [y for y in found if repeated[_spot(tape, y)] == 1]

@@ -57,6 +57,10 @@ class Tape(NamedTuple):
     shapes: dict[int, jax.ShapeDtypeStruct]
     active: frozenset[int]  # depends on a parameter, and is differentiable
 
+    def maker(self, value: int) -> int | None:
+        """The place of the step that makes a value; None of what goes in."""
+        return next((place for place, node in enumerate(self.nodes) if value in node.outputs), None)
+
     def edges(self, node: Node) -> list[tuple[int, int]]:
         """(k, value) of every input of a step through which something is differentiated."""
         return [(k, i) for k, i in enumerate(node.inputs) if not isinstance(i, Literal) and i in self.active]
