@@ -82,7 +82,7 @@ def how_off(found: np.ndarray, right: np.ndarray, row: str = "row", column: str 
     known, gap = quotient[np.isfinite(quotient)], found - right
     if not known.size:
         return How(f"is wrong in {extent(off)}", True)
-    if _alike(known) and not np.allclose(known, 1):
+    if _alike(known) and not _alike(np.append(known, 1)):
         return How(f"is {spoken(known.flat[0])} times what it should be")
     if not off.all() and off.ndim == 2:
         of = " only (rows are examples)" if row == "example" else " only"
@@ -93,9 +93,12 @@ def how_off(found: np.ndarray, right: np.ndarray, row: str = "row", column: str 
             return How(f"is wrong by a factor for each {kind}")
         if order := _permutation(found, right, axis):
             return How(f"has its {other}s in another order ({', '.join(map(str, order[:8]))})")
-    values = np.unique(np.round(known, 9))
+    kept = known[np.abs(known) > FITTED]
     rest = (
-        (len(values) == 2 and values[0] == 0, f"is multiplied by a mask of 0 and {values[-1]:.6g}"),
+        (
+            0 < kept.size < known.size and _alike(kept),
+            f"is multiplied by a mask of 0 and {max(known, key=abs):.6g}",
+        ),
         (_alike(gap), f"has {gap.flat[0]:.6g} added to it"),
         ((known > 0).all(), "has the right signs, but is {:.3g} to {:.3g} times what it should be"),
         (True, "is wrong in every entry"),
