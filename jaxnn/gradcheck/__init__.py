@@ -15,10 +15,14 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from jaxnn.gradcheck.calls.call import BadCall
-    from jaxnn.gradcheck.gradients import GradientMismatch, assert_gradients_match, compare_gradients
+    from jaxnn.gradcheck.gradients import (
+        GradientMismatch,
+        assert_gradients_match,
+        compare_gradients,
+        compare_vjp,
+    )
     from jaxnn.gradcheck.report.model import Cause, Leaf
     from jaxnn.gradcheck.report.report import Report
-    from jaxnn.gradcheck.vjp import compare_vjp
 
 __all__ = [
     "BadCall",
@@ -31,13 +35,7 @@ __all__ = [
     "compare_vjp",
 ]
 
-_HOMES = {
-    "BadCall": "calls.call",
-    "Cause": "report.model",
-    "Leaf": "report.model",
-    "Report": "report.report",
-    "compare_vjp": "vjp",
-}
+_HOMES = {"BadCall": "calls.call", "Cause": "report.model", "Leaf": "report.model", "Report": "report.report"}
 
 
 def __getattr__(name: str):

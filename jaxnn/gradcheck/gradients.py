@@ -1,7 +1,7 @@
-"""Is a hand-written gradient right? Two verdicts, the place, the cause."""
+"""Is a hand-written gradient, or a rule for derivatives, right? Two verdicts, the place, the cause."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 
@@ -10,9 +10,9 @@ from jaxnn.gradcheck.calls.probes import called_repeatedly
 from jaxnn.gradcheck.calls.returned import own_copies
 from jaxnn.gradcheck.diagnosis.search import diagnosed, tree_of
 from jaxnn.gradcheck.diagnosis.steps import LOSS, StepError, check_steps
-from jaxnn.gradcheck.mistakes.catalogue import UNKNOWN
+from jaxnn.gradcheck.mistakes.finding import UNKNOWN
 from jaxnn.gradcheck.report.headline import headline
-from jaxnn.gradcheck.report.model import LIKELY, Cause, Probe
+from jaxnn.gradcheck.report.model import LIKELY, Cause
 from jaxnn.gradcheck.report.report import Report
 from jaxnn.gradcheck.tape.names import names_of
 from jaxnn.gradcheck.verdict import points
@@ -21,6 +21,7 @@ from jaxnn.gradcheck.verdict.programs import compiled_sides
 from jaxnn.gradcheck.verdict.remarks import is_estimate, remarks, what_it_says
 from jaxnn.gradcheck.verdict.rows import leaf_row, second_verdict
 from jaxnn.gradcheck.verdict.trials import formula_of
+from jaxnn.gradcheck.vjp import ANY, Rule, called_as_gradient, of_the_rule
 
 
 class GradientMismatch(AssertionError):
@@ -30,20 +31,6 @@ class GradientMismatch(AssertionError):
         """Keep the report, beside its text."""
         super().__init__(str(report))
         self.report = report
-
-
-class Rule(NamedTuple):
-    """What is asked besides of a rule for derivatives.
-
-    belongs: whether a point of these leaves is one that the functions are meant for; probed: what the
-    rule must be besides right, and the cause that those show which fail.
-    """
-
-    belongs: Callable[[list], bool]
-    probed: Callable[[Call], tuple[list[Probe], Cause | None]]
-
-
-ANY = Rule(lambda leaves: True, lambda call: ([], None))  # a gradient is asked nothing
 
 
 def compare_gradients(
@@ -70,7 +57,7 @@ def compare_gradients(
             if len(names) != len(call.paths):
                 raise BadCall(f"names: got {len(names)}, expected {len(call.paths)}, one for each leaf")
             call = call._replace(paths=tuple(names))
-        return reported(call, steps, printed)
+        return _reported(call, steps, printed)
 
 
 def assert_gradients_match(loss, gradient, *args, argnums: int | tuple[int, ...] = 0, steps=None) -> None:
@@ -91,7 +78,33 @@ def assert_gradients_match(loss, gradient, *args, argnums: int | tuple[int, ...]
         raise GradientMismatch(report)
 
 
-def reported(call: Call, steps, printed, rule: Rule = ANY) -> Report:
+def compare_vjp(
+    function: Callable, *args, reference: Callable | None = None, argnums: int | tuple[int, ...] | None = None
+) -> Report:
+    """Compare the derivative rule of a function with autodiff of its plain form.
+
+    function: (*args) → arrays, with a custom_vjp or custom_jvp rule; reference: the same function
+    without the rule, or None for the one the rule was put on; argnums: None for all arguments that
+    are floating point. Both are pulled back along one generic cotangent.
+    Raises BadCall, in one sentence, when the comparison cannot be made.
+
+    >>> import jax, jax.numpy as jnp
+    >>> @jax.custom_vjp
+    ... def cube(x):
+    ...     return x**3
+    >>> cube.defvjp(lambda x: (x**3, x), lambda x, cotangent: (3 * x * cotangent,))
+    >>> compare_vjp(cube, jnp.array([0.5, 2.0])).correct
+    False
+    """
+    with quiet() as printed:
+        call, rule = called_as_gradient(function, args, reference, argnums)
+        try:
+            return _reported(call, None, printed, rule)
+        except BadCall as error:
+            raise BadCall(of_the_rule(function, str(error), error.__cause__)) from error
+
+
+def _reported(call: Call, steps, printed, rule: Rule = ANY) -> Report:
     """The report on a call that is known to make sense; printed: what was held back so far."""
     calls = called_repeatedly(call, points.close_by(call))
 

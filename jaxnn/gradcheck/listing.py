@@ -2,8 +2,8 @@
 
 import textwrap
 
-from jaxnn.gradcheck.mistakes.catalogue import DIGITS, ELSEWHERE, FAMILIES, ON_PATHS
-from jaxnn.gradcheck.mistakes.finding import Mistake
+from jaxnn.gradcheck.mistakes.catalogue import DIGITS, FAMILIES, ON_PATHS
+from jaxnn.gradcheck.mistakes.finding import UNPREDICTED, Mistake
 
 OPENING = """# What can be wrong with a gradient
 
@@ -30,7 +30,7 @@ def listing() -> str:
     """Every mistake of the catalogue, once, by the quantity that is wrong."""
     out, seen = [OPENING], set()
     sections = [(family.quantity, family.mistakes) for family in (*FAMILIES, *ON_PATHS)]
-    sections += [("digits", DIGITS), ("what no gradient alone shows, and what has no name", ELSEWHERE)]
+    sections += [("digits", DIGITS), ("what no gradient alone shows, and what has no name", UNPREDICTED)]
     for quantity, mistakes in sections:
         new = [m for m in mistakes if m.id not in seen]
         seen |= {m.id for m in new}

@@ -1,9 +1,9 @@
-"""Rules for derivatives, custom_vjp and custom_jvp, against autodiff of the plain function."""
+"""Rules for derivatives, custom_vjp and custom_jvp: what is asked of one, besides to be right."""
 
 import contextlib
 import re
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,38 +16,35 @@ from jaxnn.gradcheck.calls.call import (
     first_line,
     function_name,
     is_floating,
-    quiet,
     replaced,
     widened,
 )
 from jaxnn.gradcheck.calls.probes import same
-from jaxnn.gradcheck.gradients import Rule, reported
-from jaxnn.gradcheck.mistakes.catalogue import NONLINEAR
 from jaxnn.gradcheck.mistakes.data import IGNORED
+from jaxnn.gradcheck.mistakes.finding import NONLINEAR
 from jaxnn.gradcheck.report.model import SURE, Cause, Probe
-from jaxnn.gradcheck.report.report import Report
 from jaxnn.gradcheck.verdict.programs import compiled
 from jaxnn.gradcheck.verdict.sides import evaluated, traced
 
 
-def compare_vjp(
-    function: Callable, *args, reference: Callable | None = None, argnums: int | tuple[int, ...] | None = None
-) -> Report:
-    """Compare the derivative rule of a function with autodiff of its plain form.
+class Rule(NamedTuple):
+    """What is asked besides of a rule for derivatives.
 
-    function: (*args) → arrays, with a custom_vjp or custom_jvp rule; reference: the same function
-    without the rule, or None for the one the rule was put on; argnums: None for all arguments that
-    are floating point. Both are pulled back along one generic cotangent.
-    Raises BadCall, in one sentence, when the comparison cannot be made.
-
-    >>> import jax, jax.numpy as jnp
-    >>> @jax.custom_vjp
-    ... def cube(x):
-    ...     return x**3
-    >>> cube.defvjp(lambda x: (x**3, x), lambda x, cotangent: (3 * x * cotangent,))
-    >>> compare_vjp(cube, jnp.array([0.5, 2.0])).correct
-    False
+    belongs: whether a point of these leaves is one that the functions are meant for; probed: what the
+    rule must be besides right, and the cause that those show which fail.
     """
+
+    belongs: Callable[[list], bool]
+    probed: Callable[[Call], tuple[list[Probe], Cause | None]]
+
+
+ANY = Rule(lambda leaves: True, lambda call: ([], None))  # a gradient is asked nothing
+
+
+def called_as_gradient(
+    function: Callable, args: tuple, reference: Callable | None, argnums: int | tuple[int, ...] | None
+) -> tuple[Call, Rule]:
+    """The derivative rule of a function as a gradient of ⟨cotangent, function⟩, and what is asked of it."""
     ruled = _ruled(function)
     plain = reference or getattr(ruled, "fun", None)
     if plain is None:
@@ -63,28 +60,23 @@ def compare_vjp(
             if n not in fixed and jax.tree.leaves(a) and all(map(is_floating, jax.tree.leaves(a)))
         )
         argnums = argnums[0] if len(argnums) == 1 else argnums
-    with quiet() as printed:
-        shapes = _output(plain, args)
-        cotangent = _cotangent(shapes)
-        loss, gradient = _paired(plain, cotangent), _pulled(function, cotangent, argnums)
-        loss.__name__ = function_name(plain)
-        vars(loss)["__wrapped__"] = plain  # whose argument names the report shows
-        gradient.__name__ = f"the rule of {function_name(function)}"
+    shapes = _output(plain, args)
+    cotangent = _cotangent(shapes)
+    loss, gradient = _paired(plain, cotangent), _pulled(function, cotangent, argnums)
+    loss.__name__ = function_name(plain)
+    vars(loss)["__wrapped__"] = plain  # whose argument names the report shows
+    gradient.__name__ = f"the rule of {function_name(function)}"
 
-        def probed(call: Call) -> tuple[list[Probe], Cause | None]:
-            given = [widened(x) for x in call.leaves]
-            probes = [_forward(call, given, function, plain), *_linear(function, shapes, args, argnums, call)]
-            return probes, _cause({p.name for p in probes if p.passed is False})
+    def probed(call: Call) -> tuple[list[Probe], Cause | None]:
+        given = [widened(x) for x in call.leaves]
+        probes = [_forward(call, given, function, plain), *_linear(function, shapes, args, argnums, call)]
+        return probes, _cause({p.name for p in probes if p.passed is False})
 
-        call = checked(loss, gradient, args, argnums)
-        meant = lambda leaves: _forward(call, leaves, function, plain).passed is True  # noqa: E731
-        try:
-            return reported(call, None, printed, Rule(meant, probed))
-        except BadCall as error:
-            raise BadCall(_of_the_rule(function, str(error), error.__cause__)) from error
+    call = checked(loss, gradient, args, argnums)
+    return call, Rule(lambda leaves: _forward(call, leaves, function, plain).passed is True, probed)
 
 
-def _of_the_rule(function: Callable, sentence: str, cause: BaseException | None) -> str:
+def of_the_rule(function: Callable, sentence: str, cause: BaseException | None) -> str:
     """What is wrong with a call, where it is what the rule returns, which JAX tells at length."""
     said = " ".join(str(cause).split())
     opening = f"the backward rule of {function_name(function)} returned"

@@ -6,7 +6,8 @@ from pathlib import Path
 import jaxnn.gradcheck
 from jaxnn.gradcheck.__main__ import main
 from jaxnn.gradcheck.listing import listing
-from jaxnn.gradcheck.mistakes.catalogue import FAMILIES, MISTAKES, ON_PATHS, UNKNOWN
+from jaxnn.gradcheck.mistakes.catalogue import FAMILIES, MISTAKES, ON_PATHS
+from jaxnn.gradcheck.mistakes.finding import UNKNOWN
 
 FILE = Path(jaxnn.gradcheck.__file__).with_name("MISTAKES.md")
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from jaxnn.gradcheck import compare_gradients
-from jaxnn.gradcheck.tape import tape
+from jaxnn.gradcheck.tape import trace
 
 N, T, n_x, n_h = 6, 4, 3, 5
 RNG = np.random.default_rng(0)
@@ -98,7 +98,7 @@ def test_what_every_turn_does_wrong_is_named(mistake, loss):
 
 
 def test_a_loop_too_long_to_be_unrolled_is_looked_at_in_few_turns(monkeypatch):
-    monkeypatch.setattr(tape, "UNROLLED", 30)
+    monkeypatch.setattr(trace, "UNROLLED", 30)
     many = n(9, 9, n_x)  # as many examples as turns
     (cause, *_) = compare_gradients(scanned, backward("no slope"), P, many, n(9, 2)).causes
     assert cause.id == "missing-activation-derivative"

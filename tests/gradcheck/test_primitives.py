@@ -13,7 +13,7 @@ from jaxnn.gradcheck.bounds.sampled import SAMPLED
 from jaxnn.gradcheck.bounds.sums import SUMS
 from jaxnn.gradcheck.bounds.systems import SYSTEMS
 from jaxnn.gradcheck.jaxprs.primitives import PRIMITIVES, Kind, of
-from jaxnn.gradcheck.tape.tape import ELEMENTWISE, VIEWS
+from jaxnn.gradcheck.tape.trace import ELEMENTWISE, VIEWS
 
 RULES = [
     # (the rules of a file of bounds/, the kinds it is for)

@@ -9,14 +9,21 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxnn.gradcheck.mistakes.catalogue import UNKNOWN
-from jaxnn.gradcheck.mistakes.finding import Cotangent, Finding, Leaves, Mistake, finding, off_entries
+from jaxnn.gradcheck.mistakes.finding import (
+    UNKNOWN,
+    UNPLACED,
+    Cotangent,
+    Finding,
+    Leaves,
+    finding,
+    off_entries,
+)
 from jaxnn.gradcheck.mistakes.numbers import ratio
 from jaxnn.gradcheck.report.words import extent, joined, spoken
 from jaxnn.gradcheck.tape.names import Names
 from jaxnn.gradcheck.tape.paths import near, weight_of
 from jaxnn.gradcheck.tape.quantities import as_product, dense_rows
-from jaxnn.gradcheck.tape.scene import Scene, backward_with, gradient_with
+from jaxnn.gradcheck.tape.scene import Scene, backward_with, finite, gradient_with
 from jaxnn.gradcheck.tape.tape import Layer
 from jaxnn.gradcheck.tape.work import Spent, Work
 from jaxnn.gradcheck.tolerances import COMPUTED, FITTED
@@ -40,23 +47,18 @@ class Fault(NamedTuple):
     how: How
     followed: bool = False  # what is below was made of it again, before it was called wrong
 
-    @property
-    def quantity(self) -> str:
-        """By its letter."""
-        return f"{self.kind}[{self.layer}]" if self.kind else ""
+    def quantity(self, names: Names) -> str:
+        """By its letter, or as the parameter is called."""
+        return f"{self.kind}[{self.layer}]" if self.kind else names.parameters[self.leaf]
 
     def named(self, names: Names) -> str:
-        """By its letter and what it belongs to."""
-        of = names.parameters[self.leaf]
-        if not self.kind:
-            return of
-        return (
-            f"{self.quantity} (layer {self.layer}, {of})" if self.kind == "dZ" else f"{self.quantity} ({of})"
-        )
+        """The same, and what it belongs to."""
+        layer = f"layer {self.layer}, " if self.kind == "dZ" else ""
+        return self.quantity(names) + (f" ({layer}{names.parameters[self.leaf]})" if self.kind else "")
 
     def sentence(self, names: Names) -> str:
         """What is the matter with it."""
-        return f"{self.quantity or names.parameters[self.leaf]} {self.how.says}"
+        return f"{self.quantity(names)} {self.how.says}"
 
 
 def _recovered(scene: Scene, layer: Layer) -> np.ndarray | None:
@@ -72,39 +74,37 @@ def _recovered(scene: Scene, layer: Layer) -> np.ndarray | None:
 
 def how_off(found: np.ndarray, right: np.ndarray, row: str = "row", column: str = "column") -> How:
     """In words, how an array differs from the one it should be."""
-    if not np.isfinite(found).all():
-        return How("is not finite")
-    if not found.any():
-        return How("is zero")
+    if not np.isfinite(found).all() or not found.any():
+        return How("is zero" if np.isfinite(found).all() else "is not finite")
     off = ~(np.abs(found - right) <= FITTED * max(np.abs(right).max(initial=0), np.abs(found).max()))
     with np.errstate(all="ignore"):
         quotient = np.where(right != 0, found / right, np.nan)
-    known = quotient[np.isfinite(quotient)]
+    known, gap = quotient[np.isfinite(quotient)], found - right
     if not known.size:
         return How(f"is wrong in {extent(off)}", True)
-    if _alike(known) and not np.allclose(known, 1):
+    if _alike(known) and not _alike(np.append(known, 1)):
         return How(f"is {spoken(known.flat[0])} times what it should be")
     if not off.all() and off.ndim == 2:
         of = " only (rows are examples)" if row == "example" else " only"
         return How(f"is {'wrong' if found[off].any() else 'zero'} in {extent(off)}{of}", True)
-    if found.ndim == 2:
-        for axis, kind, other in ((0, column, row), (1, row, column)):
-            middle = np.nanmedian(quotient, axis=axis, keepdims=True)
-            if np.allclose(np.where(np.isfinite(quotient), quotient, middle), middle, rtol=FITTED, atol=0):
-                return How(f"is wrong by a factor for each {kind}")
-            order = _permutation(found, right, axis)
-            if order is not None:
-                return How(f"has its {other}s in another order ({', '.join(map(str, order[:8]))})")
-    values = np.unique(np.round(known, 9))
-    if len(values) == 2 and values[0] == 0:
-        return How(f"is multiplied by a mask of 0 and {values[1]:.6g}")
-    gap = found - right
-    if _alike(gap):
-        return How(f"has {gap.flat[0]:.6g} added to it")
-    if (known > 0).all():
-        times = f"{known.min():.3g} to {known.max():.3g} times what it should be"
-        return How(f"has the right signs, but is {times}")
-    return How("is wrong in every entry")
+    for axis, kind, other in ((0, column, row), (1, row, column)) if found.ndim == 2 else ():
+        middle = np.nanmedian(quotient, axis=axis, keepdims=True)
+        if np.allclose(np.where(np.isfinite(quotient), quotient, middle), middle, rtol=FITTED, atol=0):
+            return How(f"is wrong by a factor for each {kind}")
+        if order := _permutation(found, right, axis):
+            return How(f"has its {other}s in another order ({', '.join(map(str, order[:8]))})")
+    kept = known[np.abs(known) > FITTED]
+    rest = (
+        (
+            0 < kept.size < known.size and _alike(kept),
+            f"is multiplied by a mask of 0 and {max(known, key=abs):.6g}",
+        ),
+        (_alike(gap), f"has {gap.flat[0]:.6g} added to it"),
+        ((known > 0).all(), "has the right signs, but is {:.3g} to {:.3g} times what it should be"),
+        (True, "is wrong in every entry"),
+    )
+    says = next(says for holds, says in rest if holds)
+    return How(says.format(known.min(), known.max()))
 
 
 def _alike(values: np.ndarray) -> bool:
@@ -121,21 +121,21 @@ def faults(scene: Scene) -> list[Fault] | None:
     """The wrong quantities of a chain of dense layers, from the top down; None where it is none."""
     layers = scene.structure.layers
     loop = scene.structure.turns or any(n.name in {"scan", "while"} for n in scene.point.tape.nodes)
-    if not layers or loop or len({y.weight for y in layers}) < len(layers):
+    chain = layers and not loop and len({y.weight for y in layers}) == len(layers)
+    if not chain or not finite(scene.hand) or any(dense_rows(scene, y) is None for y in layers):
         return None
-    if any(dense_rows(scene, y) is None for y in layers):
-        return None
+    scene = scene._replace(work=Work(seconds=math.inf))  # one pass a layer, whatever has been spent
     out: list[Fault] = []
     given: dict[int, np.ndarray] = {}
-    for layer in reversed(layers):
+    for y in reversed(layers):
+        turned = (lambda x: x.T) if y.input_side == 1 else (lambda x: x)
         gradient, cotangents = backward_with(scene, given=given)
-        expected = np.asarray(cotangents[layer.product])
-        followed = cotangents[layer.z].shape == expected.shape
-        own, found = _faults_of(scene, layer, gradient, expected.T if layer.input_side == 1 else expected)
-        followed = followed and own is not None
+        expected = cotangents[y.product]
+        own, found = _faults_of(scene, y, gradient, turned(expected))
+        followed = own is not None and cotangents[y.z].shape == expected.shape
         out += [f._replace(followed=followed and f.kind == "dZ") for f in found]
         if followed:
-            given = {**given, layer.z: own.T if layer.input_side == 1 else own}
+            given = {**given, y.z: turned(own)}
     known = {k for y in layers for k in (y.weight, y.bias)}
     rest = [k for k in scene.wrong if k not in known]
     return out + [Fault("", 0, k, how_off(scene.hand[k], scene.reference[k])) for k in rest]
@@ -145,20 +145,17 @@ def _faults_of(scene: Scene, layer: Layer, gradient, expected: np.ndarray):
     """(the candidate's own dZ[l] where it is wrong, the faults of a layer), given what is above it."""
     n, w, b, hand = layer.number, layer.weight, layer.bias, scene.hand
     terms = np.abs(expected).max(initial=0)  # what db is summed of: the sum itself may cancel
-    right_w = near(np.asarray(gradient[w]), hand[w])
-    right_b = b is None or near(np.asarray(gradient[b]), hand[b], least=terms)
-    if right_w and right_b:
-        return None, []
-    if right_w and b is not None:
-        return None, [Fault("db", n, b, how_off(hand[b], np.asarray(gradient[b])))]
-    off = how_off(hand[w], np.asarray(gradient[w]))
-    if right_b and b is not None and not near(gradient[b], np.zeros(()), least=terms):
+    right_w = near(gradient[w], hand[w])
+    right_b = b is None or near(gradient[b], hand[b], least=terms)
+    if right_w:
+        return None, [] if b is None or right_b else [Fault("db", n, b, how_off(hand[b], gradient[b]))]
+    off = how_off(hand[w], gradient[w])
+    silent = b is None or not right_b or near(gradient[b], np.zeros(()), least=terms)
+    own = _recovered(scene, layer) if silent else None
+    if own is None and right_b:
         return None, [Fault("dW", n, w, off)]
-    own = _recovered(scene, layer)
-    if own is None and b is not None and not right_b:  # both are made of dZ[l]
+    if own is None:  # both are made of dZ[l]
         return None, [Fault("dZ", n, w, How(f"is wrong: dW[{n}] {off.says}, and db[{n}] too", off.entries))]
-    if own is None:
-        return None, [Fault("dW", n, w, off)]
     found = [Fault("dZ", n, w, how_off(own, expected, "example", "neuron"))]
     total = own.sum(axis=0)
     if b is not None and np.abs(total - hand[b].ravel()).max(initial=0) > FITTED * np.abs(own).sum():
@@ -168,32 +165,29 @@ def _faults_of(scene: Scene, layer: Layer, gradient, expected: np.ndarray):
 
 def single_quantity(scene: Scene) -> int | None:
     """The value of fewest directions whose cotangent, changed alone, explains all that is wrong."""
-    if any(not np.isfinite(g).all() for g in scene.hand):
+    if not finite(scene.hand):
         return None
-    gap = np.concatenate([(g - r).ravel() for g, r in zip(scene.hand, scene.reference, strict=True)])
-    top = np.abs(gap).max(initial=0)
-    best: tuple[int, int] | None = None
-    own = [{y.z for y in scene.structure.layers}, {y.a for y in scene.structure.layers}]
-    for value in sorted(
-        scene.point.tape.active - set(scene.structure.views),
-        key=lambda v: (v not in own[0], v not in own[1], -v),
-    ):
-        shape = scene.point.tape.shapes[value].shape
-        size = int(np.prod(shape))
-        if size > LARGE or size >= gap.size or (best and size > best[0] * 4):
+
+    def off(gradient: list[np.ndarray]) -> np.ndarray:
+        pairs = zip(gradient, scene.reference, strict=True)
+        return np.concatenate([np.ravel(g - r) for g, r in pairs])
+
+    gap, tape = off(scene.hand), scene.point.tape
+    best, fewest = None, gap.size
+    zs, activations = ({getattr(y, letter) for y in scene.structure.layers} for letter in "za")
+    values = tape.active - set(scene.structure.views)
+    for value in sorted(values, key=lambda v: (v not in zs, v not in activations, -v)):
+        shape = tape.shapes[value].shape
+        size = math.prod(shape)
+        if size > LARGE or size >= gap.size or (best is not None and size > fewest * 4):
             continue
-        columns = []
-        for unit in np.eye(size):
-            g = gradient_with(scene, added={value: unit.reshape(shape)})
-            columns.append(
-                np.concatenate([(np.asarray(x) - r).ravel() for x, r in zip(g, scene.reference, strict=True)])
-            )
-        system = np.stack(columns, axis=1)
+        units = np.eye(size).reshape(size, *shape)
+        system = np.stack([off(gradient_with(scene, added={value: unit})) for unit in units], axis=1)
         answer, _, rank, _ = np.linalg.lstsq(system, gap, rcond=COMPUTED)
-        explained = np.abs(system @ answer - gap).max() <= FITTED * top
-        if rank < gap.size and explained and (best is None or rank < best[0]):
-            best = (int(rank), value)
-    return best[1] if best else None
+        explained = np.abs(system @ answer - gap).max() <= FITTED * np.abs(gap).max()
+        if rank < fewest and explained:
+            best, fewest = value, int(rank)
+    return best
 
 
 def _tells(scene: Scene) -> bool:
@@ -202,25 +196,19 @@ def _tells(scene: Scene) -> bool:
     return all(r is not None and np.linalg.matrix_rank(r[0]) == len(r[0]) for r in rows)
 
 
-def _is_finite(scene: Scene) -> bool:
-    return all(np.isfinite(g).all() for g in scene.hand)
-
-
 def placed(scenes: list[Scene], names: Names) -> tuple[list[Finding], Spent | None]:
     """What can be said of a mistake without a name, and why no more: never none, never with confidence."""
     able = sorted((s for s in scenes if s.wrong), key=lambda s: (not _tells(s), weight_of(s)))
     if not able:
         return [], None
     scene, given = able[0], scenes[0]
-    free = Work(seconds=math.inf)  # one backward pass a layer, whatever has been spent
-    found = faults(scene._replace(work=free)) if _is_finite(scene) else None
-    if found and scene is not given and given.wrong == scene.wrong and _is_finite(given):
-        there = faults(given._replace(work=free)) or []
-        if [(f.kind, f.layer, f.leaf) for f in there] == [(f.kind, f.layer, f.leaf) for f in found]:
+    found = faults(scene)
+    if found and scene is not given and given.wrong == scene.wrong:
+        there = faults(given) or []
+        if [f[:3] for f in there] == [f[:3] for f in found]:
             scene, found = given, there  # the rows and entries told are then those of the given point
-    several = len(scene.wrong) > 1 or len(scene.hand) == 1
     quantity, spent = None, None
-    if several and (not found or len(found) > 1):
+    if (len(scene.wrong) > 1 or len(scene.hand) == 1) and (not found or len(found) > 1):
         try:
             quantity = single_quantity(scene)
         except Spent as why:
@@ -233,43 +221,39 @@ def placed(scenes: list[Scene], names: Names) -> tuple[list[Finding], Spent | No
 def _of_faults(found: list[Fault], scene: Scene, given: Scene, names: Names) -> Finding:
     """The topmost is the cause of what is below, unless those steps are wrong themselves."""
     first, *rest = found
-    told = first.sentence(names)
     if rest and (first.followed or first.kind != "dZ"):
-        told += f"; and {'; '.join(f.sentence(names) for f in rest)}."
+        after = f"; and {'; '.join(f.sentence(names) for f in rest)}."
     elif rest:
-        told += ". What is below may be wrong for no other reason."
+        after = ". What is below may be wrong for no other reason."
     elif first.followed and first.layer > 1:
-        told += ". What follows from it is right."
+        after = ". What follows from it is right."
     else:
-        told += ". All else is right." if len(scene.wrong) < len(names.parameters) else "."
-    seen = _elsewhere(scene, given, any(f.how.entries for f in found))
-    where = joined([f.named(names) for f in found])
-    one = len({f.kind for f in found}) == 1
-    mistake = UNKNOWN if first.kind else _UNPLACED
+        after = ". All else is right." if len(scene.wrong) < len(names.parameters) else "."
     return finding(
-        mistake, "{told}{seen}", "{quantities}", 8 if one else 9, told=told, seen=seen, quantities=where
+        UNKNOWN if first.kind else UNPLACED,
+        "{told}{seen}",
+        "{quantities}",
+        8 if len({f.kind for f in found}) == 1 else 9,
+        told=first.sentence(names) + after,
+        seen=_elsewhere(scene, given, any(f.how.entries for f in found)),
+        quantities=joined([f.named(names) for f in found]),
     )
 
 
-_UNPLACED: Mistake = UNKNOWN._replace(equation="")  # in no quantity that those equations have
-
-
 def _of_leaves(scene: Scene, given: Scene, quantity: int | None, names: Names) -> Finding:
-    leaves = tuple(scene.wrong)
-    right = tuple(k for k in range(len(scene.hand)) if k not in leaves)
-    where = "{of}" if right or len(leaves) < 2 else "every parameter"
+    wrong = tuple(scene.wrong)
+    right = tuple(k for k in range(len(scene.hand)) if k not in wrong)
+    where = "{of}" if right or len(wrong) < 2 else "every parameter"
     told, entries = _extents(scene, names)
-    parts = {"of": Leaves(leaves), "told": told, "seen": _elsewhere(scene, given, entries)}
-    if quantity is not None:
-        says = "One mistake in {quantity} would explain all that is wrong: {told}.{seen}"
-        own = quantity in {v for y in scene.structure.layers for v in (y.z, y.a, y.product)}
-        return finding(
-            UNKNOWN if own else _UNPLACED,
-            says, "{quantity}, and so " + where, 8, scene=scene, quantity=Cotangent(quantity), **parts,
-        )  # fmt: skip
-    only = " The rest ({right}) is right." if right else ""
-    says = "A mistake that has no name here, in {told}." + only + "{seen}"
-    return finding(_UNPLACED, says, where, 9, right=Leaves(right), **parts)
+    parts = {"of": Leaves(wrong), "told": told, "seen": _elsewhere(scene, given, entries)}
+    if quantity is None:
+        only = " The rest ({right}) is right." if right else ""
+        says = "A mistake that has no name here, in {told}." + only + "{seen}"
+        return finding(UNPLACED, says, where, 9, right=Leaves(right), **parts)
+    says = "One mistake in {quantity} would explain all that is wrong: {told}.{seen}"
+    own = quantity in {v for y in scene.structure.layers for v in (y.z, y.a, y.product)}
+    where, parts["quantity"] = "{quantity}, and so " + where, Cotangent(quantity)
+    return finding(UNKNOWN if own else UNPLACED, says, where, 8, scene=scene, **parts)
 
 
 def _elsewhere(scene: Scene, given: Scene, entries: bool) -> str:
@@ -292,6 +276,6 @@ def _extents(scene: Scene, names: Names) -> tuple[str, bool]:
         else:
             parts.append(f"{extent(off)} of {name}")
             entries = True
-    every = [f"every entry of {joined(whole)}"] if whole else []
-    more = [f"{len(parts) - 3} parameters more"] if len(parts) > 4 else []
-    return "; ".join(every + (parts[:3] + more if more else parts)), entries
+    if len(parts) > 4:
+        parts = [*parts[:3], f"{len(parts) - 3} parameters more"]
+    return "; ".join([f"every entry of {joined(whole)}"] * bool(whole) + parts), entries

@@ -13,11 +13,11 @@ from jaxnn.gradcheck.diagnosis import places
 from jaxnn.gradcheck.diagnosis.states import stale_cause, unsteady_causes
 from jaxnn.gradcheck.diagnosis.told import told
 from jaxnn.gradcheck.mistakes import precision
-from jaxnn.gradcheck.mistakes.catalogue import FAMILIES, ON_PATHS, UNKNOWN, Family
-from jaxnn.gradcheck.mistakes.finding import Finding, Leaves, finding
+from jaxnn.gradcheck.mistakes.catalogue import FAMILIES, ON_PATHS, Family
+from jaxnn.gradcheck.mistakes.finding import UNKNOWN, UNPLACED, Finding, Leaves, finding
 from jaxnn.gradcheck.report.model import GUESS, LIKELY, SURE, Cause
 from jaxnn.gradcheck.tape.names import Names, names_of
-from jaxnn.gradcheck.tape.scene import Scene, without_penalty
+from jaxnn.gradcheck.tape.scene import Scene, finite, without_penalty
 from jaxnn.gradcheck.tape.scenes import Views, in_few_turns, scenes_for, views_of
 from jaxnn.gradcheck.tape.work import Spent, Work
 from jaxnn.gradcheck.verdict.point import Point, Sides, compared, is_coarse
@@ -43,45 +43,33 @@ def diagnosed(call: Call, sides: Sides, shown: Point, calls: Calls, eps: float) 
         return Diagnosis([stale], [])
 
     args = shown.call.rebuilt(shown.leaves)
-    fixed = {
-        k: jax.tree.map(_maker, arg)
-        for k, arg in enumerate(args)
-        if not all(map(_numeric, jax.tree.leaves(arg)))
-    }
+    made = {k: jax.tree.map(_maker, arg) for k, arg in enumerate(args) if not _numeric(arg)}
+    bound = [shown.bound(n) for n in range(len(call.places))]
 
     def complete(args):
-        return tuple(
-            jax.tree.map(lambda make: make(), fixed[k]) if k in fixed else arg for k, arg in enumerate(args)
-        )
+        again = lambda k: jax.tree.map(lambda make: make(), made[k])  # noqa: E731
+        return tuple(again(k) if k in made else arg for k, arg in enumerate(args))
 
-    def loss(*args):
-        return call.loss(*complete(args))
-
-    def gradient(*args):
-        return call.gradient(*own_copies(complete(args)))
-
-    n_places = range(len(call.places))
     with jax.enable_x64(True), jax.numpy_dtype_promotion("standard"):
         try:
             return find_causes(
-                loss,
-                gradient,
-                tuple(None if k in fixed else arg for k, arg in enumerate(args)),
+                lambda *args: call.loss(*complete(args)),
+                lambda *args: call.gradient(*own_copies(complete(args))),
+                tuple(None if k in made else arg for k, arg in enumerate(args)),
                 call.argnums,
-                tree_of(shown.call, shown.hand.values),
-                tree_of(shown.call, shown.reference.values),
-                tree_of(shown.call, [shown.bound(n) for n in n_places]),
-                names=_names(call, fixed),
+                *(tree_of(shown.call, x) for x in (shown.hand.values, shown.reference.values, bound)),
+                names=_names(call, made),
             )
-        except Exception as error:  # the verdict stands without a diagnosis
+        except Exception as error:  # it is told; the verdict stands without a diagnosis
             return Diagnosis([], [f"the diagnosis stopped with {first_line(error)}"])
 
 
-def _numeric(x) -> bool:
+def _numeric(arg) -> bool:
     """Whether other numbers could stand in its place: not a random key, nor a word or a function."""
-    if isinstance(x, jax.Array):
-        return not jnp.issubdtype(x.dtype, jax.dtypes.extended)
-    return isinstance(x, np.ndarray | np.generic | bool | int | float | complex)
+    leaves = jax.tree.leaves(arg)
+    keys = any(isinstance(x, jax.Array) and jnp.issubdtype(x.dtype, jax.dtypes.extended) for x in leaves)
+    kinds = jax.Array | np.ndarray | np.generic | int | float | complex
+    return not keys and all(isinstance(x, kinds) for x in leaves)
 
 
 def _maker(x) -> Callable:
@@ -193,7 +181,7 @@ def _of_families(scenes: list[Scene], families: tuple[Family, ...], notes: list[
                     yield one
             except Spent:
                 raise
-            except Exception as error:
+            except Exception as error:  # it is told; the other families may still find it
                 told = f"mistakes in {family.quantity} could not be tried ({first_line(error)})"
                 notes.append(f"{told}: nothing is sure")
     return found
@@ -201,7 +189,7 @@ def _of_families(scenes: list[Scene], families: tuple[Family, ...], notes: list[
 
 def _finite(scenes: list[Scene]) -> list[Scene]:
     """Those where both sides are numbers, if one of them shows the mistake; else all."""
-    told = [s for s in scenes if all(np.isfinite(x).all() for x in (*s.hand, *s.reference))]
+    told = [s for s in scenes if finite((*s.hand, *s.reference))]
     return told if any(s.wrong for s in told) else scenes
 
 
@@ -213,7 +201,7 @@ def _faint(scene: Scene) -> Finding:
             for g, r, b in zip(scene.hand, scene.reference, scene.bound, strict=True)
         ]
     says = "The difference, the largest in {of}, is too small for its cause to be told."
-    return finding(UNKNOWN._replace(equation=""), says, "{of}", 9, of=Leaves((int(np.argmax(sizes)),)))
+    return finding(UNPLACED, says, "{of}", 9, of=Leaves((int(np.argmax(sizes)),)))
 
 
 def _ranked(findings: list[Finding], names: Names, whole: bool) -> list[Cause]:

@@ -8,11 +8,10 @@ import numpy as np
 from jaxnn.gradcheck.bounds.bounded import UNIT
 from jaxnn.gradcheck.calls.call import BadCall, Call, widened
 from jaxnn.gradcheck.calls.returned import Calls, called
-from jaxnn.gradcheck.mistakes.catalogue import ACCUMULATED, RESAMPLED, STALE
-from jaxnn.gradcheck.mistakes.finding import Mistake
+from jaxnn.gradcheck.mistakes.finding import ACCUMULATED, RESAMPLED, STALE, Mistake
 from jaxnn.gradcheck.report.model import GUESS, LIKELY, SURE, Cause
 from jaxnn.gradcheck.verdict import points
-from jaxnn.gradcheck.verdict.point import Kind, Point, Side, Sides
+from jaxnn.gradcheck.verdict.point import Kind, Point, Sides
 
 SAYS = {
     ACCUMULATED: "It adds to what earlier calls left: every call is the one before plus the gradient.",
@@ -24,10 +23,8 @@ NEAR = 1e-4  # of the largest entry: what is kept may be kept in float32
 
 
 def _close(a: list[np.ndarray], b: list[np.ndarray]) -> bool:
-    sizes = [
-        max(np.max(np.abs(x), initial=0.0), np.max(np.abs(y), initial=0.0)) for x, y in zip(a, b, strict=True)
-    ]
-    return all(bool(np.all(np.abs(x - y) <= NEAR * s)) for x, y, s in zip(a, b, sizes, strict=True))
+    top = lambda x: np.abs(x).max(initial=0)  # noqa: E731
+    return all(top(x - y) <= NEAR * max(top(x), top(y)) for x, y in zip(a, b, strict=True))
 
 
 def kept(call: Call, leaves: list, reference) -> Mistake | None:
@@ -42,15 +39,11 @@ def kept(call: Call, leaves: list, reference) -> Mistake | None:
         with jax.enable_x64(True), jax.numpy_dtype_promotion("standard"):
             return [np.asarray(x).astype(np.float64) for x in called(call, call.rebuilt(leaves))]
 
-    def right(leaves: list) -> list[np.ndarray]:
-        side: Side = reference(leaves)
-        return side.values
-
     with contextlib.suppress(BadCall):  # what it kept may be of a trace that is over
         at(p)
     try:
         first, second, other = at(p), at(p), at(q)
-        there, elsewhere = right(p), right(q)
+        there, elsewhere = reference(p).values, reference(q).values
     except BadCall:
         return None
     added = [[b - a for a, b in zip(x, y, strict=True)] for x, y in ((first, second), (second, other))]

@@ -16,7 +16,8 @@ from jaxnn.gradcheck.report.words import apart, joined
 from jaxnn.gradcheck.tape.backward import point
 from jaxnn.gradcheck.tape.layers import structure
 from jaxnn.gradcheck.tape.names import names_of
-from jaxnn.gradcheck.tape.tape import Structure, Tape, consumers, trace
+from jaxnn.gradcheck.tape.tape import Structure, Tape
+from jaxnn.gradcheck.tape.trace import consumers, trace
 
 SLACK = 200  # rounding units of the step's dtype, of the largest entry, that a right step may be off
 
@@ -78,27 +79,19 @@ def check_steps(
                 )
         here = point(tape, wide)
         change = here.change._replace(
-            given={**here.change.given, **{str(values[n]): x for n, x in given.items()}},
-            free={**here.change.free, **{str(v): np.zeros(()) for v in values.values()}},
+            given={values[n]: x for n, x in given.items()}, free=dict.fromkeys(values.values(), 0.0)
         )
-        gradient, cotangents = here.pull(change)
+        gradient, cotangents = here.programs.pull(change)
     depth = {o: place for place, node in enumerate(tape.nodes) for o in node.outputs}
-    ordered = sorted(steps, key=lambda n: -depth[values[n]])
-    errors = []
-    readers = consumers(tape.nodes)
-    shown = {v: name for name, v in values.items()}
-    for name in ordered:
-        of = _made_of(tape, readers, shown, values[name])
-        error = _compared(name, of, given[name], cotangents[values[name]], _rounding(steps[name]))
-        errors += [error] if error else []
-    leaves = zip(
-        names_of(wide, argnums).parameters, tape.parameters, jax.tree.leaves(hand), gradient, strict=True
+    quantities = [(n, values[n], steps[n], cotangents[values[n]]) for n in steps]
+    quantities.sort(key=lambda quantity: -depth[quantity[1]])
+    own = names_of(wide, argnums).parameters, tape.parameters, jax.tree.leaves(hand), gradient
+    shown, readers = {v: name for name, v in values.items()}, consumers(tape.nodes)
+    found = (
+        _compared(name, _made_of(tape, readers, shown, value), mine, right)
+        for name, value, mine, right in (*quantities, *zip(*own, strict=True))
     )
-    for name, value, mine, right in leaves:
-        of = _made_of(tape, readers, shown, value)
-        error = _compared(name, of, np.asarray(_wide(mine)), right, _rounding(mine))
-        errors += [error] if error else []
-    return errors
+    return [error for error in found if error]
 
 
 def _made_of(tape: Tape, readers: dict, shown: dict[int, str], value: int) -> str:
@@ -106,12 +99,10 @@ def _made_of(tape: Tape, readers: dict, shown: dict[int, str], value: int) -> st
     met, seen, todo = [], {value}, [value]
     while todo:
         for place in readers.get(todo.pop(), []):
-            for v in set(tape.nodes[place].outputs) - seen:
-                seen.add(v)
-                if v in shown:
-                    met.append(shown[v])
-                else:
-                    todo.append(v)
+            new = set(tape.nodes[place].outputs) - seen
+            seen |= new
+            met += [shown[v] for v in new if v in shown]
+            todo += new - shown.keys()
     return joined(sorted(met)) if met else LOSS
 
 
@@ -140,13 +131,12 @@ def _value_of(tape: Tape, layout: Structure, name: str) -> int:
     return found
 
 
-def _compared(name, of, hand, right, rounding) -> StepError | None:
-    right = np.asarray(right, np.float64)
-    top = max(np.abs(right).max(initial=0), 1e-300)
+def _compared(name: str, of: str, hand, right: np.ndarray) -> StepError | None:
+    rounding, hand = _rounding(hand), np.asarray(_wide(hand))
+    top = max(np.abs(right).max(initial=0), np.finfo(float).tiny)
     with np.errstate(all="ignore"):
-        gap = np.abs(hand - right) / top
-    gap = np.where(np.isnan(gap), np.inf, gap)
+        gap = np.nan_to_num(np.abs(hand - right) / top, nan=np.inf, posinf=np.inf)
     if not gap.size or gap.max() <= SLACK * rounding:
         return None
-    index = tuple(map(int, np.unravel_index(int(np.argmax(gap)), gap.shape)))
+    index = tuple(map(int, np.unravel_index(np.argmax(gap), gap.shape)))
     return StepError(name, of, index, float(hand[index]), float(right[index]), float(gap[index]))

@@ -11,9 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jax.extend.core import Literal
 
-from jaxnn.gradcheck.jaxprs.equations import by_jax, opened, plan_of
+from jaxnn.gradcheck.jaxprs.equations import by_jax, opened, plan_of, walked
 from jaxnn.gradcheck.jaxprs.primitives import PRIMITIVES, REAL_ONLY, inner_of
 
 
@@ -58,42 +57,27 @@ def by_numpy(function: Callable, *args) -> Callable:
 
 def planned(jaxpr, consts: Sequence) -> Callable[..., list]:
     """args → the outputs of a jaxpr, as NumPy arrays; floating point errors are no news."""
-    slots: dict[Any, int] = {}
-    start: list[Any] = []
+    plan, held = plan_of(jaxpr), [_plain(c) for c in consts]
+    steps = {id(equation): _step(equation) for equation, _ in plan}
 
-    def slot(atom) -> int:
-        if isinstance(atom, Literal):
-            start.append(np.asarray(atom.val, getattr(atom.aval, "dtype", None)))
-            return len(start) - 1
-        if atom not in slots:
-            slots[atom] = len(start)
-            start.append(None)
-        return slots[atom]
-
-    for v, c in zip(jaxpr.constvars, consts, strict=True):
-        start[slot(v)] = _plain(c)
-    ins = [slot(v) for v in jaxpr.invars]
-    steps = [
-        (*_step(e), [slot(v) for v in e.invars], [slot(v) for v in e.outvars]) for e, _ in plan_of(jaxpr)
-    ]
-    outs = [slot(v) for v in jaxpr.outvars]
+    def step(equation, inputs):
+        f, dtype = steps[id(equation)]
+        out = f(*inputs)
+        if dtype is None:
+            return out
+        out = np.asarray(out)
+        return [out if out.dtype == dtype else out.astype(dtype)]
 
     def run(*args):
-        env = list(start)
-        for k, x in zip(ins, args, strict=True):
-            env[k] = x
         with np.errstate(all="ignore"):
-            for f, dtype, reads, writes in steps:
-                out = f(*[env[r] for r in reads])
-                if dtype is None:
-                    for k, x in zip(writes, out, strict=True):
-                        env[k] = x
-                else:
-                    out = np.asarray(out)
-                    env[writes[0]] = out if out.dtype == dtype else out.astype(dtype)
-        return [env[k] for k in outs]
+            return walked(jaxpr, plan, [*held, *args], step, _literal)
 
     return run
+
+
+def _literal(atom) -> np.ndarray:
+    """The number that stands in a jaxpr."""
+    return np.asarray(atom.val, getattr(atom.aval, "dtype", None))
 
 
 def applied(equation, values) -> list:

@@ -21,15 +21,14 @@ def frames(equation) -> list:
         from jax._src import source_info_util
 
         found = list(source_info_util.user_frames(equation.source_info.traceback))
-    except Exception:  # a private module: where it is missing, the line is unknown
+    except (ImportError, AttributeError):  # a private module: where it is another, the line is unknown
         return []
     return [f for f in found if not f.file_name.startswith(_HERE)]
 
 
 def line_of(equation) -> str:
     """Where the user wrote it: file:line, or "" when unknown."""
-    found = (f"{os.path.basename(f.file_name)}:{f.start_line}" for f in frames(equation))
-    return next(found, "")
+    return next((f"{os.path.basename(f.file_name)}:{f.start_line}" for f in frames(equation)), "")
 
 
 def spot_of(equation) -> tuple:

@@ -15,7 +15,7 @@ from jaxnn.gradcheck.mistakes import (
     penalties,
     precision,
 )
-from jaxnn.gradcheck.mistakes.finding import Finding, Mistake, exchanged, ways
+from jaxnn.gradcheck.mistakes.finding import UNPREDICTED, Finding, Mistake, exchanged, ways
 from jaxnn.gradcheck.tape.scene import Scene
 
 
@@ -26,29 +26,6 @@ class Family(NamedTuple):
     search: Callable[[list[Scene]], Iterator[Finding]]
     mistakes: tuple[Mistake, ...]
 
-
-ACCUMULATED = Mistake(
-    "accumulated", "it adds to what earlier calls left",
-    "dW is of this call alone: nothing is kept between two calls",
-    "self.dW1 += dZ1.T @ X  # and self.dW1 is never set to zero", "any parameter",
-)  # fmt: skip
-STALE = Mistake(
-    "stale", "it uses values of the call before", "dW is taken at the W and X of this call",
-    "dW1 = dZ1.T @ self.cache['X']  # cached by an earlier call", "anywhere",
-)  # fmt: skip
-RESAMPLED = Mistake(
-    "mask-resampled", "dropout's mask is drawn again on the way back",
-    "A = M ⊙ g(Z), so dZ = dA ⊙ M ⊙ g′(Z) with the M of the forward pass",
-    "dA1 = dA1 * (np.random.rand(*A1.shape) < keep) / keep", "a layer with dropout",
-)  # fmt: skip
-NONLINEAR = Mistake(
-    "cotangent-not-linear", "a rule clips its cotangent, or squares it", "vjp(c) is linear in c",
-    "def backward(kept, c): return (np.clip(c, -1, 1) * kept,)", "a rule for derivatives",
-)  # fmt: skip
-UNKNOWN = Mistake(
-    "unknown", "none of these: the place is told, no mistake of this list gives the candidate's numbers",
-    "dZ[l] = dA[l] ⊙ g′(Z[l]); dW[l] = dZ[l]ᵀ A[l-1]; db[l] = dZ[l]ᵀ 1; dA[l-1] = dZ[l] W[l]", "", "anywhere",
-)  # fmt: skip
 
 AT_DZ = (
     *ways(derivatives.OF_DERIVATIVES),
@@ -76,9 +53,8 @@ ON_PATHS: tuple[Family, ...] = (
     Family("two paths", paths.both_ignored, ()),
 )
 DIGITS = (precision.LOW, precision.FEW_DIGITS)  # what is right but for its digits
-ELSEWHERE = (ACCUMULATED, STALE, RESAMPLED, NONLINEAR, UNKNOWN)  # what several calls show, or nothing does
 MISTAKES: dict[str, Mistake] = {
     mistake.id: mistake
-    for mistakes in (*(f.mistakes for f in (*FAMILIES, *ON_PATHS)), DIGITS, ELSEWHERE)
+    for mistakes in (*(f.mistakes for f in (*FAMILIES, *ON_PATHS)), DIGITS, UNPREDICTED)
     for mistake in mistakes
 }

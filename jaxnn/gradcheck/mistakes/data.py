@@ -20,8 +20,9 @@ from jaxnn.gradcheck.mistakes.finding import (
 from jaxnn.gradcheck.mistakes.numbers import MISSING_PSUM, same
 from jaxnn.gradcheck.mistakes.outputs import LEFT_OUT
 from jaxnn.gradcheck.report.words import joined
+from jaxnn.gradcheck.tape.backward import gradient_at
 from jaxnn.gradcheck.tape.paths import near
-from jaxnn.gradcheck.tape.quantities import as_product, dense_rows, gradient_at
+from jaxnn.gradcheck.tape.quantities import as_product, dense_rows
 from jaxnn.gradcheck.tape.scene import Scene, fits, gradient_with
 from jaxnn.gradcheck.tape.tape import Layer
 from jaxnn.gradcheck.tolerances import COMPUTED, FITTED

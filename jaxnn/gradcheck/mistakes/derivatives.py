@@ -9,7 +9,7 @@ from jaxnn.gradcheck.mistakes.finding import Finding, Mistake, Swap, finding, ho
 from jaxnn.gradcheck.tape.paths import near
 from jaxnn.gradcheck.tape.quantities import SLOPES, a_of, averaged, examples_axis, layer_at, z_of
 from jaxnn.gradcheck.tape.scene import Scene, activation_edge, derivative, gradient_with, slope_at
-from jaxnn.gradcheck.tape.tape import Layer, edge
+from jaxnn.gradcheck.tape.tape import Layer
 
 DZ = "dZ[{l}] (layer {l})"
 
@@ -204,7 +204,7 @@ def masks_forgotten(scenes: list[Scene]) -> Iterator[Finding]:
         if any(holds(scenes, partial(_with_masks, group, keep)) for keep in (False, True)):
             place = group[-1][0]
             layer = max((y.number for y in scene.structure.layers if y.place < place), default=1)
-            dropped = all(_is_mask(scene.point.change.factors[edge(*e)]) for e in group)
+            dropped = all(_is_mask(scene.point.change.factors[e]) for e in group)
             says = (
                 "The {what} that layer {l}'s activations are multiplied by is missing from the backward pass."
             )
@@ -216,7 +216,7 @@ def masks_forgotten(scenes: list[Scene]) -> Iterator[Finding]:
 
 def _with_masks(group: tuple[tuple[int, int], ...], keep: bool, scene: Scene) -> list[np.ndarray]:
     """The gradient with masks of ones; keep: with the number that what they keep is multiplied by."""
-    olds = {e: np.asarray(scene.point.change.factors[edge(*e)]) for e in group}
+    olds = {e: np.asarray(scene.point.change.factors[e]) for e in group}
     sizes = {e: np.abs(old).max(initial=0) if keep else 1.0 for e, old in olds.items()}
     return gradient_with(scene, factors={e: np.full_like(old, sizes[e]) for e, old in olds.items()})
 

@@ -232,3 +232,30 @@ def _reaches(layers: tuple[Layer, ...], group: tuple[int, ...], wrong: tuple[int
     """Nothing above the highest changed layer may be wrong, for a chain of layers."""
     above = {k for y in layers[max(group) :] for k in (y.weight, y.bias)}
     return not above & set(wrong) or len({y.weight for y in layers}) < len(layers)
+
+
+# what no gradient alone shows: several calls do, or a rule's own probes, or nothing does
+ACCUMULATED = Mistake(
+    "accumulated", "it adds to what earlier calls left",
+    "dW is of this call alone: nothing is kept between two calls",
+    "self.dW1 += dZ1.T @ X  # and self.dW1 is never set to zero", "any parameter",
+)  # fmt: skip
+STALE = Mistake(
+    "stale", "it uses values of the call before", "dW is taken at the W and X of this call",
+    "dW1 = dZ1.T @ self.cache['X']  # cached by an earlier call", "anywhere",
+)  # fmt: skip
+RESAMPLED = Mistake(
+    "mask-resampled", "dropout's mask is drawn again on the way back",
+    "A = M ⊙ g(Z), so dZ = dA ⊙ M ⊙ g′(Z) with the M of the forward pass",
+    "dA1 = dA1 * (np.random.rand(*A1.shape) < keep) / keep", "a layer with dropout",
+)  # fmt: skip
+NONLINEAR = Mistake(
+    "cotangent-not-linear", "a rule clips its cotangent, or squares it", "vjp(c) is linear in c",
+    "def backward(kept, c): return (np.clip(c, -1, 1) * kept,)", "a rule for derivatives",
+)  # fmt: skip
+UNKNOWN = Mistake(
+    "unknown", "none of these: the place is told, no mistake of this list gives the candidate's numbers",
+    "dZ[l] = dA[l] ⊙ g′(Z[l]); dW[l] = dZ[l]ᵀ A[l-1]; db[l] = dZ[l]ᵀ 1; dA[l-1] = dZ[l] W[l]", "", "anywhere",
+)  # fmt: skip
+UNPLACED = UNKNOWN._replace(equation="")  # in no quantity that those equations have
+UNPREDICTED = (ACCUMULATED, STALE, RESAMPLED, NONLINEAR, UNKNOWN)

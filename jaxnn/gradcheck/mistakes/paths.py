@@ -42,7 +42,8 @@ from jaxnn.gradcheck.tape.paths import (
 )
 from jaxnn.gradcheck.tape.quantities import SLOPES
 from jaxnn.gradcheck.tape.scene import Scene, fits, gradient_with
-from jaxnn.gradcheck.tape.tape import CUSTOM, PRODUCTS, Node, edge
+from jaxnn.gradcheck.tape.tape import Node
+from jaxnn.gradcheck.tape.trace import CUSTOM, PRODUCTS
 from jaxnn.gradcheck.tolerances import COMPUTED, FITTED
 
 PAIRED = 40  # paths up to which two at a time are tried
@@ -370,7 +371,7 @@ def _instead(path: Path, side: int | None, other: Other, scene: Scene) -> dict |
 
 def _old(scene: Scene, side: int | None, e: tuple[int, int]) -> np.ndarray:
     change = scene.point.change
-    return np.asarray((change.factors if side is None else change.operands)[edge(*e)])
+    return np.asarray((change.factors if side is None else change.operands)[e])
 
 
 def _explains(scenes: list[Scene], probe: Scene, path: Path, side: int | None, other: Other) -> bool:

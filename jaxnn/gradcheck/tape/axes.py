@@ -5,7 +5,7 @@ examples and wide layers, dW = dZᵀ A tells dZ itself.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from itertools import count
 from typing import NamedTuple
 
@@ -13,9 +13,14 @@ import jax
 import numpy as np
 
 from jaxnn.gradcheck.jaxprs.primitives import CALLS, Kind, of
-from jaxnn.gradcheck.tape.tape import ELEMENTWISE, flatten, origins, reached
+from jaxnn.gradcheck.tape.tape import Node, Tape
+from jaxnn.gradcheck.tape.trace import ELEMENTWISE, flatten, origins, reached
 
-KEEPING = ELEMENTWISE | of(Kind.RUNNING) | {"rev", "sort"}  # every axis
+KEEPING = (  # every axis, but for those that grow or shrink
+    ELEMENTWISE
+    | of(Kind.RUNNING)
+    | {"rev", "sort", "concatenate", "slice", "dynamic_slice", "pad", "select_and_scatter_add"}
+)
 PRIMES = (5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43, 47)
 
 
@@ -29,76 +34,77 @@ class Axes(NamedTuple):
     outputs: frozenset[int]  # classes of data and parameters at the loss: n_L
 
 
-def _same_axes(node, shapes, constant) -> list[tuple[tuple[int, int], tuple[int, int]]]:
-    """Pairs ((value, axis), (value, axis)) that a step demands to be of one size.
+Letters = tuple[Iterable[int | None], ...]  # of the axes of what a step reads, and of its output
+
+
+def _of_product(p, x, y) -> Letters:
+    (cx, cy), (bx, by) = p["dimension_numbers"]
+    shared = dict(zip((*cy, *by), (*cx, *bx), strict=True))
+    left, right = range(len(x)), [shared.get(k, len(x) + k) for k in range(len(y))]
+    return left, right, [*bx, *(k for k in left if k not in (*cx, *bx)), *(k for k in right if k >= len(x))]
+
+
+def _of_convolution(p, x, y) -> Letters:
+    examples, neurons, before = 0, 1, 2 if p["feature_group_count"] == 1 else None
+    of_each = (examples, before), (neurons, before), (examples, neurons)
+    known = map(dict, map(zip, p["dimension_numbers"], of_each))
+    return tuple([letters.get(a) for a in range(len(x))] for letters in known)
+
+
+def _of_reshape(p, x) -> Letters:
+    """An axis that it leaves whole, counted from the front or from the back."""
+    y = p["new_sizes"]
+    if p["dimensions"] is not None:
+        return (), ()
+    back = [len(x) - len(y) + k if x[k - len(y) :] == y[k - len(y) :] else None for k in range(len(y))]
+    return range(len(x)), [k if x[: k + 1] == y[: k + 1] else b for k, b in enumerate(back)]
+
+
+def _of_sum(p, x) -> Letters:
+    gone = p["axes"] if "axes" in p else p["dimensions"]
+    return range(len(x)), [a for a in range(len(x)) if a not in gone]
+
+
+LETTERS: dict[str, Callable[..., Letters]] = {
+    **dict.fromkeys(of(Kind.SUM) | {"argmax", "argmin", "squeeze"}, _of_sum),
+    "transpose": lambda p, x: (range(len(x)), p["permutation"]),
+    "broadcast_in_dim": lambda p, x: (p["broadcast_dimensions"], range(len(p["shape"]))),
+    "reshape": _of_reshape,
+    "dot_general": _of_product,
+    "conv_general_dilated": _of_convolution,
+}
+
+
+def _same_axes(node: Node, shapes, constant: set[int]) -> Iterable[list[tuple[int, int]]]:
+    """Lists of (value, axis) that a step demands to be of one size: those with one letter.
 
     An axis of size 1 of a value that is constant over the data, as of a bias, may only be broadcast.
     """
-    ins, p, out = node.reads, node.params, node.outputs[0]
-    rank = len(shapes[out].shape)
+    values = *node.reads, node.outputs[0]
+    sizes = [shapes[i].shape for i in values]
+    letters: Iterable[Iterable] = ()
     if node.name in KEEPING:
-        pairs = [
-            ((i, a), (out, a))
-            for i in ins
-            if len(shapes[i].shape) == rank
-            for a in range(rank)
-            if shapes[i].shape[a] > 1 or i not in constant or out in constant
+        out, free = sizes[-1], constant if values[-1] not in constant else ()
+        alike = [(i, x if len(x) == len(out) else ()) for i, x in zip(values, sizes, strict=True)]
+        letters = [
+            [a if n == out[a] and (n > 1 or i not in free) else None for a, n in enumerate(x)]
+            for i, x in alike
         ]
-        return [(x, y) for x, y in pairs if _size(x, shapes) == _size(y, shapes)]
-    if not ins:
-        return []
-    x = ins[0]
-    axes = range(len(shapes[x].shape))
-    if node.name == "transpose":
-        return [((x, a), (out, k)) for k, a in enumerate(p["permutation"])]
-    if node.name == "broadcast_in_dim":
-        return [
-            ((x, k), (out, a))
-            for k, a in enumerate(p["broadcast_dimensions"])
-            if shapes[x].shape[k] == shapes[out].shape[a]
-        ]
-    if node.name == "squeeze" or (node.name in of(Kind.SUM, Kind.ORDER) and "axes" in p):
-        gone = p["axes"] if "axes" in p else p["dimensions"]
-        return [((x, a), (out, k)) for k, a in enumerate(a for a in axes if a not in gone)]
-    if node.name == "reshape" and p["dimensions"] is None:
-        return _reshaped_axes(x, out, shapes)
-    if node.name == "dot_general" and len(ins) == 2:
-        y = ins[1]
-        (cx, cy), (bx, by) = p["dimension_numbers"]
-        pairs = [((x, a), (y, b)) for a, b in zip((*cx, *bx), (*cy, *by), strict=True)]
-        free_x = [a for a in axes if a not in (*cx, *bx)]
-        free_y = [b for b in range(len(shapes[y].shape)) if b not in (*cy, *by)]
-        order = [(x, a) for a in (*bx, *free_x)] + [(y, b) for b in free_y]
-        return pairs + [(s, (out, k)) for k, s in enumerate(order)]
-    if node.name == "concatenate":
-        return [((i, a), (out, a)) for i in ins for a in range(rank) if a != p["dimension"]]
-    if node.name == "conv_general_dilated" and len(ins) == 2:
-        d, y = p["dimension_numbers"], ins[1]
-        pairs = [((x, d.lhs_spec[0]), (out, d.out_spec[0]))]
-        pairs += [((y, d.rhs_spec[0]), (out, d.out_spec[1]))]
-        if p["feature_group_count"] == 1:
-            pairs += [((x, d.lhs_spec[1]), (y, d.rhs_spec[1]))]
-        return pairs
-    if node.name in {"slice", "pad", "select_and_scatter_add", "dynamic_slice"} and len(axes) == rank:
-        return [((x, a), (out, a)) for a in axes if _size((x, a), shapes) == _size((out, a), shapes)]
-    return []
-
-
-def _size(axis: tuple[int, int], shapes) -> int:
-    return shapes[axis[0]].shape[axis[1]]
-
-
-def _reshaped_axes(x: int, out: int, shapes) -> list:
-    """Axes that a reshape leaves whole, from the front and from the back."""
-    a, b = shapes[x].shape, shapes[out].shape
-    parts = range(1, min(len(a), len(b)) + 1)
-    front = [((x, k - 1), (out, k - 1)) for k in parts if a[:k] == b[:k]]
-    return front + [((x, len(a) - k), (out, len(b) - k)) for k in parts if a[-k:] == b[-k:]]
+    elif node.name in LETTERS and len(node.reads) == len(node.inputs):
+        letters = LETTERS[node.name](node.params, *sizes[:-1])
+    same = defaultdict(list)
+    for value, size, names in zip(values, sizes, letters, strict=False):
+        for axis, key in enumerate(zip(names, size, strict=False)):
+            same[key].append((value, axis))
+    return [axes for (letter, _), axes in same.items() if letter is not None]
 
 
 def axes_of(loss: Callable, args: tuple, argnums: int | tuple[int, ...] = 0) -> Axes:
     """The classes of axes of args that the jaxpr of loss(*args) ties together."""
-    nodes, inputs, _, _, shapes = flatten(loss, args, CALLS)
+    tape = flatten(loss, args, CALLS)
+    shapes, owner = tape.shapes, parameter_leaves(args, argnums)
+    own = {i for i, mine in zip(tape.inputs, owner, strict=True) if mine}
+    data = set(tape.inputs) - own
     parent: dict[tuple[int, int], tuple[int, int]] = {}
 
     def root(a):
@@ -106,43 +112,36 @@ def axes_of(loss: Callable, args: tuple, argnums: int | tuple[int, ...] = 0) -> 
             a = parent[a]
         return a
 
-    owner = parameter_leaves(args, argnums)
-    data_inputs = {i for i, own in zip(inputs, owner, strict=True) if not own and shapes[i].shape}
-    constant = set(shapes) - reached(nodes, data_inputs)
-    for node in nodes:
-        for x, y in _same_axes(node, shapes, constant):
-            parent[root(x)] = root(y)
+    constant = set(shapes) - reached(tape.nodes, {i for i in data if shapes[i].shape})
+    for node in tape.nodes:
+        for first, *others in _same_axes(node, shapes, constant):
+            for other in others:
+                parent[root(other)] = root(first)
 
     number = defaultdict(count().__next__)
-    leaves = tuple(tuple(number[root((i, a))] for a in range(len(shapes[i].shape))) for i in inputs)
-    sizes = {c: shapes[i].shape[a] for i, cs in zip(inputs, leaves, strict=True) for a, c in enumerate(cs)}
-    rows = list(zip(inputs, leaves, owner, strict=True))
-    with_parameters, with_data = (
-        {c for _, cs, own in rows if own == mine for c in cs} for mine in (True, False)
+    classes = {i: tuple(number[root((i, a))] for a in range(len(shapes[i].shape))) for i in tape.inputs}
+    sizes = {c: n for i, cs in classes.items() for c, n in zip(cs, shapes[i].shape, strict=True)}
+    of_data, of_own, at_loss = (
+        {c for i in values for c in classes[i]} for values in (data, own, data - _meeting(tape, own))
     )
-    after = _after_parameters(nodes, inputs, owner)
-    at_loss = {c for i, cs, own in rows if not own and i in after for c in cs}
-    shared = with_data & with_parameters
+    shared = of_data & of_own
     return Axes(
-        leaves,
+        tuple(classes.values()),
         sizes,
-        frozenset(with_data - with_parameters),
+        frozenset(of_data - of_own),
         frozenset(shared - at_loss),
         frozenset(shared & at_loss),
     )
 
 
-def _after_parameters(nodes, inputs, owner) -> set[int]:
-    """Inputs that meet no parameter by a product: targets, weights of a loss."""
-    own = {i for i, own in zip(inputs, owner, strict=True) if own}
-    origin, met = origins(nodes, inputs), set()
-    for node in nodes:
-        if node.name in of(Kind.PRODUCT):
-            sides = [origin.get(i, set()) for i in node.reads]
-            for one, other in ((0, -1), (-1, 0)):
-                if sides and sides[other] & own:
-                    met |= sides[one]
-    return set(inputs) - own - met
+def _meeting(tape: Tape, own: set[int]) -> set[int]:
+    """Inputs that meet a parameter by a product: all but targets, weights of a loss."""
+    origin, met = origins(tape.nodes, tape.inputs), set()
+    for node in tape.nodes:
+        if node.name in of(Kind.PRODUCT) and node.reads:
+            first, last = (origin.get(node.reads[k], set()) for k in (0, -1))
+            met |= (first if last & own else set()) | (last if first & own else set())
+    return met
 
 
 def parameter_leaves(args: tuple, argnums: int | tuple[int, ...]) -> tuple[bool, ...]:
@@ -152,16 +151,19 @@ def parameter_leaves(args: tuple, argnums: int | tuple[int, ...]) -> tuple[bool,
 
 
 def _new_sizes(
-    axes: Axes, examples: int, only_examples: bool, squares: bool, together: bool
+    axes: Axes, examples: int | None = 3, only_examples=False, squares=False, together=False
 ) -> dict[int, int]:
-    """Other sizes: pairwise different primes; with `squares`, what was equal stays equal.
+    """Other sizes, pairwise different primes; the old ones if examples is None.
 
-    With `together`, all axes that may be of examples and are as long as the first are so after.
+    With `squares`, what was equal stays equal. With `together`, all axes that may be of examples and are
+    as long as the first are so after.
     """
+    if examples is None:
+        return dict(axes.sizes)
     primes, sizes, chosen = iter(PRIMES), dict(axes.sizes), {}
     first = sorted(axes.examples)[:1]
     if together:
-        first = [c for c in axes.examples if axes.sizes[c] == axes.sizes[first[0]]]
+        first = [c for c in axes.examples if sizes[c] == sizes[first[0]]]
     for c, size in axes.sizes.items():
         if c in first and size >= 1:
             sizes[c] = examples
@@ -190,46 +192,32 @@ def _generic(leaf, shape, own: bool, sizes, rng) -> np.ndarray:
         if x.ndim == 2 and (x.sum(axis=-1) == 1).all() and shape[-1] > 1:
             return np.eye(shape[-1])[np.arange(shape[0]) % shape[-1]]
         y = (rng.uniform(size=shape) < 0.5).astype(np.float64)
-        y.flat[: min(2, y.size)] = (1.0, 0.0)[: min(2, y.size)]
+        y.flat[:2] = (1.0, 0.0)[: y.size]
         return y
     if x.size and (x >= 0).all() and (x <= 1).all():
         y = rng.uniform(0.05, 0.95, size=shape)
-        if x.ndim > 1 and x.shape[-1] > 1 and np.allclose(x.sum(axis=-1), 1):
-            y = y / y.sum(axis=-1, keepdims=True)
-        return y
+        shares = x.ndim > 1 and x.shape[-1] > 1 and np.allclose(x.sum(axis=-1), 1)
+        return y / y.sum(axis=-1, keepdims=True) if shares else y
     return rng.normal(size=shape) * 1.5
 
 
 def generic(
-    loss: Callable,
-    args: tuple,
-    argnums: int | tuple[int, ...],
-    axes: Axes,
-    seed: int,
-    examples: int | None = 3,
-    only_examples: bool = False,
-    squares: bool = False,
-    together: bool = False,
-    nearby: bool = False,
+    loss: Callable, args: tuple, argnums: int | tuple[int, ...], axes: Axes, seed: int, nearby=False, **how
 ) -> tuple | None:
-    """The arguments at generic values and new sizes (the old ones if examples is None), or None.
+    """The arguments at generic values and other sizes, as `_new_sizes` has them, or None.
 
     None where the loss is not defined. With `nearby`, the values are the caller's, a little moved.
     """
-    rng = np.random.default_rng(seed)
-    owner = parameter_leaves(args, argnums)
-    sizes = dict(axes.sizes)
-    if examples is not None:
-        sizes = _new_sizes(axes, examples, only_examples, squares, together)
+    rng, sizes = np.random.default_rng(seed), _new_sizes(axes, **how)
     flat, tree = jax.tree.flatten(args)
     new = []
-    for x, cs, own in zip(flat, axes.leaves, owner, strict=True):
+    for x, cs, own in zip(flat, axes.leaves, parameter_leaves(args, argnums), strict=True):
         shape = tuple(sizes[c] for c in cs)
         new.append(_nearby(x, shape, rng) if nearby else _generic(x, shape, own, sizes, rng))
     there = jax.tree.unflatten(tree, new)
     try:
         return there if jax.eval_shape(loss, *there).shape == () else None
-    except Exception:
+    except Exception:  # whatever a loss raises that is not made for these sizes
         return None
 
 

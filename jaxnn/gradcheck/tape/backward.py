@@ -6,123 +6,117 @@ pass, and a mistake is an input.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import Literal
 
 from jaxnn.gradcheck.jaxprs.by_numpy import by_numpy
 from jaxnn.gradcheck.jaxprs.equations import turns, within
-from jaxnn.gradcheck.tape.tape import PRODUCTS, Change, Node, Point, Programs, Tape, edge
+from jaxnn.gradcheck.jaxprs.primitives import Kind, of
+from jaxnn.gradcheck.tape.scene import Scene
+from jaxnn.gradcheck.tape.tape import Change, Edge, Node, Point, Programs, Tape, done
 from jaxnn.gradcheck.tape.work import STEP
 
 
-def _alone(node: Node, read: Sequence, places: Sequence[int], kept: Sequence[int], *xs) -> list:
-    """Some outputs of a step, as a function of some of its inputs."""
-    full = list(read)
-    for k, x in zip(places, xs, strict=True):
-        full[k] = x
-    out = node.apply(*full)
-    return [out[n] for n in kept]
-
-
-def point(tape: Tape, args: tuple, traced: "Programs | None" = None) -> Point:
+def point(tape: Tape, args: tuple, traced: Programs | None = None) -> Point:
     """All values and the right backward pass at args; `traced` is programs(tape) when it is had."""
     traced = traced or programs(tape, args)
-    held = {str(n): np.asarray(c) for n, c in tape.constants.items()}
-    leaves = [np.asarray(x) for x in jax.tree.leaves(args)]
-    values, factors, operands = traced.prepare(leaves, held)
+    values, factors, operands = traced.prepare(*_fed(tape, args))
     right = Change(factors, operands, {}, {}, {}, {})
-    gradient, cotangents = traced.pull(right)
-    values = {int(v): x for v, x in values.items()}
-    return Point(tape, args, values, right, gradient, cotangents, traced.pull, traced)
+    return Point(tape, args, values, right, *traced.pull(right), traced)
+
+
+def gradient_at(scene: Scene, value: int, new: np.ndarray) -> list[np.ndarray]:
+    """The right gradient where input or constant `value` is `new`."""
+    tape = scene.point.tape
+    if value in tape.constants:
+        other = tape._replace(constants={**tape.constants, value: new})
+        args = scene.point.args
+    else:
+        flat, tree = jax.tree.flatten(scene.point.args)
+        flat = [new if i == value else x for i, x in zip(tape.inputs, flat, strict=True)]
+        other, args = tape, jax.tree.unflatten(tree, flat)
+    there = point(other, args, scene.point.programs)
+    silent = there.change._replace(gains=dict.fromkeys(scene.muted, 0.0))
+    return there.programs.pull(silent)[0] if scene.muted else there.gradient
+
+
+def _fed(tape: Tape, args: tuple) -> tuple[list, dict]:
+    """What goes into a tape: the leaves, and what it holds."""
+    held = {n: np.asarray(c) for n, c in tape.constants.items()}
+    return [np.asarray(x) for x in jax.tree.leaves(args)], held
 
 
 def programs(tape: Tape, args: tuple) -> Programs:
     """The programs of a tape for arguments of the shapes of args."""
-
-    def forward(leaves, held):
-        env = {int(n): jnp.asarray(c) for n, c in held.items()}
-        env.update(zip(tape.inputs, [jnp.asarray(x) for x in leaves], strict=True))
-        for node in tape.nodes:
-            read = [i.val if isinstance(i, Literal) else env[i] for i in node.inputs]
-            env.update(zip(node.outputs, node.apply(*read), strict=True))
-        return env
-
-    def prepare(leaves, held):
-        env = forward(leaves, held)
-        factors, operands = {}, {}
-        for place, node in enumerate(tape.nodes):
-            edges = _differentiable(tape, node)
-            if not edges or not set(node.outputs) & tape.active:
-                continue
-            read = [i.val if isinstance(i, Literal) else env[i] for i in node.inputs]
-            for k, i in edges:
-                if node.elementwise:
-                    alone = partial(_alone, node, read, [k], [0])
-                    _, (factors[edge(place, k)],) = jax.jvp(alone, (env[i],), (jnp.ones_like(env[i]),))
-            if not node.elementwise:
-                for k, i in enumerate(node.inputs):
-                    if not isinstance(i, Literal):
-                        operands[edge(place, k)] = env[i]
-        return {str(v): x for v, x in env.items()}, factors, operands
-
-    held = {str(n): np.asarray(c) for n, c in tape.constants.items()}
-    leaves = [np.asarray(x) for x in jax.tree.leaves(args)]
     steps = [_backward(tape, place, node) for place, node in enumerate(tape.nodes)]
     plan = [step for step in reversed(steps) if step is not None]
+
+    def prepare(leaves, held):
+        values = done(tape.nodes, held | dict(zip(tape.inputs, leaves, strict=True)))
+        factors, operands = {}, {}
+        for step in plan:
+            given = step.node.given(values)
+            if step.back is None:
+                factors |= {key: step.node.slope(given, key[1]) for key, *_ in step.edges}
+            operands |= {key: given[key[1]] for key in step.reads}
+        return values, factors, operands
+
     edges = frozenset(key for step in plan for key, *_ in step.edges)
     work = sum(_work(tape, node) for node in tape.nodes if set(node.outputs) & tape.active)
-    return Programs(by_numpy(prepare, leaves, held), partial(_pull, tape, plan), edges, work)
+    return Programs(by_numpy(prepare, *_fed(tape, args)), partial(_pull, tape, plan), edges, work)
 
 
 def _work(tape: Tape, node: Node) -> float:
     """About how many multiplications a step of the backward pass takes, from shapes alone."""
-    read = [math.prod(tape.shapes[i].shape) for i in node.inputs if not isinstance(i, Literal)]
+    read = [math.prod(tape.shapes[i].shape) for i in node.reads]
     made = [math.prod(tape.shapes[o].shape) for o in node.outputs]
     inner = node.params.get("length", 1) * sum(turns(jaxpr) for jaxpr in within(node))
-    product = 2 * math.sqrt(math.prod([*read, *made])) if node.name in PRODUCTS else 0
+    product = 2 * math.sqrt(math.prod([*read, *made])) if node.name in of(Kind.PRODUCT) else 0
     return STEP * (1 + inner) + sum(read) + sum(made) + product
 
 
 class Backward(NamedTuple):
-    """A step of the backward pass; an edge is (its name, the value it leads to, shape, dtype)."""
+    """A step of the backward pass; an edge is (itself, the value it leads to, shape, dtype)."""
 
+    node: Node
     outputs: list[int]
-    edges: list[tuple[str, int, tuple[int, ...], Any]]
-    reads: list[str]  # the operands, by the names of their edges
+    edges: list[tuple[Edge, int, tuple[int, ...], Any]]
+    reads: list[Edge]  # of the operands; none of an elementwise step
     back: Callable | None  # (operands, cotangents above) → cotangents; None for an elementwise step
 
 
 def _backward(tape: Tape, place: int, node: Node) -> Backward | None:
-    edges = _differentiable(tape, node)
     live = [o for o in node.outputs if o in tape.active]
+    edges = [((place, k), i, tape.shapes[i].shape, tape.shapes[i].dtype) for k, i in tape.edges(node)]
     if not edges or not live:
         return None
-    named = [(edge(place, k), i, tape.shapes[i].shape, tape.shapes[i].dtype) for k, i in edges]
-    reads = [edge(place, k) for k, i in enumerate(node.inputs) if not isinstance(i, Literal)]
-    return Backward(live, named, reads, None if node.elementwise else _back(tape, node))
-
-
-def _differentiable(tape: Tape, node: Node) -> list[tuple[int, int]]:
-    """(k, value) of every input of a step through which something is differentiated."""
-    return [(k, i) for k, i in enumerate(node.inputs) if not isinstance(i, Literal) and i in tape.active]
+    if node.elementwise:
+        return Backward(node, live, edges, [], None)
+    reads = [(place, k) for k, i in enumerate(node.inputs) if not isinstance(i, Literal)]
+    return Backward(node, live, edges, reads, _back(tape, node))
 
 
 def _back(tape: Tape, node: Node) -> Callable:
-    places = [k for k, _ in _differentiable(tape, node)]
+    places = [k for k, _ in tape.edges(node)]
     kept = [n for n, o in enumerate(node.outputs) if o in tape.active]
 
     def back(operands, above):
-        given = iter(operands)
-        read = [i.val if isinstance(i, Literal) else next(given) for i in node.inputs]
-        return jax.vjp(partial(_alone, node, read, places, kept), *[read[k] for k in places])[1](above)
+        rest = iter(operands)
+        given = [i.val if isinstance(i, Literal) else next(rest) for i in node.inputs]
 
-    operands = [tape.shapes[i] for i in node.inputs if not isinstance(i, Literal)]
+        def alone(*xs):
+            known = dict(zip(places, xs, strict=True))
+            out = node.apply(*(known.get(k, x) for k, x in enumerate(given)))
+            return [out[n] for n in kept]
+
+        return jax.vjp(alone, *(given[k] for k in places))[1](above)
+
+    operands = [tape.shapes[i] for i in node.reads]
     return by_numpy(back, operands, [tape.shapes[node.outputs[n]] for n in kept])
 
 
@@ -147,30 +141,24 @@ def _pull(tape: Tape, plan: list[Backward], change: Change) -> tuple[list, dict[
         total = summed.get(v)
         if total is None:
             total = np.zeros(tape.shapes[v].shape, tape.shapes[v].dtype)
-        seen[v] = total
-        if free and str(v) in free:
-            total = free[str(v)] * total
-        return total + given[str(v)] if given and str(v) in given else total
+        seen[v] = total = np.asarray(total)
+        total = free[v] * total if v in free else total
+        return total + given[v] if v in given else total
 
     with np.errstate(all="ignore"):
         for step in plan:
             above = [settle(o) for o in step.outputs]
-            got = None if step.back is None else step.back([operands[r] for r in step.reads], above)
+            read = [operands[r] for r in step.reads]
+            got = None if step.back is None else step.back(read, above)
             for n, (key, i, shape, dtype) in enumerate(step.edges):
-                if taken and key in taken:
+                other, own = above[0], got
+                if key in taken:
                     value, turned = taken[key]
                     other = seen[value].T if turned else seen[value]
-                    part = (
-                        _unbroadcast(other * factors[key], shape)
-                        if step.back is None
-                        else step.back([operands[r] for r in step.reads], [other])[n]
-                    )
-                else:
-                    part = _unbroadcast(above[0] * factors[key], shape) if got is None else got[n]
-                if gains and key in gains:
-                    part = part * gains[key]
-                if part.dtype != dtype:
-                    part = part.astype(dtype)
+                    own = step.back and step.back(read, [other])
+                part = _unbroadcast(other * factors[key], shape) if own is None else own[n]
+                part = part * gains.get(key, 1)
+                part = part.astype(dtype, copy=False)
                 summed[i] = summed[i] + part if i in summed else part
-        gradient = [settle(p) for p in tape.parameters if p in tape.active]
+        gradient = [np.asarray(settle(p)) for p in tape.parameters if p in tape.active]
     return gradient, seen

@@ -3,29 +3,19 @@
 from collections import Counter
 
 import numpy as np
-from jax.extend.core import Literal
 
-from jaxnn.gradcheck.tape.tape import (
-    PRODUCTS,
-    VIEWS,
-    Layer,
-    Structure,
-    Tape,
-    consumers,
-    cuts,
-    origins,
-    reached,
-)
+from jaxnn.gradcheck.jaxprs.primitives import Kind, of
+from jaxnn.gradcheck.tape.tape import Edge, Layer, Structure, Tape
+from jaxnn.gradcheck.tape.trace import VIEWS, consumers, cuts, fixed, origins, reached
 
 
-def _views(tape: Tape) -> dict[int, int]:
-    views = {p: k for k, p in enumerate(tape.parameters)}
+def _behind(tape: Tape) -> dict[int, int]:
+    """value → the parameter leaf that it shows, whole or repeated."""
+    behind = {p: k for k, p in enumerate(tape.parameters)}
     for node in tape.nodes:
-        if node.name in VIEWS and len(node.inputs) == 1 and node.reads and node.inputs[0] in views:
-            size = np.prod(tape.shapes[node.inputs[0]].shape)
-            if np.prod(tape.shapes[node.outputs[0]].shape) == size:
-                views[node.outputs[0]] = views[node.inputs[0]]
-    return views
+        if node.name in VIEWS and len(node.reads) == 1 and node.reads[0] in behind:
+            behind[node.outputs[0]] = behind[node.reads[0]]
+    return behind
 
 
 def _data_of(tape: Tape) -> dict[int, set[int]]:
@@ -36,7 +26,7 @@ def _data_of(tape: Tape) -> dict[int, set[int]]:
     return origins(tape.nodes, sources)
 
 
-def _bias_and_z(tape: Tape, views, readers, product: int) -> tuple[int | None, int]:
+def _bias_and_z(tape: Tape, behind, readers, product: int) -> tuple[int | None, int]:
     """The leaf added to a product, and the value Z: the product with all that is added to it."""
     bias, z, seen = None, product, product
     for _ in range(6):
@@ -44,28 +34,16 @@ def _bias_and_z(tape: Tape, views, readers, product: int) -> tuple[int | None, i
         if len(places) != 1:
             break
         node = tape.nodes[places[0]]
-        (out,) = node.outputs[:1]
-        same = tape.shapes[out].shape == tape.shapes[z].shape
-        if node.name in {"add", "add_any"} and same:
-            other = [i for i in node.reads if i != seen]
+        out, other = node.outputs[0], [i for i in node.reads if i != seen]
+        if node.name in {"add", "add_any"} and tape.shapes[out].shape == tape.shapes[z].shape:
             if len(other) != 1:
                 break
-            leaf = _leaf_behind(tape, other[0], views)
-            bias, z, seen = (bias if leaf is None else leaf), out, out
+            bias, z, seen = behind.get(other[0], bias), out, out
         elif node.name in VIEWS and node.name != "broadcast_in_dim":
             seen, z = out, (out if bias is None else z)
         else:
             break
     return bias, z
-
-
-def _leaf_behind(tape: Tape, value: int, views) -> int | None:
-    while value not in views:
-        maker = next((n for n in tape.nodes if value in n.outputs), None)
-        if maker is None or maker.name not in VIEWS or len(maker.reads) != 1:
-            return None
-        (value,) = maker.reads
-    return views[value]
 
 
 def _spot(tape: Tape, layer: Layer) -> tuple:
@@ -76,26 +54,26 @@ def _spot(tape: Tape, layer: Layer) -> tuple:
 
 def structure(tape: Tape) -> Structure:
     """The layers, penalties, masks and targets of a loss."""
-    views, readers, origin = _views(tape), consumers(tape.nodes), _data_of(tape)
+    behind, readers, origin, still = _behind(tape), consumers(tape.nodes), _data_of(tape), fixed(tape)
+    sizes = {v: np.prod(shape.shape) for v, shape in tape.shapes.items()}
+    views = {v: k for v, k in behind.items() if sizes[v] == sizes[tape.parameters[k]]}
     found: list[Layer] = []
     for place, node in enumerate(tape.nodes):
-        if node.name not in PRODUCTS or len(node.reads) != 2:
-            continue
         sides = [i in views for i in node.reads]
-        if sum(sides) != 1:
+        if node.name not in of(Kind.PRODUCT) or sorted(sides) != [False, True]:
             continue
         k = sides.index(False)
-        bias, z = _bias_and_z(tape, views, readers, node.outputs[0])
-        ends = cuts(tape, z)
-        a = ends[-1] if ends else z
-        activation = next((p for p, n in enumerate(tape.nodes) if z in n.inputs and a in n.outputs), None)
-        a, weight = z if activation is None else a, views[node.inputs[1 - k]]
+        bias, z = _bias_and_z(tape, behind, readers, node.outputs[0])
+        a = (cuts(tape, z, still) or [z])[-1]
+        activation = tape.maker(a)
+        if activation is None or z not in tape.nodes[activation].reads:
+            a, activation = z, None
+        weight = views[node.inputs[1 - k]]
         found.append(Layer(0, place, k, weight, bias, node.inputs[k], node.outputs[0], z, a, activation))
     repeated = Counter(_spot(tape, y) for y in found)
     once = [y for y in found if repeated[_spot(tape, y)] == 1]
-    layers = [y._replace(number=n) for n, y in enumerate(once, 1)]
     return Structure(
-        tuple(layers),
+        tuple(y._replace(number=n) for n, y in enumerate(once, 1)),
         tuple(y for y in found if repeated[_spot(tape, y)] > 1),
         views,
         _penalties(tape, origin),
@@ -104,41 +82,32 @@ def structure(tape: Tape) -> Structure:
     )
 
 
-def _penalties(tape: Tape, origin) -> tuple[tuple[int, int], ...]:
+def _penalties(tape: Tape, origin) -> tuple[Edge, ...]:
     """Edges on which a scalar of parameters alone joins one that depends on data."""
     return tuple(
         (place, k)
         for place, node in enumerate(tape.nodes)
         if node.name in {"add", "sub", "add_any"} and tape.shapes[node.outputs[0]].shape == ()
-        for k, i in enumerate(node.inputs)
-        if not isinstance(i, Literal)
-        and i in tape.active
-        and not origin.get(i)
-        and origin.get(node.outputs[0])
+        for k, i in tape.edges(node)
+        if not origin.get(i) and origin.get(node.outputs[0])
     )
 
 
-def _masks(tape: Tape, layers, origin) -> tuple[tuple[int, int], ...]:
+def _masks(tape: Tape, layers: list[Layer], origin) -> tuple[Edge, ...]:
     """Edges on which what is computed from a layer meets an array that is no parameter's doing."""
-    touched = reached(tape.nodes, tape.parameters)
-    first = min((layer.place for layer in layers), default=len(tape.nodes))
-    last = max((layer.place for layer in layers), default=0)
-    found = []
-    for place, node in enumerate(tape.nodes):
-        if not node.elementwise or node.name not in {"mul", "div", "select_n"}:
-            continue
-        active = [k for k, i in enumerate(node.inputs) if not isinstance(i, Literal) and i in tape.active]
-        still = [i for i in node.reads if i not in touched and i in origin and origin[i]]
-        if len(active) == 1 and still and first < place <= last:
-            found.append((place, active[0]))
+    touched, places, found = reached(tape.nodes, tape.parameters), [y.place for y in layers], []
+    for place in range(min(places, default=0) + 1, max(places, default=0) + 1):
+        node = tape.nodes[place]
+        if node.elementwise and node.name in {"mul", "div", "select_n"}:
+            active = [k for k, _ in tape.edges(node)]
+            if len(active) == 1 and any(origin.get(i) for i in node.reads if i not in touched):
+                found.append((place, active[0]))
     return tuple(found)
 
 
-def _targets(tape: Tape, layers, origin) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    own = set(tape.parameters)
-    arrays = [i for i in (*tape.inputs, *tape.constants) if i not in own and tape.shapes[i].shape]
-    before = set().union(*(origin.get(layer.z, set()) for layer in layers)) if layers else set()
-    return (
-        tuple(i for i in arrays if i not in before and i in origin.get(tape.output, set())),
-        tuple(i for i in arrays if i in before),
-    )
+def _targets(tape: Tape, layers: list[Layer], origin) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    arrays = [i for i in (*tape.inputs, *tape.constants) if tape.shapes[i].shape]
+    arrays = [i for i in arrays if i not in tape.parameters]
+    before = set().union(*(origin.get(y.z, set()) for y in layers))
+    after = origin.get(tape.output, set()) - before
+    return tuple(i for i in arrays if i in after), tuple(i for i in arrays if i in before)

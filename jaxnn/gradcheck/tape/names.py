@@ -9,7 +9,8 @@ from jax.extend.core import Literal
 from jaxnn.gradcheck.jaxprs.primitives import CALLS, Kind, called, of
 from jaxnn.gradcheck.report.words import joined
 from jaxnn.gradcheck.tape.scene import Scene
-from jaxnn.gradcheck.tape.tape import VIEWS, Layer, Node
+from jaxnn.gradcheck.tape.tape import Layer, Node
+from jaxnn.gradcheck.tape.trace import VIEWS
 
 CHOICES = VIEWS | of(Kind.PART)
 
@@ -82,7 +83,7 @@ def named(scene: Scene, row: tuple[int, ...], names: Names) -> str:
         return part + names.parameters[views[value]]
     if value in inputs:
         return part + names.arguments[inputs.index(value)]
-    made = next((p for p, n in enumerate(scene.point.tape.nodes) if row[-1] in n.outputs), None)
+    made = scene.point.tape.maker(row[-1])
     return "a constant" if made is None else f"the result of {describe(scene, made)}"
 
 
@@ -106,17 +107,16 @@ def _own_name(node: Node) -> str:
 
 def cotangent_name(scene: Scene, value: int, names: Names) -> str:
     """What comes back to a value, by its name in the lecture where it has one."""
-    for y in scene.structure.layers:
-        for v, name in ((y.z, "dZ"), (y.a, "dA"), (y.product, "dZ")):
-            if v == value:
-                return f"{name}[{y.number}]"
-    for what in ("z", "product", "a"):
-        loop = {names.parameters[y.weight] for y in scene.structure.turns if getattr(y, what) == value}
-        if loop:
-            return f"{'dA' if what == 'a' else 'dZ'} of {joined(sorted(loop))} (in a loop)"
-    if value in scene.structure.views:
-        return f"the gradient of {names.parameters[scene.structure.views[value]]}"
-    made = next((p for p, n in enumerate(scene.point.tape.nodes) if value in n.outputs), None)
+    layers, turns, views = scene.structure.layers, scene.structure.turns, scene.structure.views
+    for letter, field in (("dZ", "z"), ("dA", "a"), ("dZ", "product")):
+        of = [y for y in (*layers, *turns) if getattr(y, field) == value]
+        if of and of[0].number:
+            return f"{letter}[{of[0].number}]"
+        if of:
+            return f"{letter} of {joined(sorted({names.parameters[y.weight] for y in of}))} (in a loop)"
+    if value in views:
+        return f"the gradient of {names.parameters[views[value]]}"
+    made = scene.point.tape.maker(value)
     return f"what comes back to {describe(scene, made) if made is not None else 'an input'}"
 
 

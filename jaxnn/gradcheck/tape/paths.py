@@ -5,8 +5,8 @@ from typing import NamedTuple
 import numpy as np
 from jax.extend.core import Literal
 
-from jaxnn.gradcheck.tape.scene import Scene, gradient_with
-from jaxnn.gradcheck.tape.tape import edge
+from jaxnn.gradcheck.tape.scene import Scene, finite, gradient_with
+from jaxnn.gradcheck.tape.tape import Edge
 from jaxnn.gradcheck.tolerances import COMPUTED
 
 ALONE = 4  # steps at one spot of the code up to which each is also tried alone
@@ -23,7 +23,7 @@ class Path(NamedTuple):
     on: tuple[int, ...]
 
     @property
-    def edges(self) -> list[tuple[int, int]]:
+    def edges(self) -> list[Edge]:
         """Those differentiated."""
         return [(self.places[t], self.k) for t in self.on]
 
@@ -42,7 +42,7 @@ def weight_of(scene: Scene) -> int:
 def smallest(scenes: list[Scene]) -> Scene | None:
     """The smallest scene that shows the mistake."""
     probe = min((s for s in scenes if s.wrong), key=weight_of, default=None)
-    return probe if probe and all(np.isfinite(g).all() for g in probe.hand) else None
+    return probe if probe and finite(probe.hand) else None
 
 
 def lines(scene: Scene) -> list[tuple[int, ...]]:
@@ -62,7 +62,7 @@ def paths_of(scene: Scene) -> list[Path]:
     nodes, out = scene.point.tape.nodes, []
     for places in lines(scene):
         for k in range(len(nodes[places[0]].inputs)):
-            on = tuple(t for t, p in enumerate(places) if edge(p, k) in scene.point.programs.edges)
+            on = tuple(t for t, p in enumerate(places) if (p, k) in scene.point.programs.edges)
             if on:
                 out.append(Path(places, k, on))
     return out

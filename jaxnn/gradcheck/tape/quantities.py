@@ -3,12 +3,10 @@
 from collections.abc import Callable
 from functools import partial
 
-import jax
 import numpy as np
 
-from jaxnn.gradcheck.tape.backward import point
 from jaxnn.gradcheck.tape.scene import Scene
-from jaxnn.gradcheck.tape.tape import Layer, edge
+from jaxnn.gradcheck.tape.tape import Layer
 
 
 def sigmoid(z):
@@ -119,22 +117,6 @@ def as_product(scene: Scene, layer: Layer, leaf: np.ndarray) -> np.ndarray | Non
     contract = node.params["dimension_numbers"][0][1 - layer.input_side]
     value = value if contract[0] == 1 else value.T
     return value if value.shape == (d.shape[1], a.shape[1]) else None
-
-
-def gradient_at(scene: Scene, value: int, new: np.ndarray) -> list[np.ndarray]:
-    """The right gradient where input or constant `value` is `new`."""
-    tape = scene.point.tape
-    if value in tape.constants:
-        other = tape._replace(constants={**tape.constants, value: new})
-        args = scene.point.args
-    else:
-        flat, tree = jax.tree.flatten(scene.point.args)
-        flat = [new if i == value else x for i, x in zip(tape.inputs, flat, strict=True)]
-        other, args = tape, jax.tree.unflatten(tree, flat)
-    programs = scene.point.programs
-    there = point(other, args, programs)
-    silent = {**there.change.gains, **{edge(*e): np.zeros(()) for e in scene.muted}}
-    return there.pull(there.change._replace(gains=silent))[0] if scene.muted else there.gradient
 
 
 def _leaky(slope: float, z: np.ndarray) -> np.ndarray:

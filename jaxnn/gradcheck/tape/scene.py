@@ -1,11 +1,11 @@
 """A point at which a candidate is watched, and its backward pass with parts exchanged."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import numpy as np
 
-from jaxnn.gradcheck.tape.tape import Change, Layer, Point, Structure, edge
+from jaxnn.gradcheck.tape.tape import Change, Edge, Layer, Point, Structure
 from jaxnn.gradcheck.tape.work import Work
 from jaxnn.gradcheck.tolerances import COMPUTED
 
@@ -22,17 +22,19 @@ class Scene(NamedTuple):
     derivatives: dict[int, Callable]  # layer → g′, as a compiled function of Z
     loss: Callable
     work: Work  # what may still be computed, of this scene and the others
-    muted: tuple[tuple[int, int], ...] = ()  # edges that do not count here
+    muted: tuple[Edge, ...] = ()  # edges that do not count here
     devices: tuple[int, ...] = ()  # among how many the candidate shares its work out itself
 
     @property
     def wrong(self) -> list[int]:
         """The leaves at which the candidate is not the reference."""
-        return [
-            k
-            for k, (g, r) in enumerate(zip(self.hand, self.reference, strict=True))
-            if off_by(g, r, self.bound[k]).any()
-        ]
+        every = zip(self.hand, self.reference, self.bound, strict=True)
+        return [k for k, sides in enumerate(every) if off_by(*sides).any()]
+
+
+def finite(arrays: Iterable) -> bool:
+    """Whether all of them are numbers."""
+    return all(np.isfinite(x).all() for x in arrays)
 
 
 def off_by(g: np.ndarray, p: np.ndarray, bound: np.ndarray, size: float = 0.0) -> np.ndarray:
@@ -58,36 +60,28 @@ def fits(scene: Scene, prediction: list[np.ndarray], leaves=None) -> bool:
 
 def telling(scene: Scene, prediction: list[np.ndarray]) -> bool:
     """Whether a predicted gradient is another than the right one here."""
-    return any(
-        off_by(np.asarray(p), r, b).any()
-        for p, r, b in zip(prediction, scene.reference, scene.bound, strict=True)
-    )
+    every = zip(prediction, scene.reference, scene.bound, strict=True)
+    return any(off_by(np.asarray(p), r, b).any() for p, r, b in every)
 
 
 def changed(
     scene: Scene, factors=None, operands=None, gains=None, given=None, added=None, taken=None
 ) -> Change:
-    """The right backward pass with these parts exchanged; `given` by value, the rest by edge."""
-    right = scene.point.change
-    new_given, free = dict(right.given), dict(right.free)
-    for v, x in (given or {}).items():
-        new_given[str(v)] = np.asarray(x, np.float64)
-        free[str(v)] = np.zeros((), np.float64)
-    for v, x in (added or {}).items():
-        new_given[str(v)] = np.asarray(x, np.float64)
+    """The right backward pass with these parts exchanged; `given` and `added` by value, the rest by edge."""
+    right, given, added = scene.point.change, given or {}, added or {}
     return Change(
-        {**right.factors, **{edge(*e): np.asarray(x) for e, x in (factors or {}).items()}},
-        {**right.operands, **{edge(*e): np.asarray(x) for e, x in (operands or {}).items()}},
-        {**right.gains, **{edge(*e): np.asarray(x, float) for e, x in (gains or {}).items()}},
-        new_given,
-        free,
-        {edge(*e): x for e, x in (taken or {}).items()},
+        right.factors | (factors or {}),
+        right.operands | (operands or {}),
+        right.gains | (gains or {}),
+        right.given | given | added,
+        right.free | dict.fromkeys(given, 0.0),
+        taken or {},
     )
 
 
 def _pulled(scene: Scene, change: Change) -> tuple[list[np.ndarray], dict[int, np.ndarray]]:
     scene.work.spend(scene.point.programs.work)
-    return scene.point.pull(change)
+    return scene.point.programs.pull(change)
 
 
 def backward_with(scene: Scene, **parts) -> tuple[list[np.ndarray], dict[int, np.ndarray]]:
@@ -103,7 +97,7 @@ def gradient_with(scene: Scene, **parts) -> list[np.ndarray]:
 def without_penalty(scene: Scene) -> Scene:
     """The scene with the terms of parameters alone taken off both gradients, and not looked at."""
     edges = scene.structure.penalties
-    change = changed(scene, gains={e: 0.0 for e in edges})
+    change = changed(scene, gains=dict.fromkeys(edges, 0.0))
     gradient, cotangents = _pulled(scene, change)
     rest = [r - g for r, g in zip(scene.reference, gradient, strict=True)]
     return scene._replace(
@@ -128,10 +122,10 @@ def derivative(scene: Scene, layer: Layer) -> np.ndarray:
     where = activation_edge(scene, layer)
     if where is None:
         return np.ones_like(scene.point.values[layer.z])
-    return np.asarray(scene.point.change.factors[edge(*where)])
+    return np.asarray(scene.point.change.factors[where])
 
 
-def activation_edge(scene: Scene, layer: Layer) -> tuple[int, int] | None:
+def activation_edge(scene: Scene, layer: Layer) -> Edge | None:
     """The edge by which Z goes into the step that is g."""
     if layer.activation is None:
         return None
