@@ -111,6 +111,17 @@ OWN = Mistake(
         _for_input("A[{l}]", _of_layer(1, _before), 0.65),  # as the next layer reads it: with its mask
     ),
 )  # fmt: skip
+MISALIGNED = Mistake(
+    "examples-misaligned", "dZ of one example meets A of another",
+    OF_INPUT + ", row i of dZ[l] with row i of A[l-1]",
+    "dW2 = dZ2.T @ np.roll(A1, 1, axis=0)", "dW[l] or dZ[L]",
+    (
+        *(_for_input("{input} shifted by one example",
+                     lambda s, y, old, by=by: np.roll(old, by, examples_axis(y))) for by in (1, -1)),
+        _for_input("{input} with its examples reversed",
+                   lambda s, y, old: np.flip(old, examples_axis(y))),
+    ),
+)  # fmt: skip
 NOT_TRANSPOSED = Mistake(
     "weights-not-transposed", "dZ Wᵀ for dZ W", OF_WEIGHTS, "dA1 = dZ2 @ W2.T", AT_DA,
     (_weights("= dZ[{l}] W[{l}] is made with W[{l}]ᵀ", lambda s, y, old: old.T, 0.5),),
@@ -148,16 +159,7 @@ OF_OPERANDS = (
             _for_input("{input} less its mean", lambda s, y, old: old - averaged(old, examples_axis(y))),
         ),
     ),
-    Mistake(
-        "examples-misaligned", "dZ of one example meets A of another",
-        OF_INPUT + ", row i of dZ[l] with row i of A[l-1]", "dW2 = dZ2.T @ np.roll(A1, 1, axis=0)", AT_DW,
-        (
-            *(_for_input("{input} shifted by one example",
-                         lambda s, y, old, by=by: np.roll(old, by, examples_axis(y))) for by in (1, -1)),
-            _for_input("{input} with its examples reversed",
-                       lambda s, y, old: np.flip(old, examples_axis(y))),
-        ),
-    ),
+    MISALIGNED,
     NOT_TRANSPOSED,
     Mistake(
         "wrong-layer-weights", "another layer's W is used to go down", OF_WEIGHTS + " with this layer's W[l]",
