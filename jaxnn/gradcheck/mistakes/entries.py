@@ -96,10 +96,8 @@ MOVED = Mistake(
                    lambda r: r[::-1, ::-1] if r.ndim > 2 else r),
         Rearranged("is flipped along its last two axes: a kernel turned round",
                    lambda r: r[..., ::-1, ::-1] if r.ndim > 2 else r),
-        Rearranged("has its rows shifted by one", lambda r: np.roll(r, 1, 0)),
-        Rearranged("has its rows shifted by one", lambda r: np.roll(r, -1, 0)),
-        Rearranged("has its columns shifted by one", lambda r: np.roll(r, 1, -1)),
-        Rearranged("has its columns shifted by one", lambda r: np.roll(r, -1, -1)),
+        *(Rearranged(f"has its {name} shifted by one", lambda r, by=by, axis=axis: np.roll(r, by, axis))
+          for name, axis in (("rows", 0), ("columns", -1)) for by in (1, -1)),
     ),
 )  # fmt: skip
 UNSIGNED = Mistake(
@@ -226,12 +224,14 @@ def _clipped(scenes, wrong: tuple[int, ...]) -> Iterator[Finding]:
     """Entries clipped to an interval."""
     sizes = np.concatenate([np.abs(s.hand[k][off_entries(s, k)]) for s in scenes for k in s.wrong])
     c = float(sizes.max())
-    if c > 0 and sizes.min() >= c * (1 - COMPUTED) and holds(scenes, partial(_within, c)):
-        yield finding(CLIPPED, "Every entry is clipped to ±{c:.6g}.", "{of}", 0.5, of=Leaves(wrong), c=c)
-
-
-def _within(c: float, scene: Scene) -> list[np.ndarray]:
-    return [np.clip(r, -c, c) for r in scene.reference]
+    if (
+        c > 0
+        and sizes.min() >= c * (1 - COMPUTED)
+        and holds(scenes, partial(_with_entries, partial(np.clip, a_min=-c, a_max=c), wrong))
+    ):
+        yield finding(
+            CLIPPED, "Every entry of {of} is clipped to ±{c:.6g}.", "{of}", 0.5, of=Leaves(wrong), c=c
+        )
 
 
 def _rounded(scenes, wrong: tuple[int, ...]) -> Iterator[Finding]:

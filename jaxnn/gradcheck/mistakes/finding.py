@@ -1,4 +1,4 @@
-"""What a mistake is, and what it is to find one: its predicted gradient is the candidate's at every point."""
+"""What a mistake is, what it is to find one, and the search for one that is made at a step of a layer."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
@@ -81,7 +81,7 @@ def finding(
 ) -> Finding:
     """A finding of its parts.
 
-    >>> bias = Mistake("bias-missing", "db is never computed", "db[l] = dZ[l]ᵀ 1", "db1 = 0 * b1", "db[l]")
+    >>> bias = Mistake("no-bias", "db is never computed", "db[l] = dZ[l]ᵀ 1", "db1 = 0 * b1", "db[l]")
     >>> finding(bias, "The gradient of {b} is zero.", "{b}", 0.4, b=Leaves((1,))).parts
     {'b': Leaves(numbers=(1,))}
     """

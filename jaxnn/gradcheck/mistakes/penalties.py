@@ -31,13 +31,6 @@ class Count(NamedTuple):
     of: Callable[[int], float]
 
 
-class Norm(NamedTuple):
-    """What stands for the W of the λ term's gradient."""
-
-    of: Callable[[np.ndarray], np.ndarray]
-    rank: float
-
-
 TERM = "the λ term of {of}"
 J = "J = … + (λ/2N) Σ W², so dW = … + (λ/N) W"
 MISSING = Mistake(
@@ -73,9 +66,9 @@ L1_FOR_L2 = Mistake(
     "l1-for-l2", "λ sign(W) for λ W", "d(W²/2) = W, not sign(W)", "dW1 = dZ1.T @ X + lam / N * np.sign(W1)",
     "dW[l]",
     (
-        Norm(np.sign, 0.0),
-        Norm(lambda p: 0.5 * np.sign(p), 0.5),
-        Norm(lambda p: 2 * np.sign(p), 0.6),
+        (np.sign, 0.0),
+        (lambda p: 0.5 * np.sign(p), 0.5),
+        (lambda p: 2 * np.sign(p), 0.6),
     ),
 )  # fmt: skip
 ADDED = Mistake(
@@ -200,10 +193,10 @@ def _of_another(scenes, terms) -> Iterator[Finding]:
     if not any(with_term) and holds(scenes, partial(instead, lambda p: p)):
         says = "The regularisation term is added to {of}, which the loss does not regularise."
         yield finding(ON_BIAS, says, "{of}", 0, of=Leaves(wrong))
-    for way in L1_FOR_L2.ways if all(with_term) else ():
-        if holds(scenes, partial(instead, way.of)):
+    for of, rank in L1_FOR_L2.ways if all(with_term) else ():
+        if holds(scenes, partial(instead, of)):
             says = "The regularisation term has sign(W) where W belongs."
-            yield finding(L1_FOR_L2, says, TERM, way.rank, of=Leaves(wrong))
+            yield finding(L1_FOR_L2, says, TERM, rank, of=Leaves(wrong))
 
 
 def _added(scenes) -> Iterator[Finding]:
