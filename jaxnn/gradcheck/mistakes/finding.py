@@ -27,6 +27,14 @@ class Mistake(NamedTuple):
     loose: bool = False
 
 
+class Way(NamedTuple):
+    """How a mistake is made: what is said, a function of what its search hands over, and how far-fetched."""
+
+    says: str
+    of: Callable
+    rank: float = 1
+
+
 class Leaves(NamedTuple):
     """Parameters, by their numbers."""
 
@@ -88,10 +96,7 @@ def finding(
     return Finding(mistake, says, where, rank, sure, scene, parts)
 
 
-Predict = Callable[[Scene], list[np.ndarray] | None]
-
-
-def holds(scenes: list[Scene], predict: Predict) -> bool:
+def holds(scenes: list[Scene], predict: Callable[[Scene], list[np.ndarray] | None]) -> bool:
     """Whether the prediction is the candidate's gradient at all scenes, and not the right one at one."""
     tells = False
     for scene in reversed(scenes):  # the caller's own is first, and the largest

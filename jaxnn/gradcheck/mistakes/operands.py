@@ -118,8 +118,7 @@ MISALIGNED = Mistake(
     (
         *(_for_input("{input} shifted by one example",
                      lambda s, y, old, by=by: np.roll(old, by, examples_axis(y))) for by in (1, -1)),
-        _for_input("{input} with its examples reversed",
-                   lambda s, y, old: np.flip(old, examples_axis(y))),
+        _for_input("{input} with its examples reversed", lambda s, y, old: np.flip(old, examples_axis(y))),
     ),
 )  # fmt: skip
 NOT_TRANSPOSED = Mistake(

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxnn.gradcheck.mistakes.finding import Finding, Leaves, Mistake, finding, holds, place_of
+from jaxnn.gradcheck.mistakes.finding import Finding, Leaves, Mistake, Way, finding, holds, place_of
 from jaxnn.gradcheck.report.words import listed
 from jaxnn.gradcheck.tape.quantities import SLOPES, as_it_was, sigmoid, softmax, target_of, upright, z_of
 from jaxnn.gradcheck.tape.scene import Scene, gradient_with
@@ -40,14 +40,6 @@ class Error(NamedTuple):
     s: float
 
 
-class Wrong(NamedTuple):
-    """What stands for the error, as a function of the right one."""
-
-    says: str
-    of: Callable[[Error], np.ndarray]
-    rank: float = 1.6
-
-
 def _through_softmax(d, z):
     p = softmax(z)
     return p * (d - (d * p).sum(axis=-1, keepdims=True))
@@ -67,10 +59,10 @@ NEGATIVES = Mistake(
     "J = −(1/N) Σ [Y log Ŷ + (1 − Y) log(1 − Ŷ)]: two terms",
     "dA2 = -Y / A2 / N", AT,
     (
-        Wrong("has only the entries with Y = 1: the (1 − Y) term is not differentiated",
-              lambda e: e.d * (e.y != 0), 0.3),
-        Wrong("has only the Y term: the (1 − Y) term is not differentiated",
-              lambda e: -e.s * e.y * (1 - e.p), 0.5),
+        Way("has only the entries with Y = 1: the (1 − Y) term is not differentiated",
+            lambda e: e.d * (e.y != 0), 0.3),
+        Way("has only the Y term: the (1 − Y) term is not differentiated",
+            lambda e: -e.s * e.y * (1 - e.p), 0.5),
     ),
 )  # fmt: skip
 DIAGONAL = Mistake(
@@ -103,27 +95,25 @@ EXTRA = Mistake(
     "extra-output-derivative", "the output's derivative again, after Ŷ − Y",
     ERROR + ": the σ′ of the output is in it already", "dZ2 = (A2 - Y) / N * A2 * (1 - A2)", AT,
     (
-        Wrong("is multiplied by σ′(Z[{L}]) once more", lambda e: e.d * SIGMOID_SLOPE(e.z), 0.6),
-        Wrong("is multiplied by softmax's derivative once more",
-              lambda e: _through_softmax(e.d, e.z), 0.6),
-        Wrong("is multiplied by Ŷ (1 − Ŷ) of the softmax once more",
-              lambda e: e.d * softmax(e.z) * (1 - softmax(e.z)), 0.6),
-        Wrong("is multiplied by tanh′(Z[{L}]) once more", lambda e: e.d * TANH_SLOPE(e.z), 0.7),
+        Way("is multiplied by σ′(Z[{L}]) once more", lambda e: e.d * SIGMOID_SLOPE(e.z), 0.6),
+        Way("is multiplied by softmax's derivative once more", lambda e: _through_softmax(e.d, e.z), 0.6),
+        Way("is multiplied by Ŷ (1 − Ŷ) of the softmax once more",
+            lambda e: e.d * softmax(e.z) * (1 - softmax(e.z)), 0.6),
+        Way("is multiplied by tanh′(Z[{L}]) once more", lambda e: e.d * TANH_SLOPE(e.z), 0.7),
     ),
 )  # fmt: skip
 MISSING = Mistake(
     "missing-output-derivative", "dJ/dŶ is used as dZ[L]", "dZ[L] = dJ/dŶ ⊙ σ′(Z[L])",
     "dZ2 = (-Y / A2 + (1 - Y) / (1 - A2)) / N", AT,
     (
-        Wrong("is dJ/dŶ: σ′(Z[{L}]) is missing", lambda e: e.d / SIGMOID_SLOPE(e.z), 0.6),
-        Wrong("is dJ/dŶ: tanh′(Z[{L}]) is missing", lambda e: e.d / TANH_SLOPE(e.z), 0.7),
-        Wrong("is dJ/dŶ: softmax's derivative is missing",
-              lambda e: -e.s * e.y / e.p, 0.6),
+        Way("is dJ/dŶ: σ′(Z[{L}]) is missing", lambda e: e.d / SIGMOID_SLOPE(e.z), 0.6),
+        Way("is dJ/dŶ: tanh′(Z[{L}]) is missing", lambda e: e.d / TANH_SLOPE(e.z), 0.7),
+        Way("is dJ/dŶ: softmax's derivative is missing", lambda e: -e.s * e.y / e.p, 0.6),
     ),
 )  # fmt: skip
 LEFT_OUT = Mistake(
     "labels-left-out", "Y is not subtracted", ERROR, "dZ2 = A2 / N", AT,
-    (Wrong("is Ŷ alone: Y is not subtracted", lambda e: e.s * e.p, 1.5),),
+    (Way("is Ŷ alone: Y is not subtracted", lambda e: e.s * e.p, 1.5),),
 )  # fmt: skip
 OF_ERRORS: tuple[Mistake, ...] = (
     EXTRA,
@@ -132,93 +122,93 @@ OF_ERRORS: tuple[Mistake, ...] = (
     Mistake(
         "positives-ignored", "the Y log Ŷ term is not differentiated",
         "J = −(1/N) Σ [Y log Ŷ + (1 − Y) log(1 − Ŷ)]: two terms", "dA2 = (1 - Y) / (1 - A2) / N", AT,
-        (Wrong("has only the entries with Y = 0: the Y log Ŷ term is not differentiated",
-               lambda e: e.d * (e.y == 0), 1.5),),
+        (Way("has only the entries with Y = 0: the Y log Ŷ term is not differentiated",
+             lambda e: e.d * (e.y == 0), 1.5),),
     ),
     Mistake(
         "labels-added", "Ŷ + Y for Ŷ − Y", ERROR, "dZ2 = (A2 + Y) / N", AT,
-        (Wrong("has Ŷ + Y for Ŷ − Y", lambda e: e.s * (e.p + e.y)),),
+        (Way("has Ŷ + Y for Ŷ − Y", lambda e: e.s * (e.p + e.y), 1.6),),
     ),
     LEFT_OUT,
     Mistake(
         "prediction-left-out", "Ŷ is not there", ERROR, "dZ2 = -Y / N", AT,
-        (Wrong("is −Y alone: Ŷ is not there", lambda e: -e.s * e.y, 1.5),),
+        (Way("is −Y alone: Ŷ is not there", lambda e: -e.s * e.y, 1.5),),
     ),
     Mistake(
         "labels-not-averaged", "Ŷ/N − Y for (Ŷ − Y)/N", ERROR, "dZ2 = A2 / N - Y", AT,
-        (Wrong("has Ŷ/N − Y: Y is not divided by N", lambda e: e.s * (e.p - len(e.z) * e.y), 1.5),),
+        (Way("has Ŷ/N − Y: Y is not divided by N", lambda e: e.s * (e.p - len(e.z) * e.y), 1.5),),
     ),
     Mistake(
         "logits-for-output", "Z[L] stands where Ŷ = σ(Z[L]) belongs", ERROR + " with Ŷ = σ(Z[L])",
         "dZ2 = (Z2 - Y) / N", AT,
-        (Wrong("has Z[{L}] for Ŷ", lambda e: e.s * (e.z - e.y), 1.5),),
+        (Way("has Z[{L}] for Ŷ", lambda e: e.s * (e.z - e.y), 1.5),),
     ),
     Mistake(
         "wrong-output-activation", "Ŷ of another function", ERROR + " with the Ŷ of the forward pass",
         "dZ2 = (softmax(Z2) - Y) / N", AT,
         (
-            Wrong("has softmax(Z[{L}]) for {g}(Z[{L}])", lambda e: e.s * (softmax(e.z) - e.y), 1.5),
-            Wrong("has σ(Z[{L}]) for {g}(Z[{L}])", lambda e: e.s * (sigmoid(e.z) - e.y), 1.5),
-            Wrong("has tanh(Z[{L}]) for {g}(Z[{L}])", lambda e: e.s * (np.tanh(e.z) - e.y)),
+            Way("has softmax(Z[{L}]) for {g}(Z[{L}])", lambda e: e.s * (softmax(e.z) - e.y), 1.5),
+            Way("has σ(Z[{L}]) for {g}(Z[{L}])", lambda e: e.s * (sigmoid(e.z) - e.y), 1.5),
+            Way("has tanh(Z[{L}]) for {g}(Z[{L}])", lambda e: e.s * (np.tanh(e.z) - e.y), 1.6),
         ),
     ),
     Mistake(
         "output-activation-twice", "the output's function is applied to Ŷ again",
         ERROR + " with Ŷ = σ(Z[L]), once", "dZ2 = (sigmoid(A2) - Y) / N", AT,
-        (Wrong("has {g}(Ŷ) for Ŷ: the activation is applied twice",
-               lambda e: e.s * (e.form.output(e.p) - e.y)),),
+        (Way("has {g}(Ŷ) for Ŷ: the activation is applied twice",
+             lambda e: e.s * (e.form.output(e.p) - e.y), 1.6),),
     ),
     Mistake(
         "prediction-rounded", "the class predicted, 0 or 1, stands where Ŷ belongs", ERROR,
         "dZ2 = (np.round(A2) - Y) / N", AT,
-        (Wrong("has Ŷ rounded", lambda e: e.s * (np.round(e.p) - e.y)),),
+        (Way("has Ŷ rounded", lambda e: e.s * (np.round(e.p) - e.y), 1.6),),
     ),
     Mistake(
         "absolute-error", "Ŷ − Y has lost its sign, or its size", ERROR, "dZ2 = np.abs(A2 - Y) / N", AT,
         (
-            Wrong("has lost its signs: |Ŷ − Y|", lambda e: np.abs(e.d), 1.5),
-            Wrong("is only the sign of Ŷ − Y", lambda e: e.s * np.sign(e.p - e.y)),
+            Way("has lost its signs: |Ŷ − Y|", lambda e: np.abs(e.d), 1.5),
+            Way("is only the sign of Ŷ − Y", lambda e: e.s * np.sign(e.p - e.y), 1.6),
         ),
     ),
     Mistake(
         "error-squared", "(Ŷ − Y)² for its derivative", ERROR, "dZ2 = (A2 - Y)**2 / N", AT,
         (
-            Wrong("is squared, (Ŷ − Y)²", lambda e: e.d**2 / e.s, 1.5),
-            Wrong("is squared", lambda e: e.d**2),
+            Way("is squared, (Ŷ − Y)²", lambda e: e.d**2 / e.s, 1.5),
+            Way("is squared", lambda e: e.d**2, 1.6),
         ),
     ),
     Mistake(
         "error-averaged", "a mean of Ŷ − Y for many of its entries, or taken off them",
         ERROR + ", a row an example", "dZ2 = np.mean(A2 - Y, axis=0) + 0 * Z2", AT,
         (
-            Wrong("is the same for every example: its mean over them",
-                  lambda e: np.broadcast_to(e.d.mean(0), e.d.shape), 0.9),
-            Wrong("is the same for every class: its mean over them",
-                  lambda e: np.broadcast_to(e.d.mean(-1, keepdims=True), e.d.shape), 0.9),
-            Wrong("is the same for every class: its sum over them",
-                  lambda e: np.broadcast_to(e.d.sum(-1, keepdims=True), e.d.shape), 0.9),
-            Wrong("is centred over the examples", lambda e: e.d - e.d.mean(0)),
-            Wrong("is centred over the classes", lambda e: e.d - e.d.mean(-1, keepdims=True)),
+            Way("is the same for every example: its mean over them",
+                lambda e: np.broadcast_to(e.d.mean(0), e.d.shape), 0.9),
+            Way("is the same for every class: its mean over them",
+                lambda e: np.broadcast_to(e.d.mean(-1, keepdims=True), e.d.shape), 0.9),
+            Way("is the same for every class: its sum over them",
+                lambda e: np.broadcast_to(e.d.sum(-1, keepdims=True), e.d.shape), 0.9),
+            Way("is centred over the examples", lambda e: e.d - e.d.mean(0), 1.6),
+            Way("is centred over the classes", lambda e: e.d - e.d.mean(-1, keepdims=True), 1.6),
         ),
     ),
     Mistake(
         "mistaken-examples-only", "as a perceptron: nothing where the predicted class is right", ERROR,
         "dZ2 = (A2 - Y) / N * (np.round(A2) != Y)", AT,
         (
-            Wrong("has nothing where Ŷ and Y agree in rounding",
-                  lambda e: e.d * (np.round(sigmoid(e.z)) != e.y)),
-            Wrong("has only the class with the largest Ŷ",
-                  lambda e: e.d * (e.z == e.z.max(-1, keepdims=True))),
+            Way("has nothing where Ŷ and Y agree in rounding",
+                lambda e: e.d * (np.round(sigmoid(e.z)) != e.y), 1.6),
+            Way("has only the class with the largest Ŷ",
+                lambda e: e.d * (e.z == e.z.max(-1, keepdims=True)), 1.6),
         ),
     ),
 )  # fmt: skip
 OF_EXAMPLES = (
-    Wrong("has its examples in reverse", lambda e: e.d[::-1]),
-    *(Wrong("has its examples shifted by one", lambda e, by=by: np.roll(e.d, by, 0)) for by in (1, -1)),
+    Way("has its examples in reverse", lambda e: e.d[::-1], 1.6),
+    *(Way("has its examples shifted by one", lambda e, by=by: np.roll(e.d, by, 0), 1.6) for by in (1, -1)),
 )  # fmt: skip
 OF_CLASSES = (
-    Wrong("has its classes in reverse", lambda e: e.d[:, ::-1]),
-    *(Wrong("has its classes shifted by one", lambda e, by=by: np.roll(e.d, by, -1)) for by in (1, -1)),
+    Way("has its classes in reverse", lambda e: e.d[:, ::-1], 1.6),
+    *(Way("has its classes shifted by one", lambda e, by=by: np.roll(e.d, by, -1), 1.6) for by in (1, -1)),
 )  # fmt: skip
 
 
@@ -262,7 +252,7 @@ def _with_error(scenes: list[Scene], errors: list[Error], f: Callable, scene: Sc
     return gradient_with(scene, given={layer.z: as_it_was(layer, new, scene.point.cotangents[layer.z].shape)})
 
 
-def mistaken_error(table: Sequence[tuple[Mistake, Wrong]], scenes: list[Scene]) -> Iterator[Finding]:
+def mistaken_error(table: Sequence[tuple[Mistake, Way]], scenes: list[Scene]) -> Iterator[Finding]:
     """dZ[L] is not what it should be, and all else follows from it rightly."""
     L, seen = len(scenes[0].structure.layers), set()
     for errors in _forms(scenes) if L else ():
