@@ -327,12 +327,19 @@ NUMBERS = {
     "a stray 2": (two_layers(), 2.0, (), "factor-two", "a stray 2", True),
     "the half of the loss": (two_layers(1, 0.5), 2.0, (), "factor-two", "or the factor 1/2 at", True),
     "a 2 on the way": (two_layers(2), 0.5, ("W1", "b1"), "factor-two", "or the factor 2 at", False),
-    "a 3 on the way": (two_layers(3), 1 / 3, ("W1", "b1"), None, "the factor 3 at", False),
-    "a 3 too many": (two_layers(3), 3.0, ("W1", "b1"), None, "is there twice", False),
+    "a 3 on the way": (two_layers(3), 1 / 3, ("W1", "b1"), "mean-over-outputs", "the factor 3 at", False),
+    "a 3 too many": (two_layers(3), 3.0, ("W1", "b1"), "missing-mean", "is there twice", False),
     "a temperature": (two_layers(1, 2.5), 0.4, (), "stray-factor", "the factor 2.5 at", False),
     "an update": (two_layers(), -0.01, (), "learning-rate-folded-in", "the update", True),
-    "an update by a number": (two_layers(1, 0.1), -0.1, (), None, "or the sign is flipped", False),
-    "a sign and a 2": (two_layers(), -2.0, (), None, "or the sign is flipped", False),
+    "an update by a number": (
+        two_layers(1, 0.1),
+        -0.1,
+        (),
+        "learning-rate-folded-in",
+        "or the sign is flipped",
+        False,
+    ),
+    "a sign and a 2": (two_layers(), -2.0, (), "learning-rate-folded-in", "or the sign is flipped", False),
 }
 
 
@@ -340,7 +347,7 @@ NUMBERS = {
 def test_a_factor_that_may_be_several_things_is_said_to_be_so(name):
     loss, factor, names, id, said, sure = NUMBERS[name]
     first, *_ = diagnosed(loss, times(factor, loss, *names), at_two_layers())
-    assert id in (None, first.id)
+    assert first.id == id
     assert said in first.sentence
     assert (first.confidence == SURE) is sure
 

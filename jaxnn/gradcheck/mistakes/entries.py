@@ -26,8 +26,7 @@ from jaxnn.gradcheck.tolerances import COMPUTED
 
 def _centred(axis: int | None, r: np.ndarray) -> np.ndarray:
     """Its mean taken off, of all or along an axis, where that leaves anything."""
-    along = r.size if axis is None else r.shape[axis]
-    return r - r.mean(axis=axis, keepdims=True) if along > 1 else r
+    return r - r.mean(axis, keepdims=True) if (r.size if axis is None else r.shape[axis]) > 1 else r
 
 
 ANY = "the gradient of any parameter"
@@ -212,14 +211,10 @@ def _clipped(scenes, wrong: tuple[int, ...]) -> Iterator[Finding]:
     """Entries clipped to an interval."""
     sizes = np.concatenate([np.abs(s.hand[k][off_entries(s, k)]) for s in scenes for k in s.wrong])
     c = float(sizes.max())
-    if (
-        c > 0
-        and sizes.min() >= c * (1 - COMPUTED)
-        and holds(scenes, partial(_with_entries, partial(np.clip, a_min=-c, a_max=c), wrong))
-    ):
-        yield finding(
-            CLIPPED, "Every entry of {of} is clipped to ±{c:.6g}.", "{of}", 0.5, of=Leaves(wrong), c=c
-        )
+    clipped = partial(_with_entries, partial(np.clip, a_min=-c, a_max=c), wrong)
+    if c > 0 and sizes.min() >= c * (1 - COMPUTED) and holds(scenes, clipped):
+        says, of = "Every entry of {of} is clipped to ±{c:.6g}.", Leaves(wrong)
+        yield finding(CLIPPED, says, "{of}", 0.5, of=of, c=c)
 
 
 def _rounded(scenes, wrong: tuple[int, ...]) -> Iterator[Finding]:

@@ -261,7 +261,7 @@ def mistaken_error(table: Sequence[tuple[Mistake, Way]], scenes: list[Scene]) ->
             if mistake.id in seen or not holds(scenes, partial(_with_error, scenes, errors, way.of)):
                 continue
             says = way.says
-            if mistake is NEGATIVES and form.output is softmax:
+            if mistake is NEGATIVES and form is AS_IT_IS[1]:
                 mistake = DIAGONAL
                 says = "has only the entries with Y = 1: softmax's derivative, of which only the diagonal"
             seen.add(mistake.id)
