@@ -150,6 +150,11 @@ OF_OPERANDS = (
         ),
     ),
     Mistake(
+        "gradient-for-activation", "dW is made with dA[l-1] for A[l-1]", OF_INPUT + ", not dA[l-1]",
+        "dW2 = dZ2.T @ dA1", AT_DW,
+        (_for_input("dA[{p}]", lambda s, y, old: s.point.cotangents.get(y.before), 0.6),),
+    ),
+    Mistake(
         "activation-averaged", "a mean over the examples for each example's A, or taken off it",
         OF_INPUT + ", a row an example", "dW2 = dZ2.T @ (A1 - A1.mean(axis=0))", AT_DW,
         (
