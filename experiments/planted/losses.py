@@ -261,7 +261,8 @@ LOSSES = (
     }),
     Loss("residual", _residual, _through_residual, _params("WUV", (3, 5), (5, 5), (5, 4), (8, 3)), {
         "around": "path-left-out", "layer": "path-left-out", "around twice": "path-miscounted",
-        "dB down": "wrong-cotangent", "A for A + C": "wrong-operand",
+        "dB down": "wrong-cotangent",
+        "A for A + C": "wrong-layer-activation",  # A, which is that of layer 1, in the gradient of layer 3
     }),
     Loss("attention", _attention, _through_attention, _params("QKV", (5, 4), (5, 4), (5, 4), (6, 5)), {
         "Q for K": "wrong-operand", "sum of the softmax": "path-left-out",

@@ -91,6 +91,10 @@ def operands(net: Network, l: int) -> Steps:
     if l > 1:
         if net.hidden != "identity":
             yield "pre-activation", _operand(l, lambda t, k: t.Z[k - 1])
+        yield (
+            "gradient-for-activation",
+            dict(dW=only(l, lambda t, k, dZ, A: dZ.T @ (dZ @ t.params[k - 1][0]), RIGHT.dW)),
+        )
         if n[0] == n[l - 1]:
             yield "input-for-activation", _operand(l, lambda t, k: t.A[0])
     for k in range(1, L):

@@ -11,6 +11,7 @@ from experiments.planted.mistakes import NEEDS_SATURATION, planted
 from experiments.planted.network import RIGHT, Network, data, gradient_of, init, loss_of
 from jaxnn.activations import sigmoid
 from jaxnn.gradcheck import compare_gradients
+from jaxnn.gradcheck.report.model import GUESS, SURE
 from jaxnn.gradcheck.verdict.point import Kind
 from jaxnn.layers import mlp
 from jaxnn.losses import binary_cross_entropy
@@ -24,7 +25,7 @@ def test_what_no_point_can_tell_apart_is_listed_with_less_confidence():
     args = (init(net, 0), *data(net, 5, 0))
     causes = diagnosed(loss_of(net), planted(net, "bias-summed-over-all").gradient, args)
     assert {c.id for c in causes} == {"bias-summed-over-all", "bias-missing"}
-    assert all(c.confidence < 0.9 for c in causes)
+    assert all(c.confidence != SURE for c in causes)
 
 
 def test_two_batch_sizes_tell_two_from_n():
@@ -34,7 +35,7 @@ def test_two_batch_sizes_tell_two_from_n():
     for id in ("factor-two", "missing-mean"):
         (cause,) = diagnosed(loss_of(net), planted(net, id).gradient, args)
         assert cause.id == id
-        assert cause.confidence >= 0.9
+        assert cause.confidence == SURE
 
 
 def test_a_saturated_output_shows_a_clipped_logarithm_and_a_nan():
@@ -48,25 +49,24 @@ def test_a_saturated_output_shows_a_clipped_logarithm_and_a_nan():
         assert causes[0].id == id
 
 
-UNSEEN = {
-    "dZ[1]": RIGHT._replace(slope=lambda t, l: RIGHT.slope(t, l) * jnp.cos(t.Z[l])),
-    "dZ[2]": RIGHT._replace(error=lambda t: RIGHT.error(t) * jnp.exp(t.Z[-1])),
-    "dW[2]": RIGHT._replace(operand=lambda t, l: t.A[l - 1] + (0.3 * jnp.sin(t.A[l - 1]) if l == 2 else 0)),
-    "db[1]": RIGHT._replace(
-        db=lambda t, l, dZ: jnp.max(dZ, axis=0)[:, None] if l == 1 else jnp.sum(dZ, axis=0)[:, None]
-    ),
-    "dA[1]": RIGHT._replace(matrix=lambda t, l, G: jnp.exp(t.params[l - 1][0])),
-}
+UNSEEN = (
+    ("dZ[1]", RIGHT._replace(slope=lambda t, l: RIGHT.slope(t, l) * jnp.cos(t.Z[l]))),
+    ("dZ[2]", RIGHT._replace(error=lambda t: RIGHT.error(t) * jnp.exp(t.Z[-1]))),
+    ("dW[2]", RIGHT._replace(operand=lambda t, l: t.A[l - 1] + (l == 2) * 0.3 * jnp.sin(t.A[l - 1]))),
+    ("db[1]", RIGHT._replace(db=lambda t, l, dZ: (jnp.max if l == 1 else jnp.sum)(dZ, axis=0)[:, None])),
+    # a wrong dA[1] is seen in dZ[1], and g′ might be what is wrong
+    ("dZ[1]", RIGHT._replace(matrix=lambda t, l, G: jnp.exp(t.params[l - 1][0]))),
+)
 
 
-@pytest.mark.parametrize("quantity", UNSEEN)
-def test_a_mistake_without_a_name_is_placed_and_not_given_one(quantity):
+@pytest.mark.parametrize(("quantity", "steps"), UNSEEN)
+def test_a_mistake_without_a_name_is_placed_and_not_given_one(quantity, steps):
     net = Network((5, 4, 3), "tanh", "bce-logits")
     args = (init(net, 1), *data(net, 6, 1))
-    causes = diagnosed(loss_of(net), gradient_of(net, UNSEEN[quantity]), args)
+    causes = diagnosed(loss_of(net), gradient_of(net, steps), args)
     assert [c.id for c in causes] == ["unknown"]
     assert causes[0].where.startswith(quantity)
-    assert causes[0].confidence < 0.9
+    assert causes[0].confidence == GUESS
 
 
 def test_numpy_code_and_closed_over_data_are_diagnosed_too():
@@ -149,7 +149,8 @@ def test_a_factor_that_only_the_sizes_at_hand_explain_is_not_named_with_confiden
 
     rng = np.random.default_rng(0)
     causes = diagnosed(loss, gradient, (rng.normal(size=(8, 8)) / 3, rng.normal(size=16)))
-    assert causes[0].id == "unknown" or causes[0].confidence <= 0.5
+    assert causes[0].id == "stray-factor"
+    assert all(c.confidence != SURE and "n_L" not in c.sentence for c in causes)
 
 
 def test_a_path_left_out_is_no_operand_cut_to_zero():
@@ -206,7 +207,7 @@ def test_a_clip_is_seen_where_autodiff_of_the_naive_loss_is_not_finite(sizes):
     report = compare_gradients(loss_of(net), mutant.gradient, params, *data(net, 16, 2))
     assert any("autodiff is not finite at the given point" in note for note in report.notes)
     assert report.correct is False
-    assert [(c.id, c.confidence) for c in report.causes] == [("clipped-log", 0.98)]
+    assert [(c.id, c.confidence) for c in report.causes] == [("clipped-log", SURE)]
 
 
 def test_a_right_gradient_is_right_where_autodiff_of_the_naive_loss_is_not_finite():
@@ -287,7 +288,7 @@ def test_a_number_that_is_a_size_which_no_point_changes_is_not_named_with_confid
     rng = np.random.default_rng(1)
     p = {"A": rng.normal(size=(2, 5)), "B": rng.normal(size=(4, 2))}
     causes = diagnosed(loss, unscaled, (p, rng.normal(size=(7, 5))))
-    assert max(c.confidence for c in causes) <= 0.6
+    assert all(c.confidence != SURE for c in causes)
     assert "4" in causes[0].sentence or "n_L" in causes[0].sentence
 
 
@@ -326,12 +327,19 @@ NUMBERS = {
     "a stray 2": (two_layers(), 2.0, (), "factor-two", "a stray 2", True),
     "the half of the loss": (two_layers(1, 0.5), 2.0, (), "factor-two", "or the factor 1/2 at", True),
     "a 2 on the way": (two_layers(2), 0.5, ("W1", "b1"), "factor-two", "or the factor 2 at", False),
-    "a 3 on the way": (two_layers(3), 1 / 3, ("W1", "b1"), None, "the factor 3 at", False),
-    "a 3 too many": (two_layers(3), 3.0, ("W1", "b1"), None, "is there twice", False),
+    "a 3 on the way": (two_layers(3), 1 / 3, ("W1", "b1"), "mean-over-outputs", "the factor 3 at", False),
+    "a 3 too many": (two_layers(3), 3.0, ("W1", "b1"), "missing-mean", "is there twice", False),
     "a temperature": (two_layers(1, 2.5), 0.4, (), "stray-factor", "the factor 2.5 at", False),
     "an update": (two_layers(), -0.01, (), "learning-rate-folded-in", "the update", True),
-    "an update by a number": (two_layers(1, 0.1), -0.1, (), None, "or the sign is flipped", False),
-    "a sign and a 2": (two_layers(), -2.0, (), None, "or the sign is flipped", False),
+    "an update by a number": (
+        two_layers(1, 0.1),
+        -0.1,
+        (),
+        "learning-rate-folded-in",
+        "or the sign is flipped",
+        False,
+    ),
+    "a sign and a 2": (two_layers(), -2.0, (), "learning-rate-folded-in", "or the sign is flipped", False),
 }
 
 
@@ -339,9 +347,9 @@ NUMBERS = {
 def test_a_factor_that_may_be_several_things_is_said_to_be_so(name):
     loss, factor, names, id, said, sure = NUMBERS[name]
     first, *_ = diagnosed(loss, times(factor, loss, *names), at_two_layers())
-    assert id in (None, first.id)
+    assert first.id == id
     assert said in first.sentence
-    assert (first.confidence >= 0.9) is sure
+    assert (first.confidence == SURE) is sure
 
 
 def test_only_what_jumps_is_called_rounding():
@@ -373,9 +381,9 @@ def test_entries_that_are_zero_by_their_values_are_not_called_unwritten_with_con
 
     loss = two_layers()
     (first, *_) = diagnosed(loss, cut, at_two_layers())
-    assert first.confidence < 0.9
+    assert first.confidence != SURE
     (first,) = diagnosed(loss, short, at_two_layers())
-    assert (first.id, first.confidence) == ("entries-unwritten", 0.98)
+    assert (first.id, first.confidence) == ("entries-unwritten", SURE)
 
 
 def test_examples_left_out_by_a_condition_are_not_told_with_confidence():
@@ -388,7 +396,7 @@ def test_examples_left_out_by_a_condition_are_not_told_with_confidence():
 
     (first, *_) = diagnosed(two_layers(), conditional, at_two_layers())
     assert first.id == "examples-ignored"
-    assert first.confidence < 0.9
+    assert first.confidence != SURE
 
 
 def picked(p, X, y):
@@ -420,7 +428,7 @@ PICKED = {
     "λ by N": (picked_by_hand(lambda N: 1 / N), "regularisation-unscaled", "divided by N"),
     "λ by 3": (picked_by_hand(lambda N: 1 / 3), "regularisation-scaled", "1/3 times"),
     "the gradient's sign": (picked_by_hand(mask=lambda Z, dA: dA > 0), "derivative-at-gradient", "own sign"),
-    "Y not divided": (picked_by_hand(labels=lambda Y, N: Y), "unknown", "Y is not divided by N"),
+    "Y not divided": (picked_by_hand(labels=lambda Y, N: Y), "labels-not-averaged", "Y is not divided by N"),
 }
 
 
@@ -473,7 +481,7 @@ def test_a_term_of_a_parameter_alone_that_is_no_penalty_is_not_called_one():
     p = {"L": np.tril(rng.normal(size=(3, 3)), -1) + np.diag([1.1, 0.8, 1.4]), "mu": np.ones((1, 3))}
     first, *_ = diagnosed(loss, gradient, (p, rng.normal(size=(7, 3))))
     assert "depends on ['L'] alone is missing" in first.sentence
-    assert first.confidence < 0.9
+    assert first.confidence != SURE
 
 
 def test_a_factor_that_is_a_parameter_has_its_name():
@@ -574,7 +582,7 @@ def test_a_nan_without_a_sigmoid_is_not_saturation():
 
     report = compare_gradients(loss, divided, np.array([0.3, 1.0, 50.0]))
     assert report.correct is False
-    assert [c.id for c in report.causes] == ["unknown"]
+    assert [c.id for c in report.causes] == ["not-finite"]
     assert "saturated" not in str(report)
 
 

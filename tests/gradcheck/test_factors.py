@@ -66,8 +66,10 @@ SAID = {
 @pytest.mark.parametrize("name", SAID)
 def test_a_factor_is_said_with_what_has_it(name):
     gradient, *said = SAID[name]
-    (cause,) = diagnosed(loss_of(NET), gradient, AT)
+    cause, *others = diagnosed(loss_of(NET), gradient, AT)
     assert [cause.id, cause.sentence, cause.where] == said
+    # 0.3 may stand at one step of the path as well
+    assert {o.id for o in others} <= ({"path-miscounted"} if cause.id == "stray-factor" else set())
 
 
 def test_where_the_penalty_is_right_the_factor_is_that_of_the_rest():

@@ -136,6 +136,7 @@ def test_another_gate_is_named_by_its_parameter():
     few = n(2, N, n_x)
     assert compare_gradients(loss, lambda *a: gradient(*a, wrong=False), p, few).correct is True
     (cause, *_) = compare_gradients(loss, gradient, p, few).causes
+    assert cause.id == "wrong-operand"
     assert cause.sentence.startswith("A of p['F'] stands where the other factor")
     assert cause.where == "dA of p['C'] (in a loop)"
 

@@ -32,6 +32,11 @@ AT_DZ = (
     *zip((outputs.MISSING, outputs.EXTRA), derivatives.OF_OUTPUT_LAYER, strict=True),
 )
 AT_PRODUCTS = (*ways(operands.OF_OPERANDS), *((data.TRUNCATED, way) for way in operands.OF_TRUNCATED))
+AT_ERROR = (
+    *ways(outputs.OF_ERRORS),
+    *((operands.MISALIGNED, way) for way in outputs.OF_EXAMPLES),
+    *((data.OTHER_CLASSES, way) for way in outputs.OF_CLASSES),
+)
 FAMILIES: tuple[Family, ...] = (
     Family("numbers that are not finite", outputs.saturated, (outputs.SATURATED, outputs.NOT_FINITE)),
     Family("a factor", factors.scaled, factors.OF_FACTORS),
@@ -41,7 +46,7 @@ FAMILIES: tuple[Family, ...] = (
     Family("g′(Z[l])", partial(exchanged, AT_DZ), derivatives.OF_DERIVATIVES),
     Family("what dW[l] and dA[l-1] are made of", partial(exchanged, AT_PRODUCTS), operands.OF_OPERANDS),
     Family("masks", derivatives.masks_forgotten, (derivatives.MASK, derivatives.MULTIPLIER)),
-    Family("dZ[L]", outputs.mistaken_error, (*outputs.OF_ERRORS, outputs.DIAGONAL)),
+    Family("dZ[L]", partial(outputs.mistaken_error, AT_ERROR), (*outputs.OF_ERRORS, outputs.DIAGONAL)),
     Family("labels and inputs", data.elsewhere, data.OF_DATA),
     Family("the weights that were updated", operands.updated_weights, (operands.UPDATED,)),
     Family("the logarithm of Ŷ", outputs.clipped_log, (outputs.CLIPPED,)),

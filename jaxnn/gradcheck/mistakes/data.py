@@ -19,7 +19,7 @@ from jaxnn.gradcheck.mistakes.finding import (
 )
 from jaxnn.gradcheck.mistakes.numbers import MISSING_PSUM, same
 from jaxnn.gradcheck.mistakes.outputs import LEFT_OUT
-from jaxnn.gradcheck.report.words import joined
+from jaxnn.gradcheck.report.words import dimensions
 from jaxnn.gradcheck.tape.backward import gradient_at
 from jaxnn.gradcheck.tape.paths import near
 from jaxnn.gradcheck.tape.quantities import as_product, dense_rows
@@ -29,11 +29,12 @@ from jaxnn.gradcheck.tolerances import COMPUTED, FITTED
 
 
 class Altered(NamedTuple):
-    """Labels or inputs, a row an example, as a function of the right ones."""
+    """Labels or inputs, a row an example, as a function of the right ones; summed: N times the gradient."""
 
     says: str
     of: Callable[[np.ndarray], np.ndarray]
     rank: float
+    summed: bool = False
 
 
 ROWS = "dZ[L] = (Ŷ − Y)/N, row i of Ŷ with row i of Y"
@@ -57,8 +58,8 @@ ONE_EXAMPLE = Mistake(
 SHIFTED = Mistake(
     "labels-shifted", "the rows of Y are off by one", ROWS, "Y = np.roll(Y, 1, axis=0)", Y_AT,
     (
-        Altered("The labels are shifted by one example.", lambda y: np.roll(y, 1, 0), 0.4),
-        Altered("The labels are shifted by one example.", lambda y: np.roll(y, -1, 0), 0.4),
+        *(Altered("The labels are shifted by one example.", lambda y, by=by: np.roll(y, by, 0), 0.4)
+          for by in (1, -1)),
     ),
 )  # fmt: skip
 REORDERED = Mistake(
@@ -70,11 +71,11 @@ REORDERED = Mistake(
     ),
 )  # fmt: skip
 OTHER_CLASSES = Mistake(
-    "classes-shifted", "the classes of Y are off by one", "Y is one-hot: class k in column k",
-    "Y = np.eye(n_L)[y - 1]", Y_AT,
+    "classes-shifted", "the classes of Y, or of Ŷ − Y, are off by one or reversed",
+    "Y is one-hot: class k in column k", "Y = np.eye(n_L)[y - 1]", Y_AT,
     (
-        Altered("The classes of the labels are off by one.", lambda y: np.roll(y, 1, -1), 0.45),
-        Altered("The classes of the labels are off by one.", lambda y: np.roll(y, -1, -1), 0.45),
+        *(Altered("The classes of the labels are off by one.", lambda y, by=by: np.roll(y, by, -1), 0.45)
+          for by in (1, -1)),
     ),
 )  # fmt: skip
 BROADCAST = Mistake(
@@ -84,6 +85,9 @@ BROADCAST = Mistake(
     (
         Altered("Every example is held against the mean of all labels: (N,) was broadcast against (N, 1).",
                 lambda y: np.broadcast_to(y.mean(0), y.shape), 0.4),
+        # N × N numbers, and their sum
+        Altered("Every example is held against all labels, and the N × N errors are summed: (N,) was "
+                "broadcast against (N, 1).", lambda y: np.broadcast_to(y.mean(0), y.shape), 0.5, True),
     ),
 )  # fmt: skip
 INVERTED = Mistake(
@@ -115,7 +119,8 @@ CENTRED = Mistake(
 )  # fmt: skip
 NO_COTANGENT = Mistake(
     "cotangent-ignored", "a rule does not multiply by its cotangent",
-    "vjp(c) is linear in c: every term has the factor c", "return (2 * x,)  # for c * 2 * x", "a custom rule",
+    "vjp(c) is linear in c: every term has the factor c",
+    "def backward(x, c): return (2 * x,)  # for (c * 2 * x,)", "a rule for derivatives",
 )  # fmt: skip
 NO_ARGUMENT = Mistake(
     "argument-ignored", "ones stand where an argument belongs",
@@ -146,8 +151,6 @@ def elsewhere(scenes: list[Scene]) -> Iterator[Finding]:
     for t in layout.targets:
         kind = values[t].dtype.kind
         yield from _altered(scenes, t, [*ways(OF_ORDER), *(ALTERED_LABELS if kind == "f" else ())], through)
-        if kind == "f":
-            yield from _summed_over_labels(scenes, t, through)
         if kind in "iu":
             yield from _other_classes(scenes, t, through)
     first = "dW[1] and the forward pass (through X)" if last else "through X"
@@ -156,48 +159,32 @@ def elsewhere(scenes: list[Scene]) -> Iterator[Finding]:
             yield from _altered(scenes, x, ways(OF_INPUTS), first)
 
 
-def _with_input(value: int, f: Callable, scene: Scene):
-    """The gradient where an input is f of itself, a row an example."""
+def _with_input(value: int, way: Altered, scene: Scene):
+    """The gradient where an input is another function of itself, a row an example."""
     old = scene.point.values[value]
     columns = old.ndim == 2 and scene.structure.products[-1].input_side == 1
-    new = f(old.T).T if columns else f(old) if old.ndim else old
-    return gradient_at(scene, value, np.asarray(new, old.dtype))
+    new = way.of(old.T).T if columns else way.of(old) if old.ndim else old
+    times = scene.sizes.get("N", np.nan) if way.summed else 1
+    return [times * g for g in gradient_at(scene, value, np.asarray(new, old.dtype))]
 
 
 def _altered(scenes, value: int, table, where: str) -> Iterator[Finding]:
     for mistake, way in table:
-        if holds(scenes, partial(_with_input, value, way.of)):
+        if holds(scenes, partial(_with_input, value, way)):
             yield finding(mistake, way.says, where, way.rank)
 
 
 def _other_classes(scenes, value: int, where: str) -> Iterator[Finding]:
     """Labels that are numbers of classes, off by one; with and without going round."""
-    for step in (1, -1):
-        for around in (False, True):
-            if holds(scenes, partial(_with_classes, value, step, around)):
-                yield finding(OTHER_CLASSES, OTHER_CLASSES.ways[0].says, where, 0.4)
-                return
+    ways = [(step, around) for step in (1, -1) for around in (False, True)]
+    if any(holds(scenes, partial(_with_classes, value, *way)) for way in ways):
+        yield finding(OTHER_CLASSES, OTHER_CLASSES.ways[0].says, where, 0.4)
 
 
 def _with_classes(value: int, step: int, around: bool, scene: Scene):
     new = scene.point.values[value] + step
     classes = scene.sizes.get("n_L", int(new.max(initial=0)) + 1)
     return gradient_at(scene, value, new % classes if around else new)
-
-
-def _summed_over_labels(scenes, t: int, where: str) -> Iterator[Finding]:
-    """(N, 1) − (N,) makes N × N numbers; summed, they are N times the gradient at the mean label."""
-    if all("N" in s.sizes for s in scenes) and holds(scenes, partial(_with_mean_label, t)):
-        says = (
-            "Every example is held against all labels, and the N × N errors are summed: "
-            "(N,) was broadcast against (N, 1)."
-        )
-        yield finding(BROADCAST, says, where, 0.5)
-
-
-def _with_mean_label(t: int, scene: Scene):
-    y = scene.point.values[t]
-    return [scene.sizes["N"] * m for m in gradient_at(scene, t, np.full(y.shape, y.mean(), y.dtype))]
 
 
 def _argument_ignored(scenes) -> Iterator[Finding]:
@@ -207,7 +194,7 @@ def _argument_ignored(scenes) -> Iterator[Finding]:
         if values[value].dtype.kind != "f" or not holds(scenes, partial(_with_ones, value)):
             continue
         twice = [gradient_at(s, value, 2 * s.point.values[value]) for s in scenes]
-        linear = all(
+        linear = not scenes[0].muted and all(
             fits(s._replace(hand=t), [2 * r for r in s.reference]) for s, t in zip(scenes, twice, strict=True)
         )
         says, c = "Ones stand where {c} belongs", _argument(scenes[0], value)
@@ -226,18 +213,11 @@ def _argument(scene: Scene, value: int) -> Part:
     if value in scene.point.tape.inputs:
         return Argument(scene.point.tape.inputs.index(value))
     shape = scene.point.values[value].shape
-    what = f"the {'×'.join(map(str, shape))} array" if shape else "the number"
-    return f"{what} that the loss holds itself"
+    return f"the {f'{dimensions(shape)} array' if shape else 'number'} that the loss holds itself"
 
 
-class Share(NamedTuple):
-    """What each example gives to dW[l] and db[l], along random directions; and what the candidate has."""
-
-    each: np.ndarray  # (N, directions)
-    total: np.ndarray
-
-
-def _shares(scene: Scene, layer: Layer) -> Share | None:
+def _shares(scene: Scene, layer: Layer) -> tuple[np.ndarray, np.ndarray] | None:
+    """What each example gives to dW[l] and db[l] along random directions, and what the candidate has."""
     rows = dense_rows(scene, layer)
     g = as_product(scene, layer, scene.hand[layer.weight])
     if rows is None or g is None or not np.isfinite(g).all():
@@ -249,28 +229,31 @@ def _shares(scene: Scene, layer: Layer) -> Share | None:
     rng = np.random.default_rng(0)
     count = min(g.size, len(a) + 24)
     u, v = rng.normal(size=(g.shape[0], count)), rng.normal(size=(g.shape[1], count))
-    return Share((d @ u) * (a @ v), ((g.T @ u) * v).sum(axis=0))
+    return (d @ u) * (a @ v), ((g.T @ u) * v).sum(axis=0)
 
 
-def _weights(share: Share) -> Iterator[np.ndarray]:
+def _weights(each: np.ndarray, total: np.ndarray) -> Iterator[np.ndarray]:
     """What the examples count: solved for; or the first or the last alone, once or as a mean of them."""
-    n, count = share.each.shape
-    w, _, rank, _ = np.linalg.lstsq(share.each.T, share.total, rcond=COMPUTED)
+    n, count = each.shape
+    w, _, rank, _ = np.linalg.lstsq(each.T, total, rcond=COMPUTED)
     if rank == n < count:
         yield w
         return
-    running = np.cumsum(share.each, axis=0)
-    top = np.abs(share.each).max(initial=0)
+    top = np.abs(each).max(initial=0)
+    for rows, part in _ends(each):
+        for weight in (1.0, n / len(rows)):
+            if np.allclose(weight * part, total, rtol=FITTED, atol=COMPUTED * top):
+                w = np.zeros(n)
+                w[rows] = weight
+                yield w
+
+
+def _ends(x: np.ndarray) -> Iterator[tuple[range, np.ndarray]]:
+    """The first or the last few rows, and their sum; the most rows first."""
+    n, running = len(x), np.cumsum(x, axis=0)
     for m in range(n - 1, 0, -1):
-        for kept, part in (
-            (slice(0, m), running[m - 1]),
-            (slice(n - m, n), running[-1] - running[n - m - 1]),
-        ):
-            for weight in (1.0, n / m):
-                if np.allclose(weight * part, share.total, rtol=FITTED, atol=COMPUTED * top):
-                    w = np.zeros(n)
-                    w[kept] = weight
-                    yield w
+        yield range(m), running[m - 1]
+        yield range(n - m, n), running[-1] - running[n - m - 1]
 
 
 def _weighed(w: np.ndarray, scene: Scene):
@@ -287,7 +270,7 @@ def _counts(scene: Scene) -> np.ndarray | None:
     if dense_rows(scene, layer) is None or d.shape != product.shape:
         return None
     share = _shares(scene, layer)
-    for w in _weights(share) if share else ():
+    for w in _weights(*share) if share else ():
         whole = np.where(np.abs(w - np.round(w)) < FITTED, np.round(w), w)
         if fits(scene, _weighed(whole, scene)):
             return whole
@@ -358,26 +341,32 @@ def _one_example_bias(scenes) -> Iterator[Finding]:
     wrong = wrong_leaves(scenes)
     if not wrong or not set(wrong) <= set(biases):
         return
-    one, some = set(), set()
+    made = []
     for scene in scenes:
         for k in scene.wrong:
             rows, g = dense_rows(scene, biases[k]), scene.hand[k].ravel()
             if rows is None or rows[1].shape[1] != g.size:
                 return
-            d = rows[1]
-            n, top, running = len(d), np.abs(d).max(initial=0), np.cumsum(d, axis=0)
-            ones = [i for i in range(n) if near(d[i], g, top) or near(n * d[i], g, top)]
-            heads = [m for m in range(1, n) if near(running[m - 1], g, top)]
-            tails = [m for m in range(1, n) if near(running[-1] - running[m - 1], g, top)]
-            if ones:
-                ends = {0: "the first", n - 1: "the last"}
-                one.add(ends.get(ones[0], f"number {ones[0]}"))
-            elif heads or tails:
-                some.add(f"the first {heads[0]}" if heads else f"the last {n - tails[0]}")
-            else:
-                return
-    for mistake, which, what in ((IGNORED, some, "some examples"), (ONE_EXAMPLE, one, "one example")):
-        if which:  # some may be one where there are few
-            says = f"The gradient of {{of}} is made of {what} only ({{which}})."
-            yield finding(mistake, says, "{of}", 0.4, of=Leaves(wrong), which=joined(sorted(which)))
-            return
+            made.append((_summed(rows[1], g), len(rows[1])))
+    if not made or any(summed is None for summed, _ in made):
+        return
+    ends = [_end(summed, n) for summed, n in made]
+    one, few = all(len(summed) == 1 for summed, _ in made), len(made[0][0])
+    mistake, what, which = (
+        (ONE_EXAMPLE, "one example", ends[0]) if one else (IGNORED, "some examples", f"{ends[0]} {few}")
+    )
+    says, steady = "The gradient of {of} is made of {what} only ({which}).", len(set(ends)) == 1
+    yield finding(mistake, says, "{of}", 0.4, steady, of=Leaves(wrong), what=what, which=which)
+
+
+def _summed(d: np.ndarray, g: np.ndarray) -> range | None:
+    """The rows of dZ[l] that db[l] is the sum of: one, the first few or the last few."""
+    n, top = len(d), np.abs(d).max(initial=0)
+    for i in range(n):
+        if near(d[i], g, top) or near(n * d[i], g, top):
+            return range(i, i + 1)
+    return next((rows for rows, part in _ends(d) if near(part, g, top)), None)
+
+
+def _end(rows: range, n: int) -> str:
+    return "the first" if rows.start == 0 else "the last" if rows.stop == n else f"number {rows.start}"

@@ -60,22 +60,18 @@ def _squared(scene: Scene, layer: Layer) -> np.ndarray:
     return derivative(scene, layer) ** 2
 
 
-def _slope_at(offset: int) -> Callable:
-    def f(scene, layer):
-        other = layer_at(scene, layer.number + offset)
-        return None if other is None else slope_at(scene, layer, z_of(scene, other))
-
-    return f
+def _of_layer(offset: int, f: Callable) -> Callable:
+    """f of the scene, this layer and another."""
+    return lambda s, y: f(s, y, other) if (other := layer_at(s, y.number + offset)) else None
 
 
-def _slope_of(offset: int) -> Callable:
+def _slope_at_other(scene: Scene, layer: Layer, other: Layer) -> np.ndarray | None:
+    return slope_at(scene, layer, z_of(scene, other))
+
+
+def _slope_of_other(scene: Scene, layer: Layer, other: Layer) -> np.ndarray | None:
     """g′(Z) as the other layer has it, whose g may be another."""
-
-    def f(scene, layer):
-        other = layer_at(scene, layer.number + offset)
-        return None if other is None or other.activation is None else derivative(scene, other)
-
-    return f
+    return None if other.activation is None else derivative(scene, other)
 
 
 AT = "dZ[l] of a hidden layer"
@@ -111,10 +107,10 @@ ELSEWHERE = Mistake(
     "derivative-at-wrong-layer", "g′ is taken at another layer's Z", SLOPE + " at this layer's Z[l]",
     "dZ1 = dA1 * (1 - A2**2)", AT,
     (
-        _slope("g′ is taken at Z[{p}] instead of Z[{l}]", _slope_at(-1), 0.7),
-        _slope("g′ is taken at Z[{n}] instead of Z[{l}]", _slope_at(1), 0.7),
-        _slope("the derivative of layer {p} is used in layer {l}", _slope_of(-1), 0.75),
-        _slope("the derivative of layer {n} is used in layer {l}", _slope_of(1), 0.75),
+        _slope("g′ is taken at Z[{p}] instead of Z[{l}]", _of_layer(-1, _slope_at_other), 0.7),
+        _slope("g′ is taken at Z[{n}] instead of Z[{l}]", _of_layer(1, _slope_at_other), 0.7),
+        _slope("the derivative of layer {p} is used in layer {l}", _of_layer(-1, _slope_of_other), 0.75),
+        _slope("the derivative of layer {n} is used in layer {l}", _of_layer(1, _slope_of_other), 0.75),
     ),
 )  # fmt: skip
 WRONG_SLOPE = Mistake(
@@ -202,15 +198,20 @@ def masks_forgotten(scenes: list[Scene]) -> Iterator[Finding]:
     scene, masks = scenes[0], scenes[0].structure.masks
     for group in [(m,) for m in masks] + ([masks] if len(masks) > 1 else []):
         if any(holds(scenes, partial(_with_masks, group, keep)) for keep in (False, True)):
-            place = group[-1][0]
-            layer = max((y.number for y in scene.structure.layers if y.place < place), default=1)
+            node = scene.point.tape.nodes[group[-1][0]]
+            below = [[y.number for y in scene.structure.layers if y.place < place] for place, _ in group]
+            layers = dict.fromkeys(max(numbers, default=1) for numbers in below)
             dropped = all(_is_mask(scene.point.change.factors[e]) for e in group)
-            says = (
-                "The {what} that layer {l}'s activations are multiplied by is missing from the backward pass."
+            yield finding(
+                MASK if dropped else MULTIPLIER,
+                "The {what} multiplied into {a} is missing from the backward pass.",
+                "{dz}, at {line}",
+                0.4,
+                what="mask" if dropped else "array of numbers",
+                a=tuple(f"A[{l}]" for l in layers),
+                dz=tuple(f"dZ[{l}]" for l in layers),
+                line=node.line or "the mask",
             )
-            where, line = DZ + ", at {line}", scene.point.tape.nodes[place].line or "the mask"
-            what = "mask" if dropped else "array of numbers"
-            yield finding(MASK if dropped else MULTIPLIER, says, where, 0.4, what=what, l=layer, line=line)
             return
 
 

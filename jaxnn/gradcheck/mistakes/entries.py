@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import NamedTuple
 
 import numpy as np
 
@@ -11,6 +10,7 @@ from jaxnn.gradcheck.mistakes.finding import (
     Finding,
     Leaves,
     Mistake,
+    Way,
     beside,
     finding,
     holds,
@@ -24,25 +24,16 @@ from jaxnn.gradcheck.tape.scene import Scene, fits
 from jaxnn.gradcheck.tolerances import COMPUTED
 
 
-class Rearranged(NamedTuple):
-    """A parameter's gradient, as a function of the right one."""
-
-    says: str
-    of: Callable[[np.ndarray], np.ndarray]
-    rank: float = 1
-
-
 def _centred(axis: int | None, r: np.ndarray) -> np.ndarray:
     """Its mean taken off, of all or along an axis, where that leaves anything."""
-    along = r.size if axis is None else r.shape[axis]
-    return r - r.mean(axis=axis, keepdims=True) if along > 1 else r
+    return r - r.mean(axis, keepdims=True) if (r.size if axis is None else r.shape[axis]) > 1 else r
 
 
 ANY = "the gradient of any parameter"
 SHAPE = "dW[l] = dZ[l]ᵀ A[l-1], of the shape (n_l, n_{l-1}) of W[l]"
 PLACE = "dW[l] has the entry of W[l][i, k] at [i, k]"
 IN_ORDER = "has its entries in the wrong order: a reshape where a transpose belongs"
-SUM = Rearranged("is one number for all entries: their sum", lambda r: np.full_like(r, r.sum()), 0.2)
+SUM = Way("is one number for all entries: their sum", lambda r: np.full_like(r, r.sum()), 0.2)
 
 UNWRITTEN = Mistake(
     "entries-unwritten", "a row, a column or an entry is never written",
@@ -51,11 +42,9 @@ UNWRITTEN = Mistake(
 TRANSPOSED = Mistake(
     "transposed", "dW is transposed", SHAPE, "dW1 = X.T @ dZ1", "dW[l]",
     (
-        Rearranged("is transposed", lambda r: r.T, 0),
-        Rearranged("has its first two axes exchanged",
-                   lambda r: r.swapaxes(0, 1) if r.ndim > 2 else r, 0.1),
-        Rearranged("has its last two axes exchanged",
-                   lambda r: r.swapaxes(-1, -2) if r.ndim > 2 else r, 0.1),
+        Way("is transposed", lambda r: r.T, 0),
+        Way("has its first two axes exchanged", lambda r: r.swapaxes(0, 1) if r.ndim > 2 else r, 0.1),
+        Way("has its last two axes exchanged", lambda r: r.swapaxes(-1, -2) if r.ndim > 2 else r, 0.1),
     ),
 )  # fmt: skip
 RESHAPED = Mistake(
@@ -63,8 +52,8 @@ RESHAPED = Mistake(
     "dW[l] = dZ[l]ᵀ A[l-1]: a transpose moves entries, a reshape only renames them",
     "dW1 = (X.T @ dZ1).reshape(W1.shape)", "dW[l]",
     (
-        Rearranged(IN_ORDER, lambda r: r.T.reshape(r.shape), 0.1),
-        Rearranged(IN_ORDER, lambda r: r.reshape(r.shape[::-1]).T, 0.1),
+        Way(IN_ORDER, lambda r: r.T.reshape(r.shape), 0.1),
+        Way(IN_ORDER, lambda r: r.reshape(r.shape[::-1]).T, 0.1),
     ),
 )  # fmt: skip
 ALL_SUMMED = Mistake(
@@ -77,29 +66,25 @@ WRONG_AXIS = Mistake(
     "dW1 = np.mean(dZ1.T @ X, axis=0) + 0 * W1", ANY,
     (
         SUM,
-        Rearranged("is one number for all entries: their mean", lambda r: np.full_like(r, r.mean())),
-        Rearranged("is averaged along its first axis", lambda r: np.broadcast_to(r.mean(0), r.shape)),
-        Rearranged("is averaged along its last axis",
-                   lambda r: np.broadcast_to(r.mean(-1, keepdims=True), r.shape)),
-        Rearranged("is summed along its first axis", lambda r: np.broadcast_to(r.sum(0), r.shape)),
-        Rearranged("is summed along its last axis",
-                   lambda r: np.broadcast_to(r.sum(-1, keepdims=True), r.shape)),
+        Way("is one number for all entries: their mean", lambda r: np.full_like(r, r.mean())),
+        Way("is averaged along its first axis", lambda r: np.broadcast_to(r.mean(0), r.shape)),
+        Way("is averaged along its last axis", lambda r: np.broadcast_to(r.mean(-1, keepdims=True), r.shape)),
+        Way("is summed along its first axis", lambda r: np.broadcast_to(r.sum(0), r.shape)),
+        Way("is summed along its last axis", lambda r: np.broadcast_to(r.sum(-1, keepdims=True), r.shape)),
     ),
 )  # fmt: skip
 MOVED = Mistake(
     "entries-moved", "the right entries in the wrong places: reversed, turned round, off by one", PLACE,
     "dW1 = np.roll(dZ1.T @ X, 1, axis=0)", ANY,
     (
-        Rearranged("has its first axis reversed", lambda r: r[::-1]),
-        Rearranged("has its last axis reversed", lambda r: r[..., ::-1]),
-        Rearranged("is flipped along its first two axes: a kernel turned round",
-                   lambda r: r[::-1, ::-1] if r.ndim > 2 else r),
-        Rearranged("is flipped along its last two axes: a kernel turned round",
-                   lambda r: r[..., ::-1, ::-1] if r.ndim > 2 else r),
-        Rearranged("has its rows shifted by one", lambda r: np.roll(r, 1, 0)),
-        Rearranged("has its rows shifted by one", lambda r: np.roll(r, -1, 0)),
-        Rearranged("has its columns shifted by one", lambda r: np.roll(r, 1, -1)),
-        Rearranged("has its columns shifted by one", lambda r: np.roll(r, -1, -1)),
+        Way("has its first axis reversed", lambda r: r[::-1]),
+        Way("has its last axis reversed", lambda r: r[..., ::-1]),
+        Way("is flipped along its first two axes: a kernel turned round",
+            lambda r: r[::-1, ::-1] if r.ndim > 2 else r),
+        Way("is flipped along its last two axes: a kernel turned round",
+            lambda r: r[..., ::-1, ::-1] if r.ndim > 2 else r),
+        *(Way(f"has its {name} shifted by one", lambda r, by=by, axis=axis: np.roll(r, by, axis))
+          for name, axis in (("rows", 0), ("columns", -1)) for by in (1, -1)),
     ),
 )  # fmt: skip
 UNSIGNED = Mistake(
@@ -107,17 +92,17 @@ UNSIGNED = Mistake(
     "dW[l] = dZ[l]ᵀ A[l-1], with its signs and sizes",
     "dW1 = np.sign(dZ1.T @ X)", ANY,
     (
-        Rearranged("has lost its signs: absolute values", np.abs),
-        Rearranged("is only the sign", np.sign),
+        Way("has lost its signs: absolute values", np.abs),
+        Way("is only the sign", np.sign),
     ),
 )  # fmt: skip
 CENTRED = Mistake(
     "gradient-centred", "its mean is taken off the gradient", "dW[l] = dZ[l]ᵀ A[l-1], and no mean taken off",
     "dW1 = dW1 - dW1.mean()", ANY,
     (
-        Rearranged("is centred: its mean is taken off", partial(_centred, None)),
-        Rearranged("is centred along its first axis", partial(_centred, 0)),
-        Rearranged("is centred along its last axis", partial(_centred, -1)),
+        Way("is centred: its mean is taken off", partial(_centred, None)),
+        Way("is centred along its first axis", partial(_centred, 0)),
+        Way("is centred along its last axis", partial(_centred, -1)),
     ),
 )  # fmt: skip
 EXCHANGED = Mistake(
@@ -226,12 +211,10 @@ def _clipped(scenes, wrong: tuple[int, ...]) -> Iterator[Finding]:
     """Entries clipped to an interval."""
     sizes = np.concatenate([np.abs(s.hand[k][off_entries(s, k)]) for s in scenes for k in s.wrong])
     c = float(sizes.max())
-    if c > 0 and sizes.min() >= c * (1 - COMPUTED) and holds(scenes, partial(_within, c)):
-        yield finding(CLIPPED, "Every entry is clipped to ±{c:.6g}.", "{of}", 0.5, of=Leaves(wrong), c=c)
-
-
-def _within(c: float, scene: Scene) -> list[np.ndarray]:
-    return [np.clip(r, -c, c) for r in scene.reference]
+    clipped = partial(_with_entries, partial(np.clip, a_min=-c, a_max=c), wrong)
+    if c > 0 and sizes.min() >= c * (1 - COMPUTED) and holds(scenes, clipped):
+        says, of = "Every entry of {of} is clipped to ±{c:.6g}.", Leaves(wrong)
+        yield finding(CLIPPED, says, "{of}", 0.5, of=of, c=c)
 
 
 def _rounded(scenes, wrong: tuple[int, ...]) -> Iterator[Finding]:

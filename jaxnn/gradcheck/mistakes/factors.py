@@ -24,7 +24,6 @@ from jaxnn.gradcheck.mistakes.numbers import (
     OF_ALL,
     OF_BIASES,
     OF_LAYERS,
-    OF_ONE,
     Meaning,
     Words,
     common_value,
@@ -113,8 +112,7 @@ def _one_factor(scenes, alphas: list[float], off: set[int], quiet: set[int]) -> 
         yield _zero(scenes, off, k, everywhere, only_biases)
         return
     extent = _extent(scenes[0], off, k, everywhere)
-    of_layers = "k" in extent.parts or len(off) > 1
-    mistakes = OF_ALL if everywhere else OF_BIASES if only_biases else OF_LAYERS if of_layers else OF_ONE
+    mistakes = OF_ALL if everywhere else OF_BIASES if only_biases else OF_LAYERS
     constant = all(same(a, alphas[0]) for a in alphas)
     other = number_words(scenes, alphas[0]) if constant else None
     meanings = factor_names(scenes, alphas, mistakes)
@@ -240,7 +238,7 @@ def _many_factors(scenes, table, off: tuple[int, ...]) -> Iterator[Finding]:
     for k in off:
         alphas = [(s, row[k]) for s, row in zip(scenes, table, strict=True) if not np.isnan(row[k])]
         stray = Meaning(STRAY, f"is {{times{k}}} times what it should be", 2, False, {})
-        meant = (*factor_names([s for s, _ in alphas], [a for _, a in alphas], OF_ONE), stray)[0]
+        meant = (*factor_names([s for s, _ in alphas], [a for _, a in alphas], OF_LAYERS), stray)[0]
         told.append(f"{{of{k}}} {meant.says}")
         parts |= {f"of{k}": Leaves((k,)), f"times{k}": spoken(alphas[0][1]), **meant.parts}
     says = f"Each parameter has its own factor: {'; '.join(told)}."

@@ -1,4 +1,4 @@
-"""What a mistake is, and what it is to find one: its predicted gradient is the candidate's at every point."""
+"""What a mistake is, what it is to find one, and the search for one that is made at a step of a layer."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
@@ -25,6 +25,14 @@ class Mistake(NamedTuple):
     where: str
     ways: tuple[Any, ...] = ()
     loose: bool = False
+
+
+class Way(NamedTuple):
+    """How a mistake is made: what is said, a function of what its search hands over, and how far-fetched."""
+
+    says: str
+    of: Callable
+    rank: float = 1
 
 
 class Leaves(NamedTuple):
@@ -81,17 +89,14 @@ def finding(
 ) -> Finding:
     """A finding of its parts.
 
-    >>> bias = Mistake("bias-missing", "db is never computed", "db[l] = dZ[l]ᵀ 1", "db1 = 0 * b1", "db[l]")
+    >>> bias = Mistake("no-bias", "db is never computed", "db[l] = dZ[l]ᵀ 1", "db1 = 0 * b1", "db[l]")
     >>> finding(bias, "The gradient of {b} is zero.", "{b}", 0.4, b=Leaves((1,))).parts
     {'b': Leaves(numbers=(1,))}
     """
     return Finding(mistake, says, where, rank, sure, scene, parts)
 
 
-Predict = Callable[[Scene], list[np.ndarray] | None]
-
-
-def holds(scenes: list[Scene], predict: Predict) -> bool:
+def holds(scenes: list[Scene], predict: Callable[[Scene], list[np.ndarray] | None]) -> bool:
     """Whether the prediction is the candidate's gradient at all scenes, and not the right one at one."""
     tells = False
     for scene in reversed(scenes):  # the caller's own is first, and the largest

@@ -7,18 +7,10 @@ import jax
 import numpy as np
 
 from jaxnn.gradcheck.jaxprs.equations import numbers
-from jaxnn.gradcheck.mistakes.finding import Argument, Mistake, Part
+from jaxnn.gradcheck.mistakes.finding import Argument, Mistake, Part, Way
 from jaxnn.gradcheck.report.words import spoken
 from jaxnn.gradcheck.tape.scene import Scene, fits
 from jaxnn.gradcheck.tolerances import COMPUTED, FITTED
-
-
-class Factor(NamedTuple):
-    """What a factor is by mistake: in words, how far-fetched, and as a function of N, n_x and n_L."""
-
-    says: str
-    rank: float
-    of: Callable[[Mapping[str, int]], float]
 
 
 class Words(NamedTuple):
@@ -40,67 +32,67 @@ class Meaning(NamedTuple):
 
 SIGN = Mistake(
     "sign", "Y − Ŷ for Ŷ − Y", "dZ[L] = (Ŷ − Y)/N", "dZ2 = (Y - A2) / N", "dZ[L], and so every parameter",
-    (Factor("has the opposite sign (Y − Ŷ for Ŷ − Y, or a minus too many)", 0, lambda s: -1.0),),
+    (Way("has the opposite sign (Y − Ŷ for Ŷ − Y, or a minus too many)", lambda s: -1.0, 0),),
 )  # fmt: skip
 LAYER_SIGN = Mistake(
     "layer-sign", "the sign is flipped in one layer", "dA[l-1] = dZ[l] W[l]; dZ[l] = dA[l] ⊙ g′(Z[l])",
     "dA1 = -dZ2 @ W2", "dZ[l] and what is below it, or the parameters of one layer",
-    (Factor("has the opposite sign", 0, lambda s: -1.0),),
+    (Way("has the opposite sign", lambda s: -1.0, 0),),
 )  # fmt: skip
 FACTOR_TWO = Mistake(
     "factor-two", "a stray 2 or ½", "dJ/dZ has the constant that J has, no other",
     "dZ2 = 2 * (A2 - Y) / N", "dZ[l] and what is below it, or any parameter",
     (
-        Factor("is twice what it should be: a stray 2", 0.1, lambda s: 2.0),
-        Factor("is half of what it should be: a stray ½", 0.2, lambda s: 0.5),
+        Way("is twice what it should be: a stray 2", lambda s: 2.0, 0.1),
+        Way("is half of what it should be: a stray ½", lambda s: 0.5, 0.2),
     ),
 )  # fmt: skip
 MISSING_MEAN = Mistake(
     "missing-mean", "the 1/N of the mean is forgotten", "J = −(1/N) Σᵢ Σₖ …, so dZ[L] = (Ŷ − Y)/N",
     "dZ2 = A2 - Y", "dZ[l] and what is below it, or any parameter",
     (
-        Factor("is N times too large: the 1/N of the mean is missing", 0.3, lambda s: s["N"]),
-        Factor("is N·n_L times too large: no mean is taken", 0.8, lambda s: s["N"] * s["n_L"]),
-        Factor("is n_L times too large: no mean over the outputs", 0.9, lambda s: s["n_L"]),
+        Way("is N times too large: the 1/N of the mean is missing", lambda s: s["N"], 0.3),
+        Way("is N·n_L times too large: no mean is taken", lambda s: s["N"] * s["n_L"], 0.8),
+        Way("is n_L times too large: no mean over the outputs", lambda s: s["n_L"], 0.9),
     ),
 )  # fmt: skip
 MEAN_TWICE = Mistake(
     "mean-twice", "1/N is applied twice",
     "dZ[L] = (Ŷ − Y)/N; below it dW[l] = dZ[l]ᵀ A[l-1] without another 1/N", "dW1 = dZ1.T @ X / N",
     "dZ[l] and what is below it, or any dW[l]",
-    (Factor("is N times too small: 1/N is applied twice", 0.4, lambda s: 1 / s["N"]),),
+    (Way("is N times too small: 1/N is applied twice", lambda s: 1 / s["N"], 0.4),),
 )  # fmt: skip
 N_MINUS_ONE = Mistake(
     "n-minus-one", "divided by N − 1", "J = −(1/N) Σᵢ …: N, not N − 1", "dZ2 = (A2 - Y) / (N - 1)",
     "dZ[L], and so every parameter",
-    (Factor("is divided by N − 1 instead of N", 0.5, lambda s: s["N"] / (s["N"] - 1)),),
+    (Way("is divided by N − 1 instead of N", lambda s: s["N"] / (s["N"] - 1), 0.5),),
 )  # fmt: skip
 OVER_OUTPUTS = Mistake(
     "mean-over-outputs", "divided by N·n_L instead of N",
     "J = −(1/N) Σᵢ Σₖ …: the mean is over the N examples, not over N·n_L entries",
     "dZ2 = (A2 - Y) / Y.size", "dZ[L], and so every parameter",
-    (Factor("is divided by N·n_L instead of N: the mean goes over the outputs too", 0.6,
-            lambda s: 1 / s["n_L"]),),
+    (Way("is divided by N·n_L instead of N: the mean goes over the outputs too",
+         lambda s: 1 / s["n_L"], 0.6),),
 )  # fmt: skip
 OVER_FEATURES = Mistake(
     "mean-over-features", "divided by the number of features instead of N",
     "J = −(1/N) Σᵢ …: N examples, not n_x features", "dZ2 = (A2 - Y) / X.shape[1]",
     "dZ[L], and so every parameter",
     (
-        Factor("is divided by n_x, the number of features, instead of N", 0.7, lambda s: s["N"] / s["n_x"]),
-        Factor("is divided by n_x once too often", 1.0, lambda s: 1 / s["n_x"]),
+        Way("is divided by n_x, the number of features, instead of N", lambda s: s["N"] / s["n_x"], 0.7),
+        Way("is divided by n_x once too often", lambda s: 1 / s["n_x"], 1.0),
     ),
 )  # fmt: skip
 BIAS_NOT_AVERAGED = Mistake(
     "bias-not-averaged", "1/N stands at the weights only",
     "db[l] = dZ[l]ᵀ 1 with the same dZ[l] = (…)/N as in dW[l]", "db1 = N * dZ1.sum(axis=0)", "db[l]",
-    (Factor("is N times too large: the weights are averaged, the bias is not", 0.3, lambda s: s["N"]),),
+    (Way("is N times too large: the weights are averaged, the bias is not", lambda s: s["N"], 0.3),),
 )  # fmt: skip
 BIAS_MEAN = Mistake(
     "bias-mean", "db is a mean over the examples, not a sum",
     "db[l] = dZ[l]ᵀ 1: a sum over the examples (1/N is in dZ[l] already)", "db1 = dZ1.mean(axis=0)", "db[l]",
-    (Factor("is N times too small: it is a mean over the examples where a sum belongs", 0.4,
-            lambda s: 1 / s["N"]),),
+    (Way("is N times too small: it is a mean over the examples where a sum belongs",
+         lambda s: 1 / s["N"], 0.4),),
 )  # fmt: skip
 MISSING_PSUM = Mistake(
     "missing-psum", "a sum over the devices is missing", "dW = Σ over the devices of each one's dZᵀ A",
@@ -114,8 +106,7 @@ EXTRA_PSUM = Mistake(
 MORE = (FACTOR_TWO, MISSING_MEAN, MEAN_TWICE, N_MINUS_ONE, OVER_OUTPUTS, OVER_FEATURES)
 OF_ALL = (SIGN, *MORE)
 OF_LAYERS = (LAYER_SIGN, *MORE)
-OF_ONE = (SIGN._replace(ways=LAYER_SIGN.ways), *MORE)
-OF_BIASES = (OF_ONE[0], FACTOR_TWO, BIAS_NOT_AVERAGED, BIAS_MEAN, *MORE[3:])
+OF_BIASES = (LAYER_SIGN, FACTOR_TWO, BIAS_NOT_AVERAGED, BIAS_MEAN, *MORE[3:])
 
 
 def same(a: float | int, b: float | int) -> bool:

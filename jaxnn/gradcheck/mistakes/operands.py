@@ -111,6 +111,16 @@ OWN = Mistake(
         _for_input("A[{l}]", _of_layer(1, _before), 0.65),  # as the next layer reads it: with its mask
     ),
 )  # fmt: skip
+MISALIGNED = Mistake(
+    "examples-misaligned", "dZ of one example meets A of another",
+    OF_INPUT + ", row i of dZ[l] with row i of A[l-1]",
+    "dW2 = dZ2.T @ np.roll(A1, 1, axis=0)", "dW[l] or dZ[L]",
+    (
+        *(_for_input("{input} shifted by one example",
+                     lambda s, y, old, by=by: np.roll(old, by, examples_axis(y))) for by in (1, -1)),
+        _for_input("{input} with its examples reversed", lambda s, y, old: np.flip(old, examples_axis(y))),
+    ),
+)  # fmt: skip
 NOT_TRANSPOSED = Mistake(
     "weights-not-transposed", "dZ Wᵀ for dZ W", OF_WEIGHTS, "dA1 = dZ2 @ W2.T", AT_DA,
     (_weights("= dZ[{l}] W[{l}] is made with W[{l}]ᵀ", lambda s, y, old: old.T, 0.5),),
@@ -140,6 +150,11 @@ OF_OPERANDS = (
         ),
     ),
     Mistake(
+        "gradient-for-activation", "dW is made with dA[l-1] for A[l-1]", OF_INPUT + ", not dA[l-1]",
+        "dW2 = dZ2.T @ dA1", AT_DW,
+        (_for_input("dA[{p}]", lambda s, y, old: s.point.cotangents.get(y.before), 0.6),),
+    ),
+    Mistake(
         "activation-averaged", "a mean over the examples for each example's A, or taken off it",
         OF_INPUT + ", a row an example", "dW2 = dZ2.T @ (A1 - A1.mean(axis=0))", AT_DW,
         (
@@ -148,16 +163,7 @@ OF_OPERANDS = (
             _for_input("{input} less its mean", lambda s, y, old: old - averaged(old, examples_axis(y))),
         ),
     ),
-    Mistake(
-        "examples-misaligned", "dZ of one example meets A of another",
-        OF_INPUT + ", row i of dZ[l] with row i of A[l-1]", "dW2 = dZ2.T @ np.roll(A1, 1, axis=0)", AT_DW,
-        (
-            *(_for_input("{input} shifted by one example",
-                         lambda s, y, old, by=by: np.roll(old, by, examples_axis(y))) for by in (1, -1)),
-            _for_input("{input} with its examples reversed",
-                       lambda s, y, old: np.flip(old, examples_axis(y))),
-        ),
-    ),
+    MISALIGNED,
     NOT_TRANSPOSED,
     Mistake(
         "wrong-layer-weights", "another layer's W is used to go down", OF_WEIGHTS + " with this layer's W[l]",

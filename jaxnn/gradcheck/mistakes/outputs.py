@@ -1,14 +1,14 @@
 """Mistakes in dZ[L], from which all else follows rightly."""
 
-from collections.abc import Callable, Iterator
+import itertools
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import NamedTuple
 
 import numpy as np
-from jax.extend.core import Literal
 
-from jaxnn.gradcheck.jaxprs.equations import primitives
-from jaxnn.gradcheck.mistakes.finding import Finding, Leaves, Mistake, finding, holds, ways
+from jaxnn.gradcheck.mistakes.finding import Finding, Leaves, Mistake, Way, finding, holds, place_of
+from jaxnn.gradcheck.report.words import listed
 from jaxnn.gradcheck.tape.quantities import SLOPES, as_it_was, sigmoid, softmax, target_of, upright, z_of
 from jaxnn.gradcheck.tape.scene import Scene, gradient_with
 from jaxnn.gradcheck.tolerances import COMPUTED
@@ -18,18 +18,26 @@ ERROR = "dZ[L] = (Ŷ − Y)/N"
 AT = "dZ[L]"
 
 
-class Wrong(NamedTuple):
-    """dZ[L], as a function of the right one, Z[L] and Y."""
+class Form(NamedTuple):
+    """How dZ[L] comes of s (Ŷ − Y): Ŷ = g(Z[L]), with its name, and what comes back through it."""
 
-    says: str
-    of: Callable
-    rank: float = 1.6
+    g: str
+    output: Callable
+    through: Callable = lambda e, z: e
 
 
-def _either(says: str, of: Callable, *ranks: float) -> tuple[Wrong, ...]:
-    """One that is a function of Ŷ too, which may be σ(Z) or softmax(Z)."""
-    supposed = zip((sigmoid, softmax), ranks, strict=True)
-    return tuple(Wrong(says, lambda d, z, y, p=p: of(d, z, y, p(z)), rank) for p, rank in supposed)
+class Error(NamedTuple):
+    """d, which is s (P − Y) of a form, Z[L] and Y, a row an example; NaN for the s and P of no form.
+
+    d is dZ[L] where the form hands it down as it is, else what its `through` makes dZ[L] of.
+    """
+
+    form: Form
+    d: np.ndarray
+    z: np.ndarray
+    y: np.ndarray
+    p: np.ndarray
+    s: float
 
 
 def _through_softmax(d, z):
@@ -37,23 +45,24 @@ def _through_softmax(d, z):
     return p * (d - (d * p).sum(axis=-1, keepdims=True))
 
 
-def _scale(d, y, p):
-    """s of dZ = s (P − Y)."""
-    gap = p - y
-    return (d * gap).sum() / (gap * gap).sum()
-
-
 SIGMOID_SLOPE, TANH_SLOPE = SLOPES[0][1], SLOPES[1][1]
+ANY = Form("g", lambda z: np.full_like(z, np.nan))
+AS_IT_IS = (Form("σ", sigmoid), Form("softmax", softmax), Form("id", lambda z: z))
+SQUARED = (
+    Form("σ", sigmoid, lambda e, z: e * SIGMOID_SLOPE(z)),
+    Form("tanh", np.tanh, lambda e, z: e * TANH_SLOPE(z)),
+    Form("softmax", softmax, _through_softmax),
+)
 
 NEGATIVES = Mistake(
     "negatives-ignored", "the (1 − Y) term is not differentiated",
     "J = −(1/N) Σ [Y log Ŷ + (1 − Y) log(1 − Ŷ)]: two terms",
     "dA2 = -Y / A2 / N", AT,
     (
-        Wrong("has only the entries with Y = 1: the (1 − Y) term is not differentiated",
-              lambda d, z, y: d * (y != 0), 0.3),
-        Wrong("has only the Y term: the (1 − Y) term is not differentiated",
-              lambda d, z, y: -_scale(d, y, sigmoid(z)) * y * sigmoid(-z), 0.5),
+        Way("has only the entries with Y = 1: the (1 − Y) term is not differentiated",
+            lambda e: e.d * (e.y != 0), 0.3),
+        Way("has only the Y term: the (1 − Y) term is not differentiated",
+            lambda e: -e.s * e.y * (1 - e.p), 0.5),
     ),
 )  # fmt: skip
 DIAGONAL = Mistake(
@@ -74,41 +83,37 @@ CLIPPED = Mistake(
     "clipped-log", "an ε in the logarithm", "dZ[L] = (Ŷ − Y)/N has no ε in it",
     "dA2 = -Y / (A2 + 1e-8) / N", AT,
     (
-        ("ε = {e} is added inside the logarithm",
-         lambda p, q, y, e, soft: _through(p, q, -y / (p + e) + (0 if soft else (1 - y) / (q + e)), soft)),
+        ("ε = {e} is added inside the logarithm", lambda e, eps: _of_logarithm(e, lambda p: p + eps)),
         ("Ŷ is clipped to [ε, 1 − ε], ε = {e}: the gradient is zero where it saturates",
-         lambda p, q, y, e, soft: ((1 - y) * p - y * q) * ((p > e) & (p < 1 - e))),
-        ("Ŷ is clipped to [ε, 1 − ε], ε = {e}", lambda p, q, y, e, soft: np.clip(p, e, 1 - e) - y),
+         lambda e, eps: e.d * ((e.p > eps) & (e.p < 1 - eps))),
+        ("Ŷ is clipped to [ε, 1 − ε], ε = {e}", lambda e, eps: e.s * (np.clip(e.p, eps, 1 - eps) - e.y)),
         ("the Ŷ inside the logarithm is clipped, ε = {e}",
-         lambda p, q, y, e, soft: _through(
-             p, q, -y / np.clip(p, e, 1 - e) + (0 if soft else (1 - y) / np.clip(q, e, 1 - e)), soft)),
+         lambda e, eps: _of_logarithm(e, lambda p: np.clip(p, eps, 1 - eps))),
     ),
 )  # fmt: skip
 EXTRA = Mistake(
     "extra-output-derivative", "the output's derivative again, after Ŷ − Y",
     ERROR + ": the σ′ of the output is in it already", "dZ2 = (A2 - Y) / N * A2 * (1 - A2)", AT,
     (
-        Wrong("is multiplied by σ′(Z[{L}]) once more", lambda d, z, y: d * SIGMOID_SLOPE(z), 0.6),
-        Wrong("is multiplied by softmax's derivative once more",
-              lambda d, z, y: _through_softmax(d, z), 0.6),
-        Wrong("is multiplied by Ŷ (1 − Ŷ) of the softmax once more",
-              lambda d, z, y: d * softmax(z) * (1 - softmax(z)), 0.6),
-        Wrong("is multiplied by tanh′(Z[{L}]) once more", lambda d, z, y: d * TANH_SLOPE(z), 0.7),
+        Way("is multiplied by σ′(Z[{L}]) once more", lambda e: e.d * SIGMOID_SLOPE(e.z), 0.6),
+        Way("is multiplied by softmax's derivative once more", lambda e: _through_softmax(e.d, e.z), 0.6),
+        Way("is multiplied by Ŷ (1 − Ŷ) of the softmax once more",
+            lambda e: e.d * softmax(e.z) * (1 - softmax(e.z)), 0.6),
+        Way("is multiplied by tanh′(Z[{L}]) once more", lambda e: e.d * TANH_SLOPE(e.z), 0.7),
     ),
 )  # fmt: skip
 MISSING = Mistake(
     "missing-output-derivative", "dJ/dŶ is used as dZ[L]", "dZ[L] = dJ/dŶ ⊙ σ′(Z[L])",
     "dZ2 = (-Y / A2 + (1 - Y) / (1 - A2)) / N", AT,
     (
-        Wrong("is dJ/dŶ: σ′(Z[{L}]) is missing", lambda d, z, y: d / SIGMOID_SLOPE(z), 0.6),
-        Wrong("is dJ/dŶ: tanh′(Z[{L}]) is missing", lambda d, z, y: d / TANH_SLOPE(z), 0.7),
-        Wrong("is dJ/dŶ: softmax's derivative is missing",
-              lambda d, z, y: -_scale(d, y, softmax(z)) * y / softmax(z), 0.6),
+        Way("is dJ/dŶ: σ′(Z[{L}]) is missing", lambda e: e.d / SIGMOID_SLOPE(e.z), 0.6),
+        Way("is dJ/dŶ: tanh′(Z[{L}]) is missing", lambda e: e.d / TANH_SLOPE(e.z), 0.7),
+        Way("is dJ/dŶ: softmax's derivative is missing", lambda e: -e.s * e.y / e.p, 0.6),
     ),
 )  # fmt: skip
 LEFT_OUT = Mistake(
     "labels-left-out", "Y is not subtracted", ERROR, "dZ2 = A2 / N", AT,
-    _either("is Ŷ alone: Y is not subtracted", lambda d, z, y, p: _scale(d, y, p) * p, 1.5, 1.5),
+    (Way("is Ŷ alone: Y is not subtracted", lambda e: e.s * e.p, 1.5),),
 )  # fmt: skip
 OF_ERRORS: tuple[Mistake, ...] = (
     EXTRA,
@@ -117,221 +122,213 @@ OF_ERRORS: tuple[Mistake, ...] = (
     Mistake(
         "positives-ignored", "the Y log Ŷ term is not differentiated",
         "J = −(1/N) Σ [Y log Ŷ + (1 − Y) log(1 − Ŷ)]: two terms", "dA2 = (1 - Y) / (1 - A2) / N", AT,
-        (Wrong("has only the entries with Y = 0: the Y log Ŷ term is not differentiated",
-               lambda d, z, y: d * (y == 0), 1.5),),
+        (Way("has only the entries with Y = 0: the Y log Ŷ term is not differentiated",
+             lambda e: e.d * (e.y == 0), 1.5),),
     ),
     Mistake(
         "labels-added", "Ŷ + Y for Ŷ − Y", ERROR, "dZ2 = (A2 + Y) / N", AT,
-        _either("has Ŷ + Y for Ŷ − Y", lambda d, z, y, p: d + 2 * _scale(d, y, p) * y, 1.6, 1.6),
+        (Way("has Ŷ + Y for Ŷ − Y", lambda e: e.s * (e.p + e.y), 1.6),),
     ),
     LEFT_OUT,
     Mistake(
         "prediction-left-out", "Ŷ is not there", ERROR, "dZ2 = -Y / N", AT,
-        _either("is −Y alone: Ŷ is not there", lambda d, z, y, p: -_scale(d, y, p) * y, 1.5, 1.5),
+        (Way("is −Y alone: Ŷ is not there", lambda e: -e.s * e.y, 1.5),),
     ),
     Mistake(
         "labels-not-averaged", "Ŷ/N − Y for (Ŷ − Y)/N", ERROR, "dZ2 = A2 / N - Y", AT,
-        _either("has Ŷ/N − Y: Y is not divided by N",
-                lambda d, z, y, p: d - (len(z) - 1) * _scale(d, y, p) * y, 1.5, 1.6),
+        (Way("has Ŷ/N − Y: Y is not divided by N", lambda e: e.s * (e.p - len(e.z) * e.y), 1.5),),
     ),
     Mistake(
         "logits-for-output", "Z[L] stands where Ŷ = σ(Z[L]) belongs", ERROR + " with Ŷ = σ(Z[L])",
         "dZ2 = (Z2 - Y) / N", AT,
-        _either("has Z[{L}] for Ŷ", lambda d, z, y, p: _scale(d, y, p) * (z - y), 1.5, 1.6),
+        (Way("has Z[{L}] for Ŷ", lambda e: e.s * (e.z - e.y), 1.5),),
     ),
     Mistake(
         "wrong-output-activation", "Ŷ of another function", ERROR + " with the Ŷ of the forward pass",
         "dZ2 = (softmax(Z2) - Y) / N", AT,
         (
-            Wrong("has softmax(Z[{L}]) for σ(Z[{L}])",
-                  lambda d, z, y: _scale(d, y, sigmoid(z)) * (softmax(z) - y), 1.5),
-            Wrong("has σ(Z[{L}]) for softmax(Z[{L}])",
-                  lambda d, z, y: _scale(d, y, softmax(z)) * (sigmoid(z) - y), 1.5),
-            Wrong("has tanh(Z[{L}]) for Ŷ", lambda d, z, y: _scale(d, y, sigmoid(z)) * (np.tanh(z) - y)),
+            Way("has softmax(Z[{L}]) for {g}(Z[{L}])", lambda e: e.s * (softmax(e.z) - e.y), 1.5),
+            Way("has σ(Z[{L}]) for {g}(Z[{L}])", lambda e: e.s * (sigmoid(e.z) - e.y), 1.5),
+            Way("has tanh(Z[{L}]) for {g}(Z[{L}])", lambda e: e.s * (np.tanh(e.z) - e.y), 1.6),
         ),
     ),
     Mistake(
         "output-activation-twice", "the output's function is applied to Ŷ again",
         ERROR + " with Ŷ = σ(Z[L]), once", "dZ2 = (sigmoid(A2) - Y) / N", AT,
-        (
-            Wrong("has σ(Ŷ) for Ŷ: the activation is applied twice",
-                  lambda d, z, y: _scale(d, y, sigmoid(z)) * (sigmoid(sigmoid(z)) - y)),
-            Wrong("has softmax(Ŷ) for Ŷ: softmax is applied twice",
-                  lambda d, z, y: _scale(d, y, softmax(z)) * (softmax(softmax(z)) - y)),
-        ),
+        (Way("has {g}(Ŷ) for Ŷ: the activation is applied twice",
+             lambda e: e.s * (e.form.output(e.p) - e.y), 1.6),),
     ),
     Mistake(
         "prediction-rounded", "the class predicted, 0 or 1, stands where Ŷ belongs", ERROR,
         "dZ2 = (np.round(A2) - Y) / N", AT,
-        (Wrong("has Ŷ rounded", lambda d, z, y: _scale(d, y, sigmoid(z)) * (np.round(sigmoid(z)) - y)),),
+        (Way("has Ŷ rounded", lambda e: e.s * (np.round(e.p) - e.y), 1.6),),
     ),
     Mistake(
         "absolute-error", "Ŷ − Y has lost its sign, or its size", ERROR, "dZ2 = np.abs(A2 - Y) / N", AT,
         (
-            Wrong("has lost its signs: |Ŷ − Y|", lambda d, z, y: np.abs(d), 1.5),
-            Wrong("is only the sign of Ŷ − Y",
-                  lambda d, z, y: _scale(d, y, sigmoid(z)) * np.sign(d)),
+            Way("has lost its signs: |Ŷ − Y|", lambda e: np.abs(e.d), 1.5),
+            Way("is only the sign of Ŷ − Y", lambda e: e.s * np.sign(e.p - e.y), 1.6),
         ),
     ),
     Mistake(
         "error-squared", "(Ŷ − Y)² for its derivative", ERROR, "dZ2 = (A2 - Y)**2 / N", AT,
         (
-            *_either("is squared, (Ŷ − Y)²", lambda d, z, y, p: d**2 / _scale(d, y, p), 1.5, 1.6),
-            Wrong("is squared", lambda d, z, y: d**2),
+            Way("is squared, (Ŷ − Y)²", lambda e: e.d**2 / e.s, 1.5),
+            Way("is squared", lambda e: e.d**2, 1.6),
         ),
     ),
     Mistake(
-        "error-averaged", "one number for many entries of Ŷ − Y", "dZ[L] has the shape of Z[L]",
-        "dZ2 = np.mean(A2 - Y, axis=0) + 0 * Z2", AT,
+        "error-averaged", "a mean of Ŷ − Y for many of its entries, or taken off them",
+        ERROR + ", a row an example", "dZ2 = np.mean(A2 - Y, axis=0) + 0 * Z2", AT,
         (
-            Wrong("is the same for every example: its mean over them",
-                  lambda d, z, y: np.broadcast_to(d.mean(0), d.shape), 1.5),
-            Wrong("is the same for every class: its mean over them",
-                  lambda d, z, y: np.broadcast_to(d.mean(-1, keepdims=True), d.shape), 1.5),
-            Wrong("is the same for every class: its sum over them",
-                  lambda d, z, y: np.broadcast_to(d.sum(-1, keepdims=True), d.shape), 1.5),
+            Way("is the same for every example: its mean over them",
+                lambda e: np.broadcast_to(e.d.mean(0), e.d.shape), 0.9),
+            Way("is the same for every class: its mean over them",
+                lambda e: np.broadcast_to(e.d.mean(-1, keepdims=True), e.d.shape), 0.9),
+            Way("is the same for every class: its sum over them",
+                lambda e: np.broadcast_to(e.d.sum(-1, keepdims=True), e.d.shape), 0.9),
+            Way("is centred over the examples", lambda e: e.d - e.d.mean(0), 1.6),
+            Way("is centred over the classes", lambda e: e.d - e.d.mean(-1, keepdims=True), 1.6),
         ),
     ),
     Mistake(
         "mistaken-examples-only", "as a perceptron: nothing where the predicted class is right", ERROR,
         "dZ2 = (A2 - Y) / N * (np.round(A2) != Y)", AT,
         (
-            Wrong("has nothing where Ŷ and Y agree in rounding",
-                  lambda d, z, y: d * (np.round(sigmoid(z)) != y)),
-            Wrong("has only the class with the largest Ŷ",
-                  lambda d, z, y: d * (z == z.max(-1, keepdims=True))),
+            Way("has nothing where Ŷ and Y agree in rounding",
+                lambda e: e.d * (np.round(sigmoid(e.z)) != e.y), 1.6),
+            Way("has only the class with the largest Ŷ",
+                lambda e: e.d * (e.z == e.z.max(-1, keepdims=True)), 1.6),
         ),
     ),
 )  # fmt: skip
+OF_EXAMPLES = (
+    Way("has its examples in reverse", lambda e: e.d[::-1], 1.6),
+    *(Way("has its examples shifted by one", lambda e, by=by: np.roll(e.d, by, 0), 1.6) for by in (1, -1)),
+)  # fmt: skip
+OF_CLASSES = (
+    Way("has its classes in reverse", lambda e: e.d[:, ::-1], 1.6),
+    *(Way("has its classes shifted by one", lambda e, by=by: np.roll(e.d, by, -1), 1.6) for by in (1, -1)),
+)  # fmt: skip
 
 
-def _with_error(f: Callable, scene: Scene):
-    """The gradient with dZ[L] made f of dZ[L], Z[L] and Y."""
-    layer = scene.structure.layers[-1]
-    d = scene.point.cotangents[layer.z]
-    z = upright(scene, layer, z_of(scene, layer))
-    y = target_of(scene)
-    with np.errstate(all="ignore"):
-        new = f(upright(scene, layer, d), z, np.zeros_like(z) if y is None else y)
-    if not np.any(new):
-        return None  # nothing at all: the path is left out, whatever the reason
-    return gradient_with(scene, given={layer.z: as_it_was(layer, np.asarray(new), d.shape)})
-
-
-def mistaken_error(scenes: list[Scene]) -> Iterator[Finding]:
-    """dZ[L] is not what it should be, and all else follows from it rightly."""
-    if not scenes[0].structure.layers:
-        return
-    L = len(scenes[0].structure.layers)
-    seen = set()
-    for mistake, way in ways(OF_ERRORS):
-        if mistake.id in seen or not holds(scenes, partial(_with_error, way.of)):
+def _errors(scenes: list[Scene], form: Form) -> list[Error]:
+    """The error at each scene, or none where dZ[L] is not of that form at all of them."""
+    errors = []
+    for scene in scenes:
+        layer = scene.structure.layers[-1]
+        z = upright(scene, layer, z_of(scene, layer))
+        d = upright(scene, layer, scene.point.cotangents[layer.z])
+        y = target_of(scene)
+        if form is ANY:
+            errors.append(Error(form, d, z, np.zeros_like(z) if y is None else y, form.output(z), np.nan))
             continue
-        says = way.says
-        if mistake is NEGATIVES and error_parts(scenes[0], softmax) is not None:
-            mistake, says = (
-                DIAGONAL,
-                "has only the entries with Y = 1: softmax's derivative, of which only the diagonal",
-            )
-        seen.add(mistake.id)
-        yield finding(mistake, f"dZ[{{L}}] {says}.", OUTPUT, way.rank, L=L)
+        if y is None:
+            return []
+        p = form.output(z)
+        # where σ is 1 to the last digit, 1 − σ is not 0
+        gap = (1 - y) * p - y * sigmoid(-z) if form.output is sigmoid else p - y
+        right = form.through(gap, z)
+        s = float((d * right).sum() / (right * right).sum()) if right.any() else 0.0
+        if not np.all(np.abs(d - s * right) <= COMPUTED * np.abs(d).max(initial=0)):
+            return []
+        errors.append(Error(form, s * gap, z, y, p, s))
+    return errors
 
 
-def error_parts(scene: Scene, outer: Callable) -> tuple | None:
-    """(Ŷ, 1 − Ŷ, Y, s) if dZ[L] = s (Ŷ − Y), Ŷ = outer(Z[L])."""
-    layer = scene.structure.layers[-1]
-    z = upright(scene, layer, z_of(scene, layer))
-    d = upright(scene, layer, scene.point.cotangents[layer.z])
-    y = target_of(scene)
-    if y is None:
-        return None
-    p = outer(z)
-    q = sigmoid(-z) if outer is sigmoid else 1 - p
-    gap = (1 - y) * p - y * q
-    s = (d * gap).sum() / (gap * gap).sum() if gap.any() else 0.0
-    return (p, q, y, s) if np.all(np.abs(d - s * gap) <= COMPUTED * np.abs(d).max(initial=0)) else None
+def _forms(scenes: list[Scene]) -> Iterator[list[Error]]:
+    """dZ[L] as an error by itself; and the error that it is made of, going through the output's function."""
+    for forms in ((*AS_IT_IS, ANY), SQUARED):
+        yield from [e for form in forms if (e := _errors(scenes, form))][:1]
 
 
-def _through(p, q, d, softmax: bool):
-    """dZ of dJ/dŶ."""
-    return p * (d - (d * p).sum(axis=-1, keepdims=True)) if softmax else p * q * d
+def _with_error(scenes: list[Scene], errors: list[Error], f: Callable, scene: Scene):
+    """The gradient with f of the error."""
+    layer, e = scene.structure.layers[-1], errors[place_of(scenes, scene)]
+    with np.errstate(all="ignore"):
+        new = e.form.through(np.asarray(f(e)), e.z)
+    if not np.any(new) or np.isnan(new).all():
+        return None  # nothing at all: the path is left out, whatever the reason
+    return gradient_with(scene, given={layer.z: as_it_was(layer, new, scene.point.cotangents[layer.z].shape)})
+
+
+def mistaken_error(table: Sequence[tuple[Mistake, Way]], scenes: list[Scene]) -> Iterator[Finding]:
+    """dZ[L] is not what it should be, and all else follows from it rightly."""
+    L, seen = len(scenes[0].structure.layers), set()
+    for errors in _forms(scenes) if L else ():
+        form = errors[0].form
+        for mistake, way in table:
+            if mistake.id in seen or not holds(scenes, partial(_with_error, scenes, errors, way.of)):
+                continue
+            says = way.says
+            if mistake is NEGATIVES and form is AS_IT_IS[1]:
+                mistake = DIAGONAL
+                says = "has only the entries with Y = 1: softmax's derivative, of which only the diagonal"
+            seen.add(mistake.id)
+            yield finding(mistake, f"dZ[{{L}}] {says}.", OUTPUT, way.rank, L=L, g=form.g)
+
+
+def _of_logarithm(e: Error, f: Callable) -> np.ndarray:
+    """dZ[L] where f(Ŷ) stands inside of the logarithm."""
+    if e.form.output is softmax:
+        return e.s * _through_softmax(-e.y / f(e.p), e.z)
+    q = sigmoid(-e.z)
+    return e.s * e.p * q * ((1 - e.y) / f(q) - e.y / f(e.p))
 
 
 # those that are met in code come first: several may do alike
 EPSILONS = tuple(10.0**-k for k in (7, 8, 12, 15, 10, 9, 6, 5, 16, 14, 13, 11, 4, 3, 2, 1))
 
 
-def _with_clip(f: Callable, e: float, is_softmax: bool, known: dict[int, tuple], scene: Scene):
-    """The gradient with dZ[L] = s · f(Ŷ, 1 − Ŷ, Y, ε)."""
-    layer = scene.structure.layers[-1]
-    p, q, y, s = known[id(scene)]
-    with np.errstate(all="ignore"):
-        new = s * f(p, q, y, e, is_softmax)
-    return gradient_with(scene, given={layer.z: as_it_was(layer, new, scene.point.cotangents[layer.z].shape)})
-
-
 def clipped_log(scenes: list[Scene]) -> Iterator[Finding]:
     """log(Ŷ + ε), or Ŷ clipped to [ε, 1 − ε]."""
-    if not scenes[0].structure.layers:
-        return
     L = len(scenes[0].structure.layers)
-    for outer in (sigmoid, softmax):
-        parts = [error_parts(s, outer) for s in scenes]
-        if any(p is None for p in parts):
-            continue
-        known = {id(s): p for s, p in zip(scenes, parts, strict=True) if p is not None}
-        for e in EPSILONS:
-            for says, f in CLIPPED.ways:
-                if holds(scenes, partial(_with_clip, f, e, outer is softmax, known)):
-                    yield finding(CLIPPED, f"In {OUTPUT}, {says}.", OUTPUT, 0.5, L=L, e=f"{e:.0e}")
-                    return
+    for form in AS_IT_IS[:2] if L else ():
+        errors = _errors(scenes, form)
+        for eps, (says, f) in itertools.product(EPSILONS, CLIPPED.ways) if errors else ():
+            if holds(scenes, partial(_with_error, scenes, errors, lambda e, f=f, eps=eps: f(e, eps))):
+                yield finding(CLIPPED, f"In {OUTPUT}, {says}.", OUTPUT, 0.5, L=L, e=f"{eps:.0e}")
+                return
 
 
 SATURATES = 36  # |z| from which σ(z) is 0 or 1 to the last digit of float64, or as good as 0
 
 
 def saturated(scenes: list[Scene]) -> Iterator[Finding]:
-    """0 · ∞ where the Ŷ of a sigmoid or a softmax is 0 or 1 to the last digit."""
+    """What is not finite: by 0 · ∞, where an Ŷ is 0 or 1 to the last digit, or otherwise."""
     for scene in scenes:
         broken = tuple(k for k, g in enumerate(scene.hand) if not np.isfinite(g).all())
         if not broken or not all(np.isfinite(r).all() for r in scene.reference):
             continue
-        layers, rows = scene.structure.layers, ""
-        full = np.zeros(0, bool)
-        if layers:
-            z = upright(scene, layers[-1], z_of(scene, layers[-1]))
-            soft = softmax(z)
-            full = ((np.abs(z) > SATURATES) | (soft == 0) | (soft == 1)).any(axis=1)
-            at = np.flatnonzero(full)
-            rows = f"; saturated examples: {', '.join(map(str, at[:6]))}{' …' if len(at) > 6 else ''}"
-        if not _saturates(scene) or (layers and not full.any()):
-            says = "The gradient of {of} is not finite, where autodiff is."
-            yield finding(NOT_FINITE, says, "{of}", 1, of=Leaves(broken))
+        of, L = Leaves(broken), len(scene.structure.layers)
+        full = next((x for x in _saturated(scene) if _breaks(scene, x)), None) if L else None
+        if full is None:
+            yield finding(
+                NOT_FINITE, "The gradient of {of} is not finite, where autodiff is.", "{of}", 1, of=of
+            )
             return
         says = (
             "The gradient of {of} is not finite: 0 · ∞ where the output is saturated (Ŷ is 0 or 1 to the "
-            "last digit){rows}."
+            "last digit); saturated examples: {rows}."
         )
-        sure = bool(layers)  # without one, who can tell that there is an Ŷ
-        where = "dZ[{L}], and so {of}"
-        yield finding(SATURATED, says, where, 0.2, sure, of=Leaves(broken), rows=rows, L=len(layers))
+        rows = listed([str(i) for i in np.flatnonzero(full.any(axis=1))], 6)
+        yield finding(SATURATED, says, "dZ[{L}], and so {of}", 0.2, of=of, rows=rows, L=L)
         return
 
 
-def _saturates(scene: Scene) -> bool:
-    """Whether the loss has exponentials, as a sigmoid or a softmax has, of numbers that are too large."""
-    tape = scene.point.tape
-    for node in tape.nodes:
-        inner = {
-            name
-            for p in node.params.values()
-            if hasattr(p, "eqns") or hasattr(p, "jaxpr")
-            for name in primitives(p)
-        }
-        if {*node.name.split("+"), *inner} & {"exp", "exp2", "logistic"}:
-            read = [
-                scene.point.values[i] for i in node.inputs if not isinstance(i, Literal) and i in tape.active
-            ]
-            if any((np.abs(x) > SATURATES).any() for x in read):
-                return True
-    return False
+def _saturated(scene: Scene) -> list[np.ndarray]:
+    """Which entries of Z[L] may be called so: those of a sigmoid, on either side or both; of a softmax."""
+    layer = scene.structure.layers[-1]
+    z = upright(scene, layer, z_of(scene, layer))
+    p = softmax(z)
+    return [z > SATURATES, z < -SATURATES, np.abs(z) > SATURATES, (p == 0) | (p == 1)]
+
+
+def _breaks(scene: Scene, entries: np.ndarray) -> bool:
+    """Whether the candidate is not finite just where it would be if these entries of dZ[L] were not."""
+    layer = scene.structure.layers[-1]
+    d = scene.point.cotangents[layer.z]
+    broken = as_it_was(layer, np.where(entries, np.nan, upright(scene, layer, d)), d.shape)
+    guess = gradient_with(scene, given={layer.z: broken})
+    pairs = zip(scene.hand, guess, strict=True)
+    return all(np.array_equal(np.isfinite(g), np.isfinite(p)) for g, p in pairs)

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import NamedTuple
 
 import numpy as np
 
@@ -10,6 +9,7 @@ from jaxnn.gradcheck.mistakes.finding import (
     Finding,
     Leaves,
     Mistake,
+    Way,
     finding,
     holds,
     parameter_values,
@@ -22,22 +22,6 @@ from jaxnn.gradcheck.report.words import spoken
 from jaxnn.gradcheck.tape.scene import Scene, gradient_with
 from jaxnn.gradcheck.tolerances import COMPUTED, FITTED
 
-
-class Count(NamedTuple):
-    """How often the λ term is there by mistake, as a function of N."""
-
-    says: str
-    rank: float
-    of: Callable[[int], float]
-
-
-class Norm(NamedTuple):
-    """What stands for the W of the λ term's gradient."""
-
-    of: Callable[[np.ndarray], np.ndarray]
-    rank: float
-
-
 TERM = "the λ term of {of}"
 J = "J = … + (λ/2N) Σ W², so dW = … + (λ/N) W"
 MISSING = Mistake(
@@ -46,23 +30,23 @@ MISSING = Mistake(
 DOUBLED = Mistake(
     "regularisation-doubled", "the λ term is there twice", J + ", once", "dW1 = dZ1.T @ X + 2 * lam / N * W1",
     "dW[l]",
-    (Count("is there twice: the ½ of its λ/2 is left out, or a 2 is too much", 0, lambda n: 2),),
+    (Way("is there twice: the ½ of its λ/2 is left out, or a 2 is too much", lambda n: 2, 0),),
 )  # fmt: skip
 UNSCALED = Mistake(
     "regularisation-unscaled", "the λ term without its 1/N",
     "the λ term of dW has a 1/N where that of J has one, and only there", "dW1 = dZ1.T @ X + lam * W1",
     "dW[l]",
     (
-        Count("is N times too large: its 1/N is missing", 0, lambda n: n),
-        Count("is divided by N, which the loss does not do", 0.5, lambda n: 1 / n if n else 0),
+        Way("is N times too large: its 1/N is missing", lambda n: n, 0),
+        Way("is divided by N, which the loss does not do", lambda n: 1 / n if n else 0, 0.5),
     ),
 )  # fmt: skip
 SCALED = Mistake(
     "regularisation-scaled", "the λ term with another factor, or another sign", J,
     "dW1 = dZ1.T @ X - lam / N * W1", "dW[l]",
     (
-        Count("is half of what it should be", 1, lambda n: 0.5),
-        Count("has the opposite sign", 1, lambda n: -1),
+        Way("is half of what it should be", lambda n: 0.5, 1),
+        Way("has the opposite sign", lambda n: -1, 1),
     ),
 )  # fmt: skip
 ON_BIAS = Mistake(
@@ -73,9 +57,9 @@ L1_FOR_L2 = Mistake(
     "l1-for-l2", "λ sign(W) for λ W", "d(W²/2) = W, not sign(W)", "dW1 = dZ1.T @ X + lam / N * np.sign(W1)",
     "dW[l]",
     (
-        Norm(np.sign, 0.0),
-        Norm(lambda p: 0.5 * np.sign(p), 0.5),
-        Norm(lambda p: 2 * np.sign(p), 0.6),
+        (np.sign, 0.0),
+        (lambda p: 0.5 * np.sign(p), 0.5),
+        (lambda p: 2 * np.sign(p), 0.6),
     ),
 )  # fmt: skip
 ADDED = Mistake(
@@ -161,7 +145,7 @@ def _miscounted(scenes, values: list[float], wrong: tuple[int, ...]) -> Finding:
     for form in of_arguments(scenes, values)[:1]:
         says = f"The regularisation term is {form.says} times what it should be."
         return finding(SCALED, says, TERM, 2, True, of=of, **form.parts)
-    return finding(SCALED._replace(loose=True), f"{says} here.", TERM, 4, of=of, times=times)
+    return finding(SCALED, f"{says} here.", TERM, 4, False, of=of, times=times)
 
 
 def _of_a_norm(p, term) -> bool:
@@ -200,10 +184,10 @@ def _of_another(scenes, terms) -> Iterator[Finding]:
     if not any(with_term) and holds(scenes, partial(instead, lambda p: p)):
         says = "The regularisation term is added to {of}, which the loss does not regularise."
         yield finding(ON_BIAS, says, "{of}", 0, of=Leaves(wrong))
-    for way in L1_FOR_L2.ways if all(with_term) else ():
-        if holds(scenes, partial(instead, way.of)):
+    for of, rank in L1_FOR_L2.ways if all(with_term) else ():
+        if holds(scenes, partial(instead, of)):
             says = "The regularisation term has sign(W) where W belongs."
-            yield finding(L1_FOR_L2, says, TERM, way.rank, of=Leaves(wrong))
+            yield finding(L1_FOR_L2, says, TERM, rank, of=Leaves(wrong))
 
 
 def _added(scenes) -> Iterator[Finding]:

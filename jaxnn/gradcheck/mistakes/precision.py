@@ -63,10 +63,11 @@ def few_digits(loss: Callable, gradient: Callable, scenes: list[Scene]) -> Findi
     for short, line in own.items():
         for full in exact:
             gap = abs(short / full - 1)
-            if 0 < gap < LEAST_FAR and off < 30 * gap and short not in exact and full not in own:
+            if 0 < gap < LEAST_FAR and off < 30 * gap and short not in exact:
                 says = "{short:.12g} stands in the gradient where the loss has {full:.12g}."
-                where = "the number at {line}" if line else "a number"
-                return finding(FEW_DIGITS, says, where, 6, short=short, full=full, line=line)
+                where = "{of} (the number" + (" at {line})" if line else " there)")
+                parts = {"of": Leaves(wrong_leaves(scenes)), "line": line}
+                return finding(FEW_DIGITS, says, where, 6, short=short, full=full, **parts)
     return None
 
 
