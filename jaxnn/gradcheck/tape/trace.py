@@ -93,7 +93,7 @@ def origins(nodes: Iterable[Node], sources: Iterable[int]) -> dict[int, set[int]
     origin = {i: {i} for i in sources}
     for node in nodes:
         read = set().union(*(origin.get(i, set()) for i in node.reads))
-        origin |= dict.fromkeys(node.outputs, read)
+        origin |= {o: read | origin.get(o, set()) for o in node.outputs}
     return origin
 
 
