@@ -301,18 +301,20 @@ def saturated(scenes: list[Scene]) -> Iterator[Finding]:
         if not broken or not all(np.isfinite(r).all() for r in scene.reference):
             continue
         of, L = Leaves(broken), len(scene.structure.layers)
-        full = next((x for x in _saturated(scene) if _breaks(scene, x)), None) if L else None
-        if full is None:
-            yield finding(
-                NOT_FINITE, "The gradient of {of} is not finite, where autodiff is.", "{of}", 1, of=of
-            )
+        bounded = L and any(_errors([scene], form) for form in (*AS_IT_IS[:2], *SQUARED))
+        full = _saturated(scene) if bounded else []
+        if not np.any(full):
+            says = "The gradient of {of} is not finite, where autodiff is."
+            yield finding(NOT_FINITE, says, "{of}", 1, of=of)
             return
+        exact = next((entries for entries in full if _breaks(scene, entries)), None)
+        at = np.any(full, axis=0) if exact is None else exact
         says = (
             "The gradient of {of} is not finite: 0 · ∞ where the output is saturated (Ŷ is 0 or 1 to the "
             "last digit); saturated examples: {rows}."
         )
-        rows = listed([str(i) for i in np.flatnonzero(full.any(axis=1))], 6)
-        yield finding(SATURATED, says, "dZ[{L}], and so {of}", 0.2, of=of, rows=rows, L=L)
+        rows, where = listed([str(i) for i in np.flatnonzero(at.any(axis=1))], 6), "dZ[{L}], and so {of}"
+        yield finding(SATURATED, says, where, 0.2, exact is not None, of=of, rows=rows, L=L)
         return
 
 
