@@ -121,7 +121,8 @@ def test_the_page_holds_the_cause_and_its_equation(tmp_path):
     assert {cause.id, cause.sentence, cause.equation} <= {
         html.unescape(t) for t in re.split(r"<[^>]*>", text)
     }
-    assert f"confidence {cause.confidence:.0%}" in text
+    assert cause.confidence == "sure"
+    assert "<small>sure</small>" in text
     assert "Blue is rounding, red is a mistake." in text
     assert 'aria-label="scale"' in text
     assert ">wrong<" in text

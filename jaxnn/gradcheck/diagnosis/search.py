@@ -60,7 +60,6 @@ def diagnosed(call: Call, sides: Sides, shown: Point, calls: Calls, eps: float) 
     def gradient(*args):
         return call.gradient(*own_copies(complete(args)))
 
-    n_places = range(len(call.places))
     with jax.enable_x64(True), jax.numpy_dtype_promotion("standard"):
         try:
             return find_causes(
@@ -70,7 +69,7 @@ def diagnosed(call: Call, sides: Sides, shown: Point, calls: Calls, eps: float) 
                 call.argnums,
                 tree_of(shown.call, shown.hand.values),
                 tree_of(shown.call, shown.reference.values),
-                tree_of(shown.call, [shown.bound(n) for n in n_places]),
+                tree_of(shown.call, [pair.bound for pair in shown.pairs]),
                 names=_names(call, fixed),
             )
         except Exception as error:  # the verdict stands without a diagnosis
