@@ -49,13 +49,6 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _listed() -> int:
-    from jaxnn.gradcheck.listing import listing
-
-    _print(listing())
-    return 0
-
-
 def _print(text: str) -> None:
     try:
         print(text, flush=True)
@@ -72,7 +65,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the comparison that the command line asks for; return the exit status."""
     argv = sys.argv[1:] if argv is None else argv
     if list(argv) == ["--mistakes"]:
-        return _listed()
+        from jaxnn.gradcheck.listing import listing
+
+        _print(listing())
+        return 0
     options = _parser().parse_args(argv)
     if "" not in sys.path and os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())

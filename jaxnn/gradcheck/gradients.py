@@ -145,8 +145,7 @@ def _reported(call: Call, steps, printed, rule: Rule = ANY) -> Report:
         is_estimate(formula.tried, formula.sides),
     )
     at = "" if shown.kind is Kind.GIVEN else shown.kind.value
-    kept = "signs" if shown.kind is Kind.SIGNS else "sizes"
-    return report._replace(headline=headline(report, at, kept, shown.blank))
+    return report._replace(headline=headline(report, at, "signs" if shown.kind is Kind.SIGNS else "sizes"))
 
 
 def _faulty_step(error: StepError) -> Cause:

@@ -4,6 +4,7 @@ import importlib
 import importlib.util
 import os
 import sys
+from operator import attrgetter
 from typing import Any
 
 
@@ -23,13 +24,10 @@ def found(place: str) -> Any:
     except BaseException as error:  # a test's module that is skipped, or a script that exits
         raise Bad(f"cannot import {home}: {in_a_line(error)}") from error
     try:
-        there = module
-        for part in name.split("."):
-            there = getattr(there, part)
+        return attrgetter(name)(module)
     except AttributeError:
         names = [n for n in dir(module) if not n.startswith("_")]
         raise Bad(f"{home} has no {name}; it has {', '.join(names[:12]) or 'nothing'}") from None
-    return there
 
 
 def called(place: str) -> tuple:
@@ -75,7 +73,7 @@ def numbers(text: str) -> int | tuple[int, ...]:
     try:
         given = tuple(int(t) for t in text.split(",") if t.strip())
     except ValueError:
-        raise Bad(f"--argnums wants numbers such as 0 or 0,2, got {text!r}") from None
+        given = ()
     if not given:
         raise Bad(f"--argnums wants numbers such as 0 or 0,2, got {text!r}")
-    return given[0] if len(given) == 1 and "," not in text else given
+    return given if "," in text else given[0]

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnn.gradcheck.calls.call import (
+    ROUNDINGS,
     BadCall,
     Call,
     checked,
@@ -20,7 +21,7 @@ from jaxnn.gradcheck.calls.call import (
     widened,
 )
 from jaxnn.gradcheck.calls.probes import same
-from jaxnn.gradcheck.mistakes.data import IGNORED
+from jaxnn.gradcheck.mistakes.data import NO_COTANGENT
 from jaxnn.gradcheck.mistakes.finding import NONLINEAR
 from jaxnn.gradcheck.report.model import SURE, Cause, Probe
 from jaxnn.gradcheck.verdict.programs import compiled
@@ -54,11 +55,8 @@ def called_as_gradient(
         )
     if argnums is None:
         fixed = getattr(ruled, "nondiff_argnums", ())
-        argnums = tuple(
-            n
-            for n, a in enumerate(args)
-            if n not in fixed and jax.tree.leaves(a) and all(map(is_floating, jax.tree.leaves(a)))
-        )
+        leaves = [[] if n in fixed else jax.tree.leaves(arg) for n, arg in enumerate(args)]
+        argnums = tuple(n for n, own in enumerate(leaves) if own and all(map(is_floating, own)))
         argnums = argnums[0] if len(argnums) == 1 else argnums
     shapes = _output(plain, args)
     cotangent = _cotangent(shapes)
@@ -176,9 +174,7 @@ def _forward(call: Call, leaves: list, function: Callable, plain: Callable) -> P
         for x, y, e, d in zip(side.values, theirs.values, side.errors, theirs.errors, strict=True):
             if x.shape != y.shape:
                 return Probe("forward", False, f"it returns shape {x.shape}, the plain function {y.shape}")
-            with np.errstate(invalid="ignore"):
-                alike = (np.abs(x - y) <= e + d) | (x == y) | ~np.isfinite(y)
-            if not alike.all():
+            if not np.all((np.abs(x - y) <= e + d) | (x == y) | ~np.isfinite(y)):
                 return Probe("forward", False, "it returns other values than the plain function")
     return Probe("forward", True, "it returns what the plain function returns")
 
@@ -197,23 +193,27 @@ def _linear(
         pull = compiled(jax.make_jaxpr(pull)(*c), c).run  # compiled once, it is quick to call
 
     cotangents = [c, d, [2 * x for x in c], list(map(np.add, c, d)), list(map(np.zeros_like, c))]
-    pulled = [[np.asarray(x) for x in pull(*flat)] for flat in cotangents]
+    once, other, twice, both, nothing = ([np.asarray(x) for x in pull(*flat)] for flat in cotangents)
+    given = [call.leaves[k] for k in call.places]
     kept = all(
-        g.dtype == jax.dtypes.canonicalize_dtype(jnp.result_type(call.leaves[k]))
-        and g.shape == np.shape(call.leaves[k])
-        for g, k in zip(pulled[0], call.places, strict=True)
+        g.dtype == jax.dtypes.canonicalize_dtype(jnp.result_type(x)) and g.shape == np.shape(x)
+        for g, x in zip(once, given, strict=True)
     )
     text = "shapes and dtypes are those of the arguments"
     types = Probe("types", kept, text if kept else "a shape or dtype differs from that of its argument")
-    eps = [float(jnp.finfo(x.dtype).eps) for x in pulled[0]]
-    pulled = [[x.astype(np.float64) for x in back] for back in pulled]
-    told = [np.isfinite(x) for x in pulled[0]]  # ∞ times a number says nothing of it
+    told = [np.isfinite(x) for x in once]  # ∞ times a number says nothing of it
     if not any(t.any() for t in told):
         return [*(Probe(name, None, "no entry is finite") for name in ("linearity", "zero")), types]
-    once, other, twice, both, nothing = ([x[t] for x, t in zip(back, told, strict=True)] for back in pulled)
-    scales = all(same(t, 2 * o, e) for t, o, e in zip(twice, once, eps, strict=True))
-    adds = all(same(b, o + p, e, SUMS) for b, o, p, e in zip(both, once, other, eps, strict=True))
-    zero = not any(n.any() for n in nothing)
+
+    def summed(total: list, x: list, y: list, roundings: int) -> bool:
+        rows = ([part[t] for part in parts] for t, *parts in zip(told, total, x, y, strict=True))
+        return all(
+            same(t.astype(np.float64), x.astype(np.float64) + y, float(jnp.finfo(t.dtype).eps), roundings)
+            for t, x, y in rows
+        )
+
+    scales, adds = summed(twice, once, once, ROUNDINGS), summed(both, once, other, SUMS)
+    zero = not any(n[t].any() for n, t in zip(nothing, told, strict=True))
     text = "linear in the cotangent"
     if not scales:
         text = f"not {text}: twice it does not give twice the gradients"
@@ -227,6 +227,11 @@ def _linear(
 
 
 SUMS = 1000  # roundings: the gradients of two cotangents may cancel
+UNSCALED = (NO_COTANGENT, "The rule does not multiply by the cotangent it is handed.")
+OTHERWISE = (
+    NONLINEAR,
+    "The rule is not linear in the cotangent it is handed, as where that is clipped or squared.",
+)
 
 
 def _cause(broken: set[str]) -> Cause | None:
@@ -235,10 +240,3 @@ def _cause(broken: set[str]) -> Cause | None:
         return None
     mistake, sentence = UNSCALED if "zero" in broken else OTHERWISE
     return Cause(mistake.id, sentence, "the backward rule", SURE, mistake.equation)
-
-
-UNSCALED = (IGNORED, "The rule does not multiply by the cotangent it is handed.")
-OTHERWISE = (
-    NONLINEAR,
-    "The rule is not linear in the cotangent it is handed, as where that is clipped or squared.",
-)

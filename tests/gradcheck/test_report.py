@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from jaxnn.gradcheck import compare_gradients
-from jaxnn.gradcheck.report.model import Cost
+from jaxnn.gradcheck.report.model import SURE, Cost
 from jaxnn.gradcheck.report.words import ulps
 from jaxnn.gradcheck.verdict.rows import picture
 
@@ -121,7 +121,8 @@ def test_the_page_holds_the_cause_and_its_equation(tmp_path):
     assert {cause.id, cause.sentence, cause.equation} <= {
         html.unescape(t) for t in re.split(r"<[^>]*>", text)
     }
-    assert f"confidence {cause.confidence:.0%}" in text
+    assert cause.confidence == SURE
+    assert f"<small>{SURE}</small>" in text
     assert "Blue is rounding, red is a mistake." in text
     assert 'aria-label="scale"' in text
     assert ">wrong<" in text

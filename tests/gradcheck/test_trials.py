@@ -26,12 +26,17 @@ def point(reference, hand):
     return compared(Kind.NEAR, CALL, [], reference, hand)
 
 
+def seen_and_faint(there, seen, faint):
+    (pair,) = there.pairs
+    return there._replace(pairs=[pair._replace(seen=np.array(seen), faint=np.array(faint))])
+
+
 def test_an_entry_is_wrong_beyond_the_bounds_of_both_sides_together():
     reference = side([1.0, 1.0, 1.0, 1.0], 2e-9)
     there = point(reference, side([1 + 4.9e-9, 1 + 5.1e-9, 1 - 4.9e-9, 1 - 5.1e-9], 3e-9))
-    assert there.wrong[0].tolist() == [False, True, False, True]
+    assert there.pairs[0].wrong.tolist() == [False, True, False, True]
     assert there.is_wrong
-    assert there.bound(0).tolist() == [5e-9] * 4
+    assert there.pairs[0].bound.tolist() == [5e-9] * 4
 
 
 @pytest.mark.parametrize(("single", "least"), [(False, 1e-6), (True, 1e-2)])
@@ -40,7 +45,7 @@ def test_a_point_tells_of_what_is_known_to_a_millionth_of_the_largest_entry(sing
     values = [1.0, 100.0, 0.0, 1.0]
     reference = side(values, [0.0, 0.0, 60 * least, 80 * least])
     there = point(reference, side(values, [90 * least, 110 * least, 30 * least, 30 * least], single=single))
-    assert there.seen[0].tolist() == [True, False, True, False]
+    assert there.pairs[0].seen.tolist() == [True, False, True, False]
     assert (there.told, there.is_wrong) == ([False], False)
 
 
@@ -48,9 +53,9 @@ def test_what_is_not_finite_by_hand_is_wrong_where_autodiff_is_sure():
     inf, nan = np.inf, np.nan
     reference = side([1.0, 1.0, nan, inf, nan, 2.0], [0.0, inf, 0.0, 0.0, inf, 0.0])
     there = point(reference, side([nan, nan, nan, inf, 1.0, 2.0], 1e-9))
-    assert there.wrong[0].tolist() == [True, False, False, False, False, False]
-    assert there.blank[0].tolist() == [False, True, True, False, False, False]
-    assert there.seen[0].tolist() == [True, False, False, False, False, True]
+    assert there.pairs[0].wrong.tolist() == [True, False, False, False, False, False]
+    assert there.pairs[0].blank.tolist() == [False, True, True, False, False, False]
+    assert there.pairs[0].seen.tolist() == [True, False, False, False, False, True]
 
 
 def test_zeros_tell_nothing_unless_they_are_always_zeros():
@@ -72,14 +77,14 @@ def test_points_tell_together():
 )
 def test_three_points_that_are_right_but_for_few_digits_are_enough(faint, seen, enough):
     exact = point(side([1.0], 0.0), side([1.0], 0.0))
-    off = exact._replace(seen=[np.array([False])], faint=[np.array([True])])
+    off = seen_and_faint(exact, [False], [True])
     assert nearly([*[off] * faint, *[exact] * seen]) == [enough]
 
 
 def test_what_a_point_says():
     exact = point(side([1.0, 2.0], 0.0), side([1.0, 2.0], 0.0))
     silent = point(side([0.0, 0.0], 0.0), side([0.0, 0.0], 0.0))
-    off = exact._replace(seen=[np.array([False, True])], faint=[np.array([True, False])])
+    off = seen_and_faint(exact, [False, True], [True, False])
     blank = point(side([np.nan, 1.0], 0.0), side([np.nan, 1.0], 0.0))
     wrong = point(side([1.0], 0.0), side([2.0], 0.0))
     assert [what_it_says(p) for p in (exact, off, wrong)] == [

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from jaxnn.gradcheck import BadCall, compare_gradients, compare_vjp
+from jaxnn.gradcheck.report.model import SURE
 
 X = jnp.asarray(np.random.default_rng(0).normal(size=(4, 5)), jnp.float32)
 
@@ -55,7 +56,7 @@ def test_a_wrong_rule_is_placed():
     assert report.correct is False
     assert [leaf.correct for leaf in report.leaves] == [True, False]
     assert report.causes[0].sentence == "The gradient of y is that of x."
-    assert "[no name; y; confidence 60%]" in str(report)
+    assert "[gradients-exchanged; y; sure]" in str(report)
     assert probes_of(report)["linearity"] is True
 
 
@@ -77,7 +78,7 @@ def test_a_clipped_cotangent_is_no_derivative():
     assert report.correct is False
     assert probes_of(report)["linearity"] is False
     assert [leaf.path for leaf in report.leaves] == ["x"]
-    assert [c.id for c in report.causes] == ["unknown"]
+    assert [(c.id, c.confidence) for c in report.causes] == [("cotangent-not-linear", SURE)]
     assert "not linear in the cotangent" in report.headline
 
 

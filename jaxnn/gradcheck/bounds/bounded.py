@@ -20,6 +20,11 @@ class Bounded(NamedTuple):
     error: np.ndarray | None
     active: bool
 
+    @property
+    def errors(self) -> np.ndarray:
+        """The error of every entry."""
+        return np.broadcast_to(np.asarray(error_of(self), float), np.shape(self.value))
+
 
 class Note(NamedTuple):
     """Something met on the way: kind is "kink", "pinned", or why a bound is sampled."""
@@ -37,6 +42,11 @@ def error_of(x: Bounded):
 def is_float(x) -> bool:
     """Whether x is a NumPy array or number in floating point."""
     return isinstance(x, np.ndarray | np.generic) and x.dtype.kind == "f"
+
+
+def in_single(values) -> np.ndarray:
+    """Which numbers are those of float32."""
+    return np.asarray(values, np.float32).astype(np.float64) == values
 
 
 def is_short(values: np.ndarray) -> np.ndarray:

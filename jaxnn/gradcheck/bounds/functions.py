@@ -9,6 +9,7 @@ from jaxnn.gradcheck.bounds.bounded import (
     TINY,
     UNIT,
     error_of,
+    in_single,
     integral,
     is_float,
     nearest,
@@ -17,11 +18,6 @@ from jaxnn.gradcheck.bounds.bounded import (
     stretched,
 )
 from jaxnn.gradcheck.jaxprs.primitives import PRIMITIVES
-
-
-def _fits(x) -> bool:
-    """Whether all of it are float32 numbers."""
-    return bool(np.array_equal(np.asarray(x, np.float32).astype(np.float64), x))
 
 
 def add(sign: int):
@@ -46,7 +42,7 @@ def mul(params, a, b):
     value = a.value * b.value
     if not is_float(value):
         return integral(value, a, b)
-    if a.error is b.error is None and _fits(a.value) and _fits(b.value):
+    if a.error is b.error is None and in_single(a.value).all() and in_single(b.value).all():
         return settled(value, None, a, b)  # 24 + 24 digits fit into 53
     error = rounding(value, 1, a.value, b.value)
     if b.error is not None:
@@ -58,7 +54,7 @@ def mul(params, a, b):
 
 def _div(params, a, b):
     value = a.value / b.value
-    known = a.error is b.error is None and _fits(value) and _fits(b.value)
+    known = a.error is b.error is None and in_single(value).all() and in_single(b.value).all()
     if known and np.array_equal(value * b.value, a.value):
         return settled(value, None, a, b)
     error = rounding(value, 1, a.value)
@@ -160,9 +156,7 @@ def _signed(function):
 
 def _integer_pow(params, x):
     n = params["y"]
-    value = (
-        x.value**n if n >= 0 or not is_float(x.value) else 1.0 / x.value ** abs(n)
-    )  # x**n, exact in its exponent
+    value = x.value**n if n >= 0 or not is_float(x.value) else 1.0 / x.value ** abs(n)
     if not is_float(value):
         return integral(value, x)
     extreme = np.abs(x.value) + error_of(x) if n >= 1 else nearest(x.value, error_of(x))

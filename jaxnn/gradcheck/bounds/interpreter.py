@@ -23,6 +23,7 @@ from jaxnn.gradcheck.bounds.bounded import (
     Bounded,
     Note,
     error_of,
+    in_single,
     is_float,
     is_short,
     nearest,
@@ -119,14 +120,14 @@ def _stacked(columns: list[list[Bounded]], shapes) -> list[Bounded]:
             continue
         error = None
         if any(x.error is not None for x in column):
-            error = np.stack([np.broadcast_to(error_of(x), np.shape(x.value)) for x in column])
+            error = np.stack([x.errors for x in column])
         stack = jnp.stack if not isinstance(column[0].value, np.ndarray) else np.stack
         out.append(Bounded(stack([x.value for x in column]), error, any(x.active for x in column)))
     return out
 
 
 def _at(x: Bounded, t: int) -> Bounded:
-    error = None if x.error is None else np.broadcast_to(x.error, x.value.shape)[t]
+    error = None if x.error is None else x.errors[t]
     value = x.value[t]
     return Bounded(np.asarray(value) if isinstance(x.value, np.ndarray) else value, error, x.active)
 
@@ -229,8 +230,8 @@ def _constant(value, grain: float = UNIT) -> Bounded:
         return Bounded(value, None, False)
     if value.size != 1 and grain == UNIT:
         return Bounded(value, None, False)
-    narrow = value.astype(np.float32).astype(np.float64) == value
-    error = np.where(is_short(value), 0.0, np.where(narrow, max(2.0**-24, grain), grain) * np.abs(value))
+    share = np.where(in_single(value), max(2.0**-24, grain), grain)
+    error = np.where(is_short(value), 0.0, share * np.abs(value))
     return Bounded(value, error if error.any() else None, False)
 
 

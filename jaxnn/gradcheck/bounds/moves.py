@@ -14,11 +14,10 @@ def _moved(function):
 
     def rule(params, *inputs):
         value = function(params, *(x.value for x in inputs))
-        active = any(x.active for x in inputs)
+        out = settled(value, None, *inputs)
         if all(x.error is None for x in inputs):
-            return Bounded(value, None, active)
-        errors = (np.broadcast_to(np.asarray(error_of(x), float), x.value.shape) for x in inputs)
-        return Bounded(value, function(params, *errors), active)
+            return out
+        return out._replace(error=function(params, *(x.errors for x in inputs)))
 
     return rule
 
@@ -30,16 +29,12 @@ def _same(params, *inputs):
 def _carried(equation, inputs) -> list[Bounded]:
     """gather, pad, dynamic_slice and their kin: moves entries; integers say where."""
     values = applied(equation, [x.value for x in inputs])
-    active = any(x.active for x in inputs)
+    exact = [settled(v, None, *inputs) for v in values]
     if all(x.error is None for x in inputs):
-        return [Bounded(v, None, active) for v in values]
-    places = [x for x in inputs if not is_float(x.value)]
-    if any(x.error is not None and np.any(x.error) for x in places):
-        return [Bounded(v, np.full(v.shape, np.inf), active) for v in values]
-    shifted = [
-        np.array(np.broadcast_to(error_of(x), x.value.shape)) if is_float(x.value) else x.value
-        for x in inputs
-    ]
+        return exact
+    if any(np.any(x.errors) for x in inputs if not is_float(x.value)):
+        return [x._replace(error=np.full(x.value.shape, np.inf)) for x in exact]
+    shifted = [np.array(x.errors) if is_float(x.value) else x.value for x in inputs]
     errors = [np.where(np.isnan(e), np.inf, e) for e in applied(equation, shifted)]
     return [settled(v, e if is_float(v) else None, *inputs) for v, e in zip(values, errors, strict=True)]
 
@@ -50,7 +45,7 @@ def _least(equation, inputs) -> list[Bounded]:
     if x.error is None or not is_float(x.value):
         return _carried(equation, inputs)
     (value,) = applied(equation, [x.value])
-    (opposite,) = applied(equation, [-np.array(np.broadcast_to(x.error, x.value.shape))])
+    (opposite,) = applied(equation, [-np.array(x.errors)])
     return [settled(value, np.where(np.isnan(opposite), np.inf, -opposite), x)]
 
 
@@ -83,19 +78,15 @@ def _conv(equation, inputs) -> list[Bounded]:
 def _sorted(equation, inputs) -> list[Bounded]:
     """Sorting moves no entry further than the largest error; what goes along may be swapped."""
     values = applied(equation, [x.value for x in inputs])
-    axis = equation.params["dimension"]
-    active = any(x.active for x in inputs)
+    exact = [settled(v, None, *inputs) for v in values]
     if all(x.error is None for x in inputs):
-        return [Bounded(v, None, active) for v in values]
+        return exact
+    axis = equation.params["dimension"]
     gap = np.abs(np.diff(values[0], axis=axis))
-    reach = np.max(error_of(inputs[0]), axis=axis, keepdims=True) if inputs[0].error is not None else 0.0
-    tied = np.any(gap <= 2 * reach, axis=axis, keepdims=True) if gap.size else np.array(False)
-    out = []
-    for k, (x, v) in enumerate(zip(inputs, values, strict=True)):
-        worst = np.max(np.broadcast_to(error_of(x), x.value.shape), axis=axis, keepdims=True, initial=0)
-        error = np.broadcast_to(worst, v.shape)
-        out.append(Bounded(v, error if k == 0 else np.where(tied, np.inf, error), active))
-    return out
+    worst = [np.max(x.errors, axis=axis, keepdims=True, initial=0) for x in inputs]
+    tied = np.any(gap <= 2 * worst[0], axis=axis, keepdims=True)
+    errors = [worst[0], *(np.where(tied, np.inf, w) for w in worst[1:])]
+    return [x._replace(error=np.broadcast_to(e, x.value.shape)) for x, e in zip(exact, errors, strict=True)]
 
 
 def _top_k(equation, inputs) -> list[Bounded]:
@@ -103,7 +94,7 @@ def _top_k(equation, inputs) -> list[Bounded]:
     axis = equation.params.get("axis", -1)
     values, index = applied(equation, [x.value])
     if x.error is None:
-        return [Bounded(values, None, x.active), Bounded(index, None, x.active)]
+        return [settled(values, None, x), settled(index, None, x)]
     worst = np.max(x.error, axis=axis, keepdims=True)
     ordered = -np.sort(-x.value, axis=axis).take(
         range(min(values.shape[axis] + 1, x.value.shape[axis])), axis

@@ -15,7 +15,7 @@ def pooled_back(equation, inputs) -> list[Bounded]:
     (value,) = applied(equation, values)
     ones = [np.ones(source.value.shape), operand.value]
     sizes = [np.abs(source.value), operand.value]
-    errors = [np.array(np.broadcast_to(error_of(source), source.value.shape)), operand.value]
+    errors = [np.array(source.errors), operand.value]
     (count,), (size,), (error,) = (applied(equation, v) for v in (ones, sizes, errors))
     error = error + UNIT * count * size
     if operand.error is not None:

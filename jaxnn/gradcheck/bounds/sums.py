@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from jaxnn.gradcheck.bounds.bounded import UNIT, Bounded, error_of, integral, is_float, settled
+from jaxnn.gradcheck.bounds.bounded import UNIT, Bounded, integral, is_float, settled
 from jaxnn.gradcheck.bounds.corners import extreme
 from jaxnn.gradcheck.bounds.functions import add, mul
 from jaxnn.gradcheck.bounds.products import multiplied, ordinary, split
@@ -33,12 +33,10 @@ def _dot_general(params, a, b):
     product, error = multiplied(first, second, size_a, size_b)
     value = back(product)
     if a.error is not None:  # e_A (|B| + e_B)
-        high_b = size_b
-        if b.error is not None:
-            high_b = high_b + right(np.broadcast_to(b.error, b.value.shape))
-        error = error + _spread(left(np.broadcast_to(a.error, a.value.shape)), high_b)
+        high_b = size_b if b.error is None else size_b + right(b.errors)
+        error = error + _spread(left(a.errors), high_b)
     if b.error is not None:  # |A| e_B
-        flipped = np.swapaxes(right(np.broadcast_to(b.error, b.value.shape)), -1, -2)
+        flipped = np.swapaxes(right(b.errors), -1, -2)
         reached = _spread(flipped, np.swapaxes(size_a, -1, -2))
         error = error + np.swapaxes(reached, -1, -2)
     return settled(value, back(error), a, b)
@@ -53,7 +51,7 @@ def _rows(x, axes):
 
 
 def _reduce_sum(params, x):
-    axes = [int(d) for d in params["axes"]]
+    axes = params["axes"]
     if not axes:
         return x
     rows = _rows(x.value, axes)
@@ -64,7 +62,7 @@ def _reduce_sum(params, x):
     if x.error is None and np.all(np.rint(rows) == rows) and np.abs(rows).sum() < 2**53:
         return settled(value, None, x)
     if x.error is not None:
-        error = error + _rows(np.broadcast_to(x.error, x.value.shape), axes).sum(-1)
+        error = error + _rows(x.errors, axes).sum(-1)
     return settled(value, error, x)
 
 
@@ -83,14 +81,13 @@ def _total(rows):
 
 def _reduce_extreme(function, sign: int):
     def rule(params, x):
-        axes = [int(d) for d in params["axes"]]
-        rows = _rows(x.value, axes)
+        rows = _rows(x.value, params["axes"])
         value = np.asarray(function(rows, -1))
         if not is_float(value):
             return integral(value, x) if x.error is None else Bounded(value, value + np.inf, True)
         if x.error is None:
             return settled(value, None, x)
-        errors = _rows(np.broadcast_to(x.error, x.value.shape), axes)
+        errors = _rows(x.errors, params["axes"])
         surely = np.max(sign * rows - errors, -1, keepdims=True)
         contends = sign * rows + errors >= surely
         return settled(value, np.max(np.where(contends, errors, 0.0), -1), x)
@@ -99,30 +96,26 @@ def _reduce_extreme(function, sign: int):
 
 
 def _reduce_prod(params, x):
-    rows = _rows(x.value, [int(d) for d in params["axes"]])
+    rows, errors = _rows(x.value, params["axes"]), _rows(x.errors, params["axes"])
     if not is_float(rows):
         return integral(np.asarray(rows.prod(-1, dtype=rows.dtype)), x)
-    errors = _rows(np.broadcast_to(error_of(x), x.value.shape), [int(d) for d in params["axes"]])
     total = Bounded(np.ones(rows.shape[:-1]), None, x.active)
     for k in range(rows.shape[-1]):
-        exact = x.error is None
-        total = mul({}, total, Bounded(rows[..., k], None if exact else errors[..., k], x.active))
+        total = mul({}, total, Bounded(rows[..., k], None if x.error is None else errors[..., k], x.active))
     return total
 
 
 def _reduce_logic(function):
     def rule(params, x):
-        return integral(
-            np.asarray(function.reduce(x.value, axis=tuple(int(d) for d in params["axes"]))),
-            Bounded(None, None if x.error is None else np.max(x.error, initial=0.0), x.active),
-        )
+        value = np.asarray(function.reduce(x.value, axis=tuple(params["axes"])))
+        return integral(value, x._replace(error=None if x.error is None else np.max(x.error, initial=0.0)))
 
     return rule
 
 
 def _arg_extreme(function, sign: int):
     def rule(params, x):
-        (axis,) = (int(d) for d in params["axes"])
+        (axis,) = params["axes"]
         value = function(x.value, axis=axis).astype(params["index_dtype"])
         if x.error is None or not is_float(x.value):
             return integral(value, x)
@@ -138,12 +131,10 @@ def _running(step):
 
     def rule(params, x):
         axis, turns = params["axis"], range(x.value.shape[params["axis"]])
-        errors = None if x.error is None else np.broadcast_to(x.error, x.value.shape)
         total, out = None, []
         for k in reversed(turns) if params["reverse"] else turns:
-            part = Bounded(
-                np.take(x.value, k, axis), None if errors is None else np.take(errors, k, axis), x.active
-            )
+            error = None if x.error is None else np.take(x.errors, k, axis)
+            part = Bounded(np.take(x.value, k, axis), error, x.active)
             total = part if total is None else step({}, total, part)
             out.append(total)
         out = out[::-1] if params["reverse"] else out
@@ -151,7 +142,7 @@ def _running(step):
             return x
         error = None
         if any(o.error is not None for o in out):
-            error = np.stack([np.broadcast_to(error_of(o), o.value.shape) for o in out], axis)
+            error = np.stack([o.errors for o in out], axis)
         return Bounded(np.stack([o.value for o in out], axis), error, x.active)
 
     return rule

@@ -61,14 +61,14 @@ def _triangular_solve(equation, inputs) -> list[Bounded]:
     p = equation.params
     (x,) = applied(equation, [a.value, b.value])
     keep = np.tril if p["lower"] else np.triu
-    t, e_t = keep(a.value), keep(np.broadcast_to(error_of(a), a.value.shape))
+    t, e_t = keep(a.value), keep(a.errors)
     if p["unit_diagonal"]:
         eye = np.eye(t.shape[-1])
         t, e_t = np.where(eye, 1.0, t), np.where(eye, 0.0, e_t)
     lower = p["lower"] != bool(p["transpose_a"])
     if p["transpose_a"]:
         t, e_t = _t(t), _t(e_t)
-    e_b = np.broadcast_to(error_of(b), b.value.shape)
+    e_b = b.errors
     if p["left_side"]:
         error = _solve_error(t, e_t, x, b.value, e_b, lower)
     else:  # X A = B is Aᵀ Xᵀ = Bᵀ
@@ -107,7 +107,7 @@ def _lu(equation, inputs) -> list[Bounded] | None:
     rows = lambda v: np.take_along_axis(v, order[..., None].astype(np.int64), -2)  # noqa: E731
     eye = np.eye(a.value.shape[-1])
     l, u = np.tril(both, -1) + eye, np.triu(both)
-    off = _residual(l, u, rows(a.value)) + rows(np.broadcast_to(error_of(a), a.value.shape))
+    off = _residual(l, u, rows(a.value)) + rows(a.errors)
     g = _inverse_size(l, True) @ off @ _inverse_size(u, False)
     norm = np.linalg.norm(g, axis=(-2, -1), keepdims=True)
     h = 2 * norm / (1 + np.sqrt(1 - np.minimum(2 * norm, 1)))  # of h = ‖G‖ + h²/2

@@ -152,32 +152,26 @@ def argument_names(function: Callable, count: int) -> list[str]:
     return [*names[:count], *(f"args[{k}]" for k in range(len(names), count))]
 
 
-def path_names(function: Callable, args: tuple, argnums: tuple[int, ...]) -> list[str]:
-    """A name for every leaf of the arguments argnums: params['W1'], params[0].b, x."""
-    names = argument_names(function, len(args))
+def path_names(function: Callable, args: tuple) -> list[str]:
+    """A name for every leaf of the arguments: params['W1'], params[0].b, x."""
     return [
-        names[n] + jax.tree_util.keystr(path)
-        for n in argnums
-        for path, _ in jax.tree_util.tree_flatten_with_path(args[n])[0]
+        name + jax.tree_util.keystr(path)
+        for name, arg in zip(argument_names(function, len(args)), args, strict=True)
+        for path, _ in jax.tree_util.tree_flatten_with_path(arg)[0]
     ]
 
 
-def _at(mask: np.ndarray) -> str:
-    index = tuple(int(i) for i in np.argwhere(mask)[0])
-    return f"[{', '.join(map(str, index))}]" if index else ""
-
-
-def _checked_values(names: list[str], leaves: list, places: tuple[int, ...]) -> None:
-    for k, (name, leaf) in enumerate(zip(names, leaves, strict=True)):
-        if not is_floating(leaf):
-            continue
-        value = np.asarray(leaf).astype(np.float64)
-        bad = ~np.isfinite(value) if k in places else np.isnan(value)
-        if bad.any():
-            raise BadCall(
-                f"{name}{_at(bad)} is {value[bad][0]}: a gradient can be compared only at a point "
-                "where the arguments are finite; repair the input"
-            )
+def _check_values(name: str, leaf, differentiated: bool) -> None:
+    if not is_floating(leaf):
+        return
+    value = np.asarray(leaf).astype(np.float64)
+    bad = ~np.isfinite(value) if differentiated else np.isnan(value)
+    if bad.any():
+        at = np.argwhere(bad)[0].tolist() or ""
+        raise BadCall(
+            f"{name}{at} is {value[bad][0]}: a gradient can be compared only at a point "
+            "where the arguments are finite; repair the input"
+        )
 
 
 def _numbers(argnums, count: int) -> tuple[int, ...]:
@@ -192,7 +186,7 @@ def _numbers(argnums, count: int) -> tuple[int, ...]:
     raise BadCall(f"argnums must number some of the {count} arguments from 0, each once, got {argnums!r}")
 
 
-def _checked_kind(name: str, leaf) -> None:
+def _check_kind(name: str, leaf) -> None:
     if is_floating(leaf):
         return
     if (kind := _kind(leaf)) is None:
@@ -221,40 +215,34 @@ def checked(loss, gradient, args: tuple, argnums) -> Call:
     places = tuple(k for n in numbers for k, owner in enumerate(owners) if owner == n)
     if not places:
         raise BadCall(f"argument {argnums} holds no arrays, so there is no gradient to compare")
-    names = path_names(loss, args, tuple(range(len(args))))
+    names = path_names(loss, args)
     for k in places:
-        _checked_kind(names[k], leaves[k])
-    _checked_values(names, leaves, places)
+        _check_kind(names[k], leaves[k])
+    for k, leaf in enumerate(leaves):
+        _check_values(names[k], leaf, k in places)
     dtype = np.dtype(jax.dtypes.canonicalize_dtype(jnp.result_type(*(leaves[k] for k in places))))
     argnums = numbers[0] if isinstance(argnums, int) else numbers
     paths = tuple(names[k] for k in places)
     arrays = tuple(k for k, x in enumerate(leaves) if k in places or _is_array(x))
     call = Call(loss, gradient, args, argnums, leaves, treedef, places, paths, dtype, arrays)
-    try:
-        _check_loss(call)
-    except _Untraceable:  # some array decides what is computed: only the parameters are traced
+    if _untraceable(call):  # some array decides what is computed: only the parameters are traced
         call = call._replace(dynamic=tuple(sorted(set(places))))
-        try:
-            _check_loss(call)
-        except _Untraceable as error:
-            raise BadCall(str(error)) from error.__cause__
+        if error := _untraceable(call):
+            raise BadCall(
+                f"{titled('loss', loss)} cannot be traced by JAX, so autodiff cannot differentiate it "
+                f"({first_line(error)}); write it with jax.numpy instead of NumPy, float() or if"
+            ) from error
     return call
 
 
-class _Untraceable(BadCall):
-    """The loss wants a number where a trace has none."""
-
-
-def _check_loss(call: Call) -> None:
+def _untraceable(call: Call) -> jax.errors.JAXTypeError | None:
+    """The error, where the loss wants a number and a trace has none; raises BadCall for all else."""
     name = titled("loss", call.loss)
     of_dynamic, given = call.traceable(call.loss, call.leaves)
     try:
         out = jax.eval_shape(of_dynamic, *given)
     except jax.errors.JAXTypeError as error:
-        raise _Untraceable(
-            f"{name} cannot be traced by JAX, so autodiff cannot differentiate it ({first_line(error)}); "
-            "write it with jax.numpy instead of NumPy, float() or if"
-        ) from error
+        return error
     except (Exception, SystemExit) as error:
         raise BadCall(f"{name} raised {first_line(error)}") from error
     if not hasattr(out, "shape"):
@@ -264,6 +252,7 @@ def _check_loss(call: Call) -> None:
         raise BadCall(f"{name} must return a scalar, got shape {out.shape}; take jnp.mean or jnp.sum of it")
     if not jnp.issubdtype(out.dtype, jnp.floating):
         raise BadCall(f"{name} must return a real number, got dtype {out.dtype}")
+    return None
 
 
 def widened(leaf):

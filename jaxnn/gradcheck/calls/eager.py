@@ -162,8 +162,8 @@ def _delicate(x: np.ndarray) -> bool:
     """Numbers so small that a compiled program takes them for zero, and zeros with a minus sign."""
     if x.dtype.kind != "f":
         return False
-    small = np.abs(x) < np.finfo(x.dtype).tiny
-    return bool(small.any() and (np.any(small & (x != 0)) or np.signbit(x[small]).any()))
+    small = x[np.abs(x) < np.finfo(x.dtype).tiny]
+    return bool(np.any(small) or np.signbit(small).any())
 
 
 def _halves(x: np.ndarray) -> bool:

@@ -12,16 +12,10 @@ from jaxnn.gradcheck.report.model import Probe
 FEW = 4096  # numbers: a gradient of so few costs little to call
 
 
-def _wide(leaves: list) -> list[np.ndarray]:
-    return [np.asarray(x).astype(np.float64) for x in leaves]
-
-
 def same(x: np.ndarray, y: np.ndarray, eps: float, roundings: float = ROUNDINGS) -> bool:
     """Equal, but for a few roundings of the largest entry: some machines add in no fixed order."""
     size = np.max(np.abs(x[np.isfinite(x)]), initial=0.0)
-    with np.errstate(invalid="ignore"):
-        near = np.abs(x - y) <= roundings * eps * size
-    return bool(np.all(near | (x == y) | (np.isnan(x) & np.isnan(y))))
+    return bool(np.isclose(x, y, 0.0, roundings * eps * size, equal_nan=True).all())
 
 
 def called_repeatedly(call: Call, q_leaves: list) -> Calls:
@@ -37,18 +31,18 @@ def called_repeatedly(call: Call, q_leaves: list) -> Calls:
     q_args = call.rebuilt(q_leaves)
     elsewhere = None
     with contextlib.suppress(BadCall):  # the probe below says so
-        elsewhere = _wide(called(call, q_args))
+        elsewhere = called(call, q_args)
     copies = own_copies(call.args)
-    first = _wide(called(call, call.args))
-    last = _wide(returned(call, copies))
+    first = called(call, call.args)
+    last = returned(call, copies)
     few = sum(map(np.size, call.leaves)) <= FEW
-    more = [_wide(called(call, call.args)) for _ in range(2 if few else 0)]
+    more = [called(call, call.args) for _ in range(2 if few else 0)]
     steady = all(agree(first, values) for values in (last, *more))
     text = "two calls agree" if steady else "two calls with the same arguments disagree"
     probes = [Probe("determinism", steady, text)]
     pure, text = None, "the gradient could not be called at another point"
     if elsewhere is not None:
-        pure = steady and agree(elsewhere, _wide(called(call, q_args)))
+        pure = steady and agree(elsewhere, called(call, q_args))
         text = "calls at q, p, p, q agree" if pure else "a call depends on the call before it"
     probes.append(Probe("purity", pure, text))
     if _written(call.args, copies):

@@ -16,6 +16,11 @@ def own_copies(args: tuple) -> tuple:
     return jax.tree.map(lambda x: x.copy() if isinstance(x, np.ndarray) else x, args)
 
 
+def _alike(x, y) -> bool:
+    """Whether two trees are the same but for what is in their leaves, and is a list or a tuple."""
+    return jax.tree.structure(_sequence_free(x)) == jax.tree.structure(_sequence_free(y))
+
+
 def _sequence_free(tree):
     """The tree with every list and tuple as a tuple."""
     if isinstance(tree, list | tuple) and not hasattr(tree, "_fields"):
@@ -25,14 +30,13 @@ def _sequence_free(tree):
     return tree
 
 
-def gradient_leaves(call: Call, out, args: tuple | None = None) -> list:
+def _gradient_leaves(call: Call, out, args: tuple) -> list:
     """The leaves of what the gradient returned, or a BadCall that says how it differs."""
     name = titled("gradient", call.gradient)
-    expected = call.selected(call.args if args is None else args)
+    expected = call.selected(args)
     wanted, got = jax.tree.leaves(expected), jax.tree.leaves(out)
-    loose = jax.tree.structure(_sequence_free(expected)) == jax.tree.structure(_sequence_free(out))
     alone = len(got) == len(wanted) == 1 and not isinstance(out, dict)
-    if not (loose or alone):
+    if not (alone or _alike(out, expected)):
         raise BadCall(_structure_sentence(name, call, expected, out))
     for path, leaf, target in zip(call.paths, got, map(jnp.shape, wanted), strict=True):
         try:
@@ -57,17 +61,17 @@ def _like(gradient, argument) -> bool:
 
 def _structure_sentence(name: str, call: Call, expected, out) -> str:
     if isinstance(expected, dict) and isinstance(out, dict) and expected.keys() != out.keys():
-        missing = ", ".join(sorted(map(str, expected.keys() - out.keys())))
-        extra = ", ".join(sorted(map(str, out.keys() - expected.keys())))
+        missing, extra = (
+            ", ".join(sorted(map(str, x.keys() - y.keys()))) for x, y in ((expected, out), (out, expected))
+        )
         parts = [f"without {missing}"] * bool(missing) + [f"with {extra} that is no parameter"] * bool(extra)
         return (
             f"{name} returned a dict {' and '.join(parts)}; "
             "return one entry for every parameter, under the same names"
         )
-    if isinstance(out, tuple) and len(out) == 2 and jnp.ndim(jax.tree.leaves(out)[0]) == 0:
-        second = jax.tree.structure(_sequence_free(out[1]))
-        if second == jax.tree.structure(_sequence_free(expected)):
-            return f"{name} returned a pair, perhaps of loss and gradient: return the second"
+    pair = isinstance(out, tuple) and len(out) == 2 and jnp.ndim(jax.tree.leaves(out)[0]) == 0
+    if pair and _alike(out[1], expected):
+        return f"{name} returned a pair, perhaps of loss and gradient: return the second"
     several = isinstance(out, tuple) and isinstance(call.argnums, int) and 1 < len(out) <= len(call.args)
     if several and all(map(_like, out, call.args)):
         return (
@@ -104,12 +108,12 @@ def _described(tree) -> str:
     return f"a {kind} of {len(tree) if hasattr(tree, '__len__') else '?'} with {len(leaves)} {arrays}"
 
 
-def called(call: Call, args: tuple) -> list:
-    """gradient(*args) as a list of arrays, args kept from harm; what it raises becomes a BadCall."""
+def called(call: Call, args: tuple) -> list[np.ndarray]:
+    """gradient(*args) in float64, args kept from harm; what it raises becomes a BadCall."""
     return returned(call, own_copies(args))
 
 
-def returned(call: Call, args: tuple) -> list:
+def returned(call: Call, args: tuple) -> list[np.ndarray]:
     """The same, with args themselves."""
     untouched = own_copies(args)
     try:
@@ -124,7 +128,7 @@ def returned(call: Call, args: tuple) -> list:
         raise
     except (Exception, SystemExit) as error:
         raise BadCall(f"{titled('gradient', call.gradient)} raised {first_line(error)}") from error
-    return gradient_leaves(call, out, untouched)
+    return [np.asarray(x).astype(np.float64) for x in _gradient_leaves(call, out, untouched)]
 
 
 class Calls(NamedTuple):

@@ -44,7 +44,7 @@ def diagnosed(call: Call, sides: Sides, shown: Point, calls: Calls, eps: float) 
 
     args = shown.call.rebuilt(shown.leaves)
     made = {k: jax.tree.map(_maker, arg) for k, arg in enumerate(args) if not _numeric(arg)}
-    bound = [shown.bound(n) for n in range(len(call.places))]
+    bound = [pair.bound for pair in shown.pairs]
 
     def complete(args):
         again = lambda k: jax.tree.map(lambda make: make(), made[k])  # noqa: E731
@@ -87,7 +87,7 @@ def tree_of(call: Call, flat: list[np.ndarray]):
 
 def _names(call: Call, fixed) -> Names:
     """What the report calls the parameters, and the leaves of all arguments that are numbers."""
-    every = dict(enumerate(path_names(call.loss, call.args, tuple(range(len(call.args))))))
+    every = dict(enumerate(path_names(call.loss, call.args)))
     every |= dict(zip(call.places, call.paths, strict=True))
     owner = [n for n, arg in enumerate(call.args) for _ in jax.tree.leaves(arg)]
     return Names(call.paths, tuple(every[k] for k, n in enumerate(owner) if n not in fixed))

@@ -37,7 +37,7 @@ def kept(call: Call, leaves: list, reference) -> Mistake | None:
 
     def at(leaves: list) -> list[np.ndarray]:
         with jax.enable_x64(True), jax.numpy_dtype_promotion("standard"):
-            return [np.asarray(x).astype(np.float64) for x in called(call, call.rebuilt(leaves))]
+            return called(call, call.rebuilt(leaves))
 
     with contextlib.suppress(BadCall):  # what it kept may be of a trace that is over
         at(p)

@@ -2,8 +2,6 @@
 
 import math
 
-import numpy as np
-
 from jaxnn.gradcheck.report.model import Leaf
 from jaxnn.gradcheck.report.report import Report
 from jaxnn.gradcheck.report.words import apart, listed, place, ulps
@@ -15,11 +13,11 @@ FAILED = {
 """Probes whose failure is told in the first line of what is right, by their names."""
 
 
-def headline(report: Report, at: str, kept: str, blank: list[np.ndarray]) -> str:
+def headline(report: Report, at: str, kept: str) -> str:
     """The verdict in one line; where it is wrong, the worst entry and the likeliest cause.
 
     at: the point that is shown, "" for the given one; kept: what of it was kept where that is why nothing
-    could tell; blank: of each leaf, where neither side is finite.
+    could tell.
     """
     name, loss = report.names
     hand = "the gradient" if name == loss else name  # as jax.grad names what it returns
@@ -32,7 +30,7 @@ def headline(report: Report, at: str, kept: str, blank: list[np.ndarray]) -> str
         likely = f"; likely cause: {report.causes[0].sentence}" if report.causes else ""
         return line + likely.split(". ")[0].rstrip(".")
     if report.correct is None:
-        return _cannot_tell(hand, report.leaves, blank)
+        return _cannot_tell(hand, report.leaves)
     line = f"{hand} is {'that' if name == loss else 'the gradient'} of {loss}"
     if report.accurate is False:
         worst = max((x for x in report.leaves if not x.accurate), key=lambda leaf: leaf.ulps)
@@ -50,9 +48,9 @@ def _apart(leaf: Leaf, dtype: str) -> str:
     return f"{place(leaf)}: by hand {mine}, autodiff {right}, {ulps(leaf.ulps)} {dtype} ULPs apart"
 
 
-def _cannot_tell(hand: str, leaves: list[Leaf], blank: list[np.ndarray]) -> str:
-    for leaf, b in zip(leaves, blank, strict=True):
-        if b.any():
+def _cannot_tell(hand: str, leaves: list[Leaf]) -> str:
+    for leaf in leaves:
+        if not math.isfinite(leaf.hand) and leaf.hand != leaf.autodiff:
             return (
                 f"cannot tell whether {hand} is right here: {place(leaf)} is {leaf.hand:.6g} by hand and "
                 f"{leaf.autodiff:.6g} by autodiff; write both so that they stay finite"

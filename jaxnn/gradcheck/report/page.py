@@ -1,47 +1,18 @@
-"""A report as one self-contained page."""
+"""A report as one self-contained page: page.html, filled in."""
 
 import html
 import math
 from collections.abc import Sequence
 from itertools import groupby, zip_longest
+from pathlib import Path
+from string import Template
 from xml.etree import ElementTree
 
 import numpy as np
 
-from jaxnn.gradcheck.report.model import Leaf
-from jaxnn.gradcheck.report.text import costs, derived, good_numbers, of_known_numbers, title
+from jaxnn.gradcheck.report import text
+from jaxnn.gradcheck.report.model import Cause, Leaf
 from jaxnn.gradcheck.report.words import dimensions, short, ulps
-
-_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
-_STYLE = """
-:root{color-scheme:light}
-body{font:16px/1.5 system-ui,sans-serif;color:#1d2733;background:#fff;max-width:60rem;
-margin:2rem auto;padding:0 1rem}
-h1{font-size:1.5rem;margin:0 0 .3rem}h2{font-size:1.1rem;margin:2rem 0 .5rem}
-.first{font-size:1.05rem;margin:.2rem 0 1.2rem;overflow-wrap:anywhere}
-.cards{display:flex;gap:1rem;flex-wrap:wrap}
-.card{flex:1 1 16rem;border:1px solid #d5dce4;border-left:.5rem solid #8794a3;
-border-radius:.4rem;padding:.6rem 1rem}
-.card b{display:block;font-size:1.25rem}
-.good{border-left-color:#1a7f4b}.bad{border-left-color:#b3261e}.dim{border-left-color:#b58900}
-.good b{color:#1a7f4b}.bad b{color:#b3261e}.dim b{color:#8a6700}
-table{border-collapse:collapse;width:100%;font-size:.9rem}
-th,td{text-align:right;padding:.25rem .5rem;border-bottom:1px solid #e4e9ee}
-th:first-child,td:first-child,th:nth-child(2),td:nth-child(2){text-align:left}
-td{font-variant-numeric:tabular-nums;white-space:nowrap}
-tr.bad td:first-child{color:#b3261e;font-weight:600}
-.cause{display:grid;grid-template-columns:3fr 2fr;gap:1rem;border-top:1px solid #e4e9ee;
-padding:.7rem 0}
-.cause code{background:#f3f5f8;padding:.6rem;border-radius:.4rem;align-self:start;
-white-space:pre-wrap;font-size:.95rem}
-.pictures{display:flex;flex-wrap:wrap;gap:1.2rem}
-figure{margin:0}figcaption{font-size:.85rem;margin-bottom:.2rem}
-small,.small{color:#5b6875;font-size:.85rem}
-.scroll{overflow-x:auto}
-.scroll>svg{max-width:max(100%,var(--least,760px));height:auto}
-@media(max-width:40rem){.cause{grid-template-columns:1fr}}
-@media print{body{margin:0}.card,figure,.cause{break-inside:avoid}}
-"""
 
 SVG, XLINK = "{http://www.w3.org/2000/svg}", "{http://www.w3.org/1999/xlink}"
 _DRAWN = {
@@ -50,26 +21,21 @@ _DRAWN = {
     *("mask", "pattern", "linearGradient", "radialGradient", "stop"),
 }  # what draws, and takes the reader nowhere
 
-# errors relative to the largest entry: white where there is none, through blue (rounding) to red
 ROUNDING = -8.0
-
-_SHADES = (
-    (-20.0, (255, 255, 255)),
-    (-17.0, (240, 246, 252)),
-    (ROUNDING, (158, 196, 232)),
-    (-5.0, (250, 220, 150)),
-    (-2.5, (240, 140, 60)),
-    (0.0, (170, 20, 30)),
-)
-
-
-def _hex(rgb) -> str:
-    return "#" + "".join(f"{round(v):02x}" for v in rgb)
+_SHADES = {
+    -20.0: (255, 255, 255),
+    -17.0: (240, 246, 252),
+    ROUNDING: (158, 196, 232),
+    -5.0: (250, 220, 150),
+    -2.5: (240, 140, 60),
+    0.0: (170, 20, 30),
+}  # errors relative to the largest entry: white where there is none, through blue (rounding) to red
+_LOOKS = {True: "good", False: "bad", None: "dim"}
 
 
 def _shade(log: float) -> str:
-    keys, colours = zip(*_SHADES, strict=True)
-    return _hex(np.interp(log, keys, channel) for channel in zip(*colours, strict=True))
+    channels = (np.interp(log, list(_SHADES), channel) for channel in zip(*_SHADES.values(), strict=True))
+    return "#" + "".join(f"{round(v):02x}" for v in channels)
 
 
 def _drawn(leaf: Leaf) -> str:
@@ -81,43 +47,23 @@ def _drawn(leaf: Leaf) -> str:
     cell = max(4, min(24, 340 // columns, 240 // rows))
     tall = max(cell, 14) if rows == 1 else cell
     width, height = cell * columns, tall * rows
-    parts = [
-        f'<svg role="img" aria-label="error of {html.escape(leaf.path)}" width="{width + 2}" '
-        f'height="{height + 2}" viewBox="-1 -1 {width + 2} {height + 2}" '
-        'xmlns="http://www.w3.org/2000/svg" shape-rendering="crispEdges">'
-    ]
+    cells = []
     for r, row in enumerate(grid):
         x = 0
         for shade, alike in groupby(_shade(min(v, most)) for v in row):  # neighbours are one rectangle
             wide = cell * len(list(alike))
-            parts.append(f'<rect x="{x}" y="{r * tall}" width="{wide}" height="{tall}" fill="{shade}"/>')
+            cells.append(f'<rect x="{x}" y="{r * tall}" width="{wide}" height="{tall}" fill="{shade}"/>')
             x += wide
-    parts.append(
-        f'<rect x="-.5" y="-.5" width="{width + 1}" height="{height + 1}" fill="none" '
-        'stroke="#8794a3"/></svg>'
-    )
-    flag = {True: "", False: " · wrong", None: " · cannot tell"}[leaf.correct]
+    path, flag = html.escape(leaf.path), {True: "", False: " · wrong", None: " · cannot tell"}[leaf.correct]
     merged = rows * columns < math.prod(leaf.shape)
-    scale = " · each cell is the worst of several entries" if merged else ""
     return (
-        f"<figure><figcaption><b>{html.escape(leaf.path)}</b> {dimensions(leaf.shape)}{flag}"
-        f"<small>{scale}</small></figcaption>{''.join(parts)}</figure>"
-    )
-
-
-def _legend() -> str:
-    stops = "".join(
-        f'<stop offset="{(k - _SHADES[0][0]) / 20:.2f}" stop-color="{_hex(rgb)}"/>' for k, rgb in _SHADES
-    )
-    ticks = "".join(
-        f'<text x="{10 + 15 * (k + 20)}" y="34" text-anchor="middle">{label}</text>'
-        for k, label in ((-20, "0"), (-15, "1e-15"), (-10, "1e-10"), (-5, "1e-5"), (0, "1"))
-    )
-    return (
-        '<svg width="330" height="40" xmlns="http://www.w3.org/2000/svg" font-size="12" '
-        'font-family="system-ui,sans-serif" fill="#5b6875" role="img" aria-label="scale">'
-        f'<defs><linearGradient id="s">{stops}</linearGradient></defs>'
-        f'<rect x="10" y="4" width="300" height="14" fill="url(#s)" stroke="#8794a3"/>{ticks}</svg>'
+        f"<figure><figcaption><b>{path}</b> {dimensions(leaf.shape)}{flag}"
+        f"<small>{' · each cell is the worst of several entries' * merged}</small></figcaption>"
+        f'<svg role="img" aria-label="error of {path}" width="{width + 2}" '
+        f'height="{height + 2}" viewBox="-1 -1 {width + 2} {height + 2}" '
+        f'xmlns="http://www.w3.org/2000/svg" shape-rendering="crispEdges">{"".join(cells)}'
+        f'<rect x="-.5" y="-.5" width="{width + 1}" height="{height + 1}" fill="none" '
+        'stroke="#8794a3"/></svg></figure>'
     )
 
 
@@ -128,12 +74,12 @@ def _embedded(picture: str) -> str:
         if root.tag != f"{SVG}svg":
             raise ValueError(f"its element is {root.tag!r:.60}")
         for element in root.iter():
-            for said in element.findall(f"{SVG}metadata"):  # by matplotlib, of itself
-                element.remove(said)
+            for data in element.findall(f"{SVG}metadata"):  # by matplotlib, of itself
+                element.remove(data)
             _check_drawn(element)
             element.tag = element.tag.removeprefix(SVG)
-            named = {name.replace(XLINK, "xlink:"): text for name, text in element.attrib.items()}
-            element.attrib = {name: text for name, text in named.items() if name[0] != "{"}
+            named = {name.replace(XLINK, "xlink:"): said for name, said in element.attrib.items()}
+            element.attrib = {name: said for name, said in named.items() if name[0] != "{"}
         root.set("xmlns", SVG[1:-1])
         return f'<div class="scroll">{ElementTree.tostring(root, "unicode")}</div>'
     except (ElementTree.ParseError, TypeError, ValueError, RecursionError) as error:
@@ -143,66 +89,56 @@ def _embedded(picture: str) -> str:
 def _check_drawn(element: ElementTree.Element) -> None:
     if element.tag.removeprefix(SVG) not in _DRAWN:
         raise ValueError(f"of shapes and text, without {element.tag.removeprefix(SVG)!r:.60}")
-    for name, text in element.attrib.items():
-        leads = name in ("href", f"{XLINK}href") and not text.startswith(("#", "data:image/"))
+    for name, said in element.attrib.items():
+        leads = name in ("href", f"{XLINK}href") and not said.startswith(("#", "data:image/"))
         if leads or name.lower().startswith("on"):
-            raise ValueError(f"of shapes and text, without {name.replace(XLINK, '')}={text!r:.40}")
+            raise ValueError(f"of shapes and text, without {name.replace(XLINK, '')}={said!r:.40}")
 
 
 def page(report, picture: str = "") -> str:
     """The page, as HTML."""
-    e = html.escape
-    looks = {True: "good", False: "bad", None: "dim"}
-    formula = {True: "right", False: "wrong", None: "cannot tell"}[report.correct]
-    good = good_numbers(report)
-    numbers = {True: "good", False: "poor", None: "not judged"}[good]
-    hand_name, loss_name = map(e, report.names)
-    mark = {True: "holds", False: "FAILS", None: "not tried"}
-    out = [
-        f"""<!doctype html><html lang="en"><head><meta charset="utf-8">
-<meta name="viewport" content="width=device-width,initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="{_POLICY}">
-<title>{hand_name}: {formula}</title><style>{_STYLE}</style></head><body>
-<h1>Is <code>{hand_name}</code> the gradient of the loss <code>{loss_name}</code>?</h1>
-<p class="first">{e(report.headline)}</p>
-<div class="cards">
-<div class="card {looks[report.correct]}"><small>the formula, in float64</small>
-<b>{formula}</b>{_entries(report)}</div>
-<div class="card {looks[good]}"><small>the numbers, in {e(report.dtype)}</small>
-<b>{numbers}</b>{_numbers(report)}</div>
-</div>"""
-    ]
+    good, bad = text.good_numbers(report), [leaf.correct is False for leaf in report.leaves]
+    found, rest = [], []
     if report.causes:
-        out += ["<h2>What is the mistake?</h2>", *map(_cause, report.causes)]
+        found += ["<h2>What is the mistake?</h2>", *map(_cause, report.causes)]
     if picture:
-        out += ["<h2>Where it is in the computation</h2>", _embedded(picture)]
+        found += ["<h2>Where it is in the computation</h2>", _embedded(picture)]
     if report.steps:
-        out.append(_list("The steps handed in", [s.sentence for s in report.steps]))
-    bad = [leaf.correct is False for leaf in report.leaves]
-    out += [
-        f"""<h2>Where the error is</h2>
-<p class="small">Error of each entry, relative to the largest entry of its parameter.
-Blue is rounding, red is a mistake.<br>{_legend()}</p>
-<div class="pictures">{"".join(map(_drawn, report.leaves))}</div>""",
-        _table("Parameter by parameter", PARAMETERS, [_row(leaf) for leaf in report.leaves], bad),
-        f"""<p class="small">Values, error and bound in float64. ULPs: units in the last place of
-{e(report.dtype)}, the precision the gradient was called in.</p>""",
-    ]
-    if rows := costs(report):
-        out.append(_table("What it costs", ", by hand, autodiff", rows))
+        found.append(_list("The steps handed in", [s.sentence for s in report.steps]))
+    if rows := text.costs(report):
+        rest.append(_table("What it costs", ", by hand, autodiff", rows))
+    mark = {True: "holds", False: "FAILS", None: "not tried"}
     tried = [f"{name}: {said}" for name, said in report.points]
     tried += [f"{p.name}: {mark[p.passed]}, {p.sentence}" for p in report.probes]
-    out.append(_list("How it was tried", [*tried, *report.notes]))
-    return "\n".join([*out, "</body></html>\n"])
+    rest.append(_list("How it was tried", [*tried, *report.notes]))
+    hand, loss, headline, dtype = map(html.escape, (*report.names, report.headline, report.dtype))
+    template = Template(Path(__file__).with_name("page.html").read_text(encoding="utf-8"))
+    return template.substitute(
+        hand=hand,
+        loss=loss,
+        headline=headline,
+        dtype=dtype,
+        formula=text.MARK[report.correct].lower(),
+        formula_looks=_LOOKS[report.correct],
+        entries=_entries(report),
+        numbers=text.NUMBERS[good].lower(),
+        numbers_look=_LOOKS[good],
+        ulps=_ulps(report),
+        found="".join(f"{part}\n" for part in found),
+        stops="".join(f'<stop offset="{1 + k / 20:.2f}" stop-color="{_shade(k)}"/>' for k in _SHADES),
+        pictures="".join(map(_drawn, report.leaves)),
+        parameters=_table("Parameter by parameter", PARAMETERS, list(map(_row, report.leaves)), bad),
+        rest="".join(f"{part}\n" for part in rest),
+    )
 
 
 PARAMETERS = "parameter, shape, at, by hand, autodiff, error, bound, ULPs, autodiff’s ULPs, entries wrong"
 
 
 def _row(leaf: Leaf) -> list[str]:
-    at, hand, autodiff = ", ".join(map(str, leaf.index)), f"{leaf.hand:.6g}", f"{leaf.autodiff:.6g}"
-    errors = [short(leaf.error), short(leaf.bound), ulps(leaf.ulps), ulps(leaf.autodiff_ulps)]
-    return [leaf.path, dimensions(leaf.shape), at, hand, autodiff, *errors, str(leaf.wrong)]
+    shape, at, *off = text.place_and_ulps(leaf)
+    numbers = [f"{leaf.hand:.6g}", f"{leaf.autodiff:.6g}", short(leaf.error), short(leaf.bound)]
+    return [leaf.path, shape, at, *numbers, *off, str(leaf.wrong)]
 
 
 def _table(title: str, head: str, rows: list, bad: Sequence[bool] = ()) -> str:
@@ -217,18 +153,20 @@ def _list(title: str, items: list[str]) -> str:
     return f"<h2>{title}</h2><ul>" + "".join(f"<li>{html.escape(item)}</li>" for item in items) + "</ul>"
 
 
-def _cause(cause) -> str:
-    e = html.escape
+def _cause(cause: Cause) -> str:
+    name, sure, says, where, equation = map(
+        html.escape, (text.title(cause), cause.confidence, cause.sentence, cause.where, cause.equation)
+    )
     return (
-        f'<div class="cause"><div><b>{e(title(cause))}</b> <small>{e(cause.confidence)}</small>'
-        f'<br>{e(cause.sentence)}<br><span class="small">{e(cause.where)}</span></div>'
-        + (f"<code>{e(cause.equation)}</code></div>" if cause.equation else "<span></span></div>")
+        f'<div class="cause"><div><b>{name}</b> <small>{sure}</small>'
+        f'<br>{says}<br><span class="small">{where}</span></div>'
+        + (f"<code>{equation}</code></div>" if equation else "<span></span></div>")
     )
 
 
 def _entries(report) -> str:
     if report.correct:
-        return f"every entry within the bound{',' * report.estimated} {derived(report)}"
+        return f"every entry within the bound{',' * report.estimated} {text.derived(report)}"
     wrong = [leaf for leaf in report.leaves if leaf.correct is False]
     if not wrong:
         return "nothing tried could tell"
@@ -237,11 +175,10 @@ def _entries(report) -> str:
     return f"{entries:,} of {total:,} entries, in {len(wrong)} of {len(report.leaves)} parameters"
 
 
-def _numbers(report) -> str:
-    leaves = of_known_numbers(report)
+def _ulps(report) -> str:
+    leaves = text.of_known_numbers(report)
     if report.accurate is None or not leaves:
         return "the formula decides first"
-    worst = max((leaf.ulps for leaf in leaves), default=0.0)
-    other = max((leaf.autodiff_ulps for leaf in leaves), default=0.0)
+    mine, other = (ulps(max(row)) for row in zip(*((x.ulps, x.autodiff_ulps) for x in leaves), strict=True))
     where = " where the formula is right" if len(leaves) < len(report.leaves) else ""
-    return f"worst entry {ulps(worst)} ULPs{where}; autodiff’s worst {ulps(other)}"
+    return f"worst entry {mine} ULPs{where}; autodiff’s worst {other}"

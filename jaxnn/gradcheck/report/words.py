@@ -85,7 +85,7 @@ def joined(names: list[str], most: int = 5) -> str:
     """
     if len(names) > most:
         names = [*names[: most - 1], f"{len(names) - most + 1} more"]
-    return names[0] if len(names) == 1 else ", ".join(names[:-1]) + " and " + names[-1]
+    return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
 
 
 def extent(mask: np.ndarray) -> str:

@@ -65,36 +65,56 @@ class Sides(NamedTuple):
     notes: list[str]
 
 
+class Pair(NamedTuple):
+    """Both sides of one leaf at a point, entry by entry, and what they say of each other."""
+
+    reference: np.ndarray
+    hand: np.ndarray
+    bound: np.ndarray  # on |hand − reference|
+    wrong: np.ndarray
+    seen: np.ndarray  # the bound is small enough to tell of the entry
+    faint: np.ndarray  # beyond the bound, as by numbers with few digits
+    blank: np.ndarray  # by hand not finite, and autodiff says nothing either
+
+    @property
+    def off(self) -> np.ndarray:
+        """|hand − reference|."""
+        with np.errstate(all="ignore"):
+            return np.abs(self.hand - self.reference)
+
+    @property
+    def top(self) -> float:
+        """The size of the largest entry."""
+        return np.max(np.abs(self.reference[np.isfinite(self.reference)]), initial=0.0)
+
+
 class Point(NamedTuple):
-    """Both sides at one point, and what they say of each other, leaf by leaf."""
+    """Both sides at one point, and leaf by leaf what they say of each other."""
 
     kind: Kind
     call: Call
     leaves: list
     reference: Side
     hand: Side
-    wrong: list[np.ndarray]
-    seen: list[np.ndarray]  # the bound is small enough to tell of the entry
-    faint: list[np.ndarray]  # beyond the bound, as by numbers with few digits
-    blank: list[np.ndarray]  # by hand not finite, and autodiff says nothing either
+    pairs: list[Pair]
 
     @property
     def is_wrong(self) -> bool:
         """Whether any entry is beyond its bound."""
-        return any(w.any() for w in self.wrong)
+        return any(pair.wrong.any() for pair in self.pairs)
 
     @property
     def told(self) -> list[bool]:
         """Whether the point tells of every entry of a leaf."""
-        return [bool(seen.all()) for seen in self.seen]
+        return [bool(pair.seen.all()) for pair in self.pairs]
 
-    def bound(self, n: int) -> np.ndarray:
-        """The bound on |hand − autodiff| of leaf n."""
-        return np.asarray(self.reference.errors[n] + self.hand.errors[n])
+    @property
+    def is_blank(self) -> bool:
+        """Whether there is an entry of which neither side is finite."""
+        return any(pair.blank.any() for pair in self.pairs)
 
 
 VISIBLE = 1e-6  # a point tells of an entry whose bound is below so much of the largest one
-
 VISIBLE_SINGLE = 1e-2  # the same for a gradient that is only called, and computes in float32
 
 
@@ -115,19 +135,21 @@ def is_coarse(note: Note, dtype) -> bool:
 
 def compared(kind: Kind, call: Call, leaves: list, reference: Side, hand: Side) -> Point:
     """One side against the other: an entry is wrong beyond its bound."""
-    wrong, seen, blank = [], [], []
     visible = VISIBLE_SINGLE if hand.single else VISIBLE
-    for n, (r, h) in enumerate(zip(reference.values, hand.values, strict=True)):
-        e_r, e_h = reference.errors[n], hand.errors[n]
-        with np.errstate(all="ignore"):
-            beyond = ~(np.abs(h - r) <= e_r + e_h)
-        sound = np.isfinite(r) & np.isfinite(e_r)
-        lost = sound & ~np.isfinite(h)
-        wrong.append((sound & np.isfinite(e_h) & beyond) | lost)
-        largest = np.max(np.abs(r[sound]), initial=0.0)
-        visible_here = sound & (largest > 0) & (e_r + e_h <= visible * largest)
-        nothing = bool(reference.fixed[n]) and not np.any(r)
-        blank.append(~np.isfinite(h) & ~lost & (h != r))
-        seen.append((visible_here | nothing) & ~blank[n])
-    none = [np.zeros_like(w) for w in wrong]
-    return Point(kind, call, leaves, reference, hand, wrong, seen, none, blank)
+    sides = zip(reference.values, reference.errors, reference.fixed, hand.values, hand.errors, strict=True)
+    return Point(kind, call, leaves, reference, hand, [_pair(*leaf, visible) for leaf in sides])
+
+
+def _pair(r, e_r, fixed: bool, h, e_h, visible: float) -> Pair:
+    none = np.zeros(r.shape, bool)
+    pair = Pair(r, h, np.asarray(e_r + e_h), none, none, none, none)
+    sound = np.isfinite(r) & np.isfinite(e_r)
+    lost = sound & ~np.isfinite(h)
+    blank = ~np.isfinite(h) & ~lost & (h != r)
+    largest = np.max(np.abs(r[sound]), initial=0.0)
+    visible_here = sound & (largest > 0) & (pair.bound <= visible * largest)
+    return pair._replace(
+        wrong=(sound & np.isfinite(e_h) & ~(pair.off <= pair.bound)) | lost,
+        seen=(visible_here | (fixed and not np.any(r))) & ~blank,
+        blank=blank,
+    )

@@ -10,7 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnn.gradcheck.calls.call import Call, widened
+from jaxnn.gradcheck.bounds.bounded import is_float
+from jaxnn.gradcheck.calls.call import Call, is_floating, replaced, widened
 
 USUAL = (0.05, 20)  # times the size of fresh weights: farther off, functions may be all but linear
 TAME = (1e-2, 30)  # the size of data that are left as they are
@@ -31,15 +32,16 @@ def _width(leaf: np.ndarray) -> float:
     return 1.0 / math.sqrt(max(leaf.shape[-1], 1)) if leaf.ndim > 1 else 0.5
 
 
+def _size(leaf: np.ndarray) -> float:
+    return float(np.sqrt(np.mean(leaf**2))) if leaf.size else 0.0
+
+
 def near(leaf: np.ndarray, rng) -> np.ndarray:
     """Close by, signs kept, no zeros: domains such as σ > 0 and 0 < p < 1 are not left."""
-    scale = np.sqrt(np.mean(leaf**2)) if leaf.size else 0.0
-    one_sign = scale > 0 and bool(np.all(leaf >= 0))
-    scale = scale if scale > 0 else _width(leaf)
-    size = np.abs(leaf)
+    scale, size = _size(leaf), np.abs(leaf)
     room = np.minimum(size, 1 - size) if np.all(size < 1) else size
-    step = 0.3 * scale * _noise(leaf, rng)
-    step = np.abs(step) if one_sign else step
+    step = 0.3 * (scale or _width(leaf)) * _noise(leaf, rng)
+    step = np.abs(step) if scale and np.all(leaf >= 0) else step
     return np.where(leaf == 0, step, leaf + 0.2 * room * _noise(leaf, rng))
 
 
@@ -69,13 +71,13 @@ def turned(call: Call, leaves: list, weights: list) -> list:
 
 def extreme(call: Call, leaves: list) -> bool:
     """Whether weights are so small, large or alike that the functions may be all but linear there."""
-    for k in set(call.places):
-        leaf = np.asarray(leaves[k])
-        size = float(np.sqrt(np.mean(leaf**2))) if leaf.size else 0.0
-        one_sign = leaf.ndim > 1 and leaf.size > 1 and (np.all(leaf > 0) or np.all(leaf < 0))
-        if one_sign or (size and not USUAL[0] < size / _width(leaf) < USUAL[1]):
-            return True
-    return False
+    return any(_is_extreme(np.asarray(leaves[k])) for k in call.places)
+
+
+def _is_extreme(leaf: np.ndarray) -> bool:
+    one_sign = leaf.ndim > 1 and leaf.size > 1 and bool(np.all(leaf > 0) or np.all(leaf < 0))
+    size = _size(leaf)
+    return one_sign or (size > 0 and not USUAL[0] < size / _width(leaf) < USUAL[1])
 
 
 def small(leaf: np.ndarray, rng) -> np.ndarray:
@@ -85,24 +87,19 @@ def small(leaf: np.ndarray, rng) -> np.ndarray:
 
 def moved(call: Call, leaves: list, how, seed: int) -> list:
     """All leaves, the differentiated ones moved."""
-    rng = np.random.default_rng(seed)
-    out = list(leaves)
-    for k in sorted(set(call.places)):
-        out[k] = how(np.asarray(leaves[k], np.float64), rng)
-    return out
+    rng, places = np.random.default_rng(seed), sorted(call.places)
+    return replaced(leaves, places, [how(np.asarray(leaves[k], np.float64), rng) for k in places])
 
 
-def _is_data(leaf) -> bool:
-    return isinstance(leaf, np.ndarray) and jnp.issubdtype(leaf.dtype, jnp.floating)
+def _data(call: Call, leaves: list) -> list[int]:
+    """The leaves in floating point that are not differentiated."""
+    return [k for k, x in enumerate(leaves) if k not in call.places and is_float(x)]
 
 
 def switched_on(call: Call, leaves: list) -> list | None:
     """Scalars that are zero, such as λ = 0, made 0.3; None when there are none."""
-    out, found = list(leaves), False
-    for k, leaf in enumerate(leaves):
-        if k not in call.places and _is_data(leaf) and leaf.size == 1 and np.all(leaf == 0):
-            out[k], found = np.full(leaf.shape, 0.3), True
-    return out if found else None
+    zeros = [k for k in _data(call, leaves) if leaves[k].size == 1 and np.all(leaves[k] == 0)]
+    return replaced(leaves, zeros, [np.full(leaves[k].shape, 0.3) for k in zeros]) if zeros else None
 
 
 def tamed(call: Call, leaves: list, seed: int) -> list | None:
@@ -111,18 +108,20 @@ def tamed(call: Call, leaves: list, seed: int) -> list | None:
     All zeros become generic numbers. All ones may be a mask, so they become zeros and ones.
     """
     rng = np.random.default_rng(seed)
-    out, found = list(leaves), False
-    for k, leaf in enumerate(leaves):
-        if k in call.places or not _is_data(leaf) or leaf.size < 2 or not np.all(np.isfinite(leaf)):
-            continue
-        size = float(np.sqrt(np.mean(leaf**2)))
-        if size == 0:
-            out[k], found = _noise(leaf, rng), True
-        elif leaf.ndim > 1 and np.all(leaf == leaf.flat[0]):
-            out[k], found = leaf / size * (rng.random(leaf.shape) < 0.6), True
-        elif not TAME[0] <= size <= TAME[1]:
-            out[k], found = leaf / size, True
-    return out if found else None
+    data = [k for k in _data(call, leaves) if leaves[k].size > 1 and np.isfinite(leaves[k]).all()]
+    out = [_tamed(leaves[k], rng) for k in data]
+    if all(x is leaves[k] for k, x in zip(data, out, strict=True)):
+        return None
+    return replaced(leaves, data, out)
+
+
+def _tamed(leaf: np.ndarray, rng) -> np.ndarray:
+    size = _size(leaf)
+    if size == 0:
+        return _noise(leaf, rng)
+    if leaf.ndim > 1 and np.all(leaf == leaf.flat[0]):
+        return leaf / size * (rng.random(leaf.shape) < 0.6)
+    return leaf if TAME[0] <= size <= TAME[1] else leaf / size
 
 
 def repeated(call: Call, leaves: list) -> list | None:
@@ -138,12 +137,8 @@ def repeated(call: Call, leaves: list) -> list | None:
     others |= {n for k in data for n in np.shape(leaves[k])[1:]}
     if examples == 0 or (examples > 1 and examples not in others):
         return None
-    out = list(leaves)
-    for k in data:
-        x = leaves[k]
-        if isinstance(x, np.ndarray) and x.shape[0] == examples:
-            out[k] = np.concatenate([x, x, x])
-    return out
+    batch = [k for k in data if isinstance(leaves[k], np.ndarray) and len(leaves[k]) == examples]
+    return replaced(leaves, batch, [np.concatenate([leaves[k]] * 3) for k in batch])
 
 
 def close_by(call: Call) -> list:
@@ -153,12 +148,13 @@ def close_by(call: Call) -> list:
 
 def as_given(call: Call, leaves: list) -> list:
     """Float64 leaves as the caller's own kinds."""
-    out = []
-    for x, original in zip(leaves, call.leaves, strict=True):
-        if isinstance(original, jax.Array) and jnp.issubdtype(original.dtype, jnp.floating):
-            out.append(jnp.asarray(np.asarray(x).astype(original.dtype)))
-        elif isinstance(original, np.ndarray | np.generic) and original.dtype.kind == "f":
-            out.append(np.asarray(x, original.dtype))
-        else:
-            out.append(float(x) if isinstance(original, float) else x)
-    return out
+    return [_as(original, x) for original, x in zip(call.leaves, leaves, strict=True)]
+
+
+def _as(original, x):
+    if not is_floating(original):
+        return x
+    if isinstance(original, float) and not isinstance(original, np.generic):
+        return float(x)
+    narrow = np.asarray(x).astype(original.dtype)
+    return jnp.asarray(narrow) if isinstance(original, jax.Array) else narrow

@@ -13,9 +13,9 @@ from jaxnn.gradcheck.calls.call import Call, first_line
 from jaxnn.gradcheck.jaxprs.by_numpy import planned
 from jaxnn.gradcheck.jaxprs.equations import every, opened, primitives, within
 from jaxnn.gradcheck.report.model import Cost, Probe
-from jaxnn.gradcheck.verdict.formula import Formula
 from jaxnn.gradcheck.verdict.point import Kind, Point, Traced, in_precision
 from jaxnn.gradcheck.verdict.sides import is_wide
+from jaxnn.gradcheck.verdict.trials import Formula
 
 KEPT = 64  # programs
 ANOTHER_ORDER = 4  # a program that adds in another order may be off by so many times its bound
@@ -97,7 +97,7 @@ def compiled_sides(call: Call, formula: Formula) -> Programs:
         of_dynamic, _ = call.traceable(function, call.leaves)
         return compiled(jax.make_jaxpr(of_dynamic)(*given), given)
 
-    ours, notes = None, []
+    ours, theirs, probes, notes = None, None, [], []
     try:
         ours = of(jax.grad(call.loss, call.argnums))
     except Exception as error:  # what runs in float64 need not run here, as on a device without that dtype
@@ -112,7 +112,6 @@ def compiled_sides(call: Call, formula: Formula) -> Programs:
     except Exception as error:
         failed = Probe("jit", False, f"jax.jit of it raised {type(error).__name__}")
         return Programs(ours, None, [failed], notes)
-    probes = []
     if formula.calls.repeatable:
         agree = _agree(call, jitted, formula.calls.last, tried[0].hand.errors)
         text = "compiled and not, it gives the same" if agree else "compiled, it gives other values"
@@ -123,12 +122,11 @@ def compiled_sides(call: Call, formula: Formula) -> Programs:
 
 def _agree(call: Call, found: list[np.ndarray], values: list[np.ndarray], errors: list[np.ndarray]) -> bool:
     """Whether both are the same but for roundings of the caller's precision."""
-    with np.errstate(all="ignore"):
-        return all(
-            bool(np.all((np.abs(x - v) <= in_precision(call.eps, v, e, ANOTHER_ORDER))
-                        | (np.isnan(x) & np.isnan(v)) | (x == v)))
-            for x, v, e in zip(found, values, errors, strict=True)
-        )  # fmt: skip
+    for x, v, e in zip(found, values, errors, strict=True):
+        near = np.abs(x - v) <= in_precision(call.eps, v, e, ANOTHER_ORDER)
+        if not np.all(near | (x == v) | (np.isnan(x) & np.isnan(v))):
+            return False
+    return True
 
 
 def _batched(call: Call, hand: Traced, p: Point, q: Point) -> Probe:

@@ -1,5 +1,7 @@
 """What a reader should know besides the verdicts, in words."""
 
+from itertools import compress
+
 import numpy as np
 
 from jaxnn.gradcheck.bounds.bounded import Note
@@ -46,10 +48,10 @@ def remarks(call: Call, tried: list[Point], rows: list, printed, correct: bool |
         if count or note.kind != "kink"
     ]
     off = [
-        float(np.max(np.abs(h - r)[f] / np.abs(r)[f]))
-        for p in tried
-        for h, r, f in zip(p.hand.values, p.reference.values, p.faint, strict=True)
-        if f.any()
+        float(np.max(pair.off[pair.faint] / np.abs(pair.reference)[pair.faint]))
+        for point in tried
+        for pair in point.pairs
+        if pair.faint.any()
     ]
     if off and correct:
         out.append(
@@ -57,17 +59,17 @@ def remarks(call: Call, tried: list[Point], rows: list, printed, correct: bool |
             "and no more than numbers with few digits explain, in the code or the data"
         )
     given = tried[0]
-    better = [p for p, row in zip(call.paths, rows, strict=True) if row is not None and row.better]
+    better = list(compress(call.paths, (row is not None and row.better for row in rows)))
     if better:
         out.append(f"more accurate than autodiff in {call.dtype}, for {listed(better, 4)}: well done")
-    lost = [p for p, r in zip(call.paths, given.reference.values, strict=True) if not np.isfinite(r).all()]
+    lost = list(compress(call.paths, (not np.isfinite(r).all() for r in given.reference.values)))
     if lost:
         out.append(
             f"autodiff is not finite at the given point, for {listed(lost, 4)}: those entries are judged "
             "at other points"
         )
     agreed = [p.kind.value for p in tried if all(p.told)]
-    if agreed and any(b.any() for b in given.blank):
+    if agreed and given.is_blank:
         out.append(f"where both sides are finite they agree: right at {', '.join(agreed)}")
     if lines := printed.getvalue().count("\n"):
         out.append(f"the functions printed {lines} lines, which are not shown")
@@ -80,10 +82,10 @@ def what_it_says(point: Point) -> str:
         return "wrong"
     if all(point.told):
         return "right"
-    if all(bool((seen | faint).all()) for seen, faint in zip(point.seen, point.faint, strict=True)):
+    if all((pair.seen | pair.faint).all() for pair in point.pairs):
         return "right to the digits of float32"
     kink = any(count for note, count in point.reference.notes.items() if note.kind == "kink")
     why = "at a kink" if kink else "zero, cancelling or unbounded"
-    why = "neither side is finite" if any(b.any() for b in point.blank) else why
+    why = "neither side is finite" if point.is_blank else why
     silent = [p for p, told in zip(point.call.paths, point.told, strict=True) if not told]
     return f"nothing wrong, but indistinguishable here ({why}): {listed(silent, 3)}"

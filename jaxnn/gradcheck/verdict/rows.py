@@ -6,9 +6,9 @@ import numpy as np
 
 from jaxnn.gradcheck.calls.call import Call
 from jaxnn.gradcheck.report.model import Leaf
-from jaxnn.gradcheck.verdict.formula import Formula
 from jaxnn.gradcheck.verdict.numerics import Numerics, in_ulps, numerics
-from jaxnn.gradcheck.verdict.point import Point, Side
+from jaxnn.gradcheck.verdict.point import Side
+from jaxnn.gradcheck.verdict.trials import Formula
 
 ROWS, COLUMNS = 48, 96  # a picture has no more cells than these
 UNDECIDED = 1e-3  # of an entry: a bound as wide at a kink leaves open which side is taken
@@ -29,9 +29,7 @@ def picture(relative: np.ndarray) -> list[list[float]]:
     grid = relative.reshape(relative.shape[0], -1) if relative.ndim > 1 else relative.reshape(1, -1)
     grid = grid.T if grid.shape[1] == 1 else grid
     grid = _halved(_halved(grid, 0, ROWS), 1, COLUMNS)
-    with np.errstate(divide="ignore"):
-        log = np.log10(np.clip(np.nan_to_num(grid, nan=1e9, posinf=1e9), 1e-20, 1e9))
-    return np.round(log, 1).tolist()
+    return np.round(np.log10(np.clip(np.nan_to_num(grid, nan=1e9, posinf=1e9), 1e-20, 1e9)), 1).tolist()
 
 
 def leaf_row(formula: Formula, n: int, row: Numerics | None) -> Leaf:
@@ -40,23 +38,22 @@ def leaf_row(formula: Formula, n: int, row: Numerics | None) -> Leaf:
     row: what is known of its numbers, which is so at the given point only.
     """
     shown = formula.shown
-    r, h, wrong, bound = (shown.reference.values[n], shown.hand.values[n], shown.wrong[n], shown.bound(n))
+    pair = shown.pairs[n]
+    r, h, wrong = pair.reference, pair.hand, pair.wrong
     row = row if shown is formula.tried[0] else None
-    with np.errstate(all="ignore"):
-        error = np.where(np.isfinite(h), np.abs(h - r), np.inf)
-        ratio = np.where(error == 0, 0.0, error / bound)
-        ratio = np.where(wrong & ~np.isfinite(h), np.inf, np.where(np.isnan(ratio), 0.0, ratio))
-        own = in_ulps(h - r, r, shown.call.dtype)
-        largest = np.max(np.abs(r[np.isfinite(r)]), initial=0.0)
-        relative = np.where(error == 0, 0.0, error / largest)
+    error = np.where(np.isfinite(h), pair.off, np.inf)
+    ratio = np.where(error == 0, 0.0, error / pair.bound)
+    ratio = np.where(wrong & ~np.isfinite(h), np.inf, np.where(np.isnan(ratio), 0.0, ratio))
+    own = in_ulps(h - r, r, shown.call.dtype)
+    relative = np.where(error == 0, 0.0, error / pair.top)
     theirs = np.full(r.shape, np.nan) if row is None else row.autodiff_ulps
     if row is not None and not wrong.any():
         own, relative = row.ulps, row.relative
     blame = np.where(np.isfinite(r), relative, -1.0)
     if wrong.any():
         blame = np.where(wrong, error, -1.0)
-    elif shown.blank[n].any():
-        blame = np.where(shown.blank[n], 1.0, 0.0)
+    elif pair.blank.any():
+        blame = np.where(pair.blank, 1.0, 0.0)
     elif row is not None and row.poor.any():
         blame = np.where(row.poor, row.ulps, -1.0)
     index = tuple(map(int, np.unravel_index(np.argmax(blame), r.shape))) if r.size else ()
@@ -73,7 +70,7 @@ def leaf_row(formula: Formula, n: int, row: Numerics | None) -> Leaf:
         ulps=at(own),
         autodiff_ulps=at(theirs),
         error=at(error),
-        bound=at(bound),
+        bound=at(pair.bound),
         ratio=float(np.max(ratio, initial=0.0)),
         correct=formula.correct if wrong.any() else formula.told[n] or None,
         accurate=row is None or row.accurate,
@@ -91,28 +88,20 @@ def second_verdict(
         return [None] * len(call.places), None
     given, sides = formula.tried[0], formula.sides
     truth = [
-        np.where(np.isfinite(r), r, np.where(e < np.inf, h, np.nan))
-        for r, h, e in zip(given.reference.values, given.hand.values, given.hand.errors, strict=True)
+        np.where(np.isfinite(p.reference), p.reference, np.where(e < np.inf, p.hand, np.nan))
+        for p, e in zip(given.pairs, given.hand.errors, strict=True)
     ]
     out = autodiff(*(call.leaves[k] for k in call.dynamic))
     theirs = [np.asarray(a).astype(np.float64) for a in out]
 
     def held(shaken: Side) -> list[Numerics]:
-        corners = [_corners(given, n, s) for n, s in enumerate(shaken.errors)]
-        with np.errstate(all="ignore"):
-            return numerics(truth, given.reference.errors, corners, formula.calls.last, theirs, call.dtype)
+        corners = shaken.errors
+        if any(note.kind == "kink" for side in (given.reference, given.hand) for note in side.notes):
+            undecided = (p.bound > UNDECIDED * np.abs(p.reference) for p in given.pairs)
+            corners = [np.where(u, np.inf, s) for u, s in zip(undecided, corners, strict=True)]
+        return numerics(truth, given.reference.errors, corners, formula.calls.last, theirs, call.dtype)
 
     rows = held(given.reference)
     if sides.cornered and not all(r.accurate for r in rows):  # near a corner, a rounding changes much
         rows = held(sides.reference(given.leaves, shake=2 * call.eps))
-    blank = any(b.any() for b in given.blank)
-    return list(rows), None if blank else all(r.accurate for r in rows)
-
-
-def _corners(given: Point, n: int, shaken: np.ndarray) -> np.ndarray:
-    """The reference's errors when shaken, unbounded where a kink decides."""
-    sides = (given.reference, given.hand)
-    if not any(note.kind == "kink" for side in sides for note in side.notes):
-        return shaken
-    undecided = given.bound(n) > UNDECIDED * np.abs(given.reference.values[n])
-    return np.where(undecided, np.inf, shaken)
+    return list(rows), None if given.is_blank else all(r.accurate for r in rows)

@@ -7,8 +7,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import eval_jaxpr
+from jax.dtypes import canonicalize_dtype
 
-from jaxnn.gradcheck.bounds.bounded import UNIT, Bounded, Note, is_short
+from jaxnn.gradcheck.bounds.bounded import UNIT, Bounded, Note, in_single, is_short
 from jaxnn.gradcheck.bounds.corners import CORNERS
 from jaxnn.gradcheck.bounds.interpreter import RANDOM, TooLong, interpret
 from jaxnn.gradcheck.calls.call import BadCall, Call, first_line, replaced
@@ -29,33 +30,28 @@ def traced(call: Call, function: Callable, leaves: list, skipped: int = 0, wide:
     as the caller would run it, as is one that insists on a dtype; so are all where wide is False.
     Raises what the function raises when it cannot be traced at all.
     """
+
+    def at(leaves: list, exact: bool) -> Traced:
+        of_dynamic, given = call.traceable(function, leaves)
+        closed = jax.make_jaxpr(of_dynamic)(*given)
+        live = [n for n, k in enumerate(call.dynamic) if k in call.places]
+        return Traced(closed, list(opened(closed)[1]), skipped, exact, depends(closed, live, skipped))
+
     trouble: Exception | None = None
     if wide:
         try:
             with jax.enable_x64(True), jax.numpy_dtype_promotion("standard"):
-                of_dynamic, given = call.traceable(function, leaves)
-                closed = jax.make_jaxpr(of_dynamic)(*given)
-            if call.dtype == np.float64 or not (primitives(closed) & RANDOM):
-                return _as_traced(call, closed, skipped, True)
+                found = at(leaves, True)
+            if call.dtype == np.float64 or not (primitives(found.closed) & RANDOM):
+                return found
         except Exception as error:
             trouble = error
-    cast = [
-        jnp.asarray(x, jax.dtypes.canonicalize_dtype(getattr(original, "dtype", call.dtype)))
-        if is_wide(x)
-        else x
-        for x, original in zip(leaves, call.leaves, strict=True)
-    ]
-    of_dynamic, given = call.traceable(function, cast)
+    narrow = lambda x, like: jnp.asarray(x, canonicalize_dtype(getattr(like, "dtype", call.dtype)))  # noqa: E731
+    cast = [narrow(x, y) if is_wide(x) else x for x, y in zip(leaves, call.leaves, strict=True)]
     try:
-        closed = jax.make_jaxpr(of_dynamic)(*given)
+        return at(cast, False)
     except Exception as error:
         raise trouble or error from None
-    return _as_traced(call, closed, skipped, False)
-
-
-def _as_traced(call: Call, closed, skipped: int, exact: bool) -> Traced:
-    live = [n for n, k in enumerate(call.dynamic) if k in call.places]
-    return Traced(closed, list(opened(closed)[1]), skipped, exact, depends(closed, live, skipped))
 
 
 def is_wide(x) -> bool:
@@ -82,13 +78,9 @@ def with_doubt(side: Traced, other: Traced, leaves: list) -> Traced:
 
 def _known(value: np.ndarray, pool: list) -> bool:
     """Whether every number of it is to be found in one of the others."""
-    for other in pool:
-        if np.size(other) < 2 or not jnp.issubdtype(jnp.result_type(other), jnp.floating):
-            continue
-        wide = np.asarray(other).astype(np.float64)
-        if np.array_equal(wide, value) or np.isin(value, wide).all():
-            return True
-    return False
+    several = (x for x in pool if np.size(x) > 1 and jnp.issubdtype(jnp.result_type(x), jnp.floating))
+    wide = (np.asarray(x).astype(np.float64) for x in several)
+    return any(np.array_equal(x, value) or np.isin(value, x).all() for x in wide)
 
 
 def evaluated(
@@ -104,7 +96,10 @@ def evaluated(
         out, notes = interpret(
             opened(side.closed)[0],
             side.consts,
-            [_shaken(leaves[k], shake, k in live) for k in call.dynamic],
+            [
+                Bounded(x, shake * np.abs(x), k in live) if shake and is_wide(x) else x
+                for k, x in ((k, leaves[k]) for k in call.dynamic)
+            ],
             [k in live for k in call.dynamic],
             obeyed,
             grain,
@@ -112,18 +107,8 @@ def evaluated(
     loss = float(out[0].value) if side.skipped else None
     out = out[side.skipped :]
     values = [np.asarray(x.value, np.float64) for x in out]
-    errors = [
-        np.zeros(v.shape) if x.error is None else np.broadcast_to(x.error, v.shape)
-        for x, v in zip(out, values, strict=True)
-    ]
     fixed = [x.error is None and not x.active for x in out]
-    return Side(values, errors, fixed, notes, loss=loss)
-
-
-def _shaken(leaf, shake: float, live: bool):
-    if not shake or not is_wide(leaf):
-        return leaf
-    return Bounded(leaf, shake * np.abs(leaf), live)
+    return Side(values, [x.errors for x in out], fixed, notes, loss=loss)
 
 
 def _host():
@@ -154,7 +139,7 @@ def jittered(
         return [np.asarray(v, np.float64) for v in function(replaced(leaves, lines, there))]
 
     value = [np.asarray(v, np.float64) for v in function(leaves)]
-    grain = 2.0**-24 if all(_single(v) for v in value) else UNIT
+    grain = 2.0**-24 if all(in_single(v).all() for v in value) else UNIT
     rng = np.random.default_rng(0)
     lines = {k: np.abs(leaves[k]) * rng.uniform(0.5, 1.0, np.shape(leaves[k])) for k in set(call.places)}
     step = 2.0**-14 if grain > UNIT else 2.0**-36  # far above the grain, far below what the function bends in
@@ -168,10 +153,6 @@ def jittered(
             error = error + AS_AUTODIFF * (grain / UNIT) * reference.errors[n]
         errors.append(np.where(np.isfinite(error), error, np.inf))
     return Side(value, errors, [False] * len(value), notes or {}, grain > UNIT)
-
-
-def _single(values: np.ndarray) -> bool:
-    return bool(np.all(values.astype(np.float32).astype(np.float64) == values))
 
 
 def compiled_reference(call: Call, side: Traced) -> Callable:

@@ -4,7 +4,9 @@ import contextlib
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
+from functools import partial
 from itertools import chain
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -14,8 +16,7 @@ from jaxnn.gradcheck.calls.call import ROUNDINGS, BadCall, Call, widened
 from jaxnn.gradcheck.calls.probes import left_behind
 from jaxnn.gradcheck.calls.returned import Calls
 from jaxnn.gradcheck.verdict import points
-from jaxnn.gradcheck.verdict.formula import Formula
-from jaxnn.gradcheck.verdict.point import Kind, Point, Side, Sides, compared, in_precision, is_coarse
+from jaxnn.gradcheck.verdict.point import Kind, Pair, Point, Side, Sides, compared, in_precision, is_coarse
 from jaxnn.gradcheck.verdict.sides import sides_of
 
 FEW = 2.0**-22  # computed in float32, in a few roundings: the relative error of numbers with few digits
@@ -48,20 +49,21 @@ def _of_few_digits(point: Point, sides: Sides) -> Point:
     As where π has ten digits, or labels sum to 1 but for their rounding. What is off by more than FAINT is
     wrong, unless the rounding of the data is seen to do it: then the point cannot tell.
     """
-    off = [np.abs(h - r) for h, r in zip(point.hand.values, point.reference.values, strict=True)]
-    tops = [np.max(np.abs(r[np.isfinite(r)]), initial=0.0) for r in point.reference.values]
-    if not point.is_wrong or any(np.any(w & (o > t)) for w, o, t in zip(point.wrong, off, tops, strict=True)):
+    pairs = point.pairs
+    if not point.is_wrong or any(np.any(p.wrong & (p.off > p.top)) for p in pairs):
         return point
     rough = sides.reference(point.leaves, grain=FEW)
-    for w, o, e, h in zip(point.wrong, off, rough.errors, point.hand.errors, strict=True):
-        if np.any(w & (o > e + h)):
+    for p, e, h in zip(pairs, rough.errors, point.hand.errors, strict=True):
+        if np.any(p.wrong & (p.off > e + h)):
             return point
-    faint = [w & (o <= FAINT * t) for w, o, t in zip(point.wrong, off, tops, strict=True)]
-    if any(np.any(w & ~f) for w, f in zip(point.wrong, faint, strict=True)) and not _of_data(point, sides):
-        return point
-    none = [np.zeros_like(w) for w in point.wrong]
-    unseen = [s & ~w for s, w in zip(point.seen, point.wrong, strict=True)]
-    return point._replace(wrong=none, seen=unseen, faint=faint)
+    faint = [
+        p._replace(
+            wrong=np.zeros_like(p.wrong), seen=p.seen & ~p.wrong, faint=p.wrong & (p.off <= FAINT * p.top)
+        )
+        for p in pairs
+    ]
+    unexplained = any(np.any(p.wrong & ~f.faint) for p, f in zip(pairs, faint, strict=True))
+    return point if unexplained and not _of_data(point, sides) else point._replace(pairs=faint)
 
 
 def _of_data(point: Point, sides: Sides) -> bool:
@@ -74,44 +76,45 @@ def _of_data(point: Point, sides: Sides) -> bool:
         for k, x in enumerate(point.leaves)
     ]
     try:
-        pairs = zip(sides.hand(moved).values, sides.reference(moved).values, strict=True)
+        there = compared(point.kind, point.call, moved, sides.reference(moved), sides.hand(moved))
     except BadCall:  # a gradient that is only called may refuse other data: nothing speaks against it
         return True
-    there = [np.abs(h - r) for h, r in pairs]
-    here = [np.abs(h - r) for h, r in zip(point.hand.values, point.reference.values, strict=True)]
     return all(
-        t[w].max(initial=0.0) >= FAR * o[w].max(initial=0.0)
-        for t, o, w in zip(there, here, point.wrong, strict=True)
+        far.off[near.wrong].max(initial=0.0) >= FAR * near.off[near.wrong].max(initial=0.0)
+        for far, near in zip(there.pairs, point.pairs, strict=True)
     )
 
 
 def told_of(tried: list[Point]) -> list[bool]:
     """Whether the points together tell of every entry of a leaf."""
-    return [bool(np.any(seen, axis=0).all()) for seen in zip(*(p.seen for p in tried), strict=True)]
+    return [bool(np.any([p.seen for p in pairs], axis=0).all()) for pairs in _by_leaf(tried)]
 
 
 def nearly(tried: list[Point]) -> list[bool]:
     """Whether three points or more show every entry of a leaf right but for numbers with few digits."""
-    leaves = range(len(tried[0].seen))
-    times = [np.sum([p.seen[n] | p.faint[n] for p in tried], axis=0) for n in leaves]
-    return [bool(np.all(t >= 3)) and any(p.faint[n].any() for p in tried) for n, t in enumerate(times)]
+    return [
+        any(p.faint.any() for p in pairs)
+        and bool(np.all(np.sum([p.seen | p.faint for p in pairs], axis=0) >= 3))
+        for pairs in _by_leaf(tried)
+    ]
+
+
+def _by_leaf(tried: list[Point]) -> Iterator[tuple[Pair, ...]]:
+    return zip(*(point.pairs for point in tried), strict=True)
 
 
 def _candidates(call: Call, leaves: list) -> Iterator[tuple[Kind, Callable[[], list], bool]]:
     """Points of one's own choosing, in the order they are tried: (which, its leaves, always)."""
-
-    def moved(how: Callable, seed: int, given: list = leaves) -> Callable[[], list]:
-        return lambda: points.moved(call, given, how, seed)
-
-    yield Kind.NEAR, moved(points.near, 1), True
+    moved = partial(partial, points.moved, call)
+    fresh = moved(leaves, points.generic, 2)
+    yield Kind.NEAR, moved(leaves, points.near, 1), True
     if (switched := points.switched_on(call, leaves)) is not None:
-        yield Kind.SWITCHED, moved(points.near, 1, switched), True
-    fresh = moved(points.generic, 2)
+        yield Kind.SWITCHED, moved(switched, points.near, 1), True
     yield Kind.FRESH, fresh, points.extreme(call, leaves)
-    yield Kind.SMALL, moved(points.small, 3), False
+    yield Kind.SMALL, moved(leaves, points.small, 3), False
     if (tamed := points.tamed(call, leaves, 4)) is not None:
-        yield Kind.FRESH_TAMED, moved(points.generic, 2, tamed), True
-        yield Kind.SMALL_TAMED, moved(points.small, 3, tamed), False
+        yield Kind.FRESH_TAMED, moved(tamed, points.generic, 2), True
+        yield Kind.SMALL_TAMED, moved(tamed, points.small, 3), False
     yield Kind.TURNED, lambda: points.turned(call, leaves, fresh()), False
     if (mixed := points.of_both_signs(call, leaves, 5)) is not None:
         yield Kind.SIGNS, lambda: mixed, True
@@ -206,14 +209,34 @@ def unsteady(call: Call, leaves: list, reference: Side, calls: Calls) -> Point:
         side = Side(values, errors, [False] * len(values), {})
         return compared(Kind.AGAIN, call, leaves, reference, side)
 
-    return max(map(held, (calls.first, calls.last)), key=lambda p: sum(int(w.sum()) for w in p.wrong))
+    return max(
+        map(held, (calls.first, calls.last)), key=lambda p: sum(int(pair.wrong.sum()) for pair in p.pairs)
+    )
+
+
+class Formula(NamedTuple):
+    """The first verdict, and what it rests on.
+
+    correct: True, False, or None where nothing could tell; tried: the points, the given one first;
+    resized: the batch repeated, where that was tried; shown: the point that condemns, or the given one;
+    told: whether all of a leaf was seen right; calls: as they turned out to be.
+    """
+
+    correct: bool | None
+    tried: list[Point]
+    resized: Point | None
+    shown: Point
+    told: list[bool]
+    calls: Calls
+    sides: Sides
+    notes: list[str]
 
 
 def formula_of(call: Call, calls: Calls, belongs: Callable[[list], bool]) -> Formula:
     """Both sides at the given point, then at others until one condemns or all is told."""
     leaves = [widened(x) for x in call.leaves]
     sides = sides_of(call, leaves, calls.repeatable)
-    tried: list[Point] = []
+    tried, resized = [], None
     if calls.repeatable:
         try:
             tried = tried_points(call, leaves, sides, belongs)
@@ -223,16 +246,16 @@ def formula_of(call: Call, calls: Calls, belongs: Callable[[list], bool]) -> For
             calls = left_behind(calls)
     if not calls.repeatable:
         tried = [unsteady(call, leaves, sides.reference(leaves), calls)]
-    shown, resized = next((p for p in tried if p.is_wrong), tried[0]), None
+    shown = next((p for p in tried if p.is_wrong), tried[0])
     if calls.repeatable and not shown.is_wrong:
         resized = at_other_sizes(call, leaves, sides)
         shown = resized if resized is not None and resized.is_wrong else shown
     told = [
-        (every or faintly) and not blank.any()
-        for every, faintly, blank in zip(told_of(tried), nearly(tried), tried[0].blank, strict=True)
+        (every or faintly) and not pair.blank.any()
+        for every, faintly, pair in zip(told_of(tried), nearly(tried), tried[0].pairs, strict=True)
     ]
     correct = True if all(told) else None
     if not calls.repeatable or shown.is_wrong:
         correct = None if shown.kind in UNTOLD else False
-    notes = [*sides.notes, *([UNTOLD[shown.kind]] if shown.kind in UNTOLD else [])]
+    notes = [*sides.notes, *(said for kind, said in UNTOLD.items() if kind is shown.kind)]
     return Formula(correct, tried, resized, shown, told, calls, sides, notes)
