@@ -17,7 +17,7 @@ from jaxnn.gradcheck.mistakes.finding import (
     ways,
     wrong_leaves,
 )
-from jaxnn.gradcheck.mistakes.numbers import MISSING_PSUM, same
+from jaxnn.gradcheck.mistakes.numbers import MISSING_PSUM
 from jaxnn.gradcheck.mistakes.outputs import LEFT_OUT
 from jaxnn.gradcheck.report.words import dimensions
 from jaxnn.gradcheck.tape.backward import gradient_at
@@ -295,30 +295,41 @@ def weighted(scenes: list[Scene]) -> Iterator[Finding]:
     if not layers:
         return
     yield from _one_example_bias(scenes)
-    w = None
-    for scene in reversed(scenes):
-        if scene.wrong and (w := _counts(scene)) is None:
-            return
-    if w is None:
+    counts = [_counts(scene) for scene in scenes if scene.wrong]
+    known = [w for w in counts if w is not None]
+    if not known or len(known) < len(counts):
         return
-    kept = w[w != 0]
-    alike = len(kept) > 0 and np.allclose(kept, kept[0])
+    w, manners = known[0], {_manner(w) for w in known}
     where = f"dZ[{len(layers)}], rows of examples"
     yield from _of_a_device(scenes[0].devices, w, where)
-    # scattered ones are seldom left out; those of a saturated output may be clipped
-    scattered = np.count_nonzero(np.diff(w != 0)) > 1
-    why = ", perhaps by a condition of their own" if scattered else ""
-    if alike and len(kept) < len(w):
-        once = same(kept[0], 1)
-        mean = " (the mean is over those left)" if same(kept[0] * len(kept), len(w)) else ""
-        rest = "" if once else f", the others count {{times:.6g}} times{mean}"
+    if all(manner.often for manner in manners) and not w.all():
+        # scattered ones are seldom left out; those of a saturated output may be clipped
+        scattered = len(manners) > 1 or np.count_nonzero(np.diff(w != 0)) > 1
+        why = ", perhaps by a condition of their own" if scattered else ""
+        once = {manner.often for manner in manners} == {"once"}
+        rest = "" if once else ", the others count {times:.6g} times (the mean is over those left)"
         says, rank = f"{{which}} left out of the gradient{rest}{why}.", 0.7 if scattered else 0.4
-        parts = {"which": _which(w), "times": float(kept[0])}
+        parts = {"which": _which(w), "times": float(w.max())}
         yield finding(IGNORED, says, where, rank if once else rank + 0.1, not scattered, **parts)
-    elif not np.allclose(w, w[0]):
+    elif np.ptp(w) > FITTED:
         odd = np.flatnonzero(np.abs(w - np.median(w)) > FITTED)
         told = ", ".join(f"{i}: {w[i]:.4g}" for i in odd[:6]) + (" …" if len(odd) > 6 else "")
         yield finding(WEIGHTED, "Examples do not count alike: {told}.", where, 1, told=told)
+
+
+class Manner(NamedTuple):
+    """Which examples are left out, and how often the others count: once, or so that their mean is taken."""
+
+    first: bool
+    last: bool
+    often: str
+
+
+def _manner(w: np.ndarray) -> Manner:
+    kept = w[w != 0]
+    fitting = (("once", 1.0), ("as a mean", len(w) / max(len(kept), 1)))
+    often = next((name for name, times in fitting if len(kept) and np.allclose(kept, times)), "")
+    return Manner(bool(w[0] == 0), bool(w[-1] == 0), often)
 
 
 def _of_a_device(sizes: tuple[int, ...], w: np.ndarray, where: str) -> Iterator[Finding]:
