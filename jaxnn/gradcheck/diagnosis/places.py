@@ -76,7 +76,9 @@ def how_off(found: np.ndarray, right: np.ndarray, row: str = "row", column: str 
     """In words, how an array differs from the one it should be."""
     if not np.isfinite(found).all() or not found.any():
         return How("is zero" if np.isfinite(found).all() else "is not finite")
-    off = ~(np.abs(found - right) <= FITTED * max(np.abs(right).max(initial=0), np.abs(found).max()))
+    top = max(np.abs(right).max(initial=0), np.abs(found).max())
+    by = (~(np.abs(found - right) <= least * top) for least in (FITTED, COMPUTED, 0))
+    off = next((mask for mask in by if mask.any()), np.ones_like(found, bool))
     with np.errstate(all="ignore"):
         quotient = np.where(right != 0, found / right, np.nan)
     known, gap = quotient[np.isfinite(quotient)], found - right

@@ -36,6 +36,8 @@ AT_ERROR = (
     *ways(outputs.OF_ERRORS),
     *((operands.MISALIGNED, way) for way in outputs.OF_EXAMPLES),
     *((data.OTHER_CLASSES, way) for way in outputs.OF_CLASSES),
+    *((data.INVERTED, way) for way in outputs.OF_INVERTED),
+    *((data.SIGNED, way) for way in outputs.OF_SIGNED),
 )
 FAMILIES: tuple[Family, ...] = (
     Family("numbers that are not finite", outputs.saturated, (outputs.SATURATED, outputs.NOT_FINITE)),

@@ -206,6 +206,8 @@ OF_EXAMPLES = (
     Way("has its examples in reverse", lambda e: e.d[::-1], 1.6),
     *(Way("has its examples shifted by one", lambda e, by=by: np.roll(e.d, by, 0), 1.6) for by in (1, -1)),
 )  # fmt: skip
+OF_INVERTED = (Way("has 1 − Y for Y", lambda e: e.s * (e.p - (1 - e.y)), 0.9),)
+OF_SIGNED = (Way("has 2 Y − 1 for Y", lambda e: e.s * (e.p - (2 * e.y - 1)), 1.0),)
 OF_CLASSES = (
     Way("has its classes in reverse", lambda e: e.d[:, ::-1], 1.6),
     *(Way("has its classes shifted by one", lambda e, by=by: np.roll(e.d, by, -1), 1.6) for by in (1, -1)),
@@ -247,8 +249,8 @@ def _with_error(scenes: list[Scene], errors: list[Error], f: Callable, scene: Sc
     layer, e = scene.structure.layers[-1], errors[place_of(scenes, scene)]
     with np.errstate(all="ignore"):
         new = e.form.through(np.asarray(f(e)), e.z)
-    if not np.any(new) or np.isnan(new).all():
-        return None  # nothing at all: the path is left out, whatever the reason
+    if np.isnan(new).all():
+        return None
     return gradient_with(scene, given={layer.z: as_it_was(layer, new, scene.point.cotangents[layer.z].shape)})
 
 
@@ -260,6 +262,8 @@ def mistaken_error(table: Sequence[tuple[Mistake, Way]], scenes: list[Scene]) ->
         for mistake, way in table:
             if mistake.id in seen or not holds(scenes, partial(_with_error, scenes, errors, way.of)):
                 continue
+            if not any(h.any() for scene in scenes for h in scene.hand):
+                continue  # nothing at all: the path is left out, whatever the reason
             says = way.says
             if mistake is NEGATIVES and form is AS_IT_IS[1]:
                 mistake = DIAGONAL
