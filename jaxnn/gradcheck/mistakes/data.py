@@ -17,7 +17,7 @@ from jaxnn.gradcheck.mistakes.finding import (
     ways,
     wrong_leaves,
 )
-from jaxnn.gradcheck.mistakes.numbers import MISSING_PSUM
+from jaxnn.gradcheck.mistakes.numbers import MISSING_PSUM, same
 from jaxnn.gradcheck.mistakes.outputs import LEFT_OUT
 from jaxnn.gradcheck.report.words import dimensions
 from jaxnn.gradcheck.tape.backward import gradient_at
@@ -302,12 +302,13 @@ def weighted(scenes: list[Scene]) -> Iterator[Finding]:
     w, manners = known[0], {_manner(w) for w in known}
     where = f"dZ[{len(layers)}], rows of examples"
     yield from _of_a_device(scenes[0].devices, w, where)
-    if all(manner.often for manner in manners) and not w.all():
+    often = {manner.often for manner in manners}
+    if None not in often and (len(often) == 1 or often == {"once", "as a mean"}) and not w.all():
         # scattered ones are seldom left out; those of a saturated output may be clipped
         scattered = len(manners) > 1 or np.count_nonzero(np.diff(w != 0)) > 1
         why = ", perhaps by a condition of their own" if scattered else ""
-        once = {manner.often for manner in manners} == {"once"}
-        rest = "" if once else ", the others count {times:.6g} times (the mean is over those left)"
+        once, mean = "once" in often, " (the mean is over those left)" if "as a mean" in often else ""
+        rest = "" if once else f", the others count {{times:.6g}} times{mean}"
         says, rank = f"{{which}} left out of the gradient{rest}{why}.", 0.7 if scattered else 0.4
         parts = {"which": _which(w), "times": float(w.max())}
         yield finding(IGNORED, says, where, rank if once else rank + 0.1, not scattered, **parts)
@@ -318,17 +319,19 @@ def weighted(scenes: list[Scene]) -> Iterator[Finding]:
 
 
 class Manner(NamedTuple):
-    """Which examples are left out, and how often the others count: once, or so that their mean is taken."""
+    """Which examples are left out, and how often the others count: once, as a mean of them, or so often."""
 
     first: bool
     last: bool
-    often: str
+    often: str | float | None
 
 
 def _manner(w: np.ndarray) -> Manner:
     kept = w[w != 0]
-    fitting = (("once", 1.0), ("as a mean", len(w) / max(len(kept), 1)))
-    often = next((name for name, times in fitting if len(kept) and np.allclose(kept, times)), "")
+    if not kept.size or not np.allclose(kept, kept[0]):
+        return Manner(bool(w[0] == 0), bool(w[-1] == 0), None)
+    known = (("once", 1.0), ("as a mean", len(w) / len(kept)))
+    often = next((name for name, times in known if same(kept[0], times)), float(f"{kept[0]:.6g}"))
     return Manner(bool(w[0] == 0), bool(w[-1] == 0), often)
 
 
