@@ -123,7 +123,6 @@ def _reported(call: Call, steps, printed, rule: Rule = ANY) -> Report:
     if faulty and causes and causes[0].id == UNKNOWN.id:
         causes = [_faulty_step(faulty[0]), *causes]
 
-    tried = [*formula.tried, *([formula.resized] if formula.resized else [])]
     report = Report(
         formula.correct,
         accurate,
@@ -133,7 +132,7 @@ def _reported(call: Call, steps, printed, rule: Rule = ANY) -> Report:
         faulty,
         [*formula.calls.probes, *programs.probes, *broken],
         {side: p and p.cost for side, p in (("hand", programs.hand), ("autodiff", programs.autodiff))},
-        [(point.kind.value, what_it_says(point)) for point in tried],
+        [(p.kind.value, what_it_says(p)) for p in (*formula.tried, formula.resized) if p],
         [
             *formula.notes,
             *trouble,

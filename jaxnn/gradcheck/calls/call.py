@@ -98,8 +98,7 @@ def _libraries() -> ThreadpoolController:
 
 def first_line(error: BaseException) -> str:
     """An exception in one line."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    text = lines[0] if lines else ""
+    text = next(filter(None, map(str.strip, str(error).splitlines())), "")
     if len(text) > LONGEST:
         text = text[:LONGEST].rsplit(" ", 1)[0] + " …"
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

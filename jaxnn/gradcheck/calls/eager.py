@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer, eval_context
-from jax.dtypes import canonicalize_dtype, extended
+from jax.dtypes import canonicalize_dtype
 from jax.extend.core import Literal, set_current_trace, take_current_trace
 from jax.sharding import Sharding
 
@@ -107,9 +107,8 @@ def _alone(primitive, shapes: tuple, params: tuple):
 def _plain(x) -> bool:
     """A number, or an array that lies where arrays lie if nobody says otherwise, on a CPU."""
     if isinstance(x, jax.Array):
-        if isinstance(x, Tracer) or x.committed or not _on_cpu(x.sharding):
-            return False
-        return not jnp.issubdtype(x.dtype, extended) and canonicalize_dtype(x.dtype) == x.dtype
+        placed = not isinstance(x, Tracer) and not x.committed and _on_cpu(x.sharding)
+        return placed and x.dtype in KINDS and canonicalize_dtype(x.dtype) == x.dtype
     return isinstance(x, np.ndarray | np.generic | bool | int | float)
 
 
@@ -162,8 +161,8 @@ def _delicate(x: np.ndarray) -> bool:
     """Numbers so small that a compiled program takes them for zero, and zeros with a minus sign."""
     if x.dtype.kind != "f":
         return False
-    small = x[np.abs(x) < np.finfo(x.dtype).tiny]
-    return bool(np.any(small) or np.signbit(small).any())
+    small = np.abs(x) < np.finfo(x.dtype).tiny
+    return bool(small.any() and (np.any(x[small]) or np.signbit(x[small]).any()))
 
 
 def _halves(x: np.ndarray) -> bool:

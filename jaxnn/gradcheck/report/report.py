@@ -42,11 +42,7 @@ class Report(NamedTuple):
 
     def to_json(self) -> str:
         """The whole report as JSON; numbers that are not finite are strings."""
-        fields = self._asdict()
-        for rows in ("leaves", "causes", "steps", "probes"):
-            fields[rows] = [row._asdict() for row in fields[rows]]
-        fields["cost"] = {k: None if c is None else c._asdict() for k, c in self.cost.items()}
-        return json.dumps(_finite(fields), allow_nan=False, ensure_ascii=False, indent=1)
+        return json.dumps(_plain(self), allow_nan=False, ensure_ascii=False, indent=1)
 
     def to_html(self, path: str | Path, picture: str = "") -> None:
         """Write one self-contained page: verdicts, pictures, table, cause and equation.
@@ -57,13 +53,16 @@ class Report(NamedTuple):
         Path(path).write_text(page(self, picture), encoding="utf-8")
 
 
-def _finite(tree):
+def _plain(tree):
+    """What JSON has: a dict for every row, text for a number that is not finite."""
+    if hasattr(tree, "_asdict"):
+        tree = tree._asdict()
     if isinstance(tree, dict):
-        return {str(k): _finite(v) for k, v in tree.items()}
+        return {str(k): _plain(v) for k, v in tree.items()}
     if isinstance(tree, list | tuple):
-        return [_finite(v) for v in tree]
+        return [_plain(v) for v in tree]
     if isinstance(tree, np.ndarray | np.generic):
-        return _finite(tree.tolist())
+        return _plain(tree.tolist())
     if isinstance(tree, float) and not math.isfinite(tree):
         return str(tree)
     return tree

@@ -91,14 +91,14 @@ def moved(call: Call, leaves: list, how, seed: int) -> list:
     return replaced(leaves, places, [how(np.asarray(leaves[k], np.float64), rng) for k in places])
 
 
-def _data(call: Call, leaves: list) -> list[int]:
+def data(call: Call, leaves: list) -> list[int]:
     """The leaves in floating point that are not differentiated."""
     return [k for k, x in enumerate(leaves) if k not in call.places and is_float(x)]
 
 
 def switched_on(call: Call, leaves: list) -> list | None:
     """Scalars that are zero, such as λ = 0, made 0.3; None when there are none."""
-    zeros = [k for k in _data(call, leaves) if leaves[k].size == 1 and np.all(leaves[k] == 0)]
+    zeros = [k for k in data(call, leaves) if leaves[k].size == 1 and np.all(leaves[k] == 0)]
     return replaced(leaves, zeros, [np.full(leaves[k].shape, 0.3) for k in zeros]) if zeros else None
 
 
@@ -108,11 +108,9 @@ def tamed(call: Call, leaves: list, seed: int) -> list | None:
     All zeros become generic numbers. All ones may be a mask, so they become zeros and ones.
     """
     rng = np.random.default_rng(seed)
-    data = [k for k in _data(call, leaves) if leaves[k].size > 1 and np.isfinite(leaves[k]).all()]
-    out = [_tamed(leaves[k], rng) for k in data]
-    if all(x is leaves[k] for k, x in zip(data, out, strict=True)):
-        return None
-    return replaced(leaves, data, out)
+    places = [k for k in data(call, leaves) if leaves[k].size > 1 and np.isfinite(leaves[k]).all()]
+    out = replaced(leaves, places, [_tamed(leaves[k], rng) for k in places])
+    return out if any(x is not leaf for x, leaf in zip(out, leaves, strict=True)) else None
 
 
 def _tamed(leaf: np.ndarray, rng) -> np.ndarray:
@@ -129,15 +127,15 @@ def repeated(call: Call, leaves: list) -> list | None:
 
     Only where the number of examples is 1, or is also the size of another axis.
     """
-    data = [k for k, x in enumerate(leaves) if k not in call.places and np.ndim(x) > 0]
-    if not data:
+    batched = [k for k, x in enumerate(leaves) if k not in call.places and np.ndim(x) > 0]
+    if not batched:
         return None
-    examples = np.shape(leaves[data[0]])[0]
+    examples = np.shape(leaves[batched[0]])[0]
     others = {n for k in call.places for n in np.shape(leaves[k])}
-    others |= {n for k in data for n in np.shape(leaves[k])[1:]}
+    others |= {n for k in batched for n in np.shape(leaves[k])[1:]}
     if examples == 0 or (examples > 1 and examples not in others):
         return None
-    batch = [k for k in data if isinstance(leaves[k], np.ndarray) and len(leaves[k]) == examples]
+    batch = [k for k in batched if isinstance(leaves[k], np.ndarray) and len(leaves[k]) == examples]
     return replaced(leaves, batch, [np.concatenate([leaves[k]] * 3) for k in batch])
 
 

@@ -6,9 +6,9 @@ import numpy as np
 
 from jaxnn.gradcheck.calls.call import Call
 from jaxnn.gradcheck.report.model import Leaf
+from jaxnn.gradcheck.verdict.formula import Formula
 from jaxnn.gradcheck.verdict.numerics import Numerics, in_ulps, numerics
 from jaxnn.gradcheck.verdict.point import Side
-from jaxnn.gradcheck.verdict.trials import Formula
 
 ROWS, COLUMNS = 48, 96  # a picture has no more cells than these
 UNDECIDED = 1e-3  # of an entry: a bound as wide at a kink leaves open which side is taken

@@ -6,16 +6,16 @@ from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from functools import partial
 from itertools import chain
-from typing import NamedTuple
 
 import jax
 import numpy as np
 
-from jaxnn.gradcheck.bounds.bounded import is_float, is_short
-from jaxnn.gradcheck.calls.call import ROUNDINGS, BadCall, Call, widened
+from jaxnn.gradcheck.bounds.bounded import is_short
+from jaxnn.gradcheck.calls.call import ROUNDINGS, BadCall, Call, replaced, widened
 from jaxnn.gradcheck.calls.probes import left_behind
 from jaxnn.gradcheck.calls.returned import Calls
 from jaxnn.gradcheck.verdict import points
+from jaxnn.gradcheck.verdict.formula import Formula
 from jaxnn.gradcheck.verdict.point import Kind, Pair, Point, Side, Sides, compared, in_precision, is_coarse
 from jaxnn.gradcheck.verdict.sides import sides_of
 
@@ -69,12 +69,9 @@ def _of_few_digits(point: Point, sides: Sides) -> Point:
 def _of_data(point: Point, sides: Sides) -> bool:
     """Whether the two are apart by far more where the data are rounded to fewer digits."""
     rng = np.random.default_rng(0)
-    moved = [
-        x
-        if k in point.call.places or not is_float(x)
-        else np.where(is_short(x), x, x * (1 + STIRRED * rng.uniform(-1, 1, x.shape)))
-        for k, x in enumerate(point.leaves)
-    ]
+    stir = lambda x: np.where(is_short(x), x, x * (1 + STIRRED * rng.uniform(-1, 1, x.shape)))  # noqa: E731
+    data = points.data(point.call, point.leaves)
+    moved = replaced(point.leaves, data, [stir(point.leaves[k]) for k in data])
     try:
         there = compared(point.kind, point.call, moved, sides.reference(moved), sides.hand(moved))
     except BadCall:  # a gradient that is only called may refuse other data: nothing speaks against it
@@ -212,24 +209,6 @@ def unsteady(call: Call, leaves: list, reference: Side, calls: Calls) -> Point:
     return max(
         map(held, (calls.first, calls.last)), key=lambda p: sum(int(pair.wrong.sum()) for pair in p.pairs)
     )
-
-
-class Formula(NamedTuple):
-    """The first verdict, and what it rests on.
-
-    correct: True, False, or None where nothing could tell; tried: the points, the given one first;
-    resized: the batch repeated, where that was tried; shown: the point that condemns, or the given one;
-    told: whether all of a leaf was seen right; calls: as they turned out to be.
-    """
-
-    correct: bool | None
-    tried: list[Point]
-    resized: Point | None
-    shown: Point
-    told: list[bool]
-    calls: Calls
-    sides: Sides
-    notes: list[str]
 
 
 def formula_of(call: Call, calls: Calls, belongs: Callable[[list], bool]) -> Formula:
