@@ -185,6 +185,7 @@ def single_quantity(scene: Scene) -> int | None:
             continue
         units = np.eye(size).reshape(size, *shape)
         system = np.stack([off(gradient_with(scene, added={value: unit})) for unit in units], axis=1)
+        scene.work.spend(system.size * size)
         answer, _, rank, _ = np.linalg.lstsq(system, gap, rcond=COMPUTED)
         explained = np.abs(system @ answer - gap).max() <= FITTED * np.abs(gap).max()
         if rank < fewest and explained:

@@ -127,9 +127,12 @@ def find_causes(
     names, work = names or names_of(args, argnums), work or Work()
     notes: list[str] = []
     with jax.enable_x64(True):
-        sides = [[np.asarray(x, np.float64) for x in jax.tree.leaves(t)] for t in (hand, reference, bound)]
+        hand, reference, bound = (
+            [np.asarray(x, np.float64) for x in jax.tree.leaves(t)] for t in (hand, reference, bound)
+        )
+        sides = hand, reference, bound
         views = views or views_of(loss, args, argnums)
-        scenes = _finite(scenes_for(views, gradient, *sides, work))
+        scenes = _finite(scenes_for(views, gradient, hand, reference, bound, work))
         found: list[Finding] = []
         try:
             for one in _found(views, gradient, scenes, sides, notes):
@@ -146,7 +149,7 @@ def _ended(spent: Spent) -> str:
     return f"the search for the mistake ended before all was tried, {spent}: nothing of it is sure"
 
 
-def _found(views: Views, gradient: Callable, scenes: list[Scene], sides, notes) -> Iterator[Finding]:
+def _found(views: Views, gradient: Callable, scenes: list[Scene], sides: tuple, notes) -> Iterator[Finding]:
     """What predicts the candidate: a mistake of the catalogue; if none does, one that is only placed."""
     found = yield from _of_families(scenes, FAMILIES, notes)
     if any(not f.mistake.loose for f in found):
@@ -161,7 +164,7 @@ def _found(views: Views, gradient: Callable, scenes: list[Scene], sides, notes) 
             return
     if len(scenes) > 1:
         # a size written into the candidate's code: only points of the caller's own sizes tell
-        alike = _finite(scenes_for(views, gradient, *sides, scenes[0].work, alike=True))
+        alike = _finite(scenes_for(views, gradient, *sides, work=scenes[0].work, alike=True))
         for one in _of_families(alike, FAMILIES, notes):
             if not one.mistake.loose:
                 yield one._replace(sure=False)

@@ -20,7 +20,7 @@ def in_words(part: Part, scene: Scene | None, names: Names):
         case Cotangent(value) if scene:
             return cotangent_name(scene, value, names)
         case tuple():
-            return joined(list(dict.fromkeys(in_words(p, scene, names) for p in part)))
+            return joined(list(dict.fromkeys(str(in_words(p, scene, names)) for p in part)))
     return part
 
 

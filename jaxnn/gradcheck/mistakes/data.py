@@ -303,13 +303,15 @@ def weighted(scenes: list[Scene]) -> Iterator[Finding]:
     where = f"dZ[{len(layers)}], rows of examples"
     yield from _of_a_device(scenes[0].devices, w, where)
     often = {manner.often for manner in manners}
-    if None not in often and (len(often) == 1 or often == {"once", "as a mean"}) and not w.all():
+    if None not in often and not w.all():
         # scattered ones are seldom left out; those of a saturated output may be clipped
+        steady = len(often) == 1  # else one example that is left may count so for another reason
         scattered = len(manners) > 1 or np.count_nonzero(np.diff(w != 0)) > 1
         why = ", perhaps by a condition of their own" if scattered else ""
         once, mean = "once" in often, " (the mean is over those left)" if "as a mean" in often else ""
         rest = "" if once else f", the others count {{times:.6g}} times{mean}"
-        says, rank = f"{{which}} left out of the gradient{rest}{why}.", 0.7 if scattered else 0.4
+        says = f"{{which}} left out of the gradient{rest}{why}."
+        rank = 1.8 if not steady else 0.7 if scattered else 0.4
         parts = {"which": _which(w), "times": float(w.max())}
         yield finding(IGNORED, says, where, rank if once else rank + 0.1, not scattered, **parts)
     elif np.ptp(w) > FITTED:

@@ -244,11 +244,15 @@ def _forms(scenes: list[Scene]) -> Iterator[list[Error]]:
         yield from [e for form in forms if (e := _errors(scenes, form))][:1]
 
 
+def _made(e: Error, f: Callable) -> np.ndarray:
+    """dZ[L] of f of the error."""
+    with np.errstate(all="ignore"):
+        return e.form.through(np.asarray(f(e)), e.z)
+
+
 def _with_error(scenes: list[Scene], errors: list[Error], f: Callable, scene: Scene):
     """The gradient with f of the error."""
-    layer, e = scene.structure.layers[-1], errors[place_of(scenes, scene)]
-    with np.errstate(all="ignore"):
-        new = e.form.through(np.asarray(f(e)), e.z)
+    layer, new = scene.structure.layers[-1], _made(errors[place_of(scenes, scene)], f)
     if np.isnan(new).all():
         return None
     return gradient_with(scene, given={layer.z: as_it_was(layer, new, scene.point.cotangents[layer.z].shape)})
@@ -262,7 +266,7 @@ def mistaken_error(table: Sequence[tuple[Mistake, Way]], scenes: list[Scene]) ->
         for mistake, way in table:
             if mistake.id in seen or not holds(scenes, partial(_with_error, scenes, errors, way.of)):
                 continue
-            if not any(h.any() for scene in scenes for h in scene.hand):
+            if not any(_made(e, way.of).any() for e in errors):
                 continue  # nothing at all: the path is left out, whatever the reason
             says = way.says
             if mistake is NEGATIVES and form is AS_IT_IS[1]:

@@ -33,6 +33,7 @@ def point(tape: Tape, args: tuple, traced: Programs | None = None) -> Point:
 def gradient_at(scene: Scene, value: int, new: np.ndarray) -> list[np.ndarray]:
     """The right gradient where input or constant `value` is `new`."""
     tape = scene.point.tape
+    scene.work.spend(2 * scene.point.programs.work)
     if value in tape.constants:
         other = tape._replace(constants={**tape.constants, value: new})
         args = scene.point.args
