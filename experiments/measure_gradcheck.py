@@ -215,7 +215,7 @@ def right_of(tallies: list[Tally]) -> tuple[int, int]:
 
 def rates_of_wrong(tallies: list[Tally]) -> list[str]:
     """The lines about wrong gradients. An id that says where more than what is right where it is planted."""
-    from jaxnn.gradcheck.report.model import GUESS, LIKELY, SURE
+    from jaxnn.gradcheck.report.confidence import GUESS, LIKELY, SURE
 
     wrong = [t for t in tallies if t.effect > 1e-6]
     hard = [t for t in wrong if t.hard]

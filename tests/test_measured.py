@@ -9,7 +9,7 @@ from experiments.measure_gradcheck import Tally, rates_of_large, rates_of_wrong
 from experiments.planted.losses import PLANTS
 from experiments.planted.plantings import plantings
 from experiments.planted.points import large_networks, networks
-from jaxnn.gradcheck.report.model import GUESS, LIKELY, SURE
+from jaxnn.gradcheck.report.confidence import GUESS, LIKELY, SURE
 
 
 def tally(id, ids, word, ended=False, correct=False, seconds=1.0):

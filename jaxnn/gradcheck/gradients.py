@@ -6,13 +6,14 @@ from typing import Any
 import jax
 
 from jaxnn.gradcheck.calls.call import BadCall, Call, checked, function_name, quiet
-from jaxnn.gradcheck.calls.probes import called_repeatedly
+from jaxnn.gradcheck.calls.repeated import called_repeatedly
 from jaxnn.gradcheck.calls.returned import own_copies
 from jaxnn.gradcheck.diagnosis.search import diagnosed, tree_of
 from jaxnn.gradcheck.diagnosis.steps import LOSS, StepError, check_steps
 from jaxnn.gradcheck.mistakes.finding import UNKNOWN
+from jaxnn.gradcheck.report.confidence import LIKELY
 from jaxnn.gradcheck.report.headline import headline
-from jaxnn.gradcheck.report.model import LIKELY, Cause
+from jaxnn.gradcheck.report.model import Cause
 from jaxnn.gradcheck.report.report import Report
 from jaxnn.gradcheck.tape.names import names_of
 from jaxnn.gradcheck.verdict import points
@@ -130,7 +131,7 @@ def _reported(call: Call, steps, printed, rule: Rule = ANY) -> Report:
         [leaf_row(formula, n, row) for n, row in enumerate(rows)],
         causes,
         faulty,
-        [*formula.calls.probes, *programs.probes, *broken],
+        [*formula.calls.repeated, *programs.probes, *broken],
         {side: p and p.cost for side, p in (("hand", programs.hand), ("autodiff", programs.autodiff))},
         [(p.kind.value, what_it_says(p)) for p in (*formula.tried, formula.resized) if p],
         [

@@ -20,10 +20,11 @@ from jaxnn.gradcheck.calls.call import (
     replaced,
     widened,
 )
-from jaxnn.gradcheck.calls.probes import same
+from jaxnn.gradcheck.calls.repeated import same
 from jaxnn.gradcheck.mistakes.data import NO_COTANGENT
 from jaxnn.gradcheck.mistakes.finding import NONLINEAR
-from jaxnn.gradcheck.report.model import SURE, Cause, Probe
+from jaxnn.gradcheck.report.confidence import SURE
+from jaxnn.gradcheck.report.model import Cause, Probe
 from jaxnn.gradcheck.verdict.programs import compiled
 from jaxnn.gradcheck.verdict.sides import evaluated, traced
 

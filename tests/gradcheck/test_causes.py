@@ -11,7 +11,7 @@ from experiments.planted.mistakes import NEEDS_SATURATION, planted
 from experiments.planted.network import RIGHT, Network, data, gradient_of, init, loss_of
 from jaxnn.activations import sigmoid
 from jaxnn.gradcheck import compare_gradients
-from jaxnn.gradcheck.report.model import GUESS, SURE
+from jaxnn.gradcheck.report.confidence import GUESS, SURE
 from jaxnn.gradcheck.verdict.point import Kind
 from jaxnn.layers import mlp
 from jaxnn.losses import binary_cross_entropy

@@ -9,7 +9,7 @@ import pytest
 
 from jaxnn.gradcheck import BadCall, GradientMismatch, assert_gradients_match, compare_gradients
 from jaxnn.gradcheck.bounds import interpreter
-from jaxnn.gradcheck.report.model import LIKELY
+from jaxnn.gradcheck.report.confidence import LIKELY
 
 N, OUT, IN = 7, 3, 4
 RNG = np.random.default_rng(0)

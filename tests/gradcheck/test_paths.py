@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jaxnn.gradcheck import compare_gradients
-from jaxnn.gradcheck.report.model import SURE
+from jaxnn.gradcheck.report.confidence import SURE
 
 RNG = np.random.default_rng(3)
 

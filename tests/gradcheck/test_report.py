@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from jaxnn.gradcheck import compare_gradients
-from jaxnn.gradcheck.report.model import SURE, Cost
-from jaxnn.gradcheck.report.words import ulps
+from jaxnn.gradcheck.report.confidence import SURE
+from jaxnn.gradcheck.report.formats import ulps
+from jaxnn.gradcheck.report.model import Cost
 from jaxnn.gradcheck.verdict.rows import picture
 
 

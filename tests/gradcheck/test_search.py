@@ -12,7 +12,7 @@ from experiments.planted.mistakes import planted
 from experiments.planted.network import Network, data, init, loss_of
 from jaxnn.gradcheck import compare_gradients
 from jaxnn.gradcheck.diagnosis import search
-from jaxnn.gradcheck.report.model import SURE
+from jaxnn.gradcheck.report.confidence import SURE
 from jaxnn.gradcheck.tape.work import Spent, Work
 from tests.gradcheck.diagnosing import searched
 

@@ -8,7 +8,7 @@ from experiments.planted.mistakes import planted
 from experiments.planted.network import Network, data, init, loss_of
 from jaxnn.gradcheck import compare_gradients
 from jaxnn.gradcheck.calls.call import checked
-from jaxnn.gradcheck.calls.probes import called_repeatedly
+from jaxnn.gradcheck.calls.repeated import called_repeatedly
 
 
 @pytest.mark.parametrize(
@@ -38,7 +38,7 @@ def test_calls_that_differ_by_roundings_agree(roundings, agree):
     call = checked(lambda w: jnp.sum(w**2), gradient, (jnp.array([1.0, -2.0, 0.5]),), 0)
     calls = called_repeatedly(call, [2 * call.leaves[0]])
     assert calls.repeatable is agree
-    assert [p.passed for p in calls.probes] == [agree, agree]
+    assert [p.passed for p in calls.repeated] == [agree, agree]
 
 
 @pytest.mark.parametrize("wrong", [lambda k: k == 0, lambda k: k % 2 == 0, lambda k: k % 2 == 1])

@@ -8,7 +8,7 @@ import pytest
 from jaxnn.gradcheck import compare_gradients
 from jaxnn.gradcheck.bounds.bounded import UNIT
 from jaxnn.gradcheck.calls.call import checked
-from jaxnn.gradcheck.calls.probes import called_repeatedly
+from jaxnn.gradcheck.calls.repeated import called_repeatedly
 from jaxnn.gradcheck.verdict.point import Kind, Side, compared
 from jaxnn.gradcheck.verdict.remarks import what_it_says
 from jaxnn.gradcheck.verdict.sides import jittered

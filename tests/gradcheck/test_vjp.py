@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from jaxnn.gradcheck import BadCall, compare_gradients, compare_vjp
-from jaxnn.gradcheck.report.model import SURE
+from jaxnn.gradcheck.report.confidence import SURE
 
 X = jnp.asarray(np.random.default_rng(0).normal(size=(4, 5)), jnp.float32)
 

@@ -19,7 +19,7 @@ from jaxnn.gradcheck.mistakes.finding import (
     off_entries,
 )
 from jaxnn.gradcheck.mistakes.numbers import ratio
-from jaxnn.gradcheck.report.words import extent, joined, spoken
+from jaxnn.gradcheck.report.formats import extent, joined, spoken
 from jaxnn.gradcheck.tape.names import Names
 from jaxnn.gradcheck.tape.paths import near, weight_of
 from jaxnn.gradcheck.tape.quantities import as_product, dense_rows

@@ -15,7 +15,8 @@ from jaxnn.gradcheck.diagnosis.told import told
 from jaxnn.gradcheck.mistakes import precision
 from jaxnn.gradcheck.mistakes.catalogue import FAMILIES, ON_PATHS, Family
 from jaxnn.gradcheck.mistakes.finding import UNKNOWN, UNPLACED, Finding, Leaves, finding
-from jaxnn.gradcheck.report.model import GUESS, LIKELY, SURE, Cause
+from jaxnn.gradcheck.report.confidence import GUESS, LIKELY, SURE
+from jaxnn.gradcheck.report.model import Cause
 from jaxnn.gradcheck.tape.names import Names, names_of
 from jaxnn.gradcheck.tape.scene import Scene, finite, without_penalty
 from jaxnn.gradcheck.tape.scenes import Views, in_few_turns, scenes_for, views_of

@@ -9,7 +9,8 @@ from jaxnn.gradcheck.bounds.bounded import UNIT
 from jaxnn.gradcheck.calls.call import BadCall, Call, widened
 from jaxnn.gradcheck.calls.returned import Calls, called
 from jaxnn.gradcheck.mistakes.finding import ACCUMULATED, RESAMPLED, STALE, Mistake
-from jaxnn.gradcheck.report.model import GUESS, LIKELY, SURE, Cause
+from jaxnn.gradcheck.report.confidence import GUESS, LIKELY, SURE
+from jaxnn.gradcheck.report.model import Cause
 from jaxnn.gradcheck.verdict import points
 from jaxnn.gradcheck.verdict.point import Kind, Point, Sides
 

@@ -1,7 +1,7 @@
 """What was found, said once: in sentences, by the names that the caller has for things."""
 
 from jaxnn.gradcheck.mistakes.finding import Argument, Cotangent, Finding, Leaves, Part, Step, Value
-from jaxnn.gradcheck.report.words import capital, joined
+from jaxnn.gradcheck.report.formats import capital, joined
 from jaxnn.gradcheck.tape.names import Names, cotangent_name, described, named
 from jaxnn.gradcheck.tape.scene import Scene
 

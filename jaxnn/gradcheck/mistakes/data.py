@@ -19,7 +19,7 @@ from jaxnn.gradcheck.mistakes.finding import (
 )
 from jaxnn.gradcheck.mistakes.numbers import MISSING_PSUM, same
 from jaxnn.gradcheck.mistakes.outputs import LEFT_OUT
-from jaxnn.gradcheck.report.words import dimensions
+from jaxnn.gradcheck.report.formats import dimensions
 from jaxnn.gradcheck.tape.backward import gradient_at
 from jaxnn.gradcheck.tape.paths import near
 from jaxnn.gradcheck.tape.quantities import as_product, dense_rows

@@ -33,7 +33,7 @@ from jaxnn.gradcheck.mistakes.numbers import (
     ratio,
     same,
 )
-from jaxnn.gradcheck.report.words import spoken
+from jaxnn.gradcheck.report.formats import spoken
 from jaxnn.gradcheck.tape.scene import Scene
 from jaxnn.gradcheck.tolerances import FITTED
 

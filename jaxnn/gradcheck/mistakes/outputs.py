@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxnn.gradcheck.mistakes.finding import Finding, Leaves, Mistake, Way, finding, holds, place_of
-from jaxnn.gradcheck.report.words import listed
+from jaxnn.gradcheck.report.formats import listed
 from jaxnn.gradcheck.tape.quantities import SLOPES, as_it_was, sigmoid, softmax, target_of, upright, z_of
 from jaxnn.gradcheck.tape.scene import Scene, gradient_with
 from jaxnn.gradcheck.tolerances import COMPUTED
@@ -206,8 +206,8 @@ OF_EXAMPLES = (
     Way("has its examples in reverse", lambda e: e.d[::-1], 1.6),
     *(Way("has its examples shifted by one", lambda e, by=by: np.roll(e.d, by, 0), 1.6) for by in (1, -1)),
 )  # fmt: skip
-OF_INVERTED = (Way("has 1 − Y for Y", lambda e: e.s * (e.p - (1 - e.y)), 0.9),)
-OF_SIGNED = (Way("has 2 Y − 1 for Y", lambda e: e.s * (e.p - (2 * e.y - 1)), 1.0),)
+OF_INVERTED = (Way("has 1 − Y for Y", lambda e: e.s * (e.p - (1 - e.y)), 0.95),)
+OF_SIGNED = (Way("has 2 Y − 1 for Y", lambda e: e.s * (e.p - (2 * e.y - 1)), 1.05),)
 OF_CLASSES = (
     Way("has its classes in reverse", lambda e: e.d[:, ::-1], 1.6),
     *(Way("has its classes shifted by one", lambda e, by=by: np.roll(e.d, by, -1), 1.6) for by in (1, -1)),

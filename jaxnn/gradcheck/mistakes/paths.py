@@ -28,7 +28,7 @@ from jaxnn.gradcheck.mistakes.finding import (
     ways,
 )
 from jaxnn.gradcheck.mistakes.numbers import factor_names, of_arguments, tidy
-from jaxnn.gradcheck.report.words import joined, spoken
+from jaxnn.gradcheck.report.formats import joined, spoken
 from jaxnn.gradcheck.tape.names import is_hidden
 from jaxnn.gradcheck.tape.paths import (
     Path,

@@ -18,7 +18,7 @@ from jaxnn.gradcheck.mistakes.finding import (
     wrong_leaves,
 )
 from jaxnn.gradcheck.mistakes.numbers import common_value, of_arguments, same, tidy
-from jaxnn.gradcheck.report.words import spoken
+from jaxnn.gradcheck.report.formats import spoken
 from jaxnn.gradcheck.tape.scene import Scene, gradient_with
 from jaxnn.gradcheck.tolerances import COMPUTED, FITTED
 

@@ -2,9 +2,9 @@
 
 import math
 
+from jaxnn.gradcheck.report.formats import apart, listed, place, ulps
 from jaxnn.gradcheck.report.model import Leaf
 from jaxnn.gradcheck.report.report import Report
-from jaxnn.gradcheck.report.words import apart, listed, place, ulps
 
 FAILED = {
     "arguments": "it writes into its arguments",

@@ -46,15 +46,8 @@ class Probe(NamedTuple):
     sentence: str
 
 
-SURE, LIKELY, GUESS = "sure", "likely", "a guess"
-
-
 class Cause(NamedTuple):
-    """A mistake that would explain the candidate.
-
-    confidence: "sure", where it alone of the catalogue gives the candidate's numbers at every point looked
-    at; "likely", where it does so and is the simplest of several, or says where more than what; "a guess".
-    """
+    """A mistake that would explain the candidate; confidence: sure, likely or a guess (confidence.py)."""
 
     id: str
     sentence: str

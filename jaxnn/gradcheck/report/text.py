@@ -2,8 +2,8 @@
 
 import textwrap
 
+from jaxnn.gradcheck.report.formats import amount, dimensions, short, ulps
 from jaxnn.gradcheck.report.model import Leaf
-from jaxnn.gradcheck.report.words import amount, dimensions, short, ulps
 
 FLAGS = {"x": "wrong", "?": "cannot tell", "~": "right, but computed badly"}
 MARK = {True: "right", False: "WRONG", None: "cannot tell"}

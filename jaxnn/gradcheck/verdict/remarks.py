@@ -7,7 +7,7 @@ import numpy as np
 from jaxnn.gradcheck.bounds.bounded import Note
 from jaxnn.gradcheck.calls.call import Call
 from jaxnn.gradcheck.jaxprs.primitives import called
-from jaxnn.gradcheck.report.words import listed
+from jaxnn.gradcheck.report.formats import listed
 from jaxnn.gradcheck.verdict.point import Point, Sides
 
 ESTIMATES = {"sampled", "unknown", "long"}  # kinds of notes on bounds that are not derived

@@ -12,7 +12,7 @@ import numpy as np
 
 from jaxnn.gradcheck.bounds.bounded import is_short
 from jaxnn.gradcheck.calls.call import ROUNDINGS, BadCall, Call, replaced, widened
-from jaxnn.gradcheck.calls.probes import left_behind
+from jaxnn.gradcheck.calls.repeated import left_behind
 from jaxnn.gradcheck.calls.returned import Calls
 from jaxnn.gradcheck.verdict import points
 from jaxnn.gradcheck.verdict.formula import Formula
