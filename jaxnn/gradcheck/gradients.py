@@ -131,7 +131,7 @@ def _reported(call: Call, steps, printed, rule: Rule = ANY) -> Report:
         [leaf_row(formula, n, row) for n, row in enumerate(rows)],
         causes,
         faulty,
-        [*formula.calls.repeated, *programs.probes, *broken],
+        [*formula.calls.probes, *programs.probes, *broken],
         {side: p and p.cost for side, p in (("hand", programs.hand), ("autodiff", programs.autodiff))},
         [(p.kind.value, what_it_says(p)) for p in (*formula.tried, formula.resized) if p],
         [

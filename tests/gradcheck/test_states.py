@@ -38,7 +38,7 @@ def test_calls_that_differ_by_roundings_agree(roundings, agree):
     call = checked(lambda w: jnp.sum(w**2), gradient, (jnp.array([1.0, -2.0, 0.5]),), 0)
     calls = called_repeatedly(call, [2 * call.leaves[0]])
     assert calls.repeatable is agree
-    assert [p.passed for p in calls.repeated] == [agree, agree]
+    assert [p.passed for p in calls.probes] == [agree, agree]
 
 
 @pytest.mark.parametrize("wrong", [lambda k: k == 0, lambda k: k % 2 == 0, lambda k: k % 2 == 1])

@@ -53,7 +53,7 @@ def called_repeatedly(call: Call, q_leaves: list) -> Calls:
 def left_behind(calls: Calls) -> Calls:
     """The same calls, once it is known that they use what an earlier one left, though they agree."""
     kept = Probe("purity", False, "it computes with values that an earlier call left behind")
-    probes = [kept if p.name == kept.name else p for p in calls.repeated]
+    probes = [kept if p.name == kept.name else p for p in calls.probes]
     return calls._replace(probes=probes, repeatable=False, keeps=True)
 
 

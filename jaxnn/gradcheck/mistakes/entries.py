@@ -231,7 +231,8 @@ def _rounded(scenes, wrong: tuple[int, ...]) -> Iterator[Finding]:
             off, size = off_entries(s, k), np.abs(s.reference[k])
             if s.hand[k][off].any():
                 return
-            low, high = max(low, size[off].max(initial=0)), min(high, size[~off].min(initial=np.inf))
+            kept = size[s.hand[k] != 0]
+            low, high = max(low, size[off].max(initial=0)), min(high, kept.min(initial=np.inf))
     if 0 < low < high < np.inf:
         says = "Entries of {of} smaller than {low:.3g} to {high:.3g} are set to zero."
         yield finding(ROUNDED, says, "{of}", 0.2, of=of, low=low, high=high)
