@@ -19,7 +19,7 @@ WIDTH = 80
 def _entry(mistake: Mistake) -> str:
     head = f"**{mistake.id}**: {mistake.words} ({mistake.where})"
     if mistake.loose:
-        head += "; never called sure"
+        head += "; never sure by its numbers alone"
     lines = [*textwrap.wrap(head + ".", WIDTH, break_on_hyphens=False), ""]
     for what, text in (("broken", mistake.equation), ("made by", mistake.example)):
         lines += textwrap.wrap(text, WIDTH, initial_indent=f"    {what:<9}", subsequent_indent=" " * 13)
