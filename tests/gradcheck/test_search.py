@@ -34,14 +34,12 @@ def test_work_is_counted_and_ends():
         work.spend(0)
 
 
-@pytest.mark.parametrize("id", ["derivative-twice", "weights-not-transposed", "bias-summed-over-all"])
-def test_with_too_little_work_nothing_is_sure_and_a_note_says_so(id):
-    whole = of(id)
+def test_with_too_little_work_nothing_is_sure_and_a_note_says_so():
+    id, spent = "weights-not-transposed", Work()
+    whole = of(id, spent)
     assert (whole.causes[0].id, whole.causes[0].confidence, whole.notes) == (id, SURE, [])
-    spent = Work()
-    of(id, spent)
     used = Work().left - spent.left
-    for share in (1e-3, 0.03, 0.1, 0.3, 0.6, 0.9, 0.999):
+    for share in (1e-3, 0.1, 0.6, 0.999):
         causes, notes = of(id, Work(share * used))
         assert causes
         assert len(notes) == 1
@@ -85,7 +83,7 @@ def test_what_is_wrong_is_said_by_the_names_that_the_caller_has():
 
     rng = np.random.default_rng(0)
     p = {k: rng.normal(size=(3, 2) if k == "W" else (1, 2)) for k in names}
-    for wrong in names:
+    for wrong in ("row_scale", "W"):
 
         def gradient(p, X, wrong=wrong):
             right = jax.grad(loss)(p, X)
