@@ -13,7 +13,7 @@ from jaxnn.gradcheck.diagnosis import places
 from jaxnn.gradcheck.diagnosis.states import stale_cause, unsteady_causes
 from jaxnn.gradcheck.diagnosis.told import told
 from jaxnn.gradcheck.mistakes import precision
-from jaxnn.gradcheck.mistakes.catalogue import FAMILIES, ON_PATHS, Family
+from jaxnn.gradcheck.mistakes.catalogue import FAMILIES, IN_SOME, ON_PATHS, Family
 from jaxnn.gradcheck.mistakes.finding import UNKNOWN, UNPLACED, Finding, Leaves, finding
 from jaxnn.gradcheck.report.confidence import GUESS, LIKELY, SURE
 from jaxnn.gradcheck.report.model import Cause
@@ -143,7 +143,8 @@ def find_causes(
         if not found:
             found, spent = places.placed(scenes, names)
             notes += [_ended(spent)] if spent and not notes else []
-    return Diagnosis(_ranked(found or [_faint(scenes[0])], names, len(scenes) > 1 and not notes), notes)
+    whole = len(scenes) > 1 and not notes
+    return Diagnosis(_ranked(found or [_faint(scenes[0])], names, views.given, whole), notes)
 
 
 def _ended(spent: Spent) -> str:
@@ -156,9 +157,10 @@ def _found(views: Views, gradient: Callable, scenes: list[Scene], sides: tuple, 
     if any(not f.mistake.loose for f in found):
         return
     few = _finite(in_few_turns(views, gradient, scenes[0].work))
-    found += yield from _of_families(few or scenes, ON_PATHS, notes)
-    if found:
-        return
+    for families in (ON_PATHS, IN_SOME):
+        found += yield from _of_families(few or scenes, families, notes)
+        if found:
+            return
     for find in (precision.low_precision, precision.few_digits):
         if rounded := find(views.loss, gradient, scenes):
             yield rounded
@@ -208,10 +210,10 @@ def _faint(scene: Scene) -> Finding:
     return finding(UNPLACED, says, "{of}", 9, of=Leaves((int(np.argmax(sizes)),)))
 
 
-def _ranked(findings: list[Finding], names: Names, whole: bool) -> list[Cause]:
+def _ranked(findings: list[Finding], names: Names, given: Scene, whole: bool) -> list[Cause]:
     """One cause a mistake, the simplest first, and how sure it is.
 
-    whole: more than one point was looked at, and every mistake tried.
+    given: the caller's scene; whole: more than one point was looked at, and every mistake tried.
     """
     best: dict[str, Finding] = {}
     for f in sorted(findings, key=lambda f: f.rank):
@@ -223,5 +225,5 @@ def _ranked(findings: list[Finding], names: Names, whole: bool) -> list[Cause]:
         confidence = GUESS
         if whole and f.sure and f is chosen[0] and f.mistake.id != UNKNOWN.id:
             confidence = SURE if exact and len(chosen) == 1 else LIKELY
-        causes.append(Cause(f.mistake.id, *told(f, names), confidence, f.mistake.equation))
+        causes.append(Cause(f.mistake.id, *told(f, names, given), confidence, f.mistake.equation))
     return causes

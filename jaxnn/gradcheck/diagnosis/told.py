@@ -24,7 +24,14 @@ def in_words(part: Part, scene: Scene | None, names: Names):
     return part
 
 
-def told(finding: Finding, names: Names) -> tuple[str, str]:
-    """(the sentence, where it is)."""
-    words = {k: in_words(part, finding.scene, names) for k, part in finding.parts.items()}
+def at_home(scene: Scene | None, given: Scene) -> Scene | None:
+    """The caller's own scene, if it takes the same steps; else its sizes are not to be spoken of."""
+    same = scene and [n.name for n in scene.point.tape.nodes] == [n.name for n in given.point.tape.nodes]
+    return given if same else scene and scene._replace(sized=False)
+
+
+def told(finding: Finding, names: Names, given: Scene) -> tuple[str, str]:
+    """(the sentence, where it is), by the sizes of the scene that is given."""
+    scene = at_home(finding.scene, given)
+    words = {k: in_words(part, scene, names) for k, part in finding.parts.items()}
     return capital(finding.says.format(**words)), finding.where.format(**words)

@@ -142,8 +142,9 @@ def rearranged(scenes: list[Scene]) -> Iterator[Finding]:
 
 def _with_entries(f: Callable, leaves: tuple[int, ...], scene: Scene) -> list[np.ndarray]:
     """The gradient with some parameters' made f of the right one."""
+    clean = (np.where(np.abs(r) <= b, 0, r) for r, b in zip(scene.reference, scene.bound, strict=True))
     with np.errstate(all="ignore"):
-        return [f(r) if k in leaves and r.ndim else r for k, r in enumerate(scene.reference)]
+        return [f(r) if k in leaves and r.ndim else r for k, r in enumerate(clean)]
 
 
 def _is_that_of(scene: Scene, k: int, other: int) -> bool:
