@@ -24,14 +24,15 @@ def in_words(part: Part, scene: Scene | None, names: Names):
     return part
 
 
-def at_home(scene: Scene | None, given: Scene) -> Scene | None:
-    """The caller's own scene, if it takes the same steps; else its sizes are not to be spoken of."""
-    same = scene and [n.name for n in scene.point.tape.nodes] == [n.name for n in given.point.tape.nodes]
-    return given if same else scene and scene._replace(sized=False)
+def at_home(scene: Scene | None, homes: list[Scene]) -> Scene | None:
+    """The caller's own scene of the same steps; where there is none, its sizes are not to be spoken of."""
+    steps = scene and [n.name for n in scene.point.tape.nodes]
+    same = (home for home in homes if [n.name for n in home.point.tape.nodes] == steps)
+    return next(same, scene and scene._replace(sized=False))
 
 
-def told(finding: Finding, names: Names, given: Scene) -> tuple[str, str]:
-    """(the sentence, where it is), by the sizes of the scene that is given."""
-    scene = at_home(finding.scene, given)
+def told(finding: Finding, names: Names, homes: list[Scene]) -> tuple[str, str]:
+    """(the sentence, where it is), by the sizes of the caller's own scenes."""
+    scene = at_home(finding.scene, homes)
     words = {k: in_words(part, scene, names) for k, part in finding.parts.items()}
     return capital(finding.says.format(**words)), finding.where.format(**words)

@@ -15,7 +15,7 @@ from jaxnn.gradcheck.mistakes import (
     precision,
 )
 from jaxnn.gradcheck.mistakes.finding import UNPREDICTED, Finding, Mistake, exchanged, ways
-from jaxnn.gradcheck.mistakes.steps import paths, turns
+from jaxnn.gradcheck.mistakes.steps import moves, paths, turns, values
 from jaxnn.gradcheck.tape.scene import Scene
 
 
@@ -55,6 +55,8 @@ FAMILIES: tuple[Family, ...] = (
     Family("the turns of a loop", turns.of_turns, turns.OF_TURNS),
 )
 ON_PATHS: tuple[Family, ...] = (
+    Family("the values of the forward pass", values.of_other_values, values.OF_VALUES),
+    Family("steps that move entries", moves.moved, moves.OF_MOVES),
     Family("what a path is multiplied by", paths.scaled, (paths.LEFT_OUT, paths.MISCOUNTED)),
     Family("any step", paths.mistaken, (paths.WRONG_OPERAND, paths.WRONG_COTANGENT)),
     Family("two paths", paths.both_ignored, ()),

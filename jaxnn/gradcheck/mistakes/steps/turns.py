@@ -5,6 +5,7 @@ from functools import partial
 from typing import NamedTuple
 
 import numpy as np
+from jax.extend.core import Literal
 
 from jaxnn.gradcheck.mistakes.finding import Finding, Leaves, Mistake, Value, finding, holds
 from jaxnn.gradcheck.report.formats import joined
@@ -49,27 +50,23 @@ def of_turns(scenes: list[Scene]) -> Iterator[Finding]:
 
 
 def _starts(scene: Scene) -> dict[int, int]:
-    """What a loop starts from, by number, with what it ends with: values that a turn hands to the next."""
-    nodes = scene.point.tape.nodes
-    rows = [[nodes[p] for p in places] for places in lines(scene) if len(places) > 1]
-    made = {
-        outputs[:-1]: outputs[-1] for row in rows for outputs in zip(*(n.outputs for n in row), strict=True)
-    }
+    """What a loop starts from, with what it ends with: arrays that each turn hands to the next."""
+    tape = scene.point.tape
+    rows = [[tape.nodes[p] for p in places] for places in lines(scene) if len(places) > 1]
+    made = {outs[:-1]: outs[-1] for row in rows for outs in zip(*(n.outputs for n in row), strict=True)}
     read = [inputs for row in rows for inputs in zip(*(n.inputs for n in row), strict=True)]
-    return {first: made[rest] for first, *_rest in read if (rest := tuple(_rest)) in made}
+    read = [inputs for inputs in read if not any(isinstance(i, Literal) for i in inputs)]
+    starts = {inputs[0]: made[inputs[1:]] for inputs in read if inputs[1:] in made}
+    return {first: last for first, last in starts.items() if tape.shapes[last].shape}
 
 
 def _stale(scenes: list[Scene], probe: Scene) -> Iterator[Finding]:
     """The right gradient of a run that starts from the state in which one such run has ended."""
     starts = _starts(probe)
     if starts and holds(scenes, _from_the_end):
-        says = (
-            "The loop starts from the state in which a run of it has ended: {last}, in the place of {first}."
-        )
-        last, first = (tuple(Value((v,)) for v in values) for values in (starts.values(), starts))
-        yield finding(
-            STALE_START, says, "what the loop starts from", 2.0, scene=probe, last=last, first=first
-        )
+        says = "The loop starts from the state in which a run of it has ended: {last} after the last turn."
+        last = tuple(Value((v,)) for v in starts.values())
+        yield finding(STALE_START, says, "what the loop starts from", 2.0, scene=probe, last=last)
 
 
 def _from_the_end(scene: Scene) -> list[np.ndarray] | None:
