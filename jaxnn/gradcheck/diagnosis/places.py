@@ -180,6 +180,8 @@ def sufficient(scene: Scene) -> tuple[int, int] | None:
         return np.concatenate([np.ravel(g - r) for g, r in pairs])
 
     gap, tape = off(scene.hand), scene.point.tape
+    if np.abs(gap).max() <= FITTED * max(np.abs(r).max(initial=0) for r in scene.reference):
+        return None  # as faint as what is solved for
     rng, ends, told = np.random.default_rng(0), [], False
 
     def rank_of(value: int) -> int | None:

@@ -57,7 +57,7 @@ FAMILIES: tuple[Family, ...] = (
 ON_PATHS: tuple[Family, ...] = (
     Family("the values of the forward pass", values.of_other_values, values.OF_VALUES),
     Family("steps that move entries", moves.moved, moves.OF_MOVES),
-    Family("what a path is multiplied by", paths.scaled, (paths.LEFT_OUT, paths.MISCOUNTED)),
+    Family("what a path is multiplied by", paths.scaled, (paths.LEFT_OUT, paths.STATISTIC, paths.MISCOUNTED)),
     Family("any step", paths.mistaken, (paths.WRONG_OPERAND, paths.WRONG_COTANGENT)),
     Family("two paths", paths.both_ignored, ()),
 )

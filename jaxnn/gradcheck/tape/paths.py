@@ -1,14 +1,18 @@
 """The paths of a tape: the edges through which one line of the code is differentiated."""
 
+import math
 from typing import NamedTuple
 
 import numpy as np
 from jax.extend.core import Literal
 
+from jaxnn.gradcheck.jaxprs.primitives import Kind, of
 from jaxnn.gradcheck.tape.scene import Scene, finite, gradient_with
 from jaxnn.gradcheck.tape.tape import Edge
+from jaxnn.gradcheck.tape.trace import consumers
 from jaxnn.gradcheck.tolerances import COMPUTED
 
+ROOTS = {"sqrt", "rsqrt", "pow", "integer_pow"}
 ALONE = 4  # steps at one spot of the code up to which each is also tried alone
 
 
@@ -127,3 +131,21 @@ def rows_like(scene: Scene, rows: dict, shape: tuple[int, ...], turns: int) -> l
     once = [row * turns for row in rows.get(1, [])] if turns > 1 else []
     shapes = scene.point.tape.shapes
     return [row for row in (*rows.get(turns, []), *once) if all(shapes[i].shape == shape for i in row)]
+
+
+def statistic(scene: Scene, places: tuple[int, ...]) -> str | None:
+    """Whether a step is of the mean, the variance or the sum by which a value is normalised."""
+    tape, readers = scene.point.tape, consumers(scene.point.tape.nodes)
+    todo: list[tuple[int, frozenset[str], int]] = [(max(places), frozenset(), 0)]
+    while todo:
+        place, names, summed = todo.pop()
+        node = tape.nodes[place]
+        out, own = node.outputs[0], frozenset(node.name.split("+"))
+        size = math.prod(tape.shapes[out].shape)
+        if 0 < summed < size and own & {"sub", "mul", "div"} and len(node.reads) == 2:
+            return "its variance" if names & ROOTS else "its mean" if "sub" in own else "their sum"
+        summed = size if "reduce_sum" in own else summed
+        above = [p for p in readers.get(out, []) if set(tape.nodes[p].outputs) & tape.active]
+        if (summed or len(above) == 1) and not own & of(Kind.PRODUCT):
+            todo += [(p, names | own, summed) for p in above]
+    return None

@@ -19,6 +19,7 @@ from jaxnn.gradcheck.tape.tape import Layer, Structure, Tape
 from jaxnn.gradcheck.tape.trace import trace
 from jaxnn.gradcheck.tape.work import Work
 
+NOISE = 1e-14  # of the largest entry of all: what is left of a gradient that is 0 by an invariance
 FEW_TURNS = 3  # of a loop over time, that show what one turn does wrong
 
 
@@ -128,8 +129,9 @@ def _view(loss: Callable, axes: Axes, tape: Tape, args: tuple, kin: Scene | None
     layout = kin.structure if kin else structure(tape)
     derivatives = kin.derivatives if kin else _derivatives(tape, layout)
     right, sizes = _as_list(here.gradient), _sizes(tape, layout, axes, args)
-    none = [np.zeros(())] * len(right)
-    return Scene(here, layout, right, right, none, sizes, derivatives, loss, Work())
+    top = max((np.abs(r).max(initial=0) for r in right if np.isfinite(r).all()), default=0.0)
+    bound = [np.full((), NOISE * top)] * len(right)
+    return Scene(here, layout, right, right, bound, sizes, derivatives, loss, Work())
 
 
 def _generic(views: Views, tier: dict, kin: Scene | None = None) -> Scene | None:

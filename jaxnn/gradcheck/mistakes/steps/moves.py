@@ -336,7 +336,7 @@ def _with_parts(value: int, edges: tuple[Edge, ...], path: Path, scene: Scene):
         d = np.concatenate([seen[block.top].ravel() for block in blocks])
         return _put(d, np.concatenate(at), x.size + 1)[1:].reshape(x.shape)
 
-    first, *others = edges
+    first, *others = sorted(edges)  # the last to be handed down: by then all cotangents are had
     return along(path, scene, moved={first: back}, gains=dict.fromkeys(others, 0.0))
 
 

@@ -31,7 +31,17 @@ from jaxnn.gradcheck.mistakes.numbers import factor_names, of_arguments, tidy
 from jaxnn.gradcheck.mistakes.steps.turns import TURNS_LEFT_OUT, Turns
 from jaxnn.gradcheck.report.formats import spoken
 from jaxnn.gradcheck.tape.names import is_hidden
-from jaxnn.gradcheck.tape.paths import Path, along, near, reaching, rows_like, rows_of, smallest, value_below
+from jaxnn.gradcheck.tape.paths import (
+    Path,
+    along,
+    near,
+    reaching,
+    rows_like,
+    rows_of,
+    smallest,
+    statistic,
+    value_below,
+)
 from jaxnn.gradcheck.tape.quantities import SLOPES
 from jaxnn.gradcheck.tape.scene import Scene, fits
 from jaxnn.gradcheck.tape.tape import Node
@@ -45,8 +55,13 @@ EVERY = slice(None)
 STEPS = "what goes down is what comes back, times the local derivative, on every path from the loss"
 LEFT_OUT = Mistake(
     "path-left-out", "something is not differentiated, as if it were a constant", STEPS,
-    "dZ = s * (dA - dA.mean(axis=0))  # of A = (Z - Z.mean(axis=0)) * s, where s is of Z too", "any path",
+    "dA = dZ @ W  # of B = A + Z, in which A is once more", "any path",
     (Turns("is not differentiated", EVERY, 0.0),), loose=True,
+)  # fmt: skip
+STATISTIC = Mistake(
+    "statistic-left-out", "the mean, the variance or the sum by which something is normalised is no constant",
+    "Ẑ = (Z − μ)/σ, μ and σ are of Z: dZ = (dẐ − mean(dẐ) − Ẑ ⊙ mean(dẐ ⊙ Ẑ))/σ",
+    "dZ = dZhat / sigma  # and nothing of μ and σ", "a norm, a softmax", loose=True,
 )  # fmt: skip
 MISCOUNTED = Mistake(
     "path-miscounted", "what comes down one path has another factor", STEPS + ", once",
@@ -102,7 +117,19 @@ def scaled(scenes: list[Scene], beyond: bool = False) -> Iterator[Finding]:
             if holds(scenes, partial(_with_gain, path.only, count.edges, count.alpha)):
                 late = 1e-3 * path.places[0] / len(probe.point.tape.nodes)
                 rank = (2.1 if count.mistake is LEFT_OUT else 3) + late
-                yield _found(probe, path, count.mistake, count.says + ".", rank, **count.parts)
+                yield _of_statistic(_found(probe, path, count.mistake, count.says + ".", rank, **count.parts))
+
+
+def _of_statistic(one: Finding) -> Finding:
+    """The same, where what is left out is the mean, the variance or the sum of a normalisation."""
+    steps = [part for part in one.parts.values() if isinstance(part, Step)]
+    kinds = [statistic(one.scene, step.places) for step in steps] if one.scene else [None]
+    if one.mistake is not LEFT_OUT or None in kinds:
+        return one
+    what = " and ".join(sorted({str(kind) for kind in kinds}))
+    return one._replace(
+        mistake=STATISTIC, says=f"What is normalised depends on {what} too: {one.says}", rank=one.rank - 0.01
+    )
 
 
 def _different(scene: Scene, beyond: bool = False) -> list[tuple[Path, list[np.ndarray]]]:
@@ -153,7 +180,8 @@ def both_ignored(scenes: list[Scene]) -> Iterator[Finding]:
             says = "Neither the path through {one} nor that through {other} is differentiated."
             one, other = (Step(path.places) for path in pair)
             down = tuple(Cotangent(value_below(probe, path)) for path in pair)
-            yield finding(LEFT_OUT, says, "{down}", 4, scene=probe, one=one, other=other, down=down)
+            left_out = finding(LEFT_OUT, says, "{down}", 4, scene=probe, one=one, other=other, down=down)
+            yield _of_statistic(left_out)
             return
 
 
@@ -290,6 +318,8 @@ def _other_cotangents(scenes, probe: Scene, rows, path: Path, node: Node) -> Ite
     ]
     back = probe.point.cotangents
     for row, turned in taken:
+        if not back.keys() >= {*row, *own}:
+            continue
         pairs = [(back[i], back[o]) for i, o in zip(row, own, strict=True)]
         if all(np.abs(x).max(initial=0) <= COMPUTED * np.abs(y).max(initial=0) for x, y in pairs):
             continue  # nothing but rounding: the path is left out, whatever the reason
