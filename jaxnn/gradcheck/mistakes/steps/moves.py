@@ -13,7 +13,7 @@ from jaxnn.gradcheck.mistakes.finding import Cotangent, Finding, Mistake, Step, 
 from jaxnn.gradcheck.tape.forward import step
 from jaxnn.gradcheck.tape.paths import Path, along, near, smallest
 from jaxnn.gradcheck.tape.scene import Scene, fits, gradient_with
-from jaxnn.gradcheck.tape.tape import Edge
+from jaxnn.gradcheck.tape.tape import Edge, Node
 from jaxnn.gradcheck.tape.trace import VIEWS, consumers, reached
 
 MOVES = VIEWS | of(Kind.PART) | {"concatenate", "stack", "tile", "pad", "name", "neg"}
@@ -79,7 +79,7 @@ def _blocks(scene: Scene, kinds: frozenset[str] | set[str], of: Collection[int])
         while front:
             value = max(front, key=lambda v: maker.get(v, -1))
             place = maker.get(value)
-            if place is None or tape.nodes[place].name not in kinds:
+            if place is None or not (tape.nodes[place].name in kinds or _scales(tape.nodes[place], kinds)):
                 break
             places.add(place)
             front = front.difference(tape.nodes[place].outputs) | {i for _, i in read[place]}
@@ -88,6 +88,11 @@ def _blocks(scene: Scene, kinds: frozenset[str] | set[str], of: Collection[int])
                 (source,) = front
                 bottom = tuple((p, k) for p in sorted(places) for k, i in read[p] if i == source)
                 yield Block(source, top, tuple(sorted(places)), bottom)
+
+
+def _scales(node: Node, kinds: Collection[str]) -> bool:
+    """Whether a step multiplies by a number, where that is allowed."""
+    return "reduce_sum" in kinds and node.name in {"mul", "div"} and len(node.reads) == 1
 
 
 def _made(scene: Scene, block: Block, source: np.ndarray) -> np.ndarray:
@@ -146,7 +151,7 @@ def _backs(scene: Scene, block: Block) -> dict[tuple, Back]:
     x, y = (scene.point.values[v] for v in (block.source, block.top))
     names = {scene.point.tape.nodes[p].name for p in block.places}
     backs: dict[tuple, Back] = {}
-    if x.shape == y.shape and names <= LINEAR and not names <= {"neg", *VIEWS}:
+    if x.shape == y.shape and names <= LINEAR | {"mul", "div"} and not names <= {"neg", *VIEWS}:
         says = "On the way back, {step} is done forwards where its transpose belongs."
         backs[FORWARDS.id, 0] = Back(FORWARDS, says, 1.0, partial(_made, scene, block))
     if not names <= MOVES | CHOICES or x.size > LARGEST:
@@ -377,26 +382,30 @@ def _early(scenes: list[Scene], probe: Scene) -> Iterator[Finding]:
         top, shape = tape.nodes[place].outputs[0], shapes[value].shape
         path = len(readers[value]) > 1 and shape == shapes[top].shape != () and _to_all(probe, ((place, k),))
         inside = reached(tape.nodes[:place], [value]) if path else ()
-        through = [
-            (p, j)
-            for p, node in enumerate(tape.nodes[:place])
-            if len(node.outputs) == 1 and shapes[node.outputs[0]].shape == shape
-            for j, i in tape.edges(node)
-            if i in inside
+        within = sorted(v for v in inside if shapes[v].shape == shape)
+        through = [(None, v) for v in within]
+        through += [
+            ((p, j), top)
+            for p, n in enumerate(tape.nodes[:place])
+            for j, i in tape.edges(n)
+            if i in inside and n.outputs[0] in within
         ]
-        for edge in through:
-            if holds(scenes, partial(_with_early, (place, k), edge, top, path)):
+        for edge, at in through:
+            if holds(scenes, partial(_with_early, (place, k), edge, at, top, path)):
+                made = tape.maker(at) if edge is None else edge[0]
                 says = (
                     "What comes around from {beside} is added before {step}, not after it, to reach {value}."
                 )
-                block = Block(value, top, (edge[0],), ())
+                block = Block(value, top, (place if made is None else made,), ())
                 yield _found(probe, block, EARLY, says, 1.5, beside=Step((place,)))
                 return
 
 
-def _with_early(around: Edge, through: Edge, top: int, path: Path, scene: Scene):
-    """What is linear in what comes back: with the block's own, and with that from around in its place."""
-    off = {around: 0.0}
+def _with_early(around: Edge, through: Edge | None, at: int, top: int, path: Path, scene: Scene):
+    """With what comes around added where a value is made, or on one way down from the step above it."""
+    off, d = {around: 0.0}, scene.point.cotangents[top]
+    if through is None:
+        return along(path, scene, gains=off, added={at: d})
     own = along(path, scene, gains=off)
     both = along(path, scene, gains=off, taken={through: (top, False)})
     rest = along(path, scene, gains=off | {through: 0.0})

@@ -127,9 +127,8 @@ def _of_statistic(one: Finding) -> Finding:
     if one.mistake is not LEFT_OUT or None in kinds:
         return one
     what = " and ".join(sorted({str(kind) for kind in kinds}))
-    return one._replace(
-        mistake=STATISTIC, says=f"What is normalised depends on {what} too: {one.says}", rank=one.rank - 0.01
-    )
+    says = f"What is normalised depends on {what} too: {one.says[0].lower()}{one.says[1:]}"
+    return one._replace(mistake=STATISTIC, says=says, rank=one.rank - 0.01)
 
 
 def _different(scene: Scene, beyond: bool = False) -> list[tuple[Path, list[np.ndarray]]]:

@@ -55,10 +55,16 @@ def _skippable(scene: Scene) -> list[Skipped]:
 
 
 def _without(skipped: Skipped, scene: Scene) -> list[np.ndarray] | None:
-    value = scene.point.values[skipped.input]
-    if value.shape != scene.point.values[skipped.output].shape:
+    """The gradient where a step hands on what it reads, both ways."""
+    place, out, value = skipped
+    if scene.point.values[value].shape != scene.point.values[out].shape:
         return None
-    return gradient_of(scene, {skipped.output: value})
+    change = replayed(scene, {out: scene.point.values[value]})
+    edges = scene.point.tape.edges(scene.point.tape.nodes[place])
+    gains = change.gains | {(place, k): 0.0 for k, i in edges if i != value}
+    moved = {(place, k): lambda seen: seen[out] for k, i in edges if i == value}
+    scene.work.spend(scene.point.programs.work)
+    return scene.point.programs.pull(change._replace(gains=gains, moved=moved))[0]
 
 
 def of_other_values(scenes: list[Scene]) -> Iterator[Finding]:
