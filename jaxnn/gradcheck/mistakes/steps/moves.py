@@ -356,7 +356,8 @@ def _after(scenes: list[Scene], probe: Scene) -> Iterator[Finding]:
             continue
         place, (k, *more) = reads[0], [k for k, i in tape.edges(tape.nodes[reads[0]]) if i == block.top]
         edge = place, k
-        if more or edge not in factors or np.ptp(np.asarray(factors[edge])) == 0:
+        factor = np.asarray(factors.get(edge, 0))
+        if more or factor.shape != shape or np.ptp(factor) == 0:
             continue
         path = _to_all(probe, (edge,))
         if path and holds(scenes, partial(_with_factor_after, block, edge, path)):
