@@ -10,17 +10,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from experiments.planted.loss import Loss, drawn, params
 from experiments.planted.network import RIGHT, Network, data, gradient_of, init, loss_of
-
-
-class Loss(NamedTuple):
-    """A loss, `backward(mistake)` → its gradient ("": none), arguments, and the id of every mistake."""
-
-    name: str
-    of: Callable
-    backward: Callable[[str], Callable]
-    arguments: Callable[[int], tuple]
-    mistakes: dict[str, str]
+from experiments.planted.pieces import PIECES
 
 
 class Plant(NamedTuple):
@@ -31,27 +23,6 @@ class Plant(NamedTuple):
     loss: Callable
     gradient: Callable
     args: Callable[[int], tuple]
-
-
-def _drawn(*shapes: tuple[int, ...], scale: float = 0.6) -> Callable:
-    """Arrays of numbers around 0."""
-
-    def arrays(seed: int) -> list[np.ndarray]:
-        rng = np.random.default_rng(seed)
-        return [scale * rng.normal(size=shape) for shape in shapes]
-
-    return arrays
-
-
-def _params(names: str, *shapes: tuple[int, ...], data: int = 1) -> Callable[[int], tuple]:
-    """({name: array}, *data): the last `data` shapes are those of the data."""
-    drawn = _drawn(*shapes)
-
-    def arguments(seed: int) -> tuple:
-        arrays = drawn(seed)
-        return dict(zip(names, arrays, strict=False)), *arrays[len(arrays) - data :]
-
-    return arguments
 
 
 def _start(p, X):
@@ -83,8 +54,10 @@ def _through_time(mistake: str) -> Callable:
 
     def gradient(p, X, Y):
         A = [_start(p, X)]
-        for x in X:
-            A.append(_step(p, A[-1], x))
+        for _ in range(2 if mistake == "started where it ended" else 1):
+            A = A[-1:]
+            for x in X:
+                A.append(_step(p, A[-1], x))
         dY = 2 * (A[-1] @ p["V"] - Y) / len(Y)
         G = {k: jnp.zeros_like(w) for k, w in p.items()} | {"V": A[-1].T @ dY}
         dA, last = dY @ p["V"].T, len(X) - 1
@@ -112,6 +85,7 @@ IN_TIME = {
     "input of the turn before": "wrong-operand",
     "state after the turn": "own-activation",
     "dA down": "wrong-cotangent",
+    "started where it ended": "stale-start",
 }
 
 
@@ -250,26 +224,27 @@ def _through_gains(mistake: str) -> Callable:
     return gradient_of(GAINS, RIGHT._replace(mask=lambda t, l: 1.0 if l in left_out else t.masks[l - 1]))
 
 
-_series = _params("WUbV", (3, 5), (5, 5), (1, 5), (5, 2), (4, 6, 3), (6, 2), data=2)
+_series = params("WUbV", (3, 5), (5, 5), (1, 5), (5, 2), (4, 6, 3), (6, 2), data=2)
 
 LOSSES = (
+    *PIECES,
     Loss("loop", _unrolled, _through_time, _series, IN_TIME),
     Loss("scan", _scanned, _through_time, _series, IN_TIME),
-    Loss("layer norm", _normed, _through_norm, _params("Wgb", (3, 5), (1, 5), (1, 5), (8, 3)), {
-        "mean": "path-left-out", "variance": "path-left-out", "mean twice": "path-miscounted",
+    Loss("layer norm", _normed, _through_norm, params("Wgb", (3, 5), (1, 5), (1, 5), (8, 3)), {
+        "mean": "statistic-left-out", "variance": "statistic-left-out", "mean twice": "path-miscounted",
         "Z for its norm": "wrong-operand",
     }),
-    Loss("residual", _residual, _through_residual, _params("WUV", (3, 5), (5, 5), (5, 4), (8, 3)), {
+    Loss("residual", _residual, _through_residual, params("WUV", (3, 5), (5, 5), (5, 4), (8, 3)), {
         "around": "path-left-out", "layer": "path-left-out", "around twice": "path-miscounted",
         "dB down": "wrong-cotangent",
         "A for A + C": "wrong-layer-activation",  # A, which is that of layer 1, in the gradient of layer 3
     }),
-    Loss("attention", _attention, _through_attention, _params("QKV", (5, 4), (5, 4), (5, 4), (6, 5)), {
-        "Q for K": "wrong-operand", "sum of the softmax": "path-left-out",
+    Loss("attention", _attention, _through_attention, params("QKV", (5, 4), (5, 4), (5, 4), (6, 5)), {
+        "Q for K": "wrong-operand", "sum of the softmax": "statistic-left-out",
     }),
     Loss("images", _images, _through_images,
-         _params("KL", (3, 2, 3, 2), (4, 3, 2, 3), (5, 2, 6, 7)), {"not turned": "kernel-not-turned"}),
-    Loss("valley", _valley, _through_valley, lambda seed: tuple(_drawn((5,), (4,))(seed)),
+         params("KL", (3, 2, 3, 2), (4, 3, 2, 3), (5, 2, 6, 7)), {"not turned": "kernel-not-turned"}),
+    Loss("valley", _valley, _through_valley, lambda seed: tuple(drawn((5,), (4,))(seed)),
          {"ones for a": "argument-ignored"}),
     Loss("gains", loss_of(GAINS), _through_gains, _gained,
          dict.fromkeys(("in layer 1", "in layer 2", "in both"), "multiplier-forgotten")),

@@ -15,12 +15,13 @@ from jaxnn.gradcheck.mistakes.finding import (
     Cotangent,
     Finding,
     Leaves,
+    Step,
     finding,
     off_entries,
 )
 from jaxnn.gradcheck.mistakes.numbers import ratio
 from jaxnn.gradcheck.report.formats import extent, joined, spoken
-from jaxnn.gradcheck.tape.names import Names
+from jaxnn.gradcheck.tape.names import Names, handed_in
 from jaxnn.gradcheck.tape.paths import near, weight_of
 from jaxnn.gradcheck.tape.quantities import as_product, dense_rows
 from jaxnn.gradcheck.tape.scene import Scene, backward_with, finite, gradient_with
@@ -28,6 +29,7 @@ from jaxnn.gradcheck.tape.tape import Layer
 from jaxnn.gradcheck.tape.work import Spent, Work
 from jaxnn.gradcheck.tolerances import COMPUTED, FITTED
 
+RETURNED = "what the function returns"
 LARGE = 200  # entries of a quantity up to which all its directions are tried
 
 
@@ -165,8 +167,11 @@ def _faults_of(scene: Scene, layer: Layer, gradient, expected: np.ndarray):
     return own, found
 
 
-def single_quantity(scene: Scene) -> int | None:
-    """The value of fewest directions whose cotangent, changed alone, explains all that is wrong."""
+def sufficient(scene: Scene) -> tuple[int, int] | None:
+    """(the first, the last) value on the tape whose cotangent, changed alone, explains all that is wrong.
+
+    None where no value does, or where any gradient could be explained so.
+    """
     if not finite(scene.hand):
         return None
 
@@ -175,22 +180,32 @@ def single_quantity(scene: Scene) -> int | None:
         return np.concatenate([np.ravel(g - r) for g, r in pairs])
 
     gap, tape = off(scene.hand), scene.point.tape
-    best, fewest = None, gap.size
-    zs, activations = ({getattr(y, letter) for y in scene.structure.layers} for letter in "za")
-    values = tape.active - set(scene.structure.views)
-    for value in sorted(values, key=lambda v: (v not in zs, v not in activations, -v)):
+    if np.abs(gap).max() <= FITTED * max(np.abs(r).max(initial=0) for r in scene.reference):
+        return None  # as faint as what is solved for
+    rng, ends, told = np.random.default_rng(0), [], False
+
+    def rank_of(value: int) -> int | None:
+        """Of its directions, in the gradient; None where it explains nothing."""
         shape = tape.shapes[value].shape
         size = math.prod(shape)
-        if size > LARGE or size >= gap.size or (best is not None and size > fewest * 4):
-            continue
+        once = gradient_with(scene, added={value: rng.normal(size=shape)})
+        if size > LARGE or any(near(once[k], scene.reference[k]) for k in scene.wrong):
+            return None
         units = np.eye(size).reshape(size, *shape)
         system = np.stack([off(gradient_with(scene, added={value: unit})) for unit in units], axis=1)
         scene.work.spend(system.size * size)
         answer, _, rank, _ = np.linalg.lstsq(system, gap, rcond=COMPUTED)
-        explained = np.abs(system @ answer - gap).max() <= FITTED * np.abs(gap).max()
-        if rank < fewest and explained:
-            best, fewest = value, int(rank)
-    return best
+        return rank if np.abs(system @ answer - gap).max() <= FITTED * np.abs(gap).max() else None
+
+    values = sorted(tape.active - set(scene.structure.views))
+    for order in (values, values[::-1]):
+        ranks = ((value, rank_of(value)) for value in order)
+        value, rank = next((found for found in ranks if found[1] is not None), (None, gap.size))
+        if value is None:
+            return None
+        ends.append(value)
+        told = told or rank < gap.size
+    return (ends[0], ends[1]) if told and ends[0] not in handed_in(scene) else None
 
 
 def _tells(scene: Scene) -> bool:
@@ -210,19 +225,21 @@ def placed(scenes: list[Scene], names: Names) -> tuple[list[Finding], Spent | No
         there = faults(given) or []
         if [f[:3] for f in there] == [f[:3] for f in found]:
             scene, found = given, there  # the rows and entries told are then those of the given point
-    quantity, spent = None, None
+    ends, spent = None, None
     if (len(scene.wrong) > 1 or len(scene.hand) == 1) and (not found or len(found) > 1):
         try:
-            quantity = single_quantity(scene)
+            ends = sufficient(scene)
         except Spent as why:
             spent = why
-    if found and quantity is None:
+    if found and ends is None:
         return [_of_faults(found, scene, given, names)], spent
-    return [_of_leaves(scene, given, quantity, names)], spent
+    return [_of_leaves(scene, given, ends, names)], spent
 
 
 def _of_faults(found: list[Fault], scene: Scene, given: Scene, names: Names) -> Finding:
     """The topmost is the cause of what is below, unless those steps are wrong themselves."""
+    if scene is not given:  # its rows and entries are none of the caller's
+        found = [f._replace(how=How("is wrong in part")) if f.how.entries else f for f in found]
     first, *rest = found
     if rest and (first.followed or first.kind != "dZ"):
         after = f"; and {'; '.join(f.sentence(names) for f in rest)}."
@@ -234,41 +251,43 @@ def _of_faults(found: list[Fault], scene: Scene, given: Scene, names: Names) -> 
         after = ". All else is right." if len(scene.wrong) < len(names.parameters) else "."
     return finding(
         UNKNOWN if first.kind else UNPLACED,
-        "{told}{seen}",
+        "{told}",
         "{quantities}",
         8 if len({f.kind for f in found}) == 1 else 9,
         told=first.sentence(names) + after,
-        seen=_elsewhere(scene, given, any(f.how.entries for f in found)),
         quantities=joined([f.named(names) for f in found]),
     )
 
 
-def _of_leaves(scene: Scene, given: Scene, quantity: int | None, names: Names) -> Finding:
+def _of_leaves(scene: Scene, given: Scene, ends: tuple[int, int] | None, names: Names) -> Finding:
     wrong = tuple(scene.wrong)
     right = tuple(k for k in range(len(scene.hand)) if k not in wrong)
     where = "{of}" if right or len(wrong) < 2 else "every parameter"
-    told, entries = _extents(scene, names)
-    parts = {"of": Leaves(wrong), "told": told, "seen": _elsewhere(scene, given, entries)}
-    if quantity is None:
+    shown = given if given.wrong == scene.wrong else scene
+    parts = {"of": Leaves(wrong), "told": _extents(shown, names, shown is given)}
+    if ends is None:
         only = " The rest ({right}) is right." if right else ""
-        says = "A mistake that has no name here, in {told}." + only + "{seen}"
+        says = "A mistake that has no name here, in {told}." + only
         return finding(UNPLACED, says, where, 9, right=Leaves(right), **parts)
-    says = "One mistake in {quantity} would explain all that is wrong: {told}.{seen}"
-    own = quantity in {v for y in scene.structure.layers for v in (y.z, y.a, y.product)}
-    where, parts["quantity"] = "{quantity}, and so " + where, Cotangent(quantity)
-    return finding(UNKNOWN if own else UNPLACED, says, where, 8, scene=scene, **parts)
+    own = {v for y in scene.structure.layers for v in (y.z, y.a, y.product)}
+    what, at = "in {first}", "{first}"
+    first, last = map(Cotangent, ends)
+    if ends[0] != ends[1]:
+        what = at = "between {first} and {last}"
+        makers = [scene.point.tape.maker(v) for v in ends]
+        first, last = (
+            end if v in own or m is None else Step((m,))
+            for v, m, end in zip(ends, makers, (first, last), strict=True)
+        )
+        last = RETURNED if ends[1] in handed_in(scene) else last
+    says = f"One mistake {what} would explain all that is wrong: {{told}}."
+    mistake = UNKNOWN if own.issuperset(ends) else UNPLACED
+    return finding(mistake, says, f"{at}, and so {where}", 8, scene=scene, first=first, last=last, **parts)
 
 
-def _elsewhere(scene: Scene, given: Scene, entries: bool) -> str:
-    """That the rows or entries told are those of another point than the one given."""
-    if scene is given or not entries or "N" not in scene.sizes:
-        return ""
-    return f" (Seen at another point, of {scene.sizes['N']} examples.)"
-
-
-def _extents(scene: Scene, names: Names) -> tuple[str, bool]:
-    """What is wrong in which parameters, and whether single entries are told."""
-    parts, whole, entries = [], [], False
+def _extents(scene: Scene, names: Names, own: bool) -> str:
+    """What is wrong in which parameters; own: whether the scene's entries are the caller's."""
+    parts, whole = [], []
     for k in scene.wrong:
         name, off = names.parameters[k], off_entries(scene, k)
         alpha = ratio(scene.hand[k], scene.reference[k], scene, k)
@@ -277,8 +296,7 @@ def _extents(scene: Scene, names: Names) -> tuple[str, bool]:
         elif off.all():
             whole.append(name)
         else:
-            parts.append(f"{extent(off)} of {name}")
-            entries = True
+            parts.append(f"{extent(off) if own else 'some entries'} of {name}")
     if len(parts) > 4:
         parts = [*parts[:3], f"{len(parts) - 3} parameters more"]
-    return "; ".join([f"every entry of {joined(whole)}"] * bool(whole) + parts), entries
+    return "; ".join([f"every entry of {joined(whole)}"] * bool(whole) + parts)

@@ -13,13 +13,13 @@ from jaxnn.gradcheck.diagnosis import places
 from jaxnn.gradcheck.diagnosis.states import stale_cause, unsteady_causes
 from jaxnn.gradcheck.diagnosis.told import told
 from jaxnn.gradcheck.mistakes import precision
-from jaxnn.gradcheck.mistakes.catalogue import FAMILIES, ON_PATHS, Family
+from jaxnn.gradcheck.mistakes.catalogue import FAMILIES, IN_SOME, ON_PATHS, Family
 from jaxnn.gradcheck.mistakes.finding import UNKNOWN, UNPLACED, Finding, Leaves, finding
 from jaxnn.gradcheck.report.confidence import GUESS, LIKELY, SURE
 from jaxnn.gradcheck.report.model import Cause
 from jaxnn.gradcheck.tape.names import Names, names_of
 from jaxnn.gradcheck.tape.scene import Scene, finite, without_penalty
-from jaxnn.gradcheck.tape.scenes import Views, in_few_turns, scenes_for, views_of
+from jaxnn.gradcheck.tape.scenes import Views, in_few_turns, scenes_for, step_by_step, views_of
 from jaxnn.gradcheck.tape.work import Spent, Work
 from jaxnn.gradcheck.verdict.point import Point, Sides, compared, is_coarse
 
@@ -134,41 +134,57 @@ def find_causes(
         sides = hand, reference, bound
         views = views or views_of(loss, args, argnums)
         scenes = _finite(scenes_for(views, gradient, hand, reference, bound, work))
-        found: list[Finding] = []
+        found, homes = [], [views.given]
         try:
-            for one in _found(views, gradient, scenes, sides, notes):
+            for one in _found(views, gradient, scenes, sides, homes, notes):
                 found.append(one)
         except Spent as spent:
             notes.append(_ended(spent))
         if not found:
             found, spent = places.placed(scenes, names)
             notes += [_ended(spent)] if spent and not notes else []
-    return Diagnosis(_ranked(found or [_faint(scenes[0])], names, len(scenes) > 1 and not notes), notes)
+    whole = len(scenes) > 1 and not notes
+    return Diagnosis(_ranked(found or [_faint(scenes[0])], names, homes, whole), notes)
 
 
 def _ended(spent: Spent) -> str:
     return f"the search for the mistake ended before all was tried, {spent}: nothing of it is sure"
 
 
-def _found(views: Views, gradient: Callable, scenes: list[Scene], sides: tuple, notes) -> Iterator[Finding]:
-    """What predicts the candidate: a mistake of the catalogue; if none does, one that is only placed."""
+def _found(
+    views: Views, gradient: Callable, scenes: list[Scene], sides: tuple, homes: list[Scene], notes: list[str]
+) -> Iterator[Finding]:
+    """What predicts the candidate: a mistake of the catalogue; if none does, one that is only placed.
+
+    homes: the caller's scene, as every tape has it that is looked at.
+    """
     found = yield from _of_families(scenes, FAMILIES, notes)
     if any(not f.mistake.loose for f in found):
         return
-    few = _finite(in_few_turns(views, gradient, scenes[0].work))
-    found += yield from _of_families(few or scenes, ON_PATHS, notes)
-    if found:
+    tapes = [views, *filter(None, [step_by_step(views)])]
+    homes += [seen.given for seen in tapes[1:]]
+    few: list[Scene] = []
+    for seen in tapes:
+        there = scenes if seen is views else scenes_for(seen, gradient, *sides, work=scenes[0].work)
+        few = _finite(in_few_turns(seen, gradient, scenes[0].work)) or _finite(there)
+        found += yield from _of_families(few, ON_PATHS, notes)
+        if found:
+            return
+    if (yield from _of_families(few, IN_SOME, notes)):
         return
     for find in (precision.low_precision, precision.few_digits):
         if rounded := find(views.loss, gradient, scenes):
             yield rounded
             return
-    if len(scenes) > 1:
+    for seen in tapes if len(scenes) > 1 else ():
         # a size written into the candidate's code: only points of the caller's own sizes tell
-        alike = _finite(scenes_for(views, gradient, *sides, work=scenes[0].work, alike=True))
-        for one in _of_families(alike, FAMILIES, notes):
+        alike = _finite(scenes_for(seen, gradient, *sides, work=scenes[0].work, alike=True))
+        for one in _of_families(alike, (*FAMILIES, *ON_PATHS) if seen is views else ON_PATHS, notes):
             if not one.mistake.loose:
+                found.append(one)
                 yield one._replace(sure=False)
+        if found:
+            return
 
 
 def _of_families(scenes: list[Scene], families: tuple[Family, ...], notes: list[str]):
@@ -208,10 +224,11 @@ def _faint(scene: Scene) -> Finding:
     return finding(UNPLACED, says, "{of}", 9, of=Leaves((int(np.argmax(sizes)),)))
 
 
-def _ranked(findings: list[Finding], names: Names, whole: bool) -> list[Cause]:
+def _ranked(findings: list[Finding], names: Names, homes: list[Scene], whole: bool) -> list[Cause]:
     """One cause a mistake, the simplest first, and how sure it is.
 
-    whole: more than one point was looked at, and every mistake tried.
+    homes: the caller's scene, as every tape has it; whole: more than one point was looked at, and every
+    mistake tried.
     """
     best: dict[str, Finding] = {}
     for f in sorted(findings, key=lambda f: f.rank):
@@ -223,5 +240,5 @@ def _ranked(findings: list[Finding], names: Names, whole: bool) -> list[Cause]:
         confidence = GUESS
         if whole and f.sure and f is chosen[0] and f.mistake.id != UNKNOWN.id:
             confidence = SURE if exact and len(chosen) == 1 else LIKELY
-        causes.append(Cause(f.mistake.id, *told(f, names), confidence, f.mistake.equation))
+        causes.append(Cause(f.mistake.id, *told(f, names, homes), confidence, f.mistake.equation))
     return causes

@@ -24,7 +24,15 @@ def in_words(part: Part, scene: Scene | None, names: Names):
     return part
 
 
-def told(finding: Finding, names: Names) -> tuple[str, str]:
-    """(the sentence, where it is)."""
-    words = {k: in_words(part, finding.scene, names) for k, part in finding.parts.items()}
+def at_home(scene: Scene | None, homes: list[Scene]) -> Scene | None:
+    """The caller's own scene of the same steps; where there is none, its sizes are not to be spoken of."""
+    steps = scene and [n.name for n in scene.point.tape.nodes]
+    same = (home for home in homes if [n.name for n in home.point.tape.nodes] == steps)
+    return next(same, scene and scene._replace(sized=False))
+
+
+def told(finding: Finding, names: Names, homes: list[Scene]) -> tuple[str, str]:
+    """(the sentence, where it is), by the sizes of the caller's own scenes."""
+    scene = at_home(finding.scene, homes)
+    words = {k: in_words(part, scene, names) for k, part in finding.parts.items()}
     return capital(finding.says.format(**words)), finding.where.format(**words)

@@ -11,11 +11,11 @@ from jaxnn.gradcheck.mistakes import (
     factors,
     operands,
     outputs,
-    paths,
     penalties,
     precision,
 )
 from jaxnn.gradcheck.mistakes.finding import UNPREDICTED, Finding, Mistake, exchanged, ways
+from jaxnn.gradcheck.mistakes.steps import moves, paths, turns, values
 from jaxnn.gradcheck.tape.scene import Scene
 
 
@@ -52,13 +52,16 @@ FAMILIES: tuple[Family, ...] = (
     Family("labels and inputs", data.elsewhere, data.OF_DATA),
     Family("the weights that were updated", operands.updated_weights, (operands.UPDATED,)),
     Family("the logarithm of Ŷ", outputs.clipped_log, (outputs.CLIPPED,)),
-    Family("the turns of a loop", paths.turns_left_out, (paths.TURNS_LEFT_OUT,)),
+    Family("the turns of a loop", turns.of_turns, turns.OF_TURNS),
 )
 ON_PATHS: tuple[Family, ...] = (
-    Family("what a path is multiplied by", paths.scaled, (paths.LEFT_OUT, paths.MISCOUNTED)),
+    Family("the values of the forward pass", values.of_other_values, values.OF_VALUES),
+    Family("steps that move entries", moves.moved, moves.OF_MOVES),
+    Family("what a path is multiplied by", paths.scaled, (paths.LEFT_OUT, paths.STATISTIC, paths.MISCOUNTED)),
     Family("any step", paths.mistaken, (paths.WRONG_OPERAND, paths.WRONG_COTANGENT)),
     Family("two paths", paths.both_ignored, ()),
 )
+IN_SOME: tuple[Family, ...] = (Family("a step, for some parameters", paths.in_some, ()),)
 DIGITS = (precision.LOW, precision.FEW_DIGITS)  # what is right but for its digits
 MISTAKES: dict[str, Mistake] = {
     mistake.id: mistake

@@ -1,6 +1,6 @@
 """Mistakes that give the right gradient of other examples, labels or inputs."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import NamedTuple
 
@@ -21,6 +21,7 @@ from jaxnn.gradcheck.mistakes.numbers import MISSING_PSUM, same
 from jaxnn.gradcheck.mistakes.outputs import LEFT_OUT
 from jaxnn.gradcheck.report.formats import dimensions
 from jaxnn.gradcheck.tape.backward import gradient_at
+from jaxnn.gradcheck.tape.names import handed_in
 from jaxnn.gradcheck.tape.paths import near
 from jaxnn.gradcheck.tape.quantities import as_product, dense_rows
 from jaxnn.gradcheck.tape.scene import Scene, fits, gradient_with
@@ -128,11 +129,24 @@ NO_ARGUMENT = Mistake(
     "dZ2 = (A2 - Y) / N  # for weights * (A2 - Y) / N",
     "through any argument",
 )  # fmt: skip
+ONE_PLACE = Mistake(
+    "read-at-one-place", "one entry of a cotangent, or of another argument, stands for all of it",
+    "vjp(c) has c_i in the term of output i", "def backward(x, c): return (2 * x * c[0],)",
+    "through any argument, a rule for derivatives",
+    (
+        ("The first entry of {c} stands for all of it", lambda c: np.full_like(c, c.flat[0])),
+        ("The last entry of {c} stands for all of it", lambda c: np.full_like(c, c.flat[-1])),
+        ("The first row of {c} stands for all of it", lambda c: np.broadcast_to(c[:1], c.shape)),
+        ("The first column of {c} stands for all of it", lambda c: np.broadcast_to(c[..., :1], c.shape)),
+        ("The mean of {c} stands for each of its entries", lambda c: np.full_like(c, c.mean())),
+        ("The sum of {c} stands for each of its entries", lambda c: np.full_like(c, c.sum())),
+    ),
+)  # fmt: skip
 OF_EXAMPLES = (IGNORED, WEIGHTED, ONE_EXAMPLE, MISSING_PSUM)
 OF_ORDER = (SHIFTED, REORDERED)
 OF_LABELS = (OTHER_CLASSES, BROADCAST, INVERTED, SIGNED, SMOOTHED)
 OF_INPUTS = (TRUNCATED, UNSCALED, CENTRED)
-OF_DATA = (*OF_ORDER, *OF_LABELS, LEFT_OUT, *OF_INPUTS, NO_COTANGENT, NO_ARGUMENT)
+OF_DATA = (*OF_ORDER, *OF_LABELS, LEFT_OUT, *OF_INPUTS, NO_COTANGENT, NO_ARGUMENT, ONE_PLACE)
 ALTERED_LABELS = [
     *ways(OF_LABELS),
     (LEFT_OUT, Altered("Y is left out.", np.zeros_like, 1.0)),
@@ -143,18 +157,19 @@ ALTERED_LABELS = [
 def elsewhere(scenes: list[Scene]) -> Iterator[Finding]:
     """The right gradient, of other labels or inputs."""
     layout, values = scenes[0].structure, scenes[0].point.values
-    if not layout.products:
-        yield from _argument_ignored(scenes)
-        return
+    cotangents = handed_in(scenes[0]) & scenes[0].point.tape.constants.keys()
+    yield from _argument_ignored(scenes, cotangents if layout.products else (*layout.targets, *layout.data))
     last = len(layout.layers)
     through = f"dZ[{last}] (through Y)" if last else "through Y"
-    for t in layout.targets:
+    for t in layout.targets if layout.products else ():
+        if t in cotangents:
+            continue
         kind = values[t].dtype.kind
         yield from _altered(scenes, t, [*ways(OF_ORDER), *(ALTERED_LABELS if kind == "f" else ())], through)
         if kind in "iu":
             yield from _other_classes(scenes, t, through)
     first = "dW[1] and the forward pass (through X)" if last else "through X"
-    for x in layout.data:
+    for x in layout.data if layout.products else ():
         if values[x].dtype.kind == "f":
             yield from _altered(scenes, x, ways(OF_INPUTS), first)
 
@@ -187,31 +202,41 @@ def _with_classes(value: int, step: int, around: bool, scene: Scene):
     return gradient_at(scene, value, new % classes if around else new)
 
 
-def _argument_ignored(scenes) -> Iterator[Finding]:
-    """An argument taken for ones; a cotangent, if the loss is linear in it."""
-    layout, values = scenes[0].structure, scenes[0].point.values
-    for value in (*layout.targets, *layout.data):
-        if values[value].dtype.kind != "f" or not holds(scenes, partial(_with_ones, value)):
+def _argument_ignored(scenes, arguments: Iterable[int]) -> Iterator[Finding]:
+    """An argument taken for ones, or one entry of it for all; a cotangent, if the loss is linear in it."""
+    for value in arguments:
+        if scenes[0].point.values[value].dtype.kind != "f":
+            continue
+        c, where = _argument(scenes[0], value), "through {c}"
+        several = scenes[0].point.values[value].size > 1
+        for says, of in ONE_PLACE.ways if several else ():
+            if holds(scenes, partial(_with_argument, value, of)):
+                yield finding(ONE_PLACE, f"{says}.", where, 0.6, c=c)
+                break
+        if not holds(scenes, partial(_with_argument, value, np.ones_like)):
             continue
         twice = [gradient_at(s, value, 2 * s.point.values[value]) for s in scenes]
         linear = not scenes[0].muted and all(
             fits(s._replace(hand=t), [2 * r for r in s.reference]) for s, t in zip(scenes, twice, strict=True)
         )
-        says, c = "Ones stand where {c} belongs", _argument(scenes[0], value)
+        says = "Ones stand where {c} belongs"
         if linear:
             says += ": the gradient is not multiplied by it"
         mistake, rank = (NO_COTANGENT, 0.4) if linear else (NO_ARGUMENT, 1)
-        yield finding(mistake, f"{says}.", "through {c}", rank, c=c)
+        yield finding(mistake, f"{says}.", where, rank, c=c)
 
 
-def _with_ones(value: int, scene: Scene):
-    return gradient_at(scene, value, np.ones_like(scene.point.values[value]))
+def _with_argument(value: int, of: Callable, scene: Scene):
+    return gradient_at(scene, value, of(scene.point.values[value]))
 
 
 def _argument(scene: Scene, value: int) -> Part:
-    """An input of the loss, or what it is where the loss holds it itself."""
-    if value in scene.point.tape.inputs:
-        return Argument(scene.point.tape.inputs.index(value))
+    """An input of the loss, the cotangent of a rule, or what it is where the loss holds it itself."""
+    tape = scene.point.tape
+    if value in tape.inputs:
+        return Argument(tape.inputs.index(value))
+    if value in handed_in(scene):
+        return "the cotangent"
     shape = scene.point.values[value].shape
     return f"the {f'{dimensions(shape)} array' if shape else 'number'} that the loss holds itself"
 

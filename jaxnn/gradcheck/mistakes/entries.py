@@ -24,6 +24,13 @@ from jaxnn.gradcheck.tape.scene import Scene, fits
 from jaxnn.gradcheck.tolerances import COMPUTED
 
 
+def _in_one_row(of: Callable, row: int, r: np.ndarray) -> np.ndarray:
+    """One row of these, all else zero."""
+    out = np.zeros_like(r)
+    out[row] = of(r)
+    return out
+
+
 def _centred(axis: int | None, r: np.ndarray) -> np.ndarray:
     """Its mean taken off, of all or along an axis, where that leaves anything."""
     return r - r.mean(axis, keepdims=True) if (r.size if axis is None else r.shape[axis]) > 1 else r
@@ -87,6 +94,19 @@ MOVED = Mistake(
           for name, axis in (("rows", 0), ("columns", -1)) for by in (1, -1)),
     ),
 )  # fmt: skip
+ONE_ROW = Mistake(
+    "rows-in-one", "every row is written to one row", "dW[l] has the entry of W[l][i, k] at [i, k]",
+    "for i in range(n): dX[0] += dZ[i] @ W1  # for dX[i]", ANY,
+    tuple(
+        Way(f"stands in its {where} row alone, the other rows are 0: {what}", partial(_in_one_row, of, row))
+        for where, row, what, of in (
+            ("first", 0, "all rows are added up there", lambda r: r.sum(0)),
+            ("first", 0, "the last row has overwritten the others there", lambda r: r[-1]),
+            ("last", -1, "all rows are added up there", lambda r: r.sum(0)),
+            ("last", -1, "the first row stands there", lambda r: r[0]),
+        )
+    ),
+)  # fmt: skip
 UNSIGNED = Mistake(
     "signs-lost", "absolute values, or nothing but the sign",
     "dW[l] = dZ[l]ᵀ A[l-1], with its signs and sizes",
@@ -119,7 +139,7 @@ ROUNDED = Mistake(
     "entries-rounded", "rounded to a few digits, or small entries set to zero",
     "dW[l] = dZ[l]ᵀ A[l-1], to all its digits", "dW1 = np.round(dW1, 3)", ANY,
 )  # fmt: skip
-OF_ENTRIES = (TRANSPOSED, RESHAPED, ALL_SUMMED, WRONG_AXIS, MOVED, UNSIGNED, CENTRED)
+OF_ENTRIES = (TRANSPOSED, RESHAPED, ALL_SUMMED, WRONG_AXIS, MOVED, ONE_ROW, UNSIGNED, CENTRED)
 OF_NUMBERS = (EXCHANGED, UNWRITTEN, CLIPPED, ROUNDED)
 DIGITS = range(1, 9)  # after the point, to which someone may round
 
@@ -142,8 +162,9 @@ def rearranged(scenes: list[Scene]) -> Iterator[Finding]:
 
 def _with_entries(f: Callable, leaves: tuple[int, ...], scene: Scene) -> list[np.ndarray]:
     """The gradient with some parameters' made f of the right one."""
+    clean = (np.where(np.abs(r) <= b, 0, r) for r, b in zip(scene.reference, scene.bound, strict=True))
     with np.errstate(all="ignore"):
-        return [f(r) if k in leaves and r.ndim else r for k, r in enumerate(scene.reference)]
+        return [f(r) if k in leaves and r.ndim else r for k, r in enumerate(clean)]
 
 
 def _is_that_of(scene: Scene, k: int, other: int) -> bool:

@@ -1,8 +1,10 @@
 """Mistakes that leave a parameter's gradient, or that of all, a multiple of the right one."""
 
+import itertools
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
+import jax
 import numpy as np
 
 from jaxnn.gradcheck.mistakes.entries import UNWRITTEN
@@ -12,6 +14,7 @@ from jaxnn.gradcheck.mistakes.finding import (
     Leaves,
     Mistake,
     Part,
+    Value,
     beside,
     finding,
     leaf_roles,
@@ -57,9 +60,14 @@ STRAY = Mistake(
     "stray-factor", "a number too many, or one left out: any factor that is none of the others",
     "dW is 1 times dJ/dW, for every W", "dW1 = 0.3 * dZ1.T @ X", "any parameter", loose=True,
 )  # fmt: skip
+OVER_ALL = Mistake(
+    "mean-over-all", "a mean over all where only those kept count",
+    "J = Σ M ⊙ L / Σ M, so dL = M / Σ M, not M / N",
+    "dZ2 = mask * (A2 - Y) / N  # for / mask.sum()", "a loss with a mask, with weights or with padding",
+)  # fmt: skip
 OF_FACTORS = (
     *OF_ALL, *OF_LAYERS[:1], *OF_BIASES[2:4], MISSING_PSUM, EXTRA_PSUM, UPDATE, CLIPPED_NORM, NOT_PROPAGATED,
-    BIAS_MISSING, UNWRITTEN, STRAY,
+    BIAS_MISSING, UNWRITTEN, OVER_ALL, STRAY,
 )  # fmt: skip
 LARGEST_RATE = 0.3  # of a learning rate that is taken for one with confidence
 
@@ -124,11 +132,33 @@ def _one_factor(scenes, alphas: list[float], off: set[int], quiet: set[int]) -> 
         parts = {**parts, **m.parts, "times": spoken(alphas[0])}
         sure = m.sure and (everywhere or not other)
         yield finding(m.mistake, f"{says}.", extent.where, m.rank, sure, **parts)
-    if not meanings and everywhere:
+    if not meanings and (one := _over_all(scenes, alphas, extent)):
+        yield one
+    elif not meanings and everywhere:
         yield from _update(scenes, alphas, extent, constant, other)
     elif not meanings:
         yield from () if constant else _per_leaf_norm(scenes, off)
         yield _stray(scenes, alphas, extent, other)
+
+
+def _over_all(scenes, alphas: list[float], extent: Extent) -> Finding | None:
+    """A sum divided by a size where the loss divides it by a number that it counts itself."""
+    tape = scenes[0].point.tape
+    counted = [
+        v for node in tape.nodes for v in node.outputs if not tape.shapes[v].shape and v != tape.output
+    ]
+    rows = list(zip(*(jax.tree.leaves(s.point.args) for s in scenes), strict=True))
+    sizes = {tuple(map(np.size, xs)) for xs in rows if all(map(np.size, xs))}
+    sizes |= {tuple(map(len, xs)) for xs in rows if np.ndim(xs[0]) and all(map(np.size, xs))}
+    for v, row in itertools.product(counted, sizes):
+        counts = [float(s.point.values[v]) for s in scenes]
+        if len(set(counts)) > 1 and all(same(a, c / n) for a, c, n in zip(alphas, counts, row, strict=True)):
+            says = "{says} is divided by {n}, the size of an array, where the loss divides by {count}."
+            parts = {"n": str(row[0]), "count": Value((v,)), **extent.parts}
+            return finding(
+                OVER_ALL, says.replace("{says}", extent.says), extent.where, 0.5, True, scenes[0], **parts
+            )
+    return None
 
 
 def _also(says: str, other: Words | None, parts: Mapping[str, Part], sign: str = ", or"):

@@ -26,7 +26,7 @@ def point(tape: Tape, args: tuple, traced: Programs | None = None) -> Point:
     """All values and the right backward pass at args; `traced` is programs(tape) when it is had."""
     traced = traced or programs(tape, args)
     values, factors, operands = traced.prepare(*_fed(tape, args))
-    right = Change(factors, operands, {}, {}, {}, {})
+    right = Change(factors, operands, {}, {}, {}, {}, {})
     return Point(tape, args, values, right, *traced.pull(right), traced)
 
 
@@ -69,7 +69,7 @@ def programs(tape: Tape, args: tuple) -> Programs:
 
     edges = frozenset(key for step in plan for key, *_ in step.edges)
     work = sum(_work(tape, node) for node in tape.nodes if set(node.outputs) & tape.active)
-    return Programs(by_numpy(prepare, *_fed(tape, args)), partial(_pull, tape, plan), edges, work)
+    return Programs(by_numpy(prepare, *_fed(tape, args)), partial(_pull, tape, plan), edges, work, {})
 
 
 def _work(tape: Tape, node: Node) -> float:
@@ -131,7 +131,7 @@ def _unbroadcast(x: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 
 def _pull(tape: Tape, plan: list[Backward], change: Change) -> tuple[list, dict[int, Any]]:
     """The backward pass, with all that is exchanged: the gradient, and the cotangent of every value."""
-    factors, operands, gains, given, free, taken = change
+    factors, operands, gains, given, free, taken, moved = change
     summed: dict[int, Any] = {}
     seen: dict[int, Any] = {}
     if tape.output in tape.active:
@@ -158,7 +158,7 @@ def _pull(tape: Tape, plan: list[Backward], change: Change) -> tuple[list, dict[
                     other = seen[value].T if turned else seen[value]
                     own = step.back and step.back(read, [other])
                 part = _unbroadcast(other * factors[key], shape) if own is None else own[n]
-                part = part * gains.get(key, 1)
+                part = moved[key](seen) if key in moved else part * gains.get(key, 1)
                 part = part.astype(dtype, copy=False)
                 summed[i] = summed[i] + part if i in summed else part
         gradient = [np.asarray(settle(p)) for p in tape.parameters if p in tape.active]

@@ -71,6 +71,11 @@ def is_hidden(scene: Scene, row: tuple[int, ...]) -> bool:
     return not part and letters.get(value) == (HIDDEN, None)
 
 
+def handed_in(scene: Scene) -> set[int]:
+    """The values of steps that are not the caller's: what comes back to them is handed to the caller."""
+    return {i for n in scene.point.tape.nodes if not n.line for i in (*n.reads, *n.outputs)}
+
+
 def named(scene: Scene, row: tuple[int, ...], names: Names) -> str:
     """A value by its layer, parameter or argument, or by the step that makes it."""
     inputs, views, letters = scene.point.tape.inputs, scene.structure.views, _letters(scene)
@@ -93,8 +98,8 @@ def describe(scene: Scene, place: int) -> str:
     shape = scene.point.tape.shapes[node.outputs[0]].shape
     own = [called(part) for part in node.name.split("+") if part not in CALLS]
     at = f" at {node.line}" if node.line else ""
-    size = f"of shape {'×'.join(map(str, shape))}" if shape else "that gives a number"
-    return f"{' and '.join(own) or _own_name(node)}{at} ({size})"
+    size = f" (of shape {'×'.join(map(str, shape))})" if shape else " (that gives a number)"
+    return f"{' and '.join(own) or _own_name(node)}{at}{size if scene.sized else ''}"
 
 
 def _own_name(node: Node) -> str:

@@ -1,26 +1,32 @@
 """The paths of a tape: the edges through which one line of the code is differentiated."""
 
+import math
 from typing import NamedTuple
 
 import numpy as np
 from jax.extend.core import Literal
 
+from jaxnn.gradcheck.jaxprs.primitives import Kind, of
 from jaxnn.gradcheck.tape.scene import Scene, finite, gradient_with
 from jaxnn.gradcheck.tape.tape import Edge
+from jaxnn.gradcheck.tape.trace import consumers
 from jaxnn.gradcheck.tolerances import COMPUTED
 
+ROOTS = {"sqrt", "rsqrt", "pow", "integer_pow"}
 ALONE = 4  # steps at one spot of the code up to which each is also tried alone
 
 
 class Path(NamedTuple):
     """The edges through which one line of the code is differentiated, a loop's turns in their order.
 
-    places: its step in every turn; k: which input; on: the turns in which something is differentiated.
+    places: its step in every turn; k: which input; on: the turns in which something is differentiated;
+    only: the parameters in whose gradients alone it is looked at, of those that it leads to.
     """
 
     places: tuple[int, ...]
     k: int
     on: tuple[int, ...]
+    only: tuple[int, ...] = ()
 
     @property
     def edges(self) -> list[Edge]:
@@ -68,16 +74,35 @@ def paths_of(scene: Scene) -> list[Path]:
     return out
 
 
-def reaching(scene: Scene) -> list[tuple[Path, list[np.ndarray]]]:
-    """The paths that lead to all parameters that are wrong and to no other, with what each leaves."""
+def along(path: Path, scene: Scene, **parts) -> list[np.ndarray]:
+    """The gradient with parts exchanged on a path, in the parameters that it is looked at in."""
+    gradient = gradient_with(scene, **parts)
+    if not path.only:
+        return gradient
+    return [
+        g if k in path.only else r for k, (g, r) in enumerate(zip(gradient, scene.reference, strict=True))
+    ]
+
+
+def reaching(scene: Scene, beyond: bool = False) -> list[tuple[Path, list[np.ndarray]]]:
+    """The paths that lead to all parameters that are wrong and to no other, with what each leaves.
+
+    beyond: those that lead to others too, looked at in the wrong ones alone.
+    """
     out = []
     for path in paths_of(scene):
         without = gradient_with(scene, gains=dict.fromkeys(path.edges, 0.0))
         pairs = zip(scene.reference, without, strict=True)
-        gone = [np.abs(r - w).max(initial=0) > COMPUTED * np.abs(r).max(initial=0) for r, w in pairs]
-        if np.flatnonzero(gone).tolist() == scene.wrong:
-            out.append((path, [np.asarray(w) for w in without]))
+        gone = {k for k, (r, w) in enumerate(pairs) if _apart(r, w)}
+        if (gone > set(scene.wrong)) if beyond else (gone == set(scene.wrong)):
+            path = path._replace(only=tuple(scene.wrong) if beyond else ())
+            rows = enumerate(zip(scene.reference, without, strict=True))
+            out.append((path, [np.asarray(w if not beyond or k in path.only else r) for k, (r, w) in rows]))
     return out
+
+
+def _apart(r: np.ndarray, w: np.ndarray) -> bool:
+    return bool(np.abs(r - w).max(initial=0) > COMPUTED * np.abs(r).max(initial=0))
 
 
 def value_below(scene: Scene, path: Path) -> int:
@@ -106,3 +131,21 @@ def rows_like(scene: Scene, rows: dict, shape: tuple[int, ...], turns: int) -> l
     once = [row * turns for row in rows.get(1, [])] if turns > 1 else []
     shapes = scene.point.tape.shapes
     return [row for row in (*rows.get(turns, []), *once) if all(shapes[i].shape == shape for i in row)]
+
+
+def statistic(scene: Scene, places: tuple[int, ...]) -> str | None:
+    """Whether a step is of the mean, the variance or the sum by which a value is normalised."""
+    tape, readers = scene.point.tape, consumers(scene.point.tape.nodes)
+    todo: list[tuple[int, frozenset[str], int]] = [(max(places), frozenset(), 0)]
+    while todo:
+        place, names, summed = todo.pop()
+        node = tape.nodes[place]
+        out, own = node.outputs[0], frozenset(node.name.split("+"))
+        size = math.prod(tape.shapes[out].shape)
+        if 0 < summed < size and own & {"sub", "mul", "div"} and len(node.reads) == 2:
+            return "its variance" if names & ROOTS else "its mean" if "sub" in own else "their sum"
+        summed = size if "reduce_sum" in own else summed
+        above = [p for p in readers.get(out, []) if set(tape.nodes[p].outputs) & tape.active]
+        if (summed or len(above) == 1) and not own & of(Kind.PRODUCT):
+            todo += [(p, names | own, summed) for p in above]
+    return None

@@ -7,7 +7,7 @@ import numpy as np
 
 from jaxnn.gradcheck.tape.tape import Change, Edge, Layer, Point, Structure
 from jaxnn.gradcheck.tape.work import Work
-from jaxnn.gradcheck.tolerances import COMPUTED
+from jaxnn.gradcheck.tolerances import COMPUTED, FITTED
 
 
 class Scene(NamedTuple):
@@ -24,6 +24,7 @@ class Scene(NamedTuple):
     work: Work  # what may still be computed, of this scene and the others
     muted: tuple[Edge, ...] = ()  # edges that do not count here
     devices: tuple[int, ...] = ()  # among how many the candidate shares its work out itself
+    sized: bool = True  # whether its sizes are those that the caller knows
 
     @property
     def wrong(self) -> list[int]:
@@ -51,9 +52,11 @@ def fits(scene: Scene, prediction: list[np.ndarray], leaves=None) -> bool:
             g, p, r = scene.hand[k], np.asarray(prediction[k]), scene.reference[k]
             if p.shape != g.shape:
                 return False
-            top = np.abs(r).max(initial=0)
-            stretch = max(1.0, np.abs(p).max(initial=0) / top) if top > 0 else 1.0
-            if off_by(g, p, scene.bound[k] * (stretch if np.isfinite(stretch) else 1.0), top).any():
+            top, size = np.abs(r).max(initial=0), np.abs(p).max(initial=0)
+            stretch = max(1.0, size / top) if top > 0 and np.isfinite(size) else 1.0
+            # what cancels is far larger than what is left of it, and no measure of a bound
+            bound = np.minimum(scene.bound[k] * stretch, np.maximum(scene.bound[k], FITTED * size))
+            if off_by(g, p, bound, top).any():
                 return False
     return True
 
@@ -65,7 +68,7 @@ def telling(scene: Scene, prediction: list[np.ndarray]) -> bool:
 
 
 def changed(
-    scene: Scene, factors=None, operands=None, gains=None, given=None, added=None, taken=None
+    scene: Scene, factors=None, operands=None, gains=None, given=None, added=None, taken=None, moved=None
 ) -> Change:
     """The right backward pass with these parts exchanged; `given` and `added` by value, the rest by edge."""
     right, given, added = scene.point.change, given or {}, added or {}
@@ -76,6 +79,7 @@ def changed(
         right.given | given | added,
         right.free | dict.fromkeys(given, 0.0),
         taken or {},
+        moved or {},
     )
 
 

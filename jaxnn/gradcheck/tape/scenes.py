@@ -19,6 +19,7 @@ from jaxnn.gradcheck.tape.tape import Layer, Structure, Tape
 from jaxnn.gradcheck.tape.trace import trace
 from jaxnn.gradcheck.tape.work import Work
 
+NOISE = 1e-14  # of the largest entry of all: what is left of a gradient that is 0 by an invariance
 FEW_TURNS = 3  # of a loop over time, that show what one turn does wrong
 
 
@@ -96,7 +97,8 @@ def _devices(gradient: Callable, args: tuple) -> tuple[int, ...]:
 class Views(NamedTuple):
     """A loss and the points it is looked at from, each as a scene of a candidate that is right.
 
-    seen: those there have been, by how they were made; None where there is no such point.
+    seen: those there have been, by how they were made; None where there is no such point; merged: whether
+    an activation function of many steps is one of its tape.
     """
 
     loss: Callable
@@ -105,12 +107,20 @@ class Views(NamedTuple):
     axes: Axes
     given: Scene
     seen: dict[tuple, Scene | None]
+    merged: bool = True
 
 
-def views_of(loss: Callable, args: tuple, argnums: int | tuple[int, ...] = 0) -> Views:
+def views_of(loss: Callable, args: tuple, argnums: int | tuple[int, ...] = 0, merged: bool = True) -> Views:
     """What the scenes of all candidates for one gradient share."""
     axes = axes_of(loss, args, argnums)
-    return Views(loss, args, argnums, axes, _view(loss, axes, trace(loss, args, argnums), args), {})
+    tape = trace(loss, args, argnums, merged)
+    return Views(loss, args, argnums, axes, _view(loss, axes, tape, args), {}, merged)
+
+
+def step_by_step(views: Views) -> Views | None:
+    """The same with every step of an activation function for itself; None where it is so already."""
+    many = views.merged and any("+" in node.name for node in views.given.point.tape.nodes)
+    return views_of(views.loss, views.args, views.argnums, merged=False) if many else None
 
 
 def _view(loss: Callable, axes: Axes, tape: Tape, args: tuple, kin: Scene | None = None) -> Scene:
@@ -119,8 +129,9 @@ def _view(loss: Callable, axes: Axes, tape: Tape, args: tuple, kin: Scene | None
     layout = kin.structure if kin else structure(tape)
     derivatives = kin.derivatives if kin else _derivatives(tape, layout)
     right, sizes = _as_list(here.gradient), _sizes(tape, layout, axes, args)
-    none = [np.zeros(())] * len(right)
-    return Scene(here, layout, right, right, none, sizes, derivatives, loss, Work())
+    top = max((np.abs(r).max(initial=0) for r in right if np.isfinite(r).all()), default=0.0)
+    bound = [np.full((), NOISE * top)] * len(right)
+    return Scene(here, layout, right, right, bound, sizes, derivatives, loss, Work())
 
 
 def _generic(views: Views, tier: dict, kin: Scene | None = None) -> Scene | None:
@@ -129,7 +140,7 @@ def _generic(views: Views, tier: dict, kin: Scene | None = None) -> Scene | None
         there = generic(views.loss, views.args, views.argnums, views.axes, nearby=nearby, **tier)
         if there is None:
             continue
-        tape = kin.point.tape if kin else trace(views.loss, there, views.argnums)
+        tape = kin.point.tape if kin else trace(views.loss, there, views.argnums, views.merged)
         if [n.name for n in tape.nodes] != [n.name for n in views.given.point.tape.nodes]:
             return None
         view = _view(views.loss, views.axes, tape, there, kin)
@@ -215,7 +226,7 @@ def in_few_turns(views: Views, gradient: Callable, work: Work) -> list[Scene]:
             few[n] = np.asarray(few[n])[(slice(None),) * axis + (slice(FEW_TURNS),)]
         args = jax.tree.unflatten(tree, few)
         try:
-            shorter = views_of(views.loss, args, views.argnums)
+            shorter = views_of(views.loss, args, views.argnums, views.merged)
         except Exception:  # another axis of that size, which the loss takes at no other
             continue
         here, hand = shorter.given, called(gradient, args)

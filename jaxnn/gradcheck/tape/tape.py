@@ -79,6 +79,7 @@ class Change(NamedTuple):
     given: dict[int, Any]
     free: dict[int, Any]
     taken: dict[Edge, tuple[int, bool]]  # the value whose cotangent it gets; transposed?
+    moved: dict[Edge, Callable]  # all cotangents above → what goes down there
 
 
 class Programs(NamedTuple):
@@ -88,6 +89,7 @@ class Programs(NamedTuple):
     pull: Callable[[Change], tuple[list[np.ndarray], dict[int, np.ndarray]]]
     edges: frozenset[Edge]  # all that something is differentiated through
     work: float  # of one backward pass, in multiplications
+    steps: dict  # what a step makes of other inputs: programs that were needed once
 
 
 class Point(NamedTuple):

@@ -45,32 +45,34 @@ def flatten(loss: Callable, args: tuple, inlined: frozenset[str] = of(Kind.CALL)
         nodes.append(Node(name, apply, tuple(inputs), (number(aval),), False, {}, line))
         return nodes[-1].outputs[0]
 
-    def unroll(equation, inputs) -> list:
-        line = line_of(equation)
+    def unroll(equation, inputs, line: str, spot: tuple) -> list:
+        within = partial(walk, line=line, spot=spot)
 
         def at(x, t: int) -> int:
             aval = jax.ShapeDtypeStruct(shapes[x].shape[1:], shapes[x].dtype)
             return extra("slice", lambda x: (x[t],), [x], aval, line)
 
-        carry, columns = scanned(equation, inputs, walk, at)
+        carry, columns = scanned(equation, inputs, within, at)
         stack = lambda *rows: (jnp.stack(rows),)  # noqa: E731
         outs = zip(columns, equation.outvars[len(carry) :], strict=True)
         return [*carry, *(extra("stack", stack, column, v.aval, line) for column, v in outs)]
 
-    def step(e, into: list) -> list:
+    def step(line: str, spot: tuple, e, into: list) -> list:
         name, inner = e.primitive.name, e.params.get("jaxpr")
+        line, spot = line_of(e) or line, spot_of(e) or spot
         if name in inlined:
-            return walk(inner_of(e), into)
+            return walk(inner_of(e), into, line, spot)
         if name == "scan" and e.params["length"] * len(opened(inner)[0].eqns) <= UNROLLED:
-            return unroll(e, into)
+            return unroll(e, into, line, spot)
         out = [number(v.aval) for v in e.outvars]
         form = tuple(into), tuple(out), _is_elementwise(e) and len(out) == 1, e.params
-        nodes.append(Node(name, partial(by_jax, e), *form, line_of(e), spot_of(e)))
+        nodes.append(Node(name, partial(by_jax, e), *form, line, spot))
         return out
 
-    def walk(closed, into: list) -> list:
+    def walk(closed, into: list, line: str = "", spot: tuple = ()) -> list:
+        """The steps of a program; line, spot: of what calls it, for steps of JAX's own that have none."""
         jaxpr, consts = opened(closed)
-        return walked(jaxpr, plan_of(jaxpr), [*map(constant, consts), *into], step)
+        return walked(jaxpr, plan_of(jaxpr), [*map(constant, consts), *into], partial(step, line, spot))
 
     inputs = tuple(number(v.aval) for v in opened(closed)[0].invars)
     (output,) = walk(closed, list(inputs))

@@ -28,20 +28,22 @@ from jaxnn.gradcheck.mistakes.finding import (
     ways,
 )
 from jaxnn.gradcheck.mistakes.numbers import factor_names, of_arguments, tidy
-from jaxnn.gradcheck.report.formats import joined, spoken
+from jaxnn.gradcheck.mistakes.steps.turns import TURNS_LEFT_OUT, Turns
+from jaxnn.gradcheck.report.formats import spoken
 from jaxnn.gradcheck.tape.names import is_hidden
 from jaxnn.gradcheck.tape.paths import (
     Path,
+    along,
     near,
-    paths_of,
     reaching,
     rows_like,
     rows_of,
     smallest,
+    statistic,
     value_below,
 )
 from jaxnn.gradcheck.tape.quantities import SLOPES
-from jaxnn.gradcheck.tape.scene import Scene, fits, gradient_with
+from jaxnn.gradcheck.tape.scene import Scene, fits
 from jaxnn.gradcheck.tape.tape import Node
 from jaxnn.gradcheck.tape.trace import CUSTOM, PRODUCTS
 from jaxnn.gradcheck.tolerances import COMPUTED, FITTED
@@ -49,38 +51,23 @@ from jaxnn.gradcheck.tolerances import COMPUTED, FITTED
 PAIRED = 40  # paths up to which two at a time are tried
 OWN_SLOPES = {"tanh": "tanh′", "logistic": "σ′"}
 PASSING = {"add", "add_any", "sub", "neg"}
-
-
-class Turns(NamedTuple):
-    """A path that counts α times in some turns of a loop."""
-
-    says: str
-    on: slice
-    alpha: float
-
-
 EVERY = slice(None)
 STEPS = "what goes down is what comes back, times the local derivative, on every path from the loss"
 LEFT_OUT = Mistake(
     "path-left-out", "something is not differentiated, as if it were a constant", STEPS,
-    "dZ = s * (dA - dA.mean(axis=0))  # of A = (Z - Z.mean(axis=0)) * s, where s is of Z too", "any path",
+    "dA = dZ @ W  # of B = A + Z, in which A is once more", "any path",
     (Turns("is not differentiated", EVERY, 0.0),), loose=True,
+)  # fmt: skip
+STATISTIC = Mistake(
+    "statistic-left-out", "the mean, the variance or the sum by which something is normalised is no constant",
+    "Ẑ = (Z − μ)/σ, μ and σ are of Z: dZ = (dẐ − mean(dẐ) − Ẑ ⊙ mean(dẐ ⊙ Ẑ))/σ",
+    "dZ = dZhat / sigma  # and nothing of μ and σ", "a norm, a softmax", loose=True,
 )  # fmt: skip
 MISCOUNTED = Mistake(
     "path-miscounted", "what comes down one path has another factor", STEPS + ", once",
     "dQ = dS @ K  # of S = Q @ K.T / np.sqrt(d)", "any path",
     (Turns("counts −1 times: its sign is wrong", EVERY, -1.0), Turns("counts 2 times", EVERY, 2.0)),
     loose=True,
-)  # fmt: skip
-TURNS_LEFT_OUT = Mistake(
-    "turns-left-out", "some turns of a loop add nothing", "dW = Σ over the turns t of dZ_tᵀ A_{t-1}",
-    "dW = dZ.T @ h  # in a loop, where dW += dZ.T @ h belongs", "what is used in every turn of a loop",
-    (
-        Turns("is differentiated in the last turn only", slice(-1), 0.0),
-        Turns("is differentiated in the first turn only", slice(1, None), 0.0),
-        Turns("is not differentiated in the last turn", slice(-1, None), 0.0),
-        Turns("is not differentiated in the first turn", slice(1), 0.0),
-    ),
 )  # fmt: skip
 WRONG_OPERAND = Mistake(
     "wrong-operand", "another value stands where one belongs", "Q = A B, so dA = dQ Bᵀ and dB = Aᵀ dQ",
@@ -113,27 +100,41 @@ class Other(NamedTuple):
 
 
 def _found(probe: Scene, path: Path, mistake: Mistake, says: str, rank: float, **parts: Part) -> Finding:
-    down = Cotangent(value_below(probe, path))
-    return finding(mistake, says, "{down}", rank, True, probe, step=Step(path.places), down=down, **parts)
+    down, of = Cotangent(value_below(probe, path)), Leaves(path.only)
+    where = "{down}"
+    if path.only:
+        where, says = "{of}", f"{says.rstrip('.')}, in the gradient of {{of}} only."
+    return finding(mistake, says, where, rank, True, probe, step=Step(path.places), down=down, of=of, **parts)
 
 
-def scaled(scenes: list[Scene]) -> Iterator[Finding]:
+def scaled(scenes: list[Scene], beyond: bool = False) -> Iterator[Finding]:
     """One path of the tape is not differentiated, or with another factor."""
     probe = smallest(scenes)
     if probe is None:
         return
-    for path, without in _different(probe):
+    for path, without in _different(probe, beyond):
         for count in _counted(scenes, probe, path, without):
-            if holds(scenes, partial(_with_gain, count.edges, count.alpha)):
+            if holds(scenes, partial(_with_gain, path.only, count.edges, count.alpha)):
                 late = 1e-3 * path.places[0] / len(probe.point.tape.nodes)
                 rank = (2.1 if count.mistake is LEFT_OUT else 3) + late
-                yield _found(probe, path, count.mistake, count.says + ".", rank, **count.parts)
+                yield _of_statistic(_found(probe, path, count.mistake, count.says + ".", rank, **count.parts))
 
 
-def _different(scene: Scene) -> list[tuple[Path, list[np.ndarray]]]:
+def _of_statistic(one: Finding) -> Finding:
+    """The same, where what is left out is the mean, the variance or the sum of a normalisation."""
+    steps = [part for part in one.parts.values() if isinstance(part, Step)]
+    kinds = [statistic(one.scene, step.places) for step in steps] if one.scene else [None]
+    if one.mistake is not LEFT_OUT or None in kinds:
+        return one
+    what = " and ".join(sorted({str(kind) for kind in kinds}))
+    says = f"What is normalised depends on {what} too: {one.says[0].lower()}{one.says[1:]}"
+    return one._replace(mistake=STATISTIC, says=says, rank=one.rank - 0.01)
+
+
+def _different(scene: Scene, beyond: bool = False) -> list[tuple[Path, list[np.ndarray]]]:
     """The paths that lead to what is wrong, those of one step that leave the same but once."""
     out: list[tuple[Path, list[np.ndarray]]] = []
-    for path, without in reaching(scene):
+    for path, without in reaching(scene, beyond):
         known = [others for other, others in out if len(path.on) == len(other.on) == 1]
         if not any(all(near(w, o) for w, o in zip(without, others, strict=True)) for others in known):
             out.append((path, without))
@@ -174,74 +175,41 @@ def both_ignored(scenes: list[Scene]) -> Iterator[Finding]:
     ends = [path for path, _ in _different(probe)]
     for pair in itertools.combinations(ends, 2) if len(ends) <= PAIRED else ():
         edges = [e for path in pair for e in path.edges]
-        if holds(scenes, partial(_with_gain, edges, lambda s: 0.0)):
+        if holds(scenes, partial(_with_gain, (), edges, lambda s: 0.0)):
             says = "Neither the path through {one} nor that through {other} is differentiated."
             one, other = (Step(path.places) for path in pair)
             down = tuple(Cotangent(value_below(probe, path)) for path in pair)
-            yield finding(LEFT_OUT, says, "{down}", 4, scene=probe, one=one, other=other, down=down)
+            left_out = finding(LEFT_OUT, says, "{down}", 4, scene=probe, one=one, other=other, down=down)
+            yield _of_statistic(left_out)
             return
 
 
-def _with_gain(edges: list, alpha: Callable[[Scene], float], scene: Scene):
-    return gradient_with(scene, gains=dict.fromkeys(edges, alpha(scene)))
+def _with_gain(only: tuple[int, ...], edges: list, alpha: Callable[[Scene], float], scene: Scene):
+    return along(Path((), 0, (), only), scene, gains=dict.fromkeys(edges, alpha(scene)))
 
 
 def _gain(scene: Scene, path: Path) -> float:
     """α of g = without + α · path."""
-    without = gradient_with(scene, gains=dict.fromkeys(path.edges, 0.0))
+    without = along(path, scene, gains=dict.fromkeys(path.edges, 0.0))
     parts = [r - w for r, w in zip(scene.reference, without, strict=True)]
     size = sum(np.vdot(p, p) for p in parts)
     alpha = sum(np.vdot(p, g - w) for p, g, w in zip(parts, scene.hand, without, strict=True))
     return tidy(float(alpha / size)) if size else 1.0
 
 
-def turns_left_out(scenes: list[Scene]) -> Iterator[Finding]:
-    """Some turns of a loop add nothing to a parameter's gradient, as where a sum is overwritten."""
-    probe = smallest(scenes)
-    if probe is None:
-        return
-    views, nodes = probe.structure.views, probe.point.tape.nodes
-    into: dict[int, list[Path]] = {}
-    for path in paths_of(probe):
-        leaf = views.get(value_below(probe, path))
-        if leaf in probe.wrong and nodes[path.places[0]].outputs[0] not in views:
-            into.setdefault(leaf, []).append(path)
-    paths = [found[0] for found in into.values() if len(found) == 1]
-    counts = {len(path.on) for path in paths}
-    if sorted(into) != probe.wrong or len(paths) < len(into) or len(counts) > 1 or counts == {1}:
-        return
-    (count,) = counts
-    parts = [_of_turns(paths, {t}, probe) for t in range(count)]
-    table = np.stack([np.concatenate([p[k].ravel() for k in probe.wrong]) for p in parts], axis=1)
-    hand = np.concatenate([probe.hand[k].ravel() for k in probe.wrong])
-    weights = np.linalg.lstsq(table, hand, rcond=COMPUTED)[0]
-    there = {t for t in range(count) if abs(weights[t] - 1) < FITTED}
-    if not there or any(abs(w) > FITTED for t, w in enumerate(weights) if t not in there):
-        return
-    if holds(scenes, partial(_of_turns, paths, there)):
-        says = "The gradient of {of} has only {turns} of the loop's {count}, counted from 0"
-        if there == {0}:
-            says += ": it is overwritten in every turn where it should be added to"
-        elif there == {count - 1}:
-            says += ": nothing is handed down from one turn to the turn before"
-        turns = ("turns " if len(there) > 1 else "turn ") + joined([str(t) for t in sorted(there)])
-        of = Leaves(tuple(probe.wrong))
-        yield finding(TURNS_LEFT_OUT, says + ".", "{of}", 2.0, of=of, turns=turns, count=count)
+def in_some(scenes: list[Scene]) -> Iterator[Finding]:
+    """The same of a path that leads to other parameters too, where their gradients are made rightly."""
+    for one in itertools.chain(scaled(scenes, True), mistaken(scenes, True)):
+        yield one._replace(rank=one.rank + 1)
 
 
-def _of_turns(paths: list[Path], there: set[int], scene: Scene) -> list[np.ndarray]:
-    """The gradient with the parts of some turns only, on paths that end in parameters."""
-    off = [e for path in paths for t, e in enumerate(path.edges) if t not in there]
-    return gradient_with(scene, gains=dict.fromkeys(off, 0.0))
-
-
-def mistaken(scenes: list[Scene]) -> Iterator[Finding]:
+def mistaken(scenes: list[Scene], beyond: bool = False) -> Iterator[Finding]:
     """On one path a local derivative or an operand is another value, or what comes back is another's."""
     probe = smallest(scenes)
     if probe is None:
         return
     rows = rows_of(probe)
-    paths = [path for path, _ in reaching(probe)]
+    paths = [path for path, _ in reaching(probe, beyond)]
     for find in (_other_slopes, _other_operands, _other_cotangents):
         for path in paths:
             found = next(find(scenes, probe, rows, path, probe.point.tape.nodes[path.places[0]]), None)
@@ -261,11 +229,12 @@ def _other_slopes(scenes, probe: Scene, rows, path: Path, node: Node) -> Iterato
     missing = derivatives.FORGOTTEN if acts else WRONG_OPERAND if alone else derivatives.MULTIPLIER
     twice = derivatives.TWICE if acts else WRONG_OPERAND
     for power, mistake, says in ((0, missing, " is missing."), (2, twice, " is multiplied in twice.")):
-        if holds(scenes, partial(_with_power, path.edges, power)):
+        if holds(scenes, partial(_with_power, path, power)):
             yield _found(probe, path, mistake, what + says, 2.5)
     nodes = [probe.point.tape.nodes[p] for p in path.places]
     rest = tuple(n.inputs[1 - path.k] for n in nodes) if len(node.inputs) == 2 else ()
-    for row in rows_like(probe, rows, olds[0].shape, len(nodes)):
+    others = rows_like(probe, rows, olds[0].shape, len(nodes))
+    for row in others + [r[k:] + r[:k] for r in others if len(set(r)) > 1 for k in (1, -1)]:
         for other in _slopes(nodes, path, row) if acts else [Other(row)]:
             if _explains(scenes, probe, path, None, other):
                 says = other.says + "{turn} stands where " + what + " belongs."
@@ -348,6 +317,8 @@ def _other_cotangents(scenes, probe: Scene, rows, path: Path, node: Node) -> Ite
     ]
     back = probe.point.cotangents
     for row, turned in taken:
+        if not back.keys() >= {*row, *own}:
+            continue
         pairs = [(back[i], back[o]) for i, o in zip(row, own, strict=True)]
         if all(np.abs(x).max(initial=0) <= COMPUTED * np.abs(y).max(initial=0) for x, y in pairs):
             continue  # nothing but rounding: the path is left out, whatever the reason
@@ -391,11 +362,11 @@ def _with_other(path: Path, side: int | None, other: Other, scene: Scene):
     new = _instead(path, side, other, scene)
     if new is None:
         return None
-    return gradient_with(scene, factors=new) if side is None else gradient_with(scene, operands=new)
+    return along(path, scene, **{"factors" if side is None else "operands": new})
 
 
-def _with_power(edges: list, power: int, scene: Scene):
-    return gradient_with(scene, factors={e: _old(scene, None, e) ** power for e in edges})
+def _with_power(path: Path, power: int, scene: Scene):
+    return along(path, scene, factors={e: _old(scene, None, e) ** power for e in path.edges})
 
 
 def _with_cotangent(path: Path, row: tuple[int, ...], turned: bool, scene: Scene):
@@ -403,7 +374,7 @@ def _with_cotangent(path: Path, row: tuple[int, ...], turned: bool, scene: Scene
     own = [back[nodes[p].outputs[0]].shape for p in path.places]
     if any((back[i].T if turned else back[i]).shape != o for i, o in zip(row, own, strict=True)):
         return None
-    return gradient_with(scene, taken={(path.places[t], path.k): (row[t], turned) for t in path.on})
+    return along(path, scene, taken={(path.places[t], path.k): (row[t], turned) for t in path.on})
 
 
 def _turn(row: tuple[int, ...], own: tuple[int, ...]) -> str:

@@ -1,0 +1,1 @@
+"""Mistakes at any step of any program, whatever is made there."""

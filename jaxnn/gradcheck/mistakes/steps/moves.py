@@ -1,0 +1,413 @@
+"""Mistakes where entries are moved, repeated or chosen: what comes back is put together otherwise."""
+
+from collections.abc import Callable, Collection, Iterator
+from functools import partial
+from itertools import permutations, product
+from typing import NamedTuple
+
+import numpy as np
+from jax.extend.core import Literal
+
+from jaxnn.gradcheck.jaxprs.primitives import Kind, of
+from jaxnn.gradcheck.mistakes.finding import Cotangent, Finding, Mistake, Step, Value, Way, finding, holds
+from jaxnn.gradcheck.tape.forward import step
+from jaxnn.gradcheck.tape.paths import Path, along, near, smallest
+from jaxnn.gradcheck.tape.scene import Scene, fits, gradient_with
+from jaxnn.gradcheck.tape.tape import Edge, Node
+from jaxnn.gradcheck.tape.trace import VIEWS, consumers, reached
+
+MOVES = VIEWS | of(Kind.PART) | {"concatenate", "stack", "tile", "pad", "name", "neg"}
+CHOICES = {"max", "reduce_max", "reduce_window_max"}
+LINEAR = MOVES | {"reduce_sum", "cumsum", "reduce_window_sum"}
+LARGEST = 4096  # entries of what is chosen from, up to which it is asked which window has which
+
+COPIED = "A_i = E[t_i], so dE_k = Σ dA_i over the i with t_i = k"
+OVERWRITTEN = Mistake(
+    "entries-overwritten", "what comes back to repeated entries, or to windows that overlap, is not added up",
+    COPIED, "dE[t] += dA  # in NumPy the last wins: np.add.at(dE, t, dA)", "where entries are used twice",
+    (
+        Way("the last that comes back to an entry overwrites the others", lambda d, at, n: _put(d, at, n), 1),
+        Way("the first that comes back to an entry stands for all",
+            lambda d, at, n: _put(d[::-1], at[::-1], n), 1.1),
+        Way("the mean of what comes back to an entry stands for the sum",
+            lambda d, at, n: _added(d, at, n) / np.maximum(np.bincount(at, minlength=n), 1), 1.2),
+    ),
+)  # fmt: skip
+REGROUPED = Mistake(
+    "groups-exchanged", "what comes back is added up, or put back, by another order of the axes",
+    "A = repeat(K, m), so dK_k = Σ dA_i over the i with ⌊i/m⌋ = k; a reshape is undone by a reshape",
+    "dK = dA.reshape(m, n, d).sum(axis=0)  # for dA.reshape(n, m, d).sum(axis=1)",
+    "where an axis is repeated, split or merged",
+)  # fmt: skip
+FORWARDS = Mistake(
+    "not-turned-round", "a step is done forwards on the way back, where its transpose belongs",
+    "A = R Z, so dZ = Rᵀ dA: a running sum goes the other way",
+    "dZ = np.cumsum(dA)  # for np.cumsum(dA[::-1])[::-1]", "a running sum, a rotation, a shift",
+)  # fmt: skip
+OUTSIDE = Mistake(
+    "factor-after", "a factor is multiplied in after a step that mixes entries, where before it belongs",
+    "A = R Z ⊙ s, so dZ = Rᵀ (dA ⊙ s), not (Rᵀ dA) ⊙ s",
+    "dz = rotated_back(dA) * sin  # of A = rotated(z) * sin", "beside a rotation, a mean, a sum",
+)  # fmt: skip
+EARLY = Mistake(
+    "residual-too-early", "what comes around a block is added before the way back through it, not after",
+    "B = A + F(N(A)), so dA = dB + N′(dN)", "dA = norm_back(dB + dN)  # for dB + norm_back(dN)",
+    "a residual connection",
+)  # fmt: skip
+OF_MOVES = (OVERWRITTEN, REGROUPED, FORWARDS, OUTSIDE, EARLY)
+
+
+class Block(NamedTuple):
+    """Steps that lead from one value to another and nowhere else."""
+
+    source: int
+    top: int
+    places: tuple[int, ...]
+    bottom: tuple[Edge, ...]  # those that read the source
+
+
+def _blocks(scene: Scene, kinds: frozenset[str] | set[str], of: Collection[int]) -> Iterator[Block]:
+    """Every block of these steps, of one value of these and to another."""
+    tape = scene.point.tape
+    readers = consumers(tape.nodes)
+    maker = {o: p for p, node in enumerate(tape.nodes) for o in node.outputs}
+    read = [
+        [(k, i) for k, i in enumerate(n.inputs) if not isinstance(i, Literal) and i in of] for n in tape.nodes
+    ]
+    for top in sorted(maker.keys() & of):
+        places, front = set(), {top}
+        while front:
+            value = max(front, key=lambda v: maker.get(v, -1))
+            place = maker.get(value)
+            if place is None or not (tape.nodes[place].name in kinds or _scales(tape.nodes[place], kinds)):
+                break
+            places.add(place)
+            front = front.difference(tape.nodes[place].outputs) | {i for _, i in read[place]}
+            made = {o for p in places for o in tape.nodes[p].outputs} - {top}
+            if len(front) == 1 and all(places.issuperset(readers.get(v, ())) for v in made):
+                (source,) = front
+                bottom = tuple((p, k) for p in sorted(places) for k, i in read[p] if i == source)
+                yield Block(source, top, tuple(sorted(places)), bottom)
+
+
+def _scales(node: Node, kinds: Collection[str]) -> bool:
+    """Whether a step multiplies by a number, where that is allowed."""
+    return "reduce_sum" in kinds and node.name in {"mul", "div"} and len(node.reads) == 1
+
+
+def _made(scene: Scene, block: Block, source: np.ndarray) -> np.ndarray:
+    """What a block makes of another source, where all else that it reads is 0."""
+    tape, values = scene.point.tape, dict(scene.point.values)
+    values[block.source] = source
+    inside = {block.source}
+    for place in block.places:
+        node = tape.nodes[place]
+        given = [
+            np.asarray(i.val, i.aval.dtype) if isinstance(i, Literal) else np.asarray(values[i])
+            for i in node.inputs
+        ]
+        known = [not isinstance(i, Literal) and i in inside for i in node.inputs]
+        given = [x if own or x.dtype.kind != "f" else 0 * x for own, x in zip(known, given, strict=True)]
+        values |= dict(zip(node.outputs, step(scene, place, given), strict=True))
+        inside.update(node.outputs)
+    return values[block.top]
+
+
+def _places(scene: Scene, block: Block) -> np.ndarray:
+    """Which entry of the source each entry of the top is: from 1, with its sign; 0 for none of them."""
+    x = scene.point.values[block.source]
+    names = {scene.point.tape.nodes[p].name for p in block.places}
+    if not names & CHOICES:
+        return _made(scene, block, np.arange(1.0, x.size + 1).reshape(x.shape)).astype(int)
+    order = np.argsort(x, axis=None, kind="stable")
+    ranks = np.empty(x.size)
+    ranks[order] = np.arange(1.0, x.size + 1)
+    chosen = _made(scene, block, ranks.reshape(x.shape)).astype(int)
+    return np.where(chosen > 0, order[np.maximum(chosen, 1) - 1] + 1, 0)
+
+
+def _put(d: np.ndarray, at: np.ndarray, n: int) -> np.ndarray:
+    """Each where it goes, one over the other."""
+    out = np.zeros(n)
+    out[at] = d
+    return out
+
+
+def _added(d: np.ndarray, at: np.ndarray, n: int) -> np.ndarray:
+    return np.bincount(at, d, n)
+
+
+class Back(NamedTuple):
+    """A way in which what comes back to the top of a block is put together for its source."""
+
+    mistake: Mistake
+    says: str
+    rank: float
+    of: Callable[[np.ndarray], np.ndarray]
+
+
+def _backs(scene: Scene, block: Block) -> dict[tuple, Back]:
+    """Each way that is another than the right one, by what it is called here."""
+    x, y = (scene.point.values[v] for v in (block.source, block.top))
+    names = {scene.point.tape.nodes[p].name for p in block.places}
+    backs: dict[tuple, Back] = {}
+    if x.shape == y.shape and names <= LINEAR | {"mul", "div"} and not names <= {"neg", *VIEWS}:
+        says = "On the way back, {step} is done forwards where its transpose belongs."
+        backs[FORWARDS.id, 0] = Back(FORWARDS, says, 1.0, partial(_made, scene, block))
+    if not names <= MOVES | CHOICES or x.size > LARGEST:
+        return backs
+    at, n = _places(scene, block), x.size + 1
+
+    def put(how: Callable, at: np.ndarray, d: np.ndarray) -> np.ndarray:
+        return how((d * np.where(at < 0, -1, 1)).ravel(), np.abs(at).ravel(), n)[1:].reshape(x.shape)
+
+    if np.bincount(np.abs(at).ravel(), minlength=n)[1:].max(initial=0) > 1:
+        for k, way in enumerate(OVERWRITTEN.ways):
+            says = f"Below {{step}}, {way.says}: {{value}} has entries that are there more than once."
+            backs[OVERWRITTEN.id, k] = Back(OVERWRITTEN, says, way.rank, partial(put, way.of, at))
+    if not names & CHOICES:
+        for key, other in _other_orders(x.shape, y.shape):
+            says = "Below {step}, what comes back is put back as if the axes of {value} had another order."
+            if y.size > x.size:
+                says = "{step} repeats {value}, and what comes back is added up over other groups."
+            if not np.array_equal(other, at):
+                backs[REGROUPED.id, key] = Back(REGROUPED, says, 1.3, partial(put, _added, other))
+    return backs
+
+
+def _other_orders(x: tuple[int, ...], y: tuple[int, ...]) -> Iterator[tuple[tuple, np.ndarray]]:
+    """Which entry of x those of y would be, were they repeated along another axis or in another order."""
+    size, whole = int(np.prod(x)), int(np.prod(y))
+    if not size or whole % size or len(x) > 5:
+        return
+    entries = np.arange(1, size + 1).reshape(x)
+    if whole > size:
+        many = np.broadcast_to(entries, (whole // size, *x))
+        for axis in range(len(x) + 1):
+            yield (axis,), np.moveaxis(many, 0, axis).reshape(y)
+    else:
+        for order in permutations(range(len(x))):
+            yield order, entries.transpose(order).reshape(y)
+
+
+def repeated(scene: Scene) -> list[tuple[Block, ...]]:
+    """The blocks that repeat a value, the shortest of each; together those that repeat theirs alike."""
+    shapes, alike, seen = scene.point.tape.shapes, {}, set()
+    floats = {v for v, shape in shapes.items() if np.issubdtype(shape.dtype, np.floating)}
+    for block in _blocks(scene, MOVES - {"neg"}, floats):
+        x, y = (scene.point.values[v] for v in (block.source, block.top))
+        if 1 < x.size < y.size and block.source not in seen:
+            at = _places(scene, block)
+            if any(not np.array_equal(at, other) for _, other in _other_orders(x.shape, y.shape)):
+                seen.add(block.source)
+                alike.setdefault((x.shape, at.shape, at.tobytes()), []).append(block)
+    return [tuple(blocks) for blocks in alike.values()]
+
+
+def in_another_order(scene: Scene, blocks: tuple[Block, ...]) -> dict[tuple, dict[int, np.ndarray]]:
+    """What blocks make, were the values repeated along another axis: by the axis."""
+    x, y = (scene.point.values[v] for v in (blocks[0].source, blocks[0].top))
+    at = _places(scene, blocks[0])
+    sources = [scene.point.values[block.source].ravel() for block in blocks]
+    return {
+        key: {block.top: values[other - 1] for block, values in zip(blocks, sources, strict=True)}
+        for key, other in _other_orders(x.shape, y.shape)
+        if not np.array_equal(other, at)
+    }
+
+
+def _of_windows(scene: Scene, block: Block) -> dict[tuple, Back]:
+    """Where windows of which the largest is taken overlap: each written over the one before."""
+    x, y = (scene.point.values[v] for v in (block.source, block.top))
+    names = {scene.point.tape.nodes[p].name for p in block.places}
+    if not names & CHOICES or x.size > LARGEST or not names <= CHOICES | MOVES - {"neg"}:
+        return {}
+    units = np.eye(x.size).reshape(x.size, *x.shape)
+    inside = np.stack([_made(scene, block, 1 + unit).ravel() > 1 for unit in units], axis=1)
+    if inside.sum(axis=0).max(initial=0) < 2:
+        return {}
+    largest = _places(scene, block).ravel() - 1
+    backs = {}
+    for turn, flags in product((1, -1), (True, False)):
+
+        def back(d: np.ndarray, turn=turn, flags=flags) -> np.ndarray:
+            out = np.zeros(x.size)
+            for w in range(y.size)[::turn]:
+                out[inside[w]] = 0
+                out[largest[w]] = 1 if flags else d.ravel()[w]
+            return (out * (inside.T @ d.ravel()) if flags else out).reshape(x.shape)
+
+        says = "Below {step}, where windows of {value} overlap, one overwrites the other."
+        backs[OVERWRITTEN.id, turn, flags] = Back(OVERWRITTEN, says, 1.0, back)
+    return backs
+
+
+class Known(NamedTuple):
+    """A block that explains some parameters, and how."""
+
+    block: Block
+    find: Callable
+    key: tuple
+    back: Back
+    of: tuple[int, ...]
+
+
+def moved(scenes: list[Scene]) -> Iterator[Finding]:
+    """What comes back through steps that move entries, or add them up, is put together otherwise."""
+    probe = smallest(scenes)
+    if probe is None:
+        return
+    found: dict[str, list[Known]] = {}
+    for block in _blocks(probe, LINEAR | CHOICES, probe.point.tape.active):
+        of = _reached(probe, block.bottom)
+        for find in (_backs, _of_windows) if of else ():
+            for key, back in find(probe, block).items():
+                one = Known(block, find, key, back, of)
+                if fits(probe, _with_backs([one], probe) or [], of):
+                    found.setdefault(back.mistake.id, []).append(one)
+                    break
+    for known in found.values():
+        # one for each parameter: heads of k and of v are two blocks, and one mistake
+        chosen = [o for n, o in enumerate(known) if not any(set(o.of) & set(e.of) for e in known[:n])]
+        if holds(scenes, partial(_with_backs, chosen)):
+            first = chosen[0]
+            down = tuple(Cotangent(one.block.source) for one in chosen)
+            yield _found(probe, first.block, first.back.mistake, first.back.says, first.back.rank, down=down)
+            return
+    for search in (_parts, _after, _early):
+        yield from search(scenes, probe)
+
+
+def _with_backs(known: list[Known], scene: Scene) -> list[np.ndarray] | None:
+    """The gradient with each parameter's own way back."""
+    gradient = list(scene.reference)
+    for one in known:
+        back = one.find(scene, one.block).get(one.key)
+        if back is None:
+            return None
+        first, *others = one.block.bottom
+        top = one.block.top
+        moved = {first: lambda seen, back=back, top=top: back.of(seen[top])}
+        there = gradient_with(scene, moved=moved, gains=dict.fromkeys(others, 0.0))
+        gradient = [there[k] if k in one.of else g for k, g in enumerate(gradient)]
+    return gradient
+
+
+def _found(probe: Scene, block: Block, mistake: Mistake, says: str, rank: float, **parts) -> Finding:
+    told = {"step": Step((max(block.places),)), "value": Value((block.source,))}
+    told |= {"down": Cotangent(block.source)} | parts
+    return finding(mistake, says, "{down}", rank, True, probe, **told)
+
+
+def _reached(scene: Scene, edges: tuple[Edge, ...]) -> tuple[int, ...]:
+    """The wrong parameters that edges lead to."""
+    without = gradient_with(scene, gains=dict.fromkeys(edges, 0.0))
+    pairs = enumerate(zip(scene.reference, without, strict=True))
+    return tuple(k for k, (r, w) in pairs if k in scene.wrong and not near(r, w))
+
+
+def _to_all(scene: Scene, edges: tuple[Edge, ...]) -> Path | None:
+    """A path over these edges, looked at in what is wrong; None where it does not lead to all of that."""
+    of = _reached(scene, edges)
+    return Path((), 0, (), of) if list(of) == scene.wrong else None
+
+
+def _parts(scenes: list[Scene], probe: Scene) -> Iterator[Finding]:
+    """Parts of one value that overlap, each of which overwrites what the others gave."""
+    nodes = probe.point.tape.nodes
+    for value, places in consumers(nodes).items():
+        edges = tuple(
+            (p, 0) for p in places if value in probe.point.tape.active and nodes[p].inputs[0] == value
+        )
+        if len(edges) < 2 or not all(
+            nodes[p].name in of(Kind.PART) and len(nodes[p].outputs) == 1 for p, _ in edges
+        ):
+            continue
+        path = _to_all(probe, edges)
+        for turn in (1, -1) if path else ():
+            if holds(scenes, partial(_with_parts, value, edges[::turn], path)):
+                says = "The parts of {value} overlap, and what comes back to one overwrites the others."
+                block = Block(value, value, tuple(p for p, _ in edges), edges)
+                yield _found(probe, block, OVERWRITTEN, says, 1.0)
+                return
+
+
+def _with_parts(value: int, edges: tuple[Edge, ...], path: Path, scene: Scene):
+    nodes, x = scene.point.tape.nodes, scene.point.values[value]
+    blocks = [Block(value, nodes[p].outputs[0], (p,), ((p, 0),)) for p, _ in edges]
+    at = [_places(scene, block).ravel() for block in blocks]
+
+    def back(seen: dict) -> np.ndarray:
+        d = np.concatenate([seen[block.top].ravel() for block in blocks])
+        return _put(d, np.concatenate(at), x.size + 1)[1:].reshape(x.shape)
+
+    first, *others = sorted(edges)  # the last to be handed down: by then all cotangents are had
+    return along(path, scene, moved={first: back}, gains=dict.fromkeys(others, 0.0))
+
+
+def _after(scenes: list[Scene], probe: Scene) -> Iterator[Finding]:
+    """A factor that is multiplied in below a linear step, where it belongs above it."""
+    tape = probe.point.tape
+    readers, factors = consumers(tape.nodes), probe.point.change.factors
+    for block in _blocks(probe, LINEAR, tape.active):
+        shape = tape.shapes[block.source].shape
+        reads = readers.get(block.top, [])
+        if shape != tape.shapes[block.top].shape or not shape or len(reads) != 1:
+            continue
+        place, (k, *more) = reads[0], [k for k, i in tape.edges(tape.nodes[reads[0]]) if i == block.top]
+        edge = place, k
+        factor = np.asarray(factors.get(edge, 0))
+        if more or factor.shape != shape or np.ptp(factor) == 0:
+            continue
+        path = _to_all(probe, (edge,))
+        if path and holds(scenes, partial(_with_factor_after, block, edge, path)):
+            says = "On the way back, the factor of {beside} is multiplied in after {step}, not before it."
+            yield _found(probe, block, OUTSIDE, says, 1.5, beside=Step((place,)))
+            return
+
+
+def _with_factor_after(block: Block, edge: Edge, path: Path, scene: Scene):
+    factor = np.broadcast_to(scene.point.change.factors[edge], scene.point.values[block.source].shape)
+    gains = dict.fromkeys(block.bottom, factor)
+    return along(path, scene, factors={edge: np.ones_like(factor)}, gains=gains)
+
+
+def _early(scenes: list[Scene], probe: Scene) -> Iterator[Finding]:
+    """What comes around a block is added on the way through it."""
+    tape = probe.point.tape
+    shapes, readers = tape.shapes, consumers(tape.nodes)
+    sums = [
+        (p, k, i) for p, n in enumerate(tape.nodes) if n.name in {"add", "add_any"} for k, i in tape.edges(n)
+    ]
+    for place, k, value in sums:
+        top, shape = tape.nodes[place].outputs[0], shapes[value].shape
+        path = len(readers[value]) > 1 and shape == shapes[top].shape != () and _to_all(probe, ((place, k),))
+        inside = reached(tape.nodes[:place], [value]) if path else ()
+        within = sorted(v for v in inside if shapes[v].shape == shape)
+        through = [(None, v) for v in within]
+        through += [
+            ((p, j), top)
+            for p, n in enumerate(tape.nodes[:place])
+            for j, i in tape.edges(n)
+            if i in inside and n.outputs[0] in within
+        ]
+        for edge, at in through:
+            if holds(scenes, partial(_with_early, (place, k), edge, at, top, path)):
+                made = tape.maker(at) if edge is None else edge[0]
+                says = (
+                    "What comes around from {beside} is added before {step}, not after it, to reach {value}."
+                )
+                block = Block(value, top, (place if made is None else made,), ())
+                yield _found(probe, block, EARLY, says, 1.5, beside=Step((place,)))
+                return
+
+
+def _with_early(around: Edge, through: Edge | None, at: int, top: int, path: Path, scene: Scene):
+    """With what comes around added where a value is made, or on one way down from the step above it."""
+    off, d = {around: 0.0}, scene.point.cotangents[top]
+    if through is None:
+        return along(path, scene, gains=off, added={at: d})
+    own = along(path, scene, gains=off)
+    both = along(path, scene, gains=off, taken={through: (top, False)})
+    rest = along(path, scene, gains=off | {through: 0.0})
+    return [o + b - r for o, b, r in zip(own, both, rest, strict=True)]

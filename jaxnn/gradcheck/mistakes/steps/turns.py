@@ -1,0 +1,113 @@
+"""Mistakes in a loop: in some of its turns, or in what it starts from."""
+
+from collections.abc import Iterator
+from functools import partial
+from typing import NamedTuple
+
+import numpy as np
+from jax.extend.core import Literal
+
+from jaxnn.gradcheck.mistakes.finding import Finding, Leaves, Mistake, Value, finding, holds
+from jaxnn.gradcheck.report.formats import joined
+from jaxnn.gradcheck.tape.forward import gradient_of
+from jaxnn.gradcheck.tape.paths import Path, lines, paths_of, smallest, value_below
+from jaxnn.gradcheck.tape.scene import Scene, gradient_with
+from jaxnn.gradcheck.tolerances import COMPUTED, FITTED
+
+
+class Turns(NamedTuple):
+    """A path that counts α times in some turns of a loop."""
+
+    says: str
+    on: slice
+    alpha: float
+
+
+TURNS_LEFT_OUT = Mistake(
+    "turns-left-out", "some turns of a loop add nothing", "dW = Σ over the turns t of dZ_tᵀ A_{t-1}",
+    "dW = dZ.T @ h  # in a loop, where dW += dZ.T @ h belongs", "what is used in every turn of a loop",
+    (
+        Turns("is differentiated in the last turn only", slice(-1), 0.0),
+        Turns("is differentiated in the first turn only", slice(1, None), 0.0),
+        Turns("is not differentiated in the last turn", slice(-1, None), 0.0),
+        Turns("is not differentiated in the first turn", slice(1), 0.0),
+    ),
+)  # fmt: skip
+STALE_START = Mistake(
+    "stale-start", "a loop starts from the state that another run of it has left",
+    "h_0 = 0 at the start of every run, forward and backward",
+    "h, cache = run(X, h)  # where h = 0 belongs, as in the loss", "what is handed on from turn to turn",
+)  # fmt: skip
+OF_TURNS = (TURNS_LEFT_OUT, STALE_START)
+
+
+def of_turns(scenes: list[Scene]) -> Iterator[Finding]:
+    """What is wrong in a loop over time."""
+    probe = smallest(scenes)
+    if probe is not None:
+        yield from _turns_left_out(scenes, probe)
+        yield from _stale(scenes, probe)
+
+
+def _starts(scene: Scene) -> dict[int, int]:
+    """What a loop starts from, with what it ends with: arrays that each turn hands to the next."""
+    tape = scene.point.tape
+    rows = [[tape.nodes[p] for p in places] for places in lines(scene) if len(places) > 1]
+    made = {outs[:-1]: outs[-1] for row in rows for outs in zip(*(n.outputs for n in row), strict=True)}
+    read = [inputs for row in rows for inputs in zip(*(n.inputs for n in row), strict=True)]
+    read = [inputs for inputs in read if not any(isinstance(i, Literal) for i in inputs)]
+    starts = {inputs[0]: made[inputs[1:]] for inputs in read if inputs[1:] in made}
+    return {first: last for first, last in starts.items() if tape.shapes[last].shape}
+
+
+def _stale(scenes: list[Scene], probe: Scene) -> Iterator[Finding]:
+    """The right gradient of a run that starts from the state in which one such run has ended."""
+    starts = _starts(probe)
+    if starts and holds(scenes, _from_the_end):
+        says = "The loop starts from the state in which a run of it has ended: {last} after the last turn."
+        last = tuple(Value((v,)) for v in starts.values())
+        yield finding(STALE_START, says, "what the loop starts from", 2.0, scene=probe, last=last)
+
+
+def _from_the_end(scene: Scene) -> list[np.ndarray] | None:
+    values = scene.point.values
+    new = {first: values[last] for first, last in _starts(scene).items()}
+    alike = all(np.shape(x) == scene.point.tape.shapes[v].shape for v, x in new.items())
+    return gradient_of(scene, new) if new and alike else None
+
+
+def _turns_left_out(scenes: list[Scene], probe: Scene) -> Iterator[Finding]:
+    """Some turns of a loop add nothing to a parameter's gradient, as where a sum is overwritten."""
+    views, nodes = probe.structure.views, probe.point.tape.nodes
+    into: dict[int, list[Path]] = {}
+    for path in paths_of(probe):
+        leaf = views.get(value_below(probe, path))
+        if leaf in probe.wrong and nodes[path.places[0]].outputs[0] not in views:
+            into.setdefault(leaf, []).append(path)
+    paths = [found[0] for found in into.values() if len(found) == 1]
+    counts = {len(path.on) for path in paths}
+    if sorted(into) != probe.wrong or len(paths) < len(into) or len(counts) > 1 or counts == {1}:
+        return
+    (count,) = counts
+    parts = [_of_turns(paths, {t}, probe) for t in range(count)]
+    table = np.stack([np.concatenate([p[k].ravel() for k in probe.wrong]) for p in parts], axis=1)
+    hand = np.concatenate([probe.hand[k].ravel() for k in probe.wrong])
+    weights = np.linalg.lstsq(table, hand, rcond=COMPUTED)[0]
+    there = {t for t in range(count) if abs(weights[t] - 1) < FITTED}
+    if not there or any(abs(w) > FITTED for t, w in enumerate(weights) if t not in there):
+        return
+    if holds(scenes, partial(_of_turns, paths, there)):
+        says = "The gradient of {of} has only {turns} of the loop's {count}, counted from 0"
+        if there == {0}:
+            says += ": it is overwritten in every turn where it should be added to"
+        elif there == {count - 1}:
+            says += ": nothing is handed down from one turn to the turn before"
+        turns = ("turns " if len(there) > 1 else "turn ") + joined([str(t) for t in sorted(there)])
+        of = Leaves(tuple(probe.wrong))
+        yield finding(TURNS_LEFT_OUT, says + ".", "{of}", 2.0, of=of, turns=turns, count=count)
+
+
+def _of_turns(paths: list[Path], there: set[int], scene: Scene) -> list[np.ndarray]:
+    """The gradient with the parts of some turns only, on paths that end in parameters."""
+    off = [e for path in paths for t, e in enumerate(path.edges) if t not in there]
+    return gradient_with(scene, gains=dict.fromkeys(off, 0.0))
