@@ -156,8 +156,10 @@ def test_the_noise_of_what_is_only_called_is_that_of_its_noisiest_entry_too():
     assert np.all(exact.errors[0] >= 8 * UNIT / 3)
     assert np.all(exact.errors[0] <= 1e-13)
     assert not exact.single
-    rough = jittered(CALL, lambda leaves: [np.float32(leaves[0] ** 2 / 3)], [np.ones(3)], None)
+    held = [[np.ones(3)], None]
+    rough = jittered(CALL, lambda leaves: [np.float32(leaves[0] ** 2 / 3)], *held, grain=2.0**-24)
     assert rough.single
+    assert not jittered(CALL, lambda leaves: [leaves[0] ** 2 / 3], *held, grain=2.0**-24).single
     assert np.all(rough.errors[0] >= 8 * 2.0**-24 / 3)
     assert np.all(rough.errors[0] <= 1e-4)
 

@@ -59,10 +59,15 @@ class Sides(NamedTuple):
     reference: Callable[..., Side]
     hand: Callable[[list], Side]
     as_meant: Callable[[list], Side]  # no loss of precision carried out
+    rounded: Callable[[list], Side]  # called only, with the bound of what computes in float32
     program: Traced | None  # the hand-written one; None where it can only be called
     cornered: bool  # the reference compares, sorts or rounds somewhere
-    precomputed: bool  # the hand-written one returns constants, autodiff does not
+    constant: bool  # the hand-written one returns constants, autodiff does not
     notes: list[str]
+
+    def saved(self, given: Side) -> bool:
+        """Whether the gradient by hand was computed before; zeros may be meant at every point."""
+        return self.constant and any(np.any(v) for v in given.values)
 
 
 class Pair(NamedTuple):
@@ -135,19 +140,23 @@ def is_coarse(note: Note, dtype) -> bool:
 
 def compared(kind: Kind, call: Call, leaves: list, reference: Side, hand: Side) -> Point:
     """One side against the other: an entry is wrong beyond its bound."""
-    visible = VISIBLE_SINGLE if hand.single else VISIBLE
     sides = zip(reference.values, reference.errors, reference.fixed, hand.values, hand.errors, strict=True)
-    return Point(kind, call, leaves, reference, hand, [_pair(*leaf, visible) for leaf in sides])
+    return Point(kind, call, leaves, reference, hand, [_pair(*leaf, visible(hand)) for leaf in sides])
 
 
-def _pair(r, e_r, fixed: bool, h, e_h, visible: float) -> Pair:
+def visible(hand: Side) -> float:
+    """A point tells of an entry whose bound is below so much of the largest one."""
+    return VISIBLE_SINGLE if hand.single else VISIBLE
+
+
+def _pair(r, e_r, fixed: bool, h, e_h, least: float) -> Pair:
     none = np.zeros(r.shape, bool)
     pair = Pair(r, h, np.asarray(e_r + e_h), none, none, none, none)
     sound = np.isfinite(r) & np.isfinite(e_r)
     lost = sound & ~np.isfinite(h)
     blank = ~np.isfinite(h) & ~lost & (h != r)
     largest = np.max(np.abs(r[sound]), initial=0.0)
-    visible_here = sound & (largest > 0) & (pair.bound <= visible * largest)
+    visible_here = sound & (largest > 0) & (pair.bound <= least * largest)
     return pair._replace(
         wrong=(sound & np.isfinite(e_h) & ~(pair.off <= pair.bound)) | lost,
         seen=(visible_here | (fixed and not np.any(r))) & ~blank,

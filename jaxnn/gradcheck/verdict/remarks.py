@@ -15,6 +15,7 @@ NOTES = {
     "sampled": "the bound of {what}{at} is an estimate: it was sampled",
     "unknown": "the bound of {what}{at} is an estimate: there is no rule for it, so it was sampled",
     "long": "the bound of {what}{at} is an estimate: its loops are too long to be read, so it was sampled",
+    "single": "the gradient by hand rounds to float32 inside, and is held to what that allows",
     "pinned": "the code rounds to {what}{at}",
     "kink": "a kink{at}: {ties} ({what}) at the given point, where the derivative has no single value; "
     "either side is accepted",

@@ -9,7 +9,7 @@ import numpy as np
 from jax.core import eval_jaxpr
 from jax.dtypes import canonicalize_dtype
 
-from jaxnn.gradcheck.bounds.bounded import UNIT, Bounded, Note, in_single, is_short
+from jaxnn.gradcheck.bounds.bounded import TINY, UNIT, Bounded, Note, in_single, is_short
 from jaxnn.gradcheck.bounds.corners import CORNERS
 from jaxnn.gradcheck.bounds.interpreter import RANDOM, TooLong, interpret
 from jaxnn.gradcheck.calls.call import BadCall, Call, first_line, replaced
@@ -20,7 +20,10 @@ from jaxnn.gradcheck.verdict.point import Side, Sides, Traced
 ORDER = 6  # of differences: what is left of a smooth function is its noise
 ENTRY, ALL = 64, 16  # so many times the noise of an entry, and of the noisiest one
 ROUNDED = 8  # the least number of roundings that are the same all along a line
-AS_AUTODIFF = 32  # so many times the bound of autodiff, which computes the same another way
+SINGLE = 2.0**-24  # the unit roundoff of float32
+STEP = {UNIT: 2.0**-36, SINGLE: 2.0**-14}  # far above the grain, far below what the function bends in
+AS_AUTODIFF = {UNIT: 32, SINGLE: 4}  # so many times the bound of autodiff, which computes it another way
+ROUNDED_OFF = (2.0**-40, 2.0**-16)  # of the largest entry: noise by which float32 shows
 
 
 def traced(call: Call, function: Callable, leaves: list, skipped: int = 0, wide: bool = True) -> Traced:
@@ -125,8 +128,12 @@ def jittered(
     reference: Side | None,
     roundings: int = ROUNDED,
     notes: dict[Note, int] | None = None,
+    grain: float = UNIT,
 ) -> Side:
     """A gradient that cannot be read, only called: the noise of its values as it is moved a little.
+
+    grain: the unit roundoff it computes with; `single` if that is float32's, and shows in the noise, or in
+    the digits of what never changes.
 
     The differences of sixth order along a line leave the noise and nothing of the function, nor of
     errors that are the same all along it; for those a number of roundings is allowed.
@@ -139,20 +146,21 @@ def jittered(
         return [np.asarray(v, np.float64) for v in function(replaced(leaves, lines, there))]
 
     value = [np.asarray(v, np.float64) for v in function(leaves)]
-    grain = 2.0**-24 if all(in_single(v).all() for v in value) else UNIT
     rng = np.random.default_rng(0)
     lines = {k: np.abs(leaves[k]) * rng.uniform(0.5, 1.0, np.shape(leaves[k])) for k in set(call.places)}
-    step = 2.0**-14 if grain > UNIT else 2.0**-36  # far above the grain, far below what the function bends in
+    step = STEP[grain]
     table = [at(t) for t in range(-4, 5)]
     gamma = math.factorial(ORDER) ** 2 / math.factorial(2 * ORDER)
-    errors = []
+    errors, shows = [], False
     for n, v in enumerate(value):
         noise = np.sqrt(gamma * np.mean(np.diff([row[n] for row in table], ORDER, axis=0) ** 2, axis=0))
         error = ENTRY * noise + ALL * np.max(noise, initial=0.0) + max(ROUNDED, roundings) * grain * np.abs(v)
+        share = np.max(noise, initial=0.0) / max(np.max(np.abs(v), initial=0.0), TINY)
+        shows = shows or ROUNDED_OFF[0] <= share <= ROUNDED_OFF[1] or (share == 0 and in_single(v).all())
         if reference is not None:
-            error = error + AS_AUTODIFF * (grain / UNIT) * reference.errors[n]
+            error = error + AS_AUTODIFF[grain] * (grain / UNIT) * reference.errors[n]
         errors.append(np.where(np.isfinite(error), error, np.inf))
-    return Side(value, errors, [False] * len(value), notes or {}, grain > UNIT)
+    return Side(value, errors, [False] * len(value), notes or {}, grain > UNIT and bool(shows))
 
 
 def compiled_reference(call: Call, side: Traced) -> Callable:
@@ -224,8 +232,9 @@ def sides_of(call: Call, leaves: list, readable: bool) -> Sides:
                 return too_long(theirs, "the gradient by hand", at, reference(at))
         return jittered(call, only_called, at, reference(at))
 
+    def rounded(at: list) -> Side:
+        return jittered(call, only_called, at, reference(at), notes={Note("single", "", ""): 1}, grain=SINGLE)
+
     cornered = bool(primitives(ours.closed) & CORNERS)
-    precomputed = theirs is not None and ours.varies and not theirs.varies
-    if precomputed:
-        notes.append("the gradient does not depend on its arguments: only the given point is judged")
-    return Sides(reference, lambda at: hand(at, call.eps), hand, theirs, cornered, precomputed, notes)
+    constant = theirs is not None and ours.varies and not theirs.varies
+    return Sides(reference, lambda at: hand(at, call.eps), hand, rounded, theirs, cornered, constant, notes)

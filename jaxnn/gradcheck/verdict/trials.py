@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from functools import partial
-from itertools import chain
+from itertools import chain, compress
 
 import jax
 import numpy as np
@@ -16,6 +16,7 @@ from jaxnn.gradcheck.calls.repeated import left_behind
 from jaxnn.gradcheck.calls.returned import Calls
 from jaxnn.gradcheck.verdict import points
 from jaxnn.gradcheck.verdict.formula import Formula
+from jaxnn.gradcheck.verdict.invariance import invariant
 from jaxnn.gradcheck.verdict.point import Kind, Pair, Point, Side, Sides, compared, in_precision, is_coarse
 from jaxnn.gradcheck.verdict.sides import sides_of
 
@@ -29,6 +30,8 @@ UNTOLD = {
     Kind.SIZES: "right at the sizes given, wrong at others: no point of these sizes can tell",
 }
 """Points that condemn, and yet not the gradient as it was called."""
+SAVED = "the gradient does not depend on its arguments: only the given point is judged"
+UNMOVED = "the loss does not depend on {}: its gradient is zero at every point, but for rounding"
 
 
 def judged(kind: Kind, call: Call, leaves: list, sides: Sides) -> Point:
@@ -40,6 +43,9 @@ def judged(kind: Kind, call: Call, leaves: list, sides: Sides) -> Point:
     if any(is_coarse(note, call.dtype) for note in reference.notes):
         hand = sides.as_meant(leaves)
     point = compared(kind, call, leaves, reference, hand)
+    only_called = sides.program is None or sides.constant
+    if point.is_wrong and only_called and (rounded := sides.rounded(leaves)).single:
+        return compared(kind, call, leaves, reference, rounded)
     return point if call.dtype == np.float64 or kind is Kind.NEAREST else _of_few_digits(point, sides)
 
 
@@ -165,7 +171,7 @@ def tried_points(call: Call, leaves: list, sides: Sides, belongs: Callable[[list
     finite and it belongs to what they are meant for.
     """
     tried = [judged(Kind.GIVEN, call, leaves, sides)]
-    if tried[0].is_wrong or sides.precomputed:
+    if tried[0].is_wrong or sides.saved(tried[0].hand):
         return tried
     others: Iterable = _candidates(call, leaves)
     if not all(np.isfinite(r).all() for r in tried[0].reference.values):
@@ -188,7 +194,7 @@ def tried_points(call: Call, leaves: list, sides: Sides, belongs: Callable[[list
 def at_other_sizes(call: Call, leaves: list, sides: Sides) -> Point | None:
     """The batch three times over, where its size hides mistakes; None where it makes no sense."""
     more = points.repeated(call, leaves)
-    if more is None or sides.precomputed:
+    if more is None:
         return None
     bigger = call._replace(args=call.rebuilt(more), leaves=more)
     try:
@@ -226,15 +232,23 @@ def formula_of(call: Call, calls: Calls, belongs: Callable[[list], bool]) -> For
     if not calls.repeatable:
         tried = [unsteady(call, leaves, sides.reference(leaves), calls)]
     shown = next((p for p in tried if p.is_wrong), tried[0])
-    if calls.repeatable and not shown.is_wrong:
+    saved = sides.saved(tried[0].hand)
+    if calls.repeatable and not (shown.is_wrong or saved):
         resized = at_other_sizes(call, leaves, sides)
         shown = resized if resized is not None and resized.is_wrong else shown
     told = [
         (every or faintly) and not pair.blank.any()
         for every, faintly, pair in zip(told_of(tried), nearly(tried), tried[0].pairs, strict=True)
     ]
+    still = [False] * len(told) if shown.is_wrong or all(told) else invariant(tried, sides)
+    told = [a or b for a, b in zip(told, still, strict=True)]
     correct = True if all(told) else None
     if not calls.repeatable or shown.is_wrong:
         correct = None if shown.kind in UNTOLD else False
-    notes = [*sides.notes, *(said for kind, said in UNTOLD.items() if kind is shown.kind)]
+    notes = [
+        *sides.notes,
+        *[SAVED] * saved,
+        *map(UNMOVED.format, compress(call.paths, still)),
+        *(said for kind, said in UNTOLD.items() if kind is shown.kind),
+    ]
     return Formula(correct, tried, resized, shown, told, calls, sides, notes)
