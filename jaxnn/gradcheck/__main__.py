@@ -14,7 +14,8 @@ import os
 import sys
 from collections.abc import Sequence
 
-from jaxnn.gradcheck.named import Bad, called, found, in_a_line, numbers
+from jaxnn.gradcheck.calls.raised import in_full
+from jaxnn.gradcheck.named import Bad, called, found, numbers
 
 STATUS = {True: 0, False: 1, None: 3}
 INTERRUPTED = 130  # as a shell has it
@@ -92,7 +93,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         except (Exception, KeyboardInterrupt):
             raise
         except BaseException as error:  # one of them exits, and would take its status for ours
-            raise Bad(f"{options.loss} or {options.gradient} raised {in_a_line(error)}") from error
+            raise Bad(f"{options.loss} or {options.gradient} raised {in_full(error)}") from error
         _print(report.to_json() if options.json else str(report))
         if options.html:
             report.to_html(options.html)

@@ -74,7 +74,7 @@ def assert_gradients_match(loss, gradient, *args, argnums: int | tuple[int, ...]
     try:
         report = compare_gradients(loss, gradient, *args, argnums=argnums, steps=steps)
     except BadCall as error:
-        raise error.with_traceback(None) from None
+        raise error.with_traceback(None) from error.__cause__
     if report.correct is not True:
         raise GradientMismatch(report)
 
@@ -102,7 +102,7 @@ def compare_vjp(
         try:
             return _reported(call, None, printed, rule)
         except BadCall as error:
-            raise BadCall(of_the_rule(function, str(error), error.__cause__)) from error
+            raise BadCall(of_the_rule(function, str(error), error.__cause__)) from error.__cause__
 
 
 def _reported(call: Call, steps, printed, rule: Rule = ANY) -> Report:

@@ -1,6 +1,7 @@
 """The two verdicts, on right and wrong gradients, at points that tell and points that do not."""
 
 import json
+import pickle
 
 import jax
 import jax.numpy as jnp
@@ -557,6 +558,54 @@ def test_a_bad_call_gets_one_clear_sentence(sentence):
     with pytest.raises(BadCall, match=sentence) as raised:
         compare_gradients(f, gradient, *args)
     assert "\n" not in str(raised.value)
+
+
+LONG = "labels must sum to 1,\n  got 3" + " and so on" * 50
+
+
+def refuse(w):
+    raise ValueError(LONG)
+
+
+def decode(w):
+    return json.loads("{")
+
+
+REFUSED = {
+    "the loss refuse raised ValueError": (refuse, lambda w: w, refuse),
+    "the gradient refuse raised ValueError": (lambda w: jnp.sum(w**2), refuse, refuse),
+    "the gradient decode raised JSONDecodeError": (lambda w: jnp.sum(w**2), decode, decode),
+}
+
+
+@pytest.mark.parametrize("compare", [compare_gradients, assert_gradients_match])
+@pytest.mark.parametrize("sentence", REFUSED)
+def test_what_the_callers_own_code_raises_is_kept_whole_with_its_line(sentence, compare):
+    """Its own line, though a library raised."""
+    f, gradient, raising = REFUSED[sentence]
+    with pytest.raises(BadCall) as raised:
+        compare(f, gradient, jnp.ones(3))
+    said, cause = str(raised.value), raised.value.__cause__
+    line = raising.__code__.co_firstlineno + 1
+    assert said.startswith(sentence)
+    assert said.endswith(f"(test_compare_gradients.py:{line}, in {raising.__name__})")
+    assert (" ".join(LONG.split()) in said) is (raising is refuse)
+    assert "jaxnn/gradcheck" not in cause.__traceback__.tb_frame.f_code.co_filename
+
+
+def test_where_a_loss_cannot_be_traced_is_said():
+    def loss(w):
+        return float(w[0])
+
+    with pytest.raises(
+        BadCall, match=rf"\(test_compare_gradients.py:{loss.__code__.co_firstlineno + 1}, in loss\)"
+    ):
+        compare_gradients(loss, lambda w: w, jnp.ones(3))
+
+
+def test_the_exceptions_can_be_sent_to_another_process():
+    again = pickle.loads(pickle.dumps(BadCall("no")))
+    assert (type(again), str(again)) == (BadCall, "no")
 
 
 def _named(f):
