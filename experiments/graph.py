@@ -91,7 +91,8 @@ def of_function(arguments: argparse.Namespace) -> list:
     """Pictures of a function, of a scalar one with its gradient by autodiff; and of one written by hand."""
     use_device(arguments.device)
 
-    from jaxnn.gradcheck.named import Bad, called, found, in_a_line, numbers
+    from jaxnn.gradcheck.calls.raised import in_full
+    from jaxnn.gradcheck.named import Bad, called, found, numbers
     from jaxnn.seeing.graphs.layered import placed, sizes_of
     from jaxnn.seeing.graphs.lines import lines
     from jaxnn.seeing.graphs.traces import traced
@@ -114,11 +115,11 @@ def of_function(arguments: argparse.Namespace) -> list:
                     place = arguments.gradient
                     trace = traced(by_hand, point, argnums, function)
                     derived = any(step.back for step in trace.steps)
-                    said = "derived by JAX, not line by line by hand" if derived else "by hand"
+                    how = "derived by JAX, not line by line by hand" if derived else "by hand"
                     name = place.rpartition(":")[2]
-                    scenes.append(lines(f"{name}, {said}", trace, level, loss))
+                    scenes.append(lines(f"{name}, {how}", trace, level, loss))
             except BaseException as error:  # a function may exit, too
-                raise Bad(f"{place} raised {in_a_line(error)}") from error
+                raise Bad(f"{place} raised {in_full(error)}") from error
     except Bad as error:
         raise UserError(str(error)) from error
     if (most := max(len(scene.nodes) for scene in scenes)) > MOST:

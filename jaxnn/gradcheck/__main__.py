@@ -1,6 +1,7 @@
 """Compare a hand-written gradient with autodiff, from the command line.
 
     python -m jaxnn.gradcheck module:loss module:gradient module:arguments
+    python -m jaxnn.gradcheck --timeout 60 --memory 8 theirs:loss theirs:gradient theirs:arguments
     python -m jaxnn.gradcheck --mistakes    # every mistake that it knows, with an example of each
 
 `module` is a module or the path of a Python file; `arguments` is a tuple of what both functions
@@ -10,21 +11,32 @@ could tell, 2 the call cannot be made, 130 interrupted.
 
 import argparse
 import contextlib
+import math
 import os
+import signal
+import subprocess
 import sys
 from collections.abc import Sequence
 
-from jaxnn.gradcheck.named import Bad, called, found, in_a_line, numbers
+from jaxnn.gradcheck.calls.raised import in_full
+from jaxnn.gradcheck.named import Bad, called, found, numbers
 
 STATUS = {True: 0, False: 1, None: 3}
-INTERRUPTED = 130  # as a shell has it
+BAD, INTERRUPTED = 2, 130  # as a shell has it
+
+
+def limit(text: str) -> float:
+    """A limit: a number above 0."""
+    if not 0 < (number := float(text)) < math.inf:
+        raise ValueError
+    return number
 
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str):
         """Say it in one line."""
         print(f"error: {message}; see --help", file=sys.stderr)
-        raise SystemExit(2)
+        raise SystemExit(BAD)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -41,8 +53,14 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--argnums", default="0", help="which arguments are differentiated, such as 0 or 0,2 (default: 0)"
     )
+    parser.add_argument(
+        "--verbose", action="store_true", help="print ULPs, bounds, points, probes and costs too"
+    )
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
     parser.add_argument("--html", metavar="FILE", help="write the report as one page")
+    limits = parser.add_argument_group("limits, for code that is not yours: it runs in a process of its own")
+    limits.add_argument("--timeout", type=limit, metavar="S", help="end it after so many seconds")
+    limits.add_argument("--memory", type=limit, metavar="GB", help="let it have so much memory (on Linux)")
     parser.add_argument(
         "--mistakes", action="store_true", help="list the mistakes it knows, and nothing else"
     )
@@ -59,6 +77,38 @@ def _print(text: str) -> None:
 def _can_be_written(path: str) -> bool:
     whole = os.path.abspath(path)
     return os.path.isdir(os.path.dirname(whole)) and (os.path.isfile(whole) or not os.path.exists(whole))
+
+
+def _confined(options: argparse.Namespace) -> int:
+    """The same command in a process of its own, whose status it returns; raises Bad where it has none."""
+    if options.memory and sys.platform != "linux":
+        raise Bad("--memory: only Linux holds a process to it")
+    command = [sys.executable, "-m", "jaxnn.gradcheck", options.loss, options.gradient, options.arguments]
+    command += [f"--argnums={options.argnums}", *["--json"] * options.json, *["--verbose"] * options.verbose]
+    command += [f"--html={options.html}"] if options.html else []
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdout=pipe, stderr=pipe, start_new_session=True) as child:
+        try:
+            if options.memory:
+                import resource
+
+                size = math.ceil(options.memory * 1e9)  # of what is written to, not of what is reserved
+                resource.prlimit(child.pid, resource.RLIMIT_DATA, (size, size))
+            report, said = child.communicate(timeout=options.timeout)
+        except subprocess.TimeoutExpired as error:
+            raise Bad(f"--timeout: after {options.timeout:g} s it was not done, and was ended") from error
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(child.pid, signal.SIGKILL)  # and all that it started
+    if not report and child.returncode not in (BAD, INTERRUPTED):
+        how = signal.Signals(-child.returncode).name if child.returncode < 0 else f"status {child.returncode}"
+        limit = f", --memory {options.memory:g}" if options.memory else ""
+        last = said.decode(errors="replace").strip().rpartition("\n")[2]
+        raise Bad(f"it ended without a report ({how}{limit}){': ' * bool(last)}{last}")
+    sys.stderr.write(said.decode(errors="replace"))
+    if report:
+        _print(report.decode().rstrip("\n"))
+    return child.returncode
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -79,27 +129,31 @@ def main(argv: Sequence[str] | None = None) -> int:
         html = options.html or ""  # of --html=-- an older argparse makes a list
         if options.html is not None and (html == "--" or not _can_be_written(html)):
             raise Bad(f"--html: got {html!r}, expected a file in a folder that is there")
+        if options.timeout or options.memory:
+            return _confined(options)
         with contextlib.redirect_stdout(sys.stderr):  # what a module prints is no part of the report
             loss, gradient = found(options.loss), found(options.gradient)
             arguments = called(options.arguments)
 
-        from jaxnn.gradcheck import BadCall, compare_gradients
-
+        try:
+            from jaxnn.gradcheck import BadCall, compare_gradients
+        except (ImportError, MemoryError, OSError) as error:
+            raise Bad(f"cannot import jax: {in_full(error)}") from error
         try:
             report = compare_gradients(loss, gradient, *arguments, argnums=argnums)
         except BadCall as error:
             raise Bad(str(error)) from error
-        except (Exception, KeyboardInterrupt):
+        except KeyboardInterrupt:
             raise
         except BaseException as error:  # one of them exits, and would take its status for ours
-            raise Bad(f"{options.loss} or {options.gradient} raised {in_a_line(error)}") from error
-        _print(report.to_json() if options.json else str(report))
+            raise Bad(f"{options.loss} or {options.gradient} raised {in_full(error)}") from error
+        _print(report.to_json() if options.json else report.to_text(options.verbose))
         if options.html:
             report.to_html(options.html)
             print(f"wrote {options.html}", file=sys.stderr)
     except (Bad, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
-        return 2
+        return BAD
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return INTERRUPTED

@@ -1,15 +1,17 @@
 """Is a hand-written gradient, or a rule for derivatives, right? Two verdicts, the place, the cause."""
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 
-from jaxnn.gradcheck.calls.call import BadCall, Call, checked, function_name, quiet
+from jaxnn.gradcheck.calls.call import BadCall, Call, checked, function_name, quiet, widened
 from jaxnn.gradcheck.calls.repeated import called_repeatedly
 from jaxnn.gradcheck.calls.returned import own_copies
 from jaxnn.gradcheck.diagnosis.search import diagnosed, tree_of
 from jaxnn.gradcheck.diagnosis.steps import LOSS, StepError, check_steps
+from jaxnn.gradcheck.jaxprs.equations import pulled_back
 from jaxnn.gradcheck.mistakes.finding import UNKNOWN
 from jaxnn.gradcheck.report.confidence import LIKELY
 from jaxnn.gradcheck.report.headline import headline
@@ -17,21 +19,37 @@ from jaxnn.gradcheck.report.model import Cause
 from jaxnn.gradcheck.report.report import Report
 from jaxnn.gradcheck.tape.names import names_of
 from jaxnn.gradcheck.verdict import points
+from jaxnn.gradcheck.verdict.formula import Formula
 from jaxnn.gradcheck.verdict.point import Kind, Point
 from jaxnn.gradcheck.verdict.programs import compiled_sides
 from jaxnn.gradcheck.verdict.remarks import is_estimate, remarks, what_it_says
 from jaxnn.gradcheck.verdict.rows import leaf_row, second_verdict
+from jaxnn.gradcheck.verdict.sides import traced
 from jaxnn.gradcheck.verdict.trials import formula_of
 from jaxnn.gradcheck.vjp import ANY, Rule, called_as_gradient, of_the_rule
 
 
 class GradientMismatch(AssertionError):
-    """The hand-written gradient is wrong, or nothing could tell. The message is the report."""
+    """The hand-written gradient is wrong, or nothing could tell. The message is the report.
+
+    The line of a test's summary is short: it has room for the parameter and the cause if this is called
+    no more than Mismatch there.
+    """
+
+    __module__, __qualname__ = "builtins", "Mismatch"
 
     def __init__(self, report: Report):
         """Keep the report, beside its text."""
         super().__init__(str(report))
         self.report = report
+
+    def __reduce__(self):
+        """Made again by name, where that module is not looked into."""
+        return _mismatch, (self.report,)
+
+
+def _mismatch(report: Report) -> GradientMismatch:
+    return GradientMismatch(report)
 
 
 def compare_gradients(
@@ -61,20 +79,20 @@ def compare_gradients(
         return _reported(call, steps, printed)
 
 
-def assert_gradients_match(loss, gradient, *args, argnums: int | tuple[int, ...] = 0, steps=None) -> None:
+def assert_gradients_match(loss, gradient, *args, **options) -> None:
     """Raise GradientMismatch, whose message is the report, unless the gradient is right.
 
-    The arguments are those of compare_gradients. Also raised when nothing could tell: a test that
-    cannot fail is none.
+    The arguments are those of compare_gradients, those by keyword too. Also raised when nothing could
+    tell: a test that cannot fail is none.
 
     >>> import jax.numpy as jnp
     >>> assert_gradients_match(lambda w: jnp.sum(w**3), lambda w: 3 * w**2, jnp.array([1.0, 2.0]))
     """
     __tracebackhide__ = True  # pytest shows the line that calls it, and the report
     try:
-        report = compare_gradients(loss, gradient, *args, argnums=argnums, steps=steps)
+        report = compare_gradients(loss, gradient, *args, **options)
     except BadCall as error:
-        raise error.with_traceback(None) from None
+        raise error.with_traceback(None) from error.__cause__
     if report.correct is not True:
         raise GradientMismatch(report)
 
@@ -102,7 +120,7 @@ def compare_vjp(
         try:
             return _reported(call, None, printed, rule)
         except BadCall as error:
-            raise BadCall(of_the_rule(function, str(error), error.__cause__)) from error
+            raise BadCall(of_the_rule(function, str(error), error.__cause__)) from error.__cause__
 
 
 def _reported(call: Call, steps, printed, rule: Rule = ANY) -> Report:
@@ -112,7 +130,7 @@ def _reported(call: Call, steps, printed, rule: Rule = ANY) -> Report:
     formula = formula_of(call, calls, rule.belongs)
     shown = formula.shown
     programs = compiled_sides(call, formula)
-    rows, accurate = second_verdict(call, formula, programs.autodiff and programs.autodiff.run)
+    rows = second_verdict(call, formula, programs.autodiff and programs.autodiff.run)
     broken, of_rule = rule.probed(call)
 
     causes, trouble = [], []
@@ -124,11 +142,13 @@ def _reported(call: Call, steps, printed, rule: Rule = ANY) -> Report:
     if faulty and causes and causes[0].id == UNKNOWN.id:
         causes = [_faulty_step(faulty[0]), *causes]
 
+    leaves = [leaf_row(formula, n, row) for n, row in enumerate(rows)]
+    judged = [leaf.accurate for leaf in leaves if leaf.accurate is not None]
     report = Report(
         formula.correct,
-        accurate,
+        all(judged) if judged else None,
         "",
-        [leaf_row(formula, n, row) for n, row in enumerate(rows)],
+        leaves,
         causes,
         faulty,
         [*formula.calls.probes, *programs.probes, *broken],
@@ -138,6 +158,7 @@ def _reported(call: Call, steps, printed, rule: Rule = ANY) -> Report:
             *formula.notes,
             *trouble,
             *programs.notes,
+            *(_by_autodiff(call, formula) if rule is ANY else []),
             *remarks(call, formula.tried, rows, printed, formula.correct),
         ],
         str(call.dtype),
@@ -146,6 +167,18 @@ def _reported(call: Call, steps, printed, rule: Rule = ANY) -> Report:
     )
     at = "" if shown.kind is Kind.GIVEN else shown.kind.value
     return report._replace(headline=headline(report, at, "signs" if shown.kind is Kind.SIGNS else "sizes"))
+
+
+def _by_autodiff(call: Call, formula: Formula) -> list[str]:
+    """What to say of a gradient that is not written by hand, or in part."""
+    program = formula.sides.program
+    mine = pulled_back(program.closed) if program and formula.correct is not False else Counter()
+    if not mine:
+        return []
+    whole = traced(call, jax.grad(call.loss, call.argnums), [widened(x) for x in call.leaves])
+    if pulled_back(whole.closed) <= mine:
+        return ["the gradient is autodiff itself: comparing it tests nothing"]
+    return ["the gradient calls autodiff for a part of it, which is compared with itself"]
 
 
 def _faulty_step(error: StepError) -> Cause:

@@ -7,6 +7,8 @@ import sys
 from operator import attrgetter
 from typing import Any
 
+from jaxnn.gradcheck.calls.raised import in_full
+
 
 class Bad(Exception):
     """What is wrong with the command line, in a sentence."""
@@ -22,7 +24,7 @@ def found(place: str) -> Any:
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # a test's module that is skipped, or a script that exits
-        raise Bad(f"cannot import {home}: {in_a_line(error)}") from error
+        raise Bad(f"cannot import {home}: {in_full(error)}") from error
     try:
         return attrgetter(name)(module)
     except AttributeError:
@@ -39,14 +41,8 @@ def called(place: str) -> tuple:
         except KeyboardInterrupt:
             raise
         except BaseException as error:
-            raise Bad(f"{place} raised {in_a_line(error)}") from error
+            raise Bad(f"{place} raised {in_full(error)}") from error
     return tuple(arguments) if isinstance(arguments, tuple | list) else (arguments,)
-
-
-def in_a_line(error: BaseException) -> str:
-    """What an error is, and the first line of what it says."""
-    text = [*str(error).splitlines(), ""][0]
-    return f"{type(error).__name__}: {text}"
 
 
 def _loaded(home: str):

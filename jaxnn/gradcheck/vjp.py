@@ -14,12 +14,12 @@ from jaxnn.gradcheck.calls.call import (
     BadCall,
     Call,
     checked,
-    first_line,
     function_name,
     is_floating,
     replaced,
     widened,
 )
+from jaxnn.gradcheck.calls.raised import in_full
 from jaxnn.gradcheck.calls.repeated import same
 from jaxnn.gradcheck.mistakes.data import NO_COTANGENT
 from jaxnn.gradcheck.mistakes.finding import NONLINEAR
@@ -112,7 +112,7 @@ def _output(plain: Callable, args: tuple):
             [leaves[k] for k in arrays],
         )
     except Exception as error:
-        raise BadCall(f"the function {function_name(plain)} raised {first_line(error)}") from error
+        raise BadCall(f"the function {function_name(plain)} raised {in_full(error)}") from error
     if not any(map(_floats, jax.tree.leaves(shapes))):
         raise BadCall(f"the function {function_name(plain)} returns nothing in floating point")
     return shapes

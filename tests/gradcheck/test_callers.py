@@ -121,4 +121,4 @@ print(compare_gradients(lambda w: jnp.sum(w**3), lambda w: w**2, jnp.array([1.0,
 def test_it_needs_little_beside_jax():
     done = subprocess.run([sys.executable, "-c", ALONE], capture_output=True, text=True, cwd=HOUSE)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("w[1]: by hand 4, autodiff 12")
+    assert done.stdout.startswith("w wrong: ")

@@ -104,6 +104,37 @@ def test_right_and_wrong_have_their_exit_status(folder, capsys):
     assert (folder / "page.html").read_text(encoding="utf-8").startswith("<!doctype html>")
 
 
+def test_more_is_printed_where_it_is_wanted(folder, capsys):
+    _, out, _ = outcome(capsys, "mine:loss", "mine:right", "mine:pair", "--verbose")
+    assert all(word in out for word in ("err/bound", "ULPs", "FLOP", "purity: ok"))
+
+
+@pytest.mark.parametrize(
+    ("place", "limits", "sentence"),
+    [
+        ("mine:loss", ["--timeout", "0.1"], "--timeout: after 0.1 s it was not done, and was ended"),
+        ("hungry:x", ["--memory", "1"], "cannot import hungry: MemoryError (hungry.py:1, in <module>)"),
+        ("leaving:x", ["--memory", "1"], "it ended without a report (status 0, --memory 1)"),
+        ("killed:x", ["--timeout", "60"], "it ended without a report (SIGKILL): farewell"),
+        ("mine:loss", ["--memory", "-1"], "argument --memory: invalid limit value: '-1'; see --help"),
+    ],
+)
+def test_a_process_of_its_own_is_ended_at_its_limits_in_one_line(
+    folder, capsys, monkeypatch, place, limits, sentence
+):
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    (folder / "hungry.py").write_text("x = bytearray(2 * 10**9)\n")
+    (folder / "leaving.py").write_text("import os\n\nos._exit(0)\n")
+    (folder / "killed.py").write_text("import os\n\nos.write(2, b'farewell')\nos.kill(os.getpid(), 9)\n")
+    assert outcome(capsys, place, "mine:right", "mine:pair", *limits) == (2, "", f"error: {sentence}\n")
+
+
+def test_a_process_of_its_own_says_what_this_one_does(folder):
+    alone = run(folder, "mine:loss", "mine:wrong", "mine:pair", "--timeout", "500", "--memory", "8")
+    assert (alone.returncode, alone.stderr) == (1, "")
+    assert alone.stdout.startswith("w wrong: missing-mean (sure)")
+
+
 def test_what_nothing_can_tell_has_a_status_of_its_own(folder, capsys):
     """A mean over one example is a sum."""
     assert outcome(capsys, "mine:loss", "mine:wrong", "mine:one")[0] == 3

@@ -1,6 +1,14 @@
 """The two verdicts, on right and wrong gradients, at points that tell and points that do not."""
 
+import html
 import json
+import os
+import pickle
+import platform
+import re
+import subprocess
+import sys
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +19,7 @@ from jaxnn.gradcheck import BadCall, GradientMismatch, assert_gradients_match, c
 from jaxnn.gradcheck.bounds import interpreter
 from jaxnn.gradcheck.report.confidence import LIKELY
 
+ROOT = str(Path(__file__).parents[2])
 N, OUT, IN = 7, 3, 4
 RNG = np.random.default_rng(0)
 W = jnp.asarray(RNG.normal(size=(OUT, IN)), jnp.float32)
@@ -80,11 +89,10 @@ def test_one_wrong_entry_is_found_and_named():
     assert leaf.hand == pytest.approx(1.001 * truth, rel=1e-5)
     assert leaf.error == pytest.approx(abs(leaf.hand - leaf.autodiff))
     assert 1e-3 / 2**-23 <= leaf.ulps <= 2 * 1e-3 / 2**-23
-    first = str(report).splitlines()[0]
-    assert first.startswith("p['W'][2, 1]: by hand ")
-    assert "autodiff" in first
-    assert "float32 ULPs apart; likely cause: " in first
-    assert len(first) <= 160
+    assert report.headline.startswith("p['W'] wrong: ")
+    assert (
+        f"  p['W'][2, 1]: by hand {leaf.hand:.4g}, autodiff {leaf.autodiff:.4g}" in str(report).splitlines()
+    )
 
 
 POINTS = {
@@ -325,7 +333,7 @@ def test_low_precision_inside_is_named():
         return jax.tree.map(lambda g: g.astype(jnp.bfloat16).astype(jnp.float32), right(*args))
 
     report = compare_gradients(loss, rounded, P, X, Y)
-    assert (report.correct, report.accurate) == (False, False)
+    assert (report.correct, report.accurate) == (False, None)
     assert [c.id for c in report.causes] == ["low-precision"]
     assert "test_compare_gradients.py:" in report.causes[0].where
 
@@ -559,6 +567,57 @@ def test_a_bad_call_gets_one_clear_sentence(sentence):
     assert "\n" not in str(raised.value)
 
 
+LONG = "labels must sum to 1,\n  got 3" + " and so on" * 50
+
+
+def refuse(w):
+    raise ValueError(LONG)
+
+
+def decode(w):
+    return json.loads("{")
+
+
+REFUSED = {
+    "the loss refuse raised ValueError": (refuse, lambda w: w, refuse),
+    "the gradient refuse raised ValueError": (lambda w: jnp.sum(w**2), refuse, refuse),
+    "the gradient decode raised JSONDecodeError": (lambda w: jnp.sum(w**2), decode, decode),
+}
+
+
+@pytest.mark.parametrize("compare", [compare_gradients, assert_gradients_match])
+@pytest.mark.parametrize("sentence", REFUSED)
+def test_what_the_callers_own_code_raises_is_kept_whole_with_its_line(sentence, compare):
+    """Its own line, though a library raised."""
+    f, gradient, raising = REFUSED[sentence]
+    with pytest.raises(BadCall) as raised:
+        compare(f, gradient, jnp.ones(3))
+    said, cause = str(raised.value), raised.value.__cause__
+    line = raising.__code__.co_firstlineno + 1
+    assert said.startswith(sentence)
+    assert said.endswith(f"(test_compare_gradients.py:{line}, in {raising.__name__})")
+    assert (" ".join(LONG.split()) in said) is (raising is refuse)
+    assert "jaxnn/gradcheck" not in cause.__traceback__.tb_frame.f_code.co_filename
+
+
+def test_where_a_loss_cannot_be_traced_is_said():
+    def loss(w):
+        return float(w[0])
+
+    with pytest.raises(
+        BadCall, match=rf"\(test_compare_gradients.py:{loss.__code__.co_firstlineno + 1}, in loss\)"
+    ):
+        compare_gradients(loss, lambda w: w, jnp.ones(3))
+
+
+def test_the_exceptions_can_be_sent_to_another_process():
+    again = pickle.loads(pickle.dumps(BadCall("no")))
+    assert (type(again), str(again)) == (BadCall, "no")
+    wrong = GradientMismatch(compare_gradients(lambda w: jnp.sum(w**2), lambda w: w, SOME))
+    again = pickle.loads(pickle.dumps(wrong))
+    assert (type(again), str(again), again.report) == (GradientMismatch, str(wrong), wrong.report)
+
+
 def _named(f):
     f.__name__ = "loss"
     return f
@@ -619,15 +678,75 @@ def test_the_assertion_is_one_line():
     assert "factor" in str(raised.value).splitlines()[0] or "2" in str(raised.value).splitlines()[0]
 
 
-def test_the_text_fits_a_terminal():
-    lines = str(compare_gradients(loss, scaled(2.0), P, X, Y)).splitlines()
-    assert max(map(len, lines[1:])) <= 80
+def test_the_text_fits_a_terminal_and_says_what_to_change_in_three_lines():
+    report = compare_gradients(loss, scaled(2.0), P, X, Y)
+    brief, verbose = str(report).splitlines(), report.to_text(verbose=True).splitlines()
+    assert max(map(len, brief + verbose)) <= 80
+    assert brief[:3] == verbose[:3]
+    assert brief[0].startswith("p['W'] and p['b'] wrong: factor-two (sure): ")
+    assert brief[1:3] == ["  should be: a stray 2", "  right: dJ/dZ has the constant that J has, no other"]
+    assert not re.search("ULP|bound|FLOP|vmap", str(report))
+    assert all(re.search(word, "\n".join(verbose)) for word in ("ULPs", "err/bound", "FLOP", "jit"))
+
+
+def test_long_names_and_sentences_are_wrapped():
+    p = {f"a_parameter_of_a_long_name_{k}" * 4: jnp.arange(2.0) + k for k in range(3)}
+    f = lambda p: sum(jnp.sum(jnp.sin(w) ** 2) for w in p.values())  # noqa: E731
+    report = compare_gradients(f, lambda p: {k: jnp.cos(w) for k, w in p.items()}, p)
+    assert max(map(len, report.to_text(verbose=True).splitlines())) <= 80
+
+
+SUITE = """
+import jax.numpy as jnp
+from jaxnn.gradcheck import assert_gradients_match
+
+def test_gradient():
+    x = jnp.arange(12.0).reshape(4, 3)
+    loss = lambda W1, x: jnp.mean((x @ W1) ** 2)
+    assert_gradients_match(loss, lambda W1, x: 2 * x.T @ (x @ W1), jnp.ones(3), x, names=["kernel"])
+
+def test_call():
+    assert_gradients_match(jnp.sum, lambda W1: W1[:1], jnp.ones(3))
+"""
+
+
+def test_the_summary_of_a_test_run_begins_with_the_parameter_and_the_cause(tmp_path):
+    (tmp_path / "test_net.py").write_text(SUITE)
+    env = {k: v for k, v in os.environ.items() if k not in ("CI", "BUILD_NUMBER")}
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_net.py"],
+        capture_output=True, encoding="utf-8", cwd=tmp_path, env=env | {"COLUMNS": "80", "PYTHONPATH": ROOT},
+    )  # fmt: skip
+    gradient, call = re.findall(r"^FAILED test_net.py::(.*)", done.stdout, re.MULTILINE)
+    assert gradient.startswith("test_gradient - Mismatch: kernel wrong: missing-mean")
+    assert call.startswith("test_call - BadCall: the gradient <lambda> returned sh")
+    assert "jaxnn.gradcheck" not in gradient + call
+
+
+def partly(w):
+    return 3 * jnp.tanh(w) ** 2 * jax.vmap(jax.grad(jnp.tanh))(w)
+
+
+@pytest.mark.parametrize(
+    ("gradient", "note"),
+    [
+        (jax.grad(lambda w: jnp.sum(jnp.tanh(w) ** 3)), "is autodiff itself: comparing it tests nothing"),
+        (jax.jit(jax.grad(lambda w: 1.0 * jnp.sum(jnp.tanh(w) ** 3))), "is autodiff itself"),
+        (partly, "calls autodiff for a part of it"),
+        (lambda w: 3 * jnp.tanh(w) ** 2 * (1 - jnp.tanh(w) ** 2), ""),
+    ],
+)
+def test_a_gradient_that_is_autodiff_itself_is_told_so(gradient, note):
+    report = compare_gradients(lambda w: jnp.sum(jnp.tanh(w) ** 3), gradient, SOME)
+    assert report.correct is True
+    assert [n for n in report.notes if "autodiff" in n and note and note in n] == report.notes
 
 
 def test_json_holds_everything_and_is_json():
     lost = lambda *args: jax.tree.map(lambda g: g * jnp.nan, right(*args))  # noqa: E731
     report = json.loads(compare_gradients(loss, lost, P, X, Y).to_json())
     assert report["correct"] is False
+    assert report["accurate"] is report["leaves"][0]["accurate"] is None
     assert report["leaves"][0]["hand"] == "nan"
     assert set(report) >= {"headline", "accurate", "causes", "probes", "cost", "points", "notes"}
 
@@ -636,10 +755,19 @@ def test_the_page_is_one_file_with_a_picture_for_each_parameter(tmp_path):
     page = tmp_path / "report.html"
     compare_gradients(loss, scaled(2.0), P, X, Y).to_html(page)
     text = page.read_text(encoding="utf-8")
-    assert text.count('aria-label="error of') == 2
-    assert "http://www.w3.org/2000/svg" in text
-    assert not {"src=", "href=", "@import", "<script"} & set(text.split())
+    assert text.count('alt="error of') == 2
+    assert set(re.findall(r'src="(.{14})', text)) == {"data:image/png"}
+    assert not re.search("href=|@import|<script", text)
     assert "wrong" in text
+    assert re.search(rf"20\d\d, .* jax {jax.__version__}.*Python {platform.python_version()}", text)
+    assert "prefers-color-scheme:dark" in text
+
+
+def test_a_notebook_shows_the_page():
+    shown = compare_gradients(loss, scaled(2.0), P, X, Y)._repr_html_()
+    inner = html.unescape(re.fullmatch(r'<iframe srcdoc="([^"]*)" style="[^"]*"></iframe>', shown)[1])
+    assert inner.startswith("<!doctype html>")
+    assert len(shown) < 20_000
 
 
 def test_the_steps_handed_in_show_the_faulty_one():

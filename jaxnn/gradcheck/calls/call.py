@@ -14,6 +14,7 @@ import numpy as np
 from threadpoolctl import ThreadpoolController
 
 from jaxnn.gradcheck.calls.constants import keep_apart
+from jaxnn.gradcheck.calls.raised import in_full, place
 
 LONGEST = 240  # characters of what an exception says
 ROUNDINGS = 64  # what two calls may differ by, one of which adds in another order
@@ -21,6 +22,16 @@ ROUNDINGS = 64  # what two calls may differ by, one of which adds in another ord
 
 class BadCall(ValueError):
     """The comparison cannot be made; the message says why, and what to do."""
+
+    __module__ = "builtins"  # a traceback, and a test's summary, then begin with its name, without a path
+
+    def __reduce__(self):
+        """Made again by name, where that module is not looked into."""
+        return _bad_call, self.args
+
+
+def _bad_call(*said: str) -> BadCall:
+    return BadCall(*said)
 
 
 class Call(NamedTuple):
@@ -229,7 +240,7 @@ def checked(loss, gradient, args: tuple, argnums) -> Call:
         if error := _untraceable(call):
             raise BadCall(
                 f"{titled('loss', loss)} cannot be traced by JAX, so autodiff cannot differentiate it "
-                f"({first_line(error)}); write it with jax.numpy instead of NumPy, float() or if"
+                f"({first_line(error)}{place(error)}); write it with jax.numpy, not NumPy, float() or if"
             ) from error
     return call
 
@@ -243,7 +254,7 @@ def _untraceable(call: Call) -> jax.errors.JAXTypeError | None:
     except jax.errors.JAXTypeError as error:
         return error
     except (Exception, SystemExit) as error:
-        raise BadCall(f"{name} raised {first_line(error)}") from error
+        raise BadCall(f"{name} raised {in_full(error)}") from error
     if not hasattr(out, "shape"):
         hint = "; pass a loss without the auxiliary output" if isinstance(out, tuple) else ""
         raise BadCall(f"{name} must return one number, got {type(out).__name__}{hint}")

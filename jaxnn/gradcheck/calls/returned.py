@@ -6,8 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnn.gradcheck.calls.call import BadCall, Call, first_line, titled
+from jaxnn.gradcheck.calls.call import BadCall, Call, titled
 from jaxnn.gradcheck.calls.eager import op_by_op
+from jaxnn.gradcheck.calls.raised import in_full
 from jaxnn.gradcheck.report.model import Probe
 
 
@@ -117,17 +118,20 @@ def returned(call: Call, args: tuple) -> list[np.ndarray]:
     """The same, with args themselves."""
     untouched = own_copies(args)
     try:
+        out, failed = None, False
         try:
             with op_by_op():
                 out = call.gradient(*args)
         except jax.errors.UnexpectedTracerError:  # it keeps what an earlier call left
             raise
         except Exception:  # its own, or that of a library which runs at JAX's outermost only
+            failed = True
+        if failed:
             out = call.gradient(*own_copies(untouched))
     except BadCall:
         raise
     except (Exception, SystemExit) as error:
-        raise BadCall(f"{titled('gradient', call.gradient)} raised {first_line(error)}") from error
+        raise BadCall(f"{titled('gradient', call.gradient)} raised {in_full(error)}") from error
     return [np.asarray(x).astype(np.float64) for x in _gradient_leaves(call, out, untouched)]
 
 

@@ -1,6 +1,7 @@
 """What is read of a jaxpr, in the same way for every version of JAX."""
 
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -57,6 +58,11 @@ def every(jaxpr) -> Iterator:
 def primitives(jaxpr) -> set[str]:
     """The names of all primitives in a jaxpr and in those inside it."""
     return {equation.primitive.name for equation in every(jaxpr)}
+
+
+def pulled_back(jaxpr) -> Counter[str]:
+    """The primitives of the equations that autodiff makes on its way back, each with how many there are."""
+    return Counter(e.primitive.name for e in every(jaxpr) if "transpose(" in str(e.source_info.name_stack))
 
 
 def numbers(jaxpr) -> dict[float, str]:

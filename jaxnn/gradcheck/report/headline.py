@@ -2,8 +2,8 @@
 
 import math
 
-from jaxnn.gradcheck.report.formats import apart, listed, place, ulps
-from jaxnn.gradcheck.report.model import Leaf
+from jaxnn.gradcheck.report.formats import apart, joined, listed, place, ulps
+from jaxnn.gradcheck.report.model import Cause, Leaf
 from jaxnn.gradcheck.report.report import Report
 
 FAILED = {
@@ -14,26 +14,24 @@ FAILED = {
 
 
 def headline(report: Report, at: str, kept: str) -> str:
-    """The verdict in one line; where it is wrong, the worst entry and the likeliest cause.
+    """The verdict in one line; where it is wrong, the parameters and the likeliest cause.
 
     at: the point that is shown, "" for the given one; kept: what of it was kept where that is why nothing
     could tell.
     """
     name, loss = report.names
     hand = "the gradient" if name == loss else name  # as jax.grad names what it returns
-    wrong = [leaf for leaf in report.leaves if leaf.wrong]
+    wrong = [leaf.path for leaf in report.leaves if leaf.wrong]
     if wrong or report.correct is False:
-        line = f"{hand} is wrong: its calls depend on one another"
-        if wrong:
-            opening = "" if report.correct is False else f"cannot tell at these {kept}, but "
-            line = opening + _apart(max(wrong, key=_severity), report.dtype) + (at and f" at {at}")
-        likely = f"; likely cause: {report.causes[0].sentence}" if report.causes else ""
-        return line + likely.split(". ")[0].rstrip(".")
+        opening = "" if report.correct is False else f"cannot tell at these {kept}; at {at} "
+        subject = joined(wrong, 2) if wrong else f"{hand}, whose calls depend on one another,"
+        said = _cause(report.causes[0], joined(wrong)) if report.causes else _apart(report.worst)
+        return f"{opening}{subject} wrong: {said}"
     if report.correct is None:
         return _cannot_tell(hand, report.leaves)
     line = f"{hand} is {'that' if name == loss else 'the gradient'} of {loss}"
     if report.accurate is False:
-        worst = max((x for x in report.leaves if not x.accurate), key=lambda leaf: leaf.ulps)
+        worst = max((x for x in report.leaves if x.accurate is False), key=lambda leaf: leaf.ulps)
         line = (
             f"{place(worst)}: the formula is right, but in {report.dtype} it is "
             f"{ulps(worst.ulps)} ULPs off where autodiff is {ulps(worst.autodiff_ulps)}"
@@ -43,9 +41,15 @@ def headline(report: Report, at: str, kept: str) -> str:
     )
 
 
-def _apart(leaf: Leaf, dtype: str) -> str:
+def _cause(cause: Cause, wrong: str) -> str:
+    """A cause, by its id if it has one, without the names of the parameters that were said already."""
+    says = cause.sentence.rstrip(".").replace(f"The gradient of {wrong} ", "the gradient ")
+    return says if cause.id == "unknown" else f"{cause.id} ({cause.confidence}): {says}"
+
+
+def _apart(leaf: Leaf) -> str:
     mine, right = apart(leaf.hand, leaf.autodiff)
-    return f"{place(leaf)}: by hand {mine}, autodiff {right}, {ulps(leaf.ulps)} {dtype} ULPs apart"
+    return f"{place(leaf)} is {mine} by hand, {right} by autodiff"
 
 
 def _cannot_tell(hand: str, leaves: list[Leaf]) -> str:
@@ -57,9 +61,3 @@ def _cannot_tell(hand: str, leaves: list[Leaf]) -> str:
             )
     silent = listed([leaf.path for leaf in leaves if leaf.correct is None], 3)
     return f"cannot tell whether {hand} is right: indistinguishable at every point tried, for {silent}"
-
-
-def _severity(leaf: Leaf) -> float:
-    """How wrong, so that the first line shows the parameter that is worst off."""
-    size = max(abs(leaf.hand), abs(leaf.autodiff)) if math.isfinite(leaf.hand) else 0.0
-    return leaf.error / size if size else math.inf

@@ -9,6 +9,7 @@ class Leaf(NamedTuple):
     index: where it is wrong most, or, where it is right, where the caller's precision hurts most;
     ulps: error there in units in the last place of the caller's dtype; ratio: the largest
     error / bound of all entries, above 1 where the gradient is wrong; wrong: how many entries are;
+    accurate: whether its numbers are good in that dtype, None where the formula is wrong or none is known;
     picture: error relative to the largest entry, as log10, in no more than 48 × 96 cells.
     """
 
@@ -23,7 +24,7 @@ class Leaf(NamedTuple):
     bound: float
     ratio: float
     correct: bool | None
-    accurate: bool
+    accurate: bool | None
     better: bool
     wrong: int
     picture: list[list[float]]

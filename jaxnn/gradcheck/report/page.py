@@ -1,9 +1,16 @@
 """A report as one self-contained page: page.html, filled in."""
 
+import base64
+import contextlib
 import html
 import math
+import platform
+import struct
+import zlib
 from collections.abc import Sequence
-from itertools import groupby, zip_longest
+from datetime import datetime
+from importlib.metadata import PackageNotFoundError, version
+from itertools import zip_longest
 from pathlib import Path
 from string import Template
 from xml.etree import ElementTree
@@ -33,37 +40,39 @@ _SHADES = {
 _LOOKS = {True: "good", False: "bad", None: "dim"}
 
 
-def _shade(log: float) -> str:
-    channels = (np.interp(log, list(_SHADES), channel) for channel in zip(*_SHADES.values(), strict=True))
-    return "#" + "".join(f"{round(v):02x}" for v in channels)
+def _shade(log: float) -> tuple[int, ...]:
+    channels = zip(*_SHADES.values(), strict=True)
+    return tuple(round(float(np.interp(log, list(_SHADES), channel))) for channel in channels)
 
 
-def _drawn(leaf: Leaf) -> str:
+def _png(rows: list[list[tuple[int, ...]]]) -> bytes:
+    """Colours as a picture, one a pixel. Source: PNG specification, third edition, sections 5 and 11."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(
+        ">IIBBBBB", len(rows[0]), len(rows), 8, 2, 0, 0, 0
+    )  # 8 bits each of red, green, blue
+    data = b"".join(b"\0" + bytes(part for colour in row for part in colour) for row in rows)
+    parts = chunk(b"IHDR", header), chunk(b"IDAT", zlib.compress(data)), chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+
+
+def _drawn(leaf: Leaf, cell: int) -> str:
+    """The errors of a parameter, in cells of so many pixels."""
     grid = leaf.picture
-    rows, columns = len(grid), len(grid[0]) if grid else 0
-    if not columns:
+    if not grid or not grid[0]:
         return ""
-    most = ROUNDING if leaf.correct and leaf.accurate else 0.0  # in any precision, what is right is blue
-    cell = max(4, min(24, 340 // columns, 240 // rows))
-    tall = max(cell, 14) if rows == 1 else cell
-    width, height = cell * columns, tall * rows
-    cells = []
-    for r, row in enumerate(grid):
-        x = 0
-        for shade, alike in groupby(_shade(min(v, most)) for v in row):  # neighbours are one rectangle
-            wide = cell * len(list(alike))
-            cells.append(f'<rect x="{x}" y="{r * tall}" width="{wide}" height="{tall}" fill="{shade}"/>')
-            x += wide
+    most = ROUNDING if leaf.correct and leaf.accurate is not False else 0.0  # what is right is blue
+    picture = base64.b64encode(_png([[_shade(min(v, most)) for v in row] for row in grid])).decode()
     path, flag = html.escape(leaf.path), {True: "", False: " · wrong", None: " · cannot tell"}[leaf.correct]
-    merged = rows * columns < math.prod(leaf.shape)
+    merged = len(grid) * len(grid[0]) < math.prod(leaf.shape)
     return (
         f"<figure><figcaption><b>{path}</b> {dimensions(leaf.shape)}{flag}"
         f"<small>{' · each cell is the worst of several entries' * merged}</small></figcaption>"
-        f'<svg role="img" aria-label="error of {path}" width="{width + 2}" '
-        f'height="{height + 2}" viewBox="-1 -1 {width + 2} {height + 2}" '
-        f'xmlns="http://www.w3.org/2000/svg" shape-rendering="crispEdges">{"".join(cells)}'
-        f'<rect x="-.5" y="-.5" width="{width + 1}" height="{height + 1}" fill="none" '
-        'stroke="#8794a3"/></svg></figure>'
+        f'<img alt="error of {path}" width="{cell * len(grid[0])}" height="{cell * len(grid)}" '
+        f'src="data:image/png;base64,{picture}"></figure>'
     )
 
 
@@ -97,7 +106,10 @@ def _check_drawn(element: ElementTree.Element) -> None:
 
 def page(report, picture: str = "") -> str:
     """The page, as HTML."""
-    good, bad = text.good_numbers(report), [leaf.correct is False for leaf in report.leaves]
+    good, bad = report.accurate, [leaf.correct is False for leaf in report.leaves]
+    grids = [leaf.picture for leaf in report.leaves if leaf.picture]
+    widest, tallest = max(map(len, (g[0] for g in grids)), default=1), max(map(len, grids), default=1)
+    cell = max(4, min(24, 340 // max(widest, 1), 240 // tallest))  # of one size in all pictures
     found, rest = [], []
     if report.causes:
         found += ["<h2>What is the mistake?</h2>", *map(_cause, report.causes)]
@@ -125,20 +137,30 @@ def page(report, picture: str = "") -> str:
         numbers_look=_LOOKS[good],
         ulps=_ulps(report),
         found="".join(f"{part}\n" for part in found),
-        stops="".join(f'<stop offset="{1 + k / 20:.2f}" stop-color="{_shade(k)}"/>' for k in _SHADES),
-        pictures="".join(map(_drawn, report.leaves)),
+        stops="".join(f'<stop offset="{1 + k / 20:.2f}" stop-color="rgb{v}"/>' for k, v in _SHADES.items()),
+        pictures="".join(_drawn(leaf, cell) for leaf in report.leaves),
         parameters=_table("Parameter by parameter", PARAMETERS, list(map(_row, report.leaves)), bad),
         rest="".join(f"{part}\n" for part in rest),
+        made=f"{datetime.now().astimezone():%d %B %Y, %H:%M %Z}, by {_versions()}",
     )
+
+
+def _versions() -> str:
+    """Of what made the report; jaxnn has none where its sources are run as they are."""
+    told = []
+    for name in ("jaxnn", "jax"):
+        with contextlib.suppress(PackageNotFoundError):
+            told.append(f"{name} {version(name)}")
+    return ", ".join([*told, f"Python {platform.python_version()}"])
 
 
 PARAMETERS = "parameter, shape, at, by hand, autodiff, error, bound, ULPs, autodiff’s ULPs, entries wrong"
 
 
 def _row(leaf: Leaf) -> list[str]:
-    shape, at, *off = text.place_and_ulps(leaf)
+    at, off = ", ".join(map(str, leaf.index)), (ulps(leaf.ulps), ulps(leaf.autodiff_ulps))
     numbers = [f"{leaf.hand:.6g}", f"{leaf.autodiff:.6g}", short(leaf.error), short(leaf.bound)]
-    return [leaf.path, shape, at, *numbers, *off, str(leaf.wrong)]
+    return [leaf.path, dimensions(leaf.shape), at, *numbers, *off, str(leaf.wrong)]
 
 
 def _table(title: str, head: str, rows: list, bad: Sequence[bool] = ()) -> str:
@@ -176,8 +198,8 @@ def _entries(report) -> str:
 
 
 def _ulps(report) -> str:
-    leaves = text.of_known_numbers(report)
-    if report.accurate is None or not leaves:
+    leaves = [leaf for leaf in report.leaves if leaf.accurate is not None]
+    if not leaves:
         return "the formula decides first"
     mine, other = (ulps(max(row)) for row in zip(*((x.ulps, x.autodiff_ulps) for x in leaves), strict=True))
     where = " where the formula is right" if len(leaves) < len(report.leaves) else ""

@@ -1,5 +1,6 @@
 """What a comparison found, whole: to print, as JSON, and as a page."""
 
+import html
 import json
 import math
 from pathlib import Path
@@ -9,7 +10,9 @@ import numpy as np
 
 from jaxnn.gradcheck.report.model import Cost, Leaf, Probe
 from jaxnn.gradcheck.report.page import page
-from jaxnn.gradcheck.report.text import body
+from jaxnn.gradcheck.report.text import text
+
+SCHEMA = 1  # of the JSON: it changes with the meaning of a field
 
 
 class Report(NamedTuple):
@@ -36,13 +39,26 @@ class Report(NamedTuple):
     names: tuple[str, str]
     estimated: bool = False
 
-    def __str__(self) -> str:
-        """The report in text, no wider than 80 columns but for its first line."""
-        return "\n".join([self.headline, *body(self)])
+    @property
+    def worst(self) -> Leaf | None:
+        """The parameter that is worst off, or None where none is wrong."""
+        return max((leaf for leaf in self.leaves if leaf.wrong), key=_severity, default=None)
 
-    def to_json(self) -> str:
-        """The whole report as JSON; numbers that are not finite are strings."""
-        return json.dumps(_plain(self), allow_nan=False, ensure_ascii=False, indent=1)
+    def __str__(self) -> str:
+        """Verdict, cause and equation first, in 80 columns."""
+        return self.to_text()
+
+    def to_text(self, verbose: bool = False) -> str:
+        """The report in 80 columns; verbose: with ULPs, bounds, points, probes and costs."""
+        return text(self, verbose)
+
+    def to_json(self, pictures: bool = False) -> str:
+        """The whole report in one line of JSON; numbers that are not finite are strings."""
+        rows = [leaf._asdict() for leaf in self.leaves]
+        for row in rows if not pictures else ():
+            del row["picture"]
+        fields = {"schema": SCHEMA, **self._asdict(), "leaves": rows}
+        return json.dumps(_plain(fields), allow_nan=False, ensure_ascii=False, separators=(",", ":"))
 
     def to_html(self, path: str | Path, picture: str = "") -> None:
         """Write one self-contained page: verdicts, pictures, table, cause and equation.
@@ -51,6 +67,18 @@ class Report(NamedTuple):
         Raises ValueError where it is none.
         """
         Path(path).write_text(page(self, picture), encoding="utf-8")
+
+    def _repr_html_(self) -> str:
+        """The page, as a notebook shows it."""
+        return (
+            f'<iframe srcdoc="{html.escape(page(self))}" style="border:0;width:100%;height:36rem"></iframe>'
+        )
+
+
+def _severity(leaf: Leaf) -> float:
+    """How wrong, as a part of the entry."""
+    size = max(abs(leaf.hand), abs(leaf.autodiff)) if math.isfinite(leaf.hand) else 0.0
+    return leaf.error / size if size else math.inf
 
 
 def _plain(tree):

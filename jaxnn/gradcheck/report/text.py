@@ -1,10 +1,12 @@
-"""A report as text, for a terminal."""
+"""A report as text, for a terminal: 80 columns, what helps most first."""
 
 import textwrap
 
-from jaxnn.gradcheck.report.formats import amount, dimensions, short, ulps
-from jaxnn.gradcheck.report.model import Leaf
+from jaxnn.gradcheck.report.formats import amount, apart, dimensions, place, short, ulps
+from jaxnn.gradcheck.report.model import Cause, Leaf
 
+WIDTH = 80
+EVERYWHERE = {"every parameter", "all parameters"}
 FLAGS = {"x": "wrong", "?": "cannot tell", "~": "right, but computed badly"}
 MARK = {True: "right", False: "WRONG", None: "cannot tell"}
 NUMBERS = {True: "good", False: "POOR", None: "not judged"}
@@ -19,7 +21,7 @@ COSTS = (
 
 def _wrapped(text: str, indent: str = "    ", first: str = "  ") -> list[str]:
     return textwrap.wrap(
-        text, 80, initial_indent=first, subsequent_indent=indent, break_on_hyphens=False
+        text, WIDTH, initial_indent=first, subsequent_indent=indent, break_on_hyphens=False
     ) or [""]
 
 
@@ -28,15 +30,9 @@ def _elided(text: str, width: int) -> str:
     return text if len(text) <= width else text[: keep // 2] + "…" + text[-(keep - keep // 2) :]
 
 
-def of_known_numbers(report) -> list[Leaf]:
-    """The parameters of which the second verdict says anything."""
-    return [leaf for leaf in report.leaves if not leaf.wrong]
-
-
-def good_numbers(report) -> bool | None:
-    """The second verdict, where the formula is right; None where it is nowhere."""
-    leaves = of_known_numbers(report)
-    return None if report.accurate is None or not leaves else all(leaf.accurate for leaf in leaves)
+def _section(title: str, lines: list[str], first: str = "  ") -> list[str]:
+    """A title and what stands below it, after an empty line; nothing where there is nothing to say."""
+    return ["", title, *(part for line in lines for part in _wrapped(line, first=first))] if lines else []
 
 
 def derived(report) -> str:
@@ -44,63 +40,84 @@ def derived(report) -> str:
     return "partly an estimate" if report.estimated else "derived from the computation"
 
 
-def title(cause) -> str:
+def title(cause: Cause) -> str:
     """A cause by its id, if it has one."""
     return "no name" if cause.id == "unknown" else cause.id
 
 
 def _flag(leaf: Leaf) -> str:
-    return "~" if leaf.correct and not leaf.accurate else {True: " ", False: "x", None: "?"}[leaf.correct]
+    if leaf.correct and leaf.accurate is False:
+        return "~"
+    return {True: " ", False: "x", None: "?"}[leaf.correct]
 
 
-def place_and_ulps(leaf: Leaf) -> tuple[str, str, str, str]:
-    """A parameter's shape, the entry that is shown, and the ULPs of both sides there."""
+def _row(*cells: str) -> str:
+    """Cells under one another: a parameter's name, its shape, an entry, and numbers."""
+    name, shape, at, *numbers = cells
+    words = f"{_elided(name, 22):<22} {_elided(shape, 12):<12} {_elided(at, 10):<10}"
+    return words + "".join(f" {number:>10}" for number in numbers)
+
+
+def _parameter(leaf: Leaf, *numbers: str) -> str:
     at = ", ".join(map(str, leaf.index))
-    return dimensions(leaf.shape), at, ulps(leaf.ulps), ulps(leaf.autodiff_ulps)
+    return _row(f"{_flag(leaf)} {_elided(leaf.path, 20)}", dimensions(leaf.shape), at, *numbers)
 
 
-def _line(leaf: Leaf) -> str:
-    shape, at, own, autodiff = place_and_ulps(leaf)
-    return (
-        f"{_flag(leaf)} {_elided(leaf.path, 20):<20} {_elided(shape, 12):<12} {_elided(at, 10):<10} "
-        f"{short(leaf.ratio):>11} {own:>8} {autodiff:>8}"
-    )
-
-
-def body(report) -> list[str]:
-    """All lines but the first."""
-    met = set(map(_flag, report.leaves))
-    meant = [f"{flag} {words}" for flag, words in FLAGS.items() if flag in met]
-    lines = [
-        "",
-        f"formula   {MARK[report.correct]}  (float64, bound {derived(report)})",
-        f"numerics  {NUMBERS[good_numbers(report)]}  (in {report.dtype}, in ULPs beside autodiff)",
-        "",
-        f"{'parameter':<22} {'shape':<12} {'worst at':<10} {'error/bound':>11} {'ULPs':>8} {'autodiff':>8}",
-        *map(_line, report.leaves),
-        *(["  " + "; ".join(meant)] if meant else []),
-    ]
+def _opening(report) -> list[str]:
+    """The verdict and the cause, the equation, the place, the worst entry."""
+    lines = _wrapped(report.headline, "  ", "")
     if report.causes:
-        lines += ["", "likeliest causes" if len(report.causes) > 1 else "likeliest cause"]
-    for n, cause in enumerate(report.causes, 1):
+        first = report.causes[0]
+        lines += _wrapped(f"right: {first.equation}", "         ") if first.equation else []
+        told = first.where in report.headline or first.where in EVERYWHERE
+        lines += [] if told else _wrapped(f"where: {first.where}", "         ")
+    if worst := report.worst:
+        at = next((f", at {name}" for name, said in report.points[1:] if said == "wrong"), "")
+        mine, right = apart(worst.hand, worst.autodiff)
+        lines += _wrapped(f"{place(worst)}: by hand {mine}, autodiff {right}{at}", "         ")
+    return lines
+
+
+def _others(causes: list[Cause]) -> list[str]:
+    """The causes after the first, each with the equation that it breaks."""
+    lines = []
+    for n, cause in enumerate(causes, 2):
         says = f"{cause.sentence} [{title(cause)}; {cause.where}; {cause.confidence}]"
         lines += _wrapped(says, "     ", f"  {n}. ")
-        for equation in filter(None, cause.equation.split("; ")):
-            lines += _wrapped(equation, "     ", "     ")
-    if report.steps:
-        lines += ["", "the steps handed in"]
-        lines += [line for step in report.steps for line in _wrapped(step.sentence, "  ")]
-    lines += ["", "points"]
-    lines += [line for name, said in report.points for line in _wrapped(f"{name}: {said}", "  ")]
-    lines += ["", "probes"]
-    for probe in report.probes:
-        lines += _wrapped(f"{probe.name}: {PROBED[probe.passed]}, {probe.sentence}")
-    if rows := costs(report):
+        lines += _wrapped(cause.equation, "       ", "     ") if cause.equation else []
+    return ["", "or else", *lines] if lines else []
+
+
+def text(report, verbose: bool) -> str:
+    """The report; verbose: with ULPs, bounds, points, probes and costs."""
+    met = set(map(_flag, report.leaves))
+    meant = "; ".join(f"{flag} {words}" for flag, words in FLAGS.items() if flag in met)
+    bound, beside = (
+        (f"(float64, bound {derived(report)})", ", in ULPs beside autodiff") if verbose else ("", "")
+    )
+    probes = [p for p in report.probes if verbose or p.passed is False]
+    points = report.points if verbose or report.correct is None else []
+    lines = [
+        *_opening(report),
+        "",
+        f"formula   {MARK[report.correct]:<11} {bound}".rstrip(),
+        f"numbers   {NUMBERS[report.accurate]:<11} (in {report.dtype}{beside})",
+        "",
+        _row("parameter", "shape", "worst at", "wrong", "by hand", "autodiff"),
+        *(_parameter(x, f"{x.wrong:,}", short(x.hand), short(x.autodiff)) for x in report.leaves),
+        *([f"  {meant}"] if meant else []),
+        *_others(report.causes[1:]),
+        *_section("the steps handed in", [step.sentence for step in report.steps]),
+    ]
+    if verbose:
+        lines += ["", _row("errors", "", "", "err/bound", "ULPs", "autodiff’s")]
+        lines += [_parameter(x, short(x.ratio), ulps(x.ulps), ulps(x.autodiff_ulps)) for x in report.leaves]
+    lines += _section("points", [f"{name}: {said}" for name, said in points])
+    lines += _section("probes", [f"{p.name}: {PROBED[p.passed]}, {p.sentence}" for p in probes])
+    if verbose and (rows := costs(report)):
         lines += ["", f"{'cost':<22} {'by hand':>14} {'autodiff':>14}"]
         lines += [f"  {name:<20} {left:>14} {right:>14}" for name, left, right in rows]
-    if report.notes:
-        lines += ["", "notes", *(line for note in report.notes for line in _wrapped(note, first="  - "))]
-    return lines
+    return "\n".join([*lines, *_section("notes", report.notes, "  - ")])
 
 
 def costs(report) -> list[tuple[str, str, str]]:

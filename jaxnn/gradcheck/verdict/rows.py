@@ -26,21 +26,20 @@ def picture(relative: np.ndarray) -> list[list[float]]:
     """log10 of relative errors in at most 48 × 96 cells, each as bad as the worst entry in it."""
     if not relative.size:
         return []
-    grid = relative.reshape(relative.shape[0], -1) if relative.ndim > 1 else relative.reshape(1, -1)
-    grid = grid.T if grid.shape[1] == 1 else grid
+    grid = relative.reshape(len(relative) if relative.ndim else 1, -1)
     grid = _halved(_halved(grid, 0, ROWS), 1, COLUMNS)
     return np.round(np.log10(np.clip(np.nan_to_num(grid, nan=1e9, posinf=1e9), 1e-20, 1e9)), 1).tolist()
 
 
-def leaf_row(formula: Formula, n: int, row: Numerics | None) -> Leaf:
+def leaf_row(formula: Formula, n: int, known: Numerics | None) -> Leaf:
     """The row of leaf n at the point that is shown: its worst entry, and the errors there.
 
-    row: what is known of its numbers, which is so at the given point only.
+    known: of its numbers at the given point.
     """
     shown = formula.shown
     pair = shown.pairs[n]
     r, h, wrong = pair.reference, pair.hand, pair.wrong
-    row = row if shown is formula.tried[0] else None
+    row = known if shown is formula.tried[0] else None
     error = np.where(np.isfinite(h), pair.off, np.inf)
     ratio = np.where(error == 0, 0.0, error / pair.bound)
     ratio = np.where(wrong & ~np.isfinite(h), np.inf, np.where(np.isnan(ratio), 0.0, ratio))
@@ -73,19 +72,17 @@ def leaf_row(formula: Formula, n: int, row: Numerics | None) -> Leaf:
         bound=at(pair.bound),
         ratio=float(np.max(ratio, initial=0.0)),
         correct=formula.correct if wrong.any() else formula.told[n] or None,
-        accurate=row is None or row.accurate,
+        accurate=None if known is None or formula.tried[0].is_blank or wrong.any() else known.accurate,
         better=row is not None and row.better,
         wrong=int(wrong.sum()),
         picture=picture(relative),
     )
 
 
-def second_verdict(
-    call: Call, formula: Formula, autodiff: Callable | None
-) -> tuple[list[Numerics | None], bool | None]:
+def second_verdict(call: Call, formula: Formula, autodiff: Callable | None) -> list[Numerics | None]:
     """The second verdict at the given point; autodiff: (*leaves) → arrays, None where it does not run."""
     if autodiff is None:
-        return [None] * len(call.places), None
+        return [None] * len(call.places)
     given, sides = formula.tried[0], formula.sides
     truth = [
         np.where(np.isfinite(p.reference), p.reference, np.where(e < np.inf, p.hand, np.nan))
@@ -104,4 +101,4 @@ def second_verdict(
     rows = held(given.reference)
     if sides.cornered and not all(r.accurate for r in rows):  # near a corner, a rounding changes much
         rows = held(sides.reference(given.leaves, shake=2 * call.eps))
-    return list(rows), None if given.is_blank else all(r.accurate for r in rows)
+    return list(rows)

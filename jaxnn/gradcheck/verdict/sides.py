@@ -12,7 +12,8 @@ from jax.dtypes import canonicalize_dtype
 from jaxnn.gradcheck.bounds.bounded import TINY, UNIT, Bounded, Note, in_single, is_short
 from jaxnn.gradcheck.bounds.corners import CORNERS
 from jaxnn.gradcheck.bounds.interpreter import RANDOM, TooLong, interpret
-from jaxnn.gradcheck.calls.call import BadCall, Call, first_line, replaced
+from jaxnn.gradcheck.calls.call import BadCall, Call, replaced
+from jaxnn.gradcheck.calls.raised import in_full
 from jaxnn.gradcheck.calls.returned import called
 from jaxnn.gradcheck.jaxprs.equations import depends, opened, primitives, turns
 from jaxnn.gradcheck.verdict.point import Side, Sides, Traced
@@ -198,7 +199,7 @@ def sides_of(call: Call, leaves: list, readable: bool) -> Sides:
     try:
         ours = traced(call, differentiated, leaves, skipped=1)
     except Exception as error:
-        raise BadCall(f"autodiff of the loss raised {first_line(error)}") from error
+        raise BadCall(f"autodiff of the loss raised {in_full(error)}") from error
     theirs, as_written, notes = _read(call, leaves, ours.exact) if readable else (None, None, [])
     if not ours.exact or (theirs is not None and not theirs.exact):
         notes.append(
