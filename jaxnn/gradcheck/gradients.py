@@ -1,12 +1,12 @@
 """Is a hand-written gradient, or a rule for derivatives, right? Two verdicts, the place, the cause."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
 
-from jaxnn.gradcheck.calls.call import BadCall, Call, checked, function_name, quiet, widened
+from jaxnn.gradcheck.calls.call import BadCall, Call, checked, confined, function_name, quiet, widened
 from jaxnn.gradcheck.calls.repeated import called_repeatedly
 from jaxnn.gradcheck.calls.returned import own_copies
 from jaxnn.gradcheck.diagnosis.search import diagnosed, tree_of
@@ -53,14 +53,21 @@ def _mismatch(report: Report) -> GradientMismatch:
 
 
 def compare_gradients(
-    loss, gradient, *args, argnums: int | tuple[int, ...] = 0, steps=None, names: Sequence[str] | None = None
+    loss,
+    gradient,
+    *args,
+    argnums: int | tuple[int, ...] = 0,
+    steps=None,
+    names: Sequence[str] | None = None,
+    within: Mapping[str, tuple[float, float]] | None = None,
 ) -> Report:
     """Compare a hand-written gradient with autodiff: verdicts, place, cause.
 
     loss: (*args) → scalar, in jax.numpy; gradient: (*args) → a tree like args[argnums], written by
     hand, in jax.numpy or NumPy; steps: optionally what it computed on the way, a dict such as
     {"dZ[2]": …, "dA[1]": …}, or a function (*args) → such a dict; names: optionally what to call the
-    leaves of args[argnums], in their order.
+    leaves of args[argnums], in their order; within: optionally what arguments or leaves are never
+    beyond, such as {"p": (0, 1)}: no other point is tried.
     Raises BadCall, in one sentence, when the comparison cannot be made.
 
     >>> import jax.numpy as jnp
@@ -76,13 +83,22 @@ def compare_gradients(
             if len(names) != len(call.paths):
                 raise BadCall(f"names: got {len(names)}, expected {len(call.paths)}, one for each leaf")
             call = call._replace(paths=tuple(names))
+        call = confined(call, within or {})
         return _reported(call, steps, printed)
 
 
-def assert_gradients_match(loss, gradient, *args, **options) -> None:
+def assert_gradients_match(
+    loss,
+    gradient,
+    *args,
+    argnums: int | tuple[int, ...] = 0,
+    steps=None,
+    names: Sequence[str] | None = None,
+    within: Mapping[str, tuple[float, float]] | None = None,
+) -> None:
     """Raise GradientMismatch, whose message is the report, unless the gradient is right.
 
-    The arguments are those of compare_gradients, those by keyword too. Also raised when nothing could
+    The arguments are those of compare_gradients. Also raised when nothing could
     tell: a test that cannot fail is none.
 
     >>> import jax.numpy as jnp
@@ -90,7 +106,9 @@ def assert_gradients_match(loss, gradient, *args, **options) -> None:
     """
     __tracebackhide__ = True  # pytest shows the line that calls it, and the report
     try:
-        report = compare_gradients(loss, gradient, *args, **options)
+        report = compare_gradients(
+            loss, gradient, *args, argnums=argnums, steps=steps, names=names, within=within
+        )
     except BadCall as error:
         raise error.with_traceback(None) from error.__cause__
     if report.correct is not True:
@@ -98,13 +116,17 @@ def assert_gradients_match(loss, gradient, *args, **options) -> None:
 
 
 def compare_vjp(
-    function: Callable, *args, reference: Callable | None = None, argnums: int | tuple[int, ...] | None = None
+    function: Callable,
+    *args,
+    reference: Callable | None = None,
+    argnums: int | tuple[int, ...] | None = None,
+    within: Mapping[str, tuple[float, float]] | None = None,
 ) -> Report:
     """Compare the derivative rule of a function with autodiff of its plain form.
 
     function: (*args) → arrays, with a custom_vjp or custom_jvp rule; reference: the same function
     without the rule, or None for the one the rule was put on; argnums: None for all arguments that
-    are floating point. Both are pulled back along one generic cotangent.
+    are floating point; within: as in compare_gradients. Both are pulled back along one generic cotangent.
     Raises BadCall, in one sentence, when the comparison cannot be made.
 
     >>> import jax, jax.numpy as jnp
@@ -117,6 +139,7 @@ def compare_vjp(
     """
     with quiet() as printed:
         call, rule = called_as_gradient(function, args, reference, argnums)
+        call = confined(call, within or {})
         try:
             return _reported(call, None, printed, rule)
         except BadCall as error:

@@ -228,6 +228,41 @@ def test_weights_of_one_sign_may_hide_a_mistake():
     assert "at a point where weights change sign" in report.headline
 
 
+CLIPPED = jnp.asarray(RNG.uniform(0.05, 0.95, (3, 3)), jnp.float32)
+
+
+def test_what_is_found_only_where_probabilities_are_negative_is_a_note():
+    def loss(p):
+        q = jnp.clip(p, 1e-7, 1 - 1e-7)
+        return -jnp.sum(jnp.log(q) * jnp.eye(3))
+
+    slope = lambda p: -jnp.eye(3) / p  # noqa: E731
+    report = compare_gradients(loss, slope, CLIPPED)
+    assert report.correct is True
+    assert any("say within={...}" in note for note in report.notes)
+    within = compare_gradients(loss, slope, CLIPPED, within={"p": (0, 1)})
+    assert within.correct is True
+    assert within.notes == []
+    assert_gradients_match(loss, slope, CLIPPED, within={"p": (0, 1)})
+
+
+WITHIN = {
+    "q": ((0, 1), "within: 'q' is neither an argument nor a parameter; there are p['a'], x"),
+    "p['a']": ((0, 0.1), "within: p['a'] is said to be in (0, 0.1), and holds 0.5"),
+    "x": ((1, 0), "within: x wants (low, high), such as (0, 1), got (1, 0)"),
+}
+
+
+@pytest.mark.parametrize("name", WITHIN)
+def test_an_interval_that_makes_no_sense_is_refused(name):
+    ends, sentence = WITHIN[name]
+    with pytest.raises(BadCall) as refused:
+        compare_gradients(
+            lambda p, x: jnp.sum(p["a"] * x), lambda p, x: {"a": x}, {"a": 0.5}, 1.0, within={name: ends}
+        )
+    assert str(refused.value) == sentence
+
+
 @pytest.mark.parametrize("signs", [1, 6, 7])  # at 0 the weights would be positive, and stay so
 def test_a_unit_that_is_off_is_seen_with_its_signs_turned(signs):
     """Whatever the random weights are: off at w, a relu is on at −w."""

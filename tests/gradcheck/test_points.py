@@ -1,5 +1,6 @@
 """Points of one's own choosing keep what a gradient may rely on, and are where they are said to be."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -68,11 +69,62 @@ def test_only_what_is_differentiated_moves():
 
 def test_weights_of_both_signs_are_of_matrices_that_are_positive():
     call = call_of(POSITIVE, POSITIVE.T)
-    there = points.of_both_signs(call, list(call.leaves), 0)
+    there = points.of_both_signs(call, list(call.leaves), frozenset({0}), 0)
     assert {-1, 1} == set(np.sign(there[0]).ravel())
     assert there[1] is call.leaves[1]
     for w in (MIXED, POSITIVE[0], np.zeros((0, 3))):
-        assert points.of_both_signs(call_of(w), [w], 0) is None
+        assert points.of_both_signs(call_of(w), [w], frozenset({0}), 0) is None
+    assert points.of_both_signs(call, list(call.leaves), frozenset(), 0) is None
+    within = call._replace(within=((0, 0.0, 9.0),))
+    assert points.of_both_signs(within, list(call.leaves), frozenset({0}), 0) is None
+
+
+def test_a_definite_matrix_stays_so():
+    leaf = MIXED.T @ MIXED
+    for how in (points.near, points.generic, points.small):
+        assert np.linalg.eigvalsh(how(leaf, np.random.default_rng(0))).min() > 0
+
+
+def test_factors_of_products_are_weights():
+    def loss(p, w, b, kernel, x):
+        h = jax.lax.scan(lambda h, _: (jnp.tanh(h @ w.T + b), None), x, None, length=2)[0]
+        return jnp.sum(jnp.log(p) @ h) + jnp.dot(b, kernel[:3, 0])
+
+    args = (POSITIVE[:, :5], MIXED[:3], MIXED[0], MIXED, POSITIVE[:3])
+    with jax.numpy_rank_promotion("allow"):
+        assert points.factors(jax.make_jaxpr(loss)(*args)) == {1, 2, 3, 4}
+
+
+ROWS = POSITIVE / POSITIVE.sum(1, keepdims=True)
+KEPT = {
+    # values, and what of them holds at every point
+    "shares of one": (ROWS, lambda x: np.allclose(x.sum(1), 1) and np.all(x > 0)),
+    "probabilities": (SHARES, lambda x: np.all((x > 0) & (x < 1))),
+    "one-hot": (np.eye(3), lambda x: np.allclose(x.sum(1), 1) and np.all(x >= 0)),
+    "not negative": (np.maximum(MIXED, 0), lambda x: np.all(x >= 0)),
+    "within the range": (MIXED, lambda x: np.all(np.abs(x) <= 1.2 * np.abs(MIXED).max())),
+    "ascending": (np.sort(MIXED[0]), lambda x: np.all(np.diff(x) > 0)),
+}
+
+
+@pytest.mark.parametrize("name", KEPT)
+@pytest.mark.parametrize("how", [points.near, points.generic, points.small], ids=["near", "generic", "small"])
+def test_what_is_no_weight_stays_what_its_values_are(name, how):
+    leaf, holds = KEPT[name]
+    for seed in range(5):
+        (there,) = points.moved(call_of(leaf), [leaf], how, seed)
+        assert holds(there)
+        assert not np.array_equal(there, leaf)
+
+
+@pytest.mark.parametrize("ends", [(0.05, 3.1), (0.05, np.inf), (-np.inf, 3.1)])
+def test_no_point_is_beyond_what_the_caller_says(ends):
+    call = call_of(POSITIVE)._replace(within=((0, *ends),))
+    for weights in (frozenset(), frozenset({0})):
+        for how in (points.near, points.generic, points.small):
+            (there,) = points.moved(call, [POSITIVE], how, 0, weights)
+            assert np.all((ends[0] < there) & (there < ends[1]))
+            np.testing.assert_array_equal(points.turned(call, [-POSITIVE], [there])[0], there)
 
 
 def test_signs_are_turned_but_for_what_is_positive():

@@ -4,8 +4,10 @@ import contextlib
 import functools
 import inspect
 import io
+import math
+import re
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -38,7 +40,8 @@ class Call(NamedTuple):
     """A loss, a gradient and a point, checked.
 
     places: the leaves of args (all of them, in order) that are differentiated; paths: their names;
-    dynamic: the leaves that a trace takes as inputs, the others keep their values.
+    dynamic: the leaves that a trace takes as inputs, the others keep their values; within: (leaf, low,
+    high) of those that the caller says are between two numbers.
     """
 
     loss: Callable
@@ -51,6 +54,7 @@ class Call(NamedTuple):
     paths: tuple[str, ...]
     dtype: np.dtype
     dynamic: tuple[int, ...]
+    within: tuple[tuple[int, float, float], ...] = ()
 
     @property
     def eps(self) -> float:
@@ -243,6 +247,31 @@ def checked(loss, gradient, args: tuple, argnums) -> Call:
                 f"({first_line(error)}{place(error)}); write it with jax.numpy, not NumPy, float() or if"
             ) from error
     return call
+
+
+def confined(call: Call, within: Mapping[str, tuple[float, float]]) -> Call:
+    """The call, with the intervals that arguments or parameters of these names are in; raises BadCall."""
+    names = [{name} for name in path_names(call.loss, call.args)]
+    for k, path in zip(call.places, call.paths, strict=True):
+        names[k].add(path)
+    found = []
+    for name, ends in within.items():
+        places = [k for k, own in enumerate(names) if any(name in (n, re.split(r"[.\[]", n)[0]) for n in own)]
+        if not places:
+            known = ", ".join(dict.fromkeys(n for own in names for n in sorted(own)))
+            raise BadCall(f"within: {name!r} is neither an argument nor a parameter; there are {known}")
+        try:
+            low, high = map(float, ends)
+        except (TypeError, ValueError):
+            low = high = math.nan
+        if not low < high:
+            raise BadCall(f"within: {name} wants (low, high), such as (0, 1), got {ends!r}")
+        for k in places:
+            x = np.asarray(call.leaves[k], np.float64)
+            if (beyond := x[~((low <= x) & (x <= high))]).size:
+                raise BadCall(f"within: {name} is said to be in ({low:g}, {high:g}), and holds {beyond[0]:g}")
+            found.append((k, low, high))
+    return call._replace(within=tuple(found))
 
 
 def _untraceable(call: Call) -> jax.errors.JAXTypeError | None:

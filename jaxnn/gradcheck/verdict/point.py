@@ -25,6 +25,7 @@ class Kind(Enum):
     SMALL_TAMED = "a point with small weights and data of size 1"
     TURNED = "a point with fresh weights, signs turned"
     SIGNS = "a point where weights change sign"
+    OUTSIDE = "a point where what is positive is not"
     SIZES = "the same batch three times over"
 
 
@@ -63,6 +64,7 @@ class Sides(NamedTuple):
     program: Traced | None  # the hand-written one; None where it can only be called
     cornered: bool  # the reference compares, sorts or rounds somewhere
     constant: bool  # the hand-written one returns constants, autodiff does not
+    weights: frozenset[int]  # the places of leaves that are factors of products of matrices
     notes: list[str]
 
     def saved(self, given: Side) -> bool:

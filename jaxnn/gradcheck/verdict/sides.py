@@ -17,6 +17,7 @@ from jaxnn.gradcheck.calls.raised import in_full
 from jaxnn.gradcheck.calls.returned import called
 from jaxnn.gradcheck.jaxprs.equations import depends, opened, primitives, turns
 from jaxnn.gradcheck.verdict.point import Side, Sides, Traced
+from jaxnn.gradcheck.verdict.points import factors
 
 ORDER = 6  # of differences: what is left of a smooth function is its noise
 ENTRY, ALL = 64, 16  # so many times the noise of an entry, and of the noisiest one
@@ -238,4 +239,7 @@ def sides_of(call: Call, leaves: list, readable: bool) -> Sides:
 
     cornered = bool(primitives(ours.closed) & CORNERS)
     constant = theirs is not None and ours.varies and not theirs.varies
-    return Sides(reference, lambda at: hand(at, call.eps), hand, rounded, theirs, cornered, constant, notes)
+    weights = frozenset(call.dynamic[k] for k in factors(ours.closed)) & {*call.places}
+    return Sides(
+        reference, lambda at: hand(at, call.eps), hand, rounded, theirs, cornered, constant, weights, notes
+    )

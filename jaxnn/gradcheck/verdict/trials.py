@@ -30,6 +30,10 @@ UNTOLD = {
     Kind.SIZES: "right at the sizes given, wrong at others: no point of these sizes can tell",
 }
 """Points that condemn, and yet not the gradient as it was called."""
+OUTSIDE = (
+    "the gradient is another than autodiff's where what is positive here is not, which is no fault "
+    "where it never is so: say within={...} to leave such points out"
+)
 SAVED = "the gradient does not depend on its arguments: only the given point is judged"
 UNMOVED = "the loss does not depend on {}: its gradient is zero at every point, but for rounding"
 
@@ -106,9 +110,12 @@ def _by_leaf(tried: list[Point]) -> Iterator[tuple[Pair, ...]]:
     return zip(*(point.pairs for point in tried), strict=True)
 
 
-def _candidates(call: Call, leaves: list) -> Iterator[tuple[Kind, Callable[[], list], bool]]:
+def _candidates(call: Call, leaves: list, weights: frozenset[int]) -> Iterator[tuple[Kind, Callable, bool]]:
     """Points of one's own choosing, in the order they are tried: (which, its leaves, always)."""
-    moved = partial(partial, points.moved, call)
+
+    def moved(leaves: list, how, seed: int) -> Callable[[], list]:
+        return partial(points.moved, call, leaves, how, seed, weights)
+
     fresh = moved(leaves, points.generic, 2)
     yield Kind.NEAR, moved(leaves, points.near, 1), True
     if (switched := points.switched_on(call, leaves)) is not None:
@@ -119,8 +126,10 @@ def _candidates(call: Call, leaves: list) -> Iterator[tuple[Kind, Callable[[], l
         yield Kind.FRESH_TAMED, moved(tamed, points.generic, 2), True
         yield Kind.SMALL_TAMED, moved(tamed, points.small, 3), False
     yield Kind.TURNED, lambda: points.turned(call, leaves, fresh()), False
-    if (mixed := points.of_both_signs(call, leaves, 5)) is not None:
-        yield Kind.SIGNS, lambda: mixed, True
+    others = frozenset(call.places) - weights
+    for kind, places in ((Kind.SIGNS, weights), (Kind.OUTSIDE, others)):
+        if (flipped := points.of_both_signs(call, leaves, places, 5)) is not None:
+            yield kind, partial(list, flipped), True
 
 
 def _unsaturated(call: Call, leaves: list, sides: Sides) -> list | None:
@@ -154,7 +163,10 @@ def _within_signs(point: Point, leaves: list, sides: Sides, belongs: Callable[[l
         return inside
     if not (_is_sound(point) and belongs(point.leaves)):
         return None
-    return point._replace(kind=Kind.SIGNS) if inside and all(inside.told) else point
+    if not (inside and all(inside.told)):
+        return point
+    changed = {n for n in call.places if not np.array_equal(kept[n], point.leaves[n])}
+    return point._replace(kind=Kind.SIGNS if changed & sides.weights else Kind.OUTSIDE)
 
 
 def _is_sound(point: Point) -> bool:
@@ -173,7 +185,7 @@ def tried_points(call: Call, leaves: list, sides: Sides, belongs: Callable[[list
     tried = [judged(Kind.GIVEN, call, leaves, sides)]
     if tried[0].is_wrong or sides.saved(tried[0].hand):
         return tried
-    others: Iterable = _candidates(call, leaves)
+    others: Iterable = _candidates(call, leaves, sides.weights)
     if not all(np.isfinite(r).all() for r in tried[0].reference.values):
         nearest = _unsaturated(call, leaves, sides)
         others = chain([(Kind.NEAREST, lambda: nearest, True)] if nearest else [], others)
@@ -186,7 +198,7 @@ def tried_points(call: Call, leaves: list, sides: Sides, belongs: Callable[[list
         if point and point.is_wrong and kind is not Kind.NEAREST:
             point = _within_signs(point, leaves, sides, belongs)
         tried += [point] if point else []
-        if tried[-1].is_wrong:
+        if tried[-1].is_wrong and tried[-1].kind is not Kind.OUTSIDE:
             break
     return tried
 
@@ -231,6 +243,8 @@ def formula_of(call: Call, calls: Calls, belongs: Callable[[list], bool]) -> For
             calls = left_behind(calls)
     if not calls.repeatable:
         tried = [unsteady(call, leaves, sides.reference(leaves), calls)]
+    outside = next((p for p in tried if p.is_wrong and p.kind is Kind.OUTSIDE), None)
+    tried = [p for p in tried if p is not outside]
     shown = next((p for p in tried if p.is_wrong), tried[0])
     saved = sides.saved(tried[0].hand)
     if calls.repeatable and not (shown.is_wrong or saved):
@@ -248,6 +262,7 @@ def formula_of(call: Call, calls: Calls, belongs: Callable[[list], bool]) -> For
     notes = [
         *sides.notes,
         *[SAVED] * saved,
+        *[OUTSIDE] * (outside is not None),
         *map(UNMOVED.format, compress(call.paths, still)),
         *(said for kind, said in UNTOLD.items() if kind is shown.kind),
     ]
