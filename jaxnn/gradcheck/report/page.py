@@ -40,39 +40,39 @@ _SHADES = {
 _LOOKS = {True: "good", False: "bad", None: "dim"}
 
 
-def _shade(log: float) -> tuple[int, ...]:
-    channels = zip(*_SHADES.values(), strict=True)
-    return tuple(round(float(np.interp(log, list(_SHADES), channel))) for channel in channels)
+def _shaded(logs: np.ndarray) -> np.ndarray:
+    """The colours of errors, as bytes along a last axis."""
+    channels = [np.interp(logs, list(_SHADES), channel) for channel in zip(*_SHADES.values(), strict=True)]
+    return np.stack(channels, -1).round().astype(np.uint8)
 
 
-def _png(rows: list[list[tuple[int, ...]]]) -> bytes:
-    """Colours as a picture, one a pixel. Source: PNG specification, third edition, sections 5 and 11."""
+def _png(colours: np.ndarray) -> bytes:
+    """A picture of one pixel a colour. Source: PNG specification, third edition, sections 5 and 11."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
-    header = struct.pack(
-        ">IIBBBBB", len(rows[0]), len(rows), 8, 2, 0, 0, 0
-    )  # 8 bits each of red, green, blue
-    data = b"".join(b"\0" + bytes(part for colour in row for part in colour) for row in rows)
-    parts = chunk(b"IHDR", header), chunk(b"IDAT", zlib.compress(data)), chunk(b"IEND", b"")
+    tall, wide, _ = colours.shape
+    header = struct.pack(">IIBBBBB", wide, tall, 8, 2, 0, 0, 0)  # 8 bits each of red, green and blue
+    rows = np.pad(colours.reshape(tall, -1), ((0, 0), (1, 0))).tobytes()  # each begins with a zero: as it is
+    parts = chunk(b"IHDR", header), chunk(b"IDAT", zlib.compress(rows)), chunk(b"IEND", b"")
     return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
 
 
 def _drawn(leaf: Leaf, cell: int) -> str:
     """The errors of a parameter, in cells of so many pixels."""
-    grid = leaf.picture
-    if not grid or not grid[0]:
+    if not leaf.picture:
         return ""
     most = ROUNDING if leaf.correct and leaf.accurate is not False else 0.0  # what is right is blue
-    picture = base64.b64encode(_png([[_shade(min(v, most)) for v in row] for row in grid])).decode()
+    colours = _shaded(np.minimum(leaf.picture, most))
+    tall, wide, _ = colours.shape
     path, flag = html.escape(leaf.path), {True: "", False: " · wrong", None: " · cannot tell"}[leaf.correct]
-    merged = len(grid) * len(grid[0]) < math.prod(leaf.shape)
+    merged = tall * wide < math.prod(leaf.shape)
     return (
         f"<figure><figcaption><b>{path}</b> {dimensions(leaf.shape)}{flag}"
         f"<small>{' · each cell is the worst of several entries' * merged}</small></figcaption>"
-        f'<img alt="error of {path}" width="{cell * len(grid[0])}" height="{cell * len(grid)}" '
-        f'src="data:image/png;base64,{picture}"></figure>'
+        f'<img alt="error of {path}" width="{cell * wide}" height="{cell * tall}" '
+        f'src="data:image/png;base64,{base64.b64encode(_png(colours)).decode()}"></figure>'
     )
 
 
@@ -107,9 +107,9 @@ def _check_drawn(element: ElementTree.Element) -> None:
 def page(report, picture: str = "") -> str:
     """The page, as HTML."""
     good, bad = report.accurate, [leaf.correct is False for leaf in report.leaves]
-    grids = [leaf.picture for leaf in report.leaves if leaf.picture]
-    widest, tallest = max(map(len, (g[0] for g in grids)), default=1), max(map(len, grids), default=1)
-    cell = max(4, min(24, 340 // max(widest, 1), 240 // tallest))  # of one size in all pictures
+    sizes = [(len(x.picture), len(x.picture[0])) for x in report.leaves if x.picture]
+    tallest, widest = map(max, zip(*sizes, strict=True)) if sizes else (1, 1)
+    cell = max(4, min(24, 240 // tallest, 340 // widest))  # of one size in all pictures
     found, rest = [], []
     if report.causes:
         found += ["<h2>What is the mistake?</h2>", *map(_cause, report.causes)]

@@ -68,8 +68,8 @@ def _opening(report) -> list[str]:
     lines = _wrapped(report.headline, "  ", "")
     if report.causes:
         first = report.causes[0]
-        lines += _wrapped(f"right: {first.equation}", "         ") if first.equation else []
-        told = first.where in report.headline or first.where in EVERYWHERE
+        lines += _wrapped(f"right: {_equation(first)}", "         ") if first.equation else []
+        told = first.where.removeprefix("the gradient of ") in report.headline or first.where in EVERYWHERE
         lines += [] if told else _wrapped(f"where: {first.where}", "         ")
     if worst := report.worst:
         at = next((f", at {name}" for name, said in report.points[1:] if said == "wrong"), "")
@@ -78,13 +78,24 @@ def _opening(report) -> list[str]:
     return lines
 
 
+def _equation(cause: Cause) -> str:
+    """What it breaks: of the equations of all that has no name, the one of the quantity that is wrong.
+
+    >>> every = "dZ[l] = dA[l] ⊙ g′(Z[l]); db[l] = dZ[l]ᵀ 1"
+    >>> _equation(Cause("unknown", "db[2] is zero.", "db[2] (b2)", "a guess", every))
+    'db[l] = dZ[l]ᵀ 1'
+    """
+    own = [e for e in cause.equation.split("; ") if cause.where.startswith(e.partition("[")[0] + "[")]
+    return own[0] if own and cause.id == "unknown" else cause.equation
+
+
 def _others(causes: list[Cause]) -> list[str]:
     """The causes after the first, each with the equation that it breaks."""
     lines = []
     for n, cause in enumerate(causes, 2):
         says = f"{cause.sentence} [{title(cause)}; {cause.where}; {cause.confidence}]"
         lines += _wrapped(says, "     ", f"  {n}. ")
-        lines += _wrapped(cause.equation, "       ", "     ") if cause.equation else []
+        lines += _wrapped(f"right: {_equation(cause)}", "            ", "     ") if cause.equation else []
     return ["", "or else", *lines] if lines else []
 
 
@@ -93,15 +104,15 @@ def text(report, verbose: bool) -> str:
     met = set(map(_flag, report.leaves))
     meant = "; ".join(f"{flag} {words}" for flag, words in FLAGS.items() if flag in met)
     bound, beside = (
-        (f"(float64, bound {derived(report)})", ", in ULPs beside autodiff") if verbose else ("", "")
+        (f"  (float64, bound {derived(report)})", ", in ULPs beside autodiff") if verbose else ("", "")
     )
     probes = [p for p in report.probes if verbose or p.passed is False]
     points = report.points if verbose or report.correct is None else []
     lines = [
         *_opening(report),
         "",
-        f"formula   {MARK[report.correct]:<11} {bound}".rstrip(),
-        f"numbers   {NUMBERS[report.accurate]:<11} (in {report.dtype}{beside})",
+        f"formula   {MARK[report.correct]}{bound}",
+        f"numerics  {NUMBERS[report.accurate]}  (in {report.dtype}{beside})",
         "",
         _row("parameter", "shape", "worst at", "wrong", "by hand", "autodiff"),
         *(_parameter(x, f"{x.wrong:,}", short(x.hand), short(x.autodiff)) for x in report.leaves),
