@@ -39,6 +39,7 @@ WALLS = [
     (["experiments.common"], ["experiments but its own"]),
     (["experiments.planted"], ["experiments but its own", GRADCHECK]),
     (["experiments.lesson"], ["experiments but its own"]),
+    (["experiments.found"], ["experiments but its own", "jaxnn"]),
     (MATHEMATICS + DESCENT + ["jaxnn.runs", "jaxnn.datasets", GRADCHECK], ["jaxnn.seeing"]),
 ]
 
@@ -130,11 +131,12 @@ def test_files_and_functions_can_be_read_at_one_sitting(module):
 
 
 def test_the_folder_of_programs_holds_programs_and_little_else():
-    """Every file is a program with --help; folders: what is common, contends, is taught, is planted."""
+    """Every file is a program with --help; folders: what is common, contends, is found, taught, planted."""
     programs = HOUSE / "experiments"
     assert {p.name for p in programs.iterdir() if p.is_dir()} - {"__pycache__"} == {
         "common",
         "contenders",
+        "found",
         "lesson",
         "planted",
     }

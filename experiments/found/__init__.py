@@ -1,0 +1,1 @@
+"""Gradients of released libraries that were found to be wrong, by the kind of library."""
