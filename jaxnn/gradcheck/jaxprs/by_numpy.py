@@ -1,18 +1,29 @@
 """A jaxpr run by NumPy: nothing is compiled, so a small program that runs a few times is fast.
 
-A primitive without a rule here is run by JAX itself.
+A primitive without a rule here is run by JAX itself, and so that its loops end, whatever they are given.
 """
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxnn.gradcheck.jaxprs.equations import by_jax, opened, plan_of, walked
+from jaxnn.gradcheck.jaxprs.equations import (
+    LONG,
+    by_jax,
+    depends,
+    every,
+    opened,
+    plan_of,
+    primitives,
+    walked,
+    within,
+    written_out,
+)
 from jaxnn.gradcheck.jaxprs.primitives import PRIMITIVES, REAL_ONLY, inner_of
 
 
@@ -33,11 +44,13 @@ def _step(equation) -> tuple[Callable, Any]:
         return planned(*opened(inner)), None
     if rule := _rule(equation):
         return rule, equation.outvars[0].aval.dtype
-    return partial(_by_jax, equation), None
+    if may_go_on(equation):
+        return partial(_plainly, ending(equation)), None
+    return partial(_plainly, partial(by_jax, equation)), None
 
 
-def _by_jax(equation, *inputs) -> list:
-    return [_plain(x) for x in by_jax(equation, *inputs)]
+def _plainly(run: Callable, *inputs) -> list:
+    return [_plain(x) for x in run(*inputs)]
 
 
 def _plain(x):
@@ -103,3 +116,98 @@ def as_numpy(x):
         return x
     x = np.asarray(x)
     return x.astype(np.float64) if jnp.issubdtype(x.dtype, jnp.floating) else x
+
+
+class Loops(NamedTuple):
+    """How while loops end: after `most` turns, with no number; what converges turns `times` as often."""
+
+    most: int = LONG
+    times: int = 1
+
+
+def converges(equation) -> bool:
+    """Whether it is a while loop that ends by what it computes, not by counting."""
+    if equation.primitive.name != "while":
+        return False
+    closed, fixed = equation.params["cond_jaxpr"], equation.params["cond_nconsts"]
+    carried = opened(closed)[0].invars[fixed:]
+    real = [fixed + k for k, v in enumerate(carried) if jnp.issubdtype(v.aval.dtype, jnp.inexact)]
+    return bool(real) and depends(closed, real)
+
+
+def ended(jaxpr, consts: Sequence, *given, loops: Loops) -> list:
+    """The outputs of a jaxpr, within a trace or not."""
+    return walked(
+        jaxpr,
+        plan_of(jaxpr),
+        [*consts, *given],
+        partial(_jax_step, loops),
+        lambda v: _typed(v.val, v.aval.dtype),
+    )
+
+
+def iterates(closed) -> bool:
+    """Whether there is a while loop in it that ends by what it computes."""
+    return any(map(converges, every(closed)))
+
+
+def _typed_literal(atom):
+    return _typed(atom.val, atom.aval.dtype)
+
+
+def _typed(x, dtype):
+    return x if jnp.issubdtype(dtype, jax.dtypes.extended) else jnp.asarray(x, dtype)
+
+
+def may_go_on(equation) -> bool:
+    """Whether it holds a while loop, which nothing but what it is given ends."""
+    return equation.primitive.name == "while" or any("while" in primitives(p) for p in within(equation))
+
+
+def ending(equation) -> Callable[..., list]:
+    """The equation compiled: inputs → its outputs."""
+    return jax.jit(lambda *inputs: _jax_step(Loops(), equation, list(inputs)))
+
+
+def _ran(closed, loops: Loops) -> Callable[..., list]:
+    return partial(ended, *opened(closed), loops=loops)
+
+
+def _jax_step(loops: Loops, equation, inputs: list) -> list:
+    """What one equation gives."""
+    p = equation.params
+    inner = written_out(equation) if equation.primitive.name == "call_hi_primitive" else inner_of(equation)
+    if equation.primitive.name == "while" and not opened(p["cond_jaxpr"])[0].outvars[0].aval.shape:
+        return _while(loops, equation, inputs)
+    if inner and "while" in primitives(inner):
+        return _ran(inner, loops)(*inputs)
+    if equation.primitive.name == "cond" and any("while" in primitives(b) for b in p["branches"]):
+        branches = [_ran(b, loops) for b in p["branches"]]
+        return list(lax.switch(jnp.asarray(inputs[0], "int32"), branches, *inputs[1:]))
+    if equation.primitive.name == "custom_linear_solve" and "while" in primitives(p["jaxprs"].solve):
+        counts = p["const_lengths"]
+        first, after = counts.matvec + counts.vecmat, sum(counts)
+        return _ran(p["jaxprs"].solve, loops)(*inputs[first : first + counts.solve], *inputs[after:])
+    return by_jax(equation, *inputs)
+
+
+def _while(loops: Loops, equation, inputs: list) -> list:
+    p = equation.params
+    n_cond, n_both = p["cond_nconsts"], p["cond_nconsts"] + p["body_nconsts"]
+    goes, turned = _ran(p["cond_jaxpr"], loops), _ran(p["body_jaxpr"], loops)
+
+    def go(state):
+        count, carry = state
+        return (count < loops.most) & goes(*inputs[:n_cond], *carry)[0]
+
+    def turn(state):
+        count, carry = state
+        return count + 1, turned(*inputs[n_cond:n_both], *carry)
+
+    start = [_typed(x, v.aval.dtype) for x, v in zip(inputs[n_both:], equation.invars[n_both:], strict=True)]
+    count, carry = lax.while_loop(go, turn, (jnp.int32(0), start))
+    if loops.times > 1 and converges(equation):
+        more = (loops.times - 1) * count + 1
+        carry = lax.fori_loop(0, more, lambda _, carry: turned(*inputs[n_cond:n_both], *carry), carry)
+    lost = lambda x: jnp.where(count < loops.most, x, jnp.nan)  # noqa: E731
+    return [lost(x) if jnp.issubdtype(x.dtype, jnp.floating) else x for x in carry]

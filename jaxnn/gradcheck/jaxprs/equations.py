@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import jax
 from jax.extend.core import Literal
 
 LONG = 100_000  # turns of a while loop, whose number is not known
@@ -36,8 +37,20 @@ def spot_of(equation) -> tuple:
     return tuple((f.file_name, f.start_line, f.start_column) for f in frames(equation)[:4])
 
 
+def written_out(equation):
+    """The jaxpr of a call that JAX itself writes out in simpler primitives."""
+    call = equation.params["_prim"]
+
+    def flat(*leaves):
+        return jax.tree.leaves(call.expand(*jax.tree.unflatten(call.in_tree, leaves)))
+
+    return jax.make_jaxpr(flat)(*(v.aval for v in equation.invars))
+
+
 def within(equation) -> list:
     """The jaxprs inside an equation."""
+    if equation.primitive.name == "call_hi_primitive":
+        return [written_out(equation)]
     return [
         p
         for value in equation.params.values()
@@ -86,13 +99,13 @@ def mapped_axes(jaxpr) -> set[int]:
     return {size for mesh in meshes for size in (*mesh.shape.values(), mesh.size)}
 
 
-def turns(jaxpr) -> int:
-    """How many equations run, those in a loop once a turn; a while loop is taken for a long one."""
+def turns(jaxpr, unknown: int = LONG) -> int:
+    """How many equations run, those in a loop once a turn; unknown: how many turns a while loop takes."""
     jaxpr, _ = opened(jaxpr)
     total = 0
     for equation in jaxpr.eqns:
-        times = LONG if equation.primitive.name == "while" else equation.params.get("length", 1)
-        total += max(1, times * sum(turns(inner) for inner in within(equation)))
+        times = unknown if equation.primitive.name == "while" else equation.params.get("length", 1)
+        total += max(1, times * sum(turns(inner, unknown) for inner in within(equation)))
     return total
 
 

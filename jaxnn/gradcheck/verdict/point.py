@@ -135,7 +135,7 @@ def is_coarse(note: Note, dtype) -> bool:
 
 def compared(kind: Kind, call: Call, leaves: list, reference: Side, hand: Side) -> Point:
     """One side against the other: an entry is wrong beyond its bound."""
-    visible = VISIBLE_SINGLE if hand.single else VISIBLE
+    visible = VISIBLE_SINGLE if hand.single or reference.single else VISIBLE
     sides = zip(reference.values, reference.errors, reference.fixed, hand.values, hand.errors, strict=True)
     return Point(kind, call, leaves, reference, hand, [_pair(*leaf, visible) for leaf in sides])
 
