@@ -109,7 +109,7 @@ def programs(mine: Own) -> dict[str, Callable[[int], Any]]:
         "in float64": wide,
         "integers": lambda k: jnp.arange(k % 5 + 3) // 2 + t[:1],
         "an argument given away": lambda k: given(jnp.asarray(x) + k),
-        "text of an array": lambda k: np.frombuffer(str(np.float32([k, 1 / 3])).encode(), np.uint8),
+        "text of an array": lambda k: np.frombuffer(str(np.array([k, 1 / 3])).encode(), np.uint8),
         "a rule": lambda k: jax.grad(lambda x: jnp.sum(_cube()(x)))(x + k),
         "a fourier transform": lambda k: jnp.fft.fft(jnp.asarray(x[0]) + k),
     }

@@ -49,7 +49,7 @@ def test_a_rule_over_a_loop_too_long_to_be_read_is_judged_compiled(monkeypatch):
     descent = jax.custom_vjp(
         lambda b: jax.lax.fori_loop(0, 300, lambda _, x: x - 0.2 * (P @ x - b), jnp.zeros(3, b.dtype))
     )
-    solved = lambda b: jnp.linalg.solve(jnp.asarray(P, b.dtype), b)  # noqa: E731
+    solved = lambda b: jnp.asarray(np.linalg.inv(P), b.dtype) @ b  # noqa: E731
     descent.defvjp(lambda b: (descent(b), None), lambda _, c: (solved(c),))
     assert compare_vjp(descent, jnp.asarray(A), reference=solved).correct is True
 
@@ -79,3 +79,24 @@ def test_while_loops_end_and_those_that_converge_turn_on():
     assert run(counted, 1.0) == run(counted, 1.0, times=2) == 32
     assert (run(halved, 8.0), run(halved, 8.0, times=2)) == (1, 1 / 16)
     assert np.isnan(run(halved, np.inf, most=50))
+
+
+def halving(x):
+    return jax.lax.while_loop(lambda x: x > 1, lambda x: x / 2, x)
+
+
+HELD = {
+    "mapped": (jax.vmap(halving), [8.0, 3.0, 0.5], [1, 0.75, 0.5]),
+    "in a scan": (lambda x: jax.lax.scan(lambda c, r: (c + halving(r), None), 0.0, x)[0], [8.0, 3.0], 1.75),
+    "in a branch": (lambda x: jax.lax.cond(x[0] > 1, halving, jnp.sin, x[1]), [2.0, 5.0], 0.625),
+    "in a call": (jax.jit(lambda x: halving(x[0])), [3.0], 0.75),
+}
+
+
+@pytest.mark.parametrize("name", HELD)
+def test_a_loop_inside_something_ends_too(name):
+    function, x, expected = HELD[name]
+    closed = jax.make_jaxpr(function)(jnp.float32(x))
+    of = lambda x, most: ended(closed.jaxpr, closed.consts, jnp.float32(x), loops=Loops(most))[0]  # noqa: E731
+    assert np.array_equal(of(x, 20), np.float32(expected))
+    assert np.isnan(of([*x[:-1], np.inf], 20)).any()

@@ -18,6 +18,7 @@ from jaxnn.gradcheck.jaxprs.equations import (
     depends,
     every,
     opened,
+    parts_of_scan,
     plan_of,
     primitives,
     walked,
@@ -137,13 +138,7 @@ def converges(equation) -> bool:
 
 def ended(jaxpr, consts: Sequence, *given, loops: Loops) -> list:
     """The outputs of a jaxpr, within a trace or not."""
-    return walked(
-        jaxpr,
-        plan_of(jaxpr),
-        [*consts, *given],
-        partial(_jax_step, loops),
-        lambda v: _typed(v.val, v.aval.dtype),
-    )
+    return walked(jaxpr, plan_of(jaxpr), [*consts, *given], partial(_jax_step, loops), _typed_literal)
 
 
 def iterates(closed) -> bool:
@@ -151,7 +146,7 @@ def iterates(closed) -> bool:
     return any(map(converges, every(closed)))
 
 
-def _typed_literal(atom):
+def _typed_literal(atom: Any):
     return _typed(atom.val, atom.aval.dtype)
 
 
@@ -175,39 +170,70 @@ def _ran(closed, loops: Loops) -> Callable[..., list]:
 
 def _jax_step(loops: Loops, equation, inputs: list) -> list:
     """What one equation gives."""
-    p = equation.params
-    inner = written_out(equation) if equation.primitive.name == "call_hi_primitive" else inner_of(equation)
-    if equation.primitive.name == "while" and not opened(p["cond_jaxpr"])[0].outvars[0].aval.shape:
+    p, name = equation.params, equation.primitive.name
+    if name == "while":
         return _while(loops, equation, inputs)
-    if inner and "while" in primitives(inner):
+    if not may_go_on(equation):
+        return by_jax(equation, *inputs)
+    if name == "call_hi_primitive":
+        return _ran(written_out(equation), loops)(*inputs)
+    if inner := inner_of(equation):
         return _ran(inner, loops)(*inputs)
-    if equation.primitive.name == "cond" and any("while" in primitives(b) for b in p["branches"]):
+    if name == "cond":
         branches = [_ran(b, loops) for b in p["branches"]]
         return list(lax.switch(jnp.asarray(inputs[0], "int32"), branches, *inputs[1:]))
-    if equation.primitive.name == "custom_linear_solve" and "while" in primitives(p["jaxprs"].solve):
+    if name == "scan":
+        return _scan(loops, equation, inputs)
+    if name == "custom_linear_solve":
         counts = p["const_lengths"]
         first, after = counts.matvec + counts.vecmat, sum(counts)
         return _ran(p["jaxprs"].solve, loops)(*inputs[first : first + counts.solve], *inputs[after:])
     return by_jax(equation, *inputs)
 
 
+def _scan(loops: Loops, equation, inputs: list) -> list:
+    fixed, carry, xs = parts_of_scan(equation, inputs)
+    start, run = _started(equation, len(fixed), carry), _ran(equation.params["jaxpr"], loops)
+
+    def turn(carry, x):
+        out = run(*fixed, *carry, *x)
+        return out[: len(carry)], out[len(carry) :]
+
+    how = {name: equation.params[name] for name in ("length", "reverse")}
+    carry, columns = lax.scan(turn, start, xs, **how)
+    return [*carry, *columns]
+
+
+def _started(equation, first: int, carry: list) -> list:
+    """What a loop begins with, in the dtypes it carries."""
+    return [_typed(x, v.aval.dtype) for x, v in zip(carry, equation.invars[first:], strict=False)]
+
+
 def _while(loops: Loops, equation, inputs: list) -> list:
     p = equation.params
     n_cond, n_both = p["cond_nconsts"], p["cond_nconsts"] + p["body_nconsts"]
-    goes, turned = _ran(p["cond_jaxpr"], loops), _ran(p["body_jaxpr"], loops)
+    asked, turned = _ran(p["cond_jaxpr"], loops), _ran(p["body_jaxpr"], loops)
+    several = opened(p["cond_jaxpr"])[0].outvars[0].aval.shape  # under vmap each example ends by itself
 
-    def go(state):
-        count, carry = state
-        return (count < loops.most) & goes(*inputs[:n_cond], *carry)[0]
+    def goes(carry: list):
+        return asked(*inputs[:n_cond], *carry)[0]
+
+    def on(carry: list) -> list:
+        return turned(*inputs[n_cond:n_both], *carry)
 
     def turn(state):
         count, carry = state
-        return count + 1, turned(*inputs[n_cond:n_both], *carry)
+        if not several:
+            return count + 1, on(carry)
+        going = goes(carry)
+        wide = [going.reshape(going.shape + (1,) * (x.ndim - going.ndim)) for x in carry]
+        return count + 1, list(map(jnp.where, wide, on(carry), carry))
 
-    start = [_typed(x, v.aval.dtype) for x, v in zip(inputs[n_both:], equation.invars[n_both:], strict=True)]
-    count, carry = lax.while_loop(go, turn, (jnp.int32(0), start))
+    start = _started(equation, n_both, inputs[n_both:])
+    count, carry = lax.while_loop(
+        lambda state: (state[0] < loops.most) & jnp.any(goes(state[1])), turn, (jnp.int32(0), start)
+    )
     if loops.times > 1 and converges(equation):
-        more = (loops.times - 1) * count + 1
-        carry = lax.fori_loop(0, more, lambda _, carry: turned(*inputs[n_cond:n_both], *carry), carry)
+        carry = lax.fori_loop(0, (loops.times - 1) * count + 1, lambda _, carry: on(carry), carry)
     lost = lambda x: jnp.where(count < loops.most, x, jnp.nan)  # noqa: E731
     return [lost(x) if jnp.issubdtype(x.dtype, jnp.floating) else x for x in carry]

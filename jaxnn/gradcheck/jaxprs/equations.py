@@ -126,17 +126,25 @@ def by_jax(equation, *inputs) -> list:
     return list(out) if primitive.multiple_results else [out]
 
 
+def parts_of_scan(equation, inputs: Sequence) -> tuple[list, list, list]:
+    """The inputs of a scan: what stays, what is carried, what is read turn by turn."""
+    p = equation.params
+    if "num_consts" in p:
+        first, carried = p["num_consts"], p["num_carry"]
+    else:
+        first, carried, _ = (len(list(part)) for part in p["ft_in"].unpack())
+    after = first + carried
+    return list(inputs[:first]), list(inputs[first:after]), list(inputs[after:])
+
+
 def scanned(equation, inputs: Sequence, run: Callable, at: Callable) -> tuple[list, list[list]]:
     """(what a scan carries at last, what it gives turn by turn, a list for each output).
 
     run(jaxpr, inputs) → outputs is one turn, at(x, t) the entries that turn t reads.
     """
     p = equation.params
-    if "num_consts" in p:
-        first, carried = p["num_consts"], p["num_carry"]
-    else:
-        first, carried, _ = (len(list(part)) for part in p["ft_in"].unpack())
-    fixed, carry, xs = inputs[:first], inputs[first : first + carried], inputs[first + carried :]
+    fixed, carry, xs = parts_of_scan(equation, inputs)
+    carried = len(carry)
     given: list[list] = [[None] * p["length"] for _ in equation.outvars[carried:]]
     turns = range(p["length"])
     for t in reversed(turns) if p["reverse"] else turns:

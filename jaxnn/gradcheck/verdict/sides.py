@@ -203,6 +203,8 @@ def reader(call: Call, side: Traced, what: str) -> Callable[..., Side]:
         try:
             found = at(leaves, *args, **how)
             return _unconverged(found, program(leaves), further(leaves), what) if converging else found
+        except BadCall:
+            raise
         except Exception as error:
             raise BadCall(f"{what} does not run in float64 here: {first_line(error)}") from error
 
