@@ -6,9 +6,11 @@ from typing import Any
 
 import jax
 
-from jaxnn.gradcheck.calls.call import BadCall, Call, checked, confined, function_name, quiet, widened
+from jaxnn.gradcheck.calls.call import BadCall, Call, checked, confined, function_name, widened
+from jaxnn.gradcheck.calls.raised import in_full
 from jaxnn.gradcheck.calls.repeated import called_repeatedly
 from jaxnn.gradcheck.calls.returned import own_copies
+from jaxnn.gradcheck.calls.surroundings import quiet
 from jaxnn.gradcheck.diagnosis.search import diagnosed, tree_of
 from jaxnn.gradcheck.diagnosis.steps import LOSS, StepError, check_steps
 from jaxnn.gradcheck.jaxprs.equations import pulled_back
@@ -82,7 +84,7 @@ def compare_gradients(
         if names is not None:
             if len(names) != len(call.paths):
                 raise BadCall(f"names: got {len(names)}, expected {len(call.paths)}, one for each leaf")
-            call = call._replace(paths=tuple(names))
+            call = call._replace(paths=tuple(map(str, names)))
         call = confined(call, within or {})
         return _reported(call, steps, printed)
 
@@ -214,7 +216,17 @@ def _steps(shown: Point, steps) -> list:
     call = shown.call
     args = call.rebuilt(shown.leaves)
     with jax.enable_x64(True), jax.numpy_dtype_promotion("standard"):
-        handed: Any = steps(*own_copies(args)) if callable(steps) else steps
-        found = check_steps(call.loss, args, call.argnums, tree_of(call, shown.hand.values), handed)
+        try:
+            handed: Any = steps(*own_copies(args)) if callable(steps) else steps
+        except Exception as error:
+            raise BadCall(f"the function steps raised {in_full(error)}") from error
+        if not isinstance(handed, dict):
+            raise BadCall(
+                f"steps must be a dict, or a function that returns one, got {type(handed).__name__}"
+            )
+        try:
+            found = check_steps(call.loss, args, call.argnums, tree_of(call, shown.hand.values), handed)
+        except (TypeError, ValueError) as error:
+            raise BadCall(str(error)) from error
     names = dict(zip(names_of(args, call.argnums).parameters, call.paths, strict=True))
     return [error._replace(step=names.get(error.step, error.step)) for error in found]

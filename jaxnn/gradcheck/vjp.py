@@ -14,6 +14,7 @@ from jaxnn.gradcheck.calls.call import (
     BadCall,
     Call,
     checked,
+    flattened,
     function_name,
     is_floating,
     replaced,
@@ -26,7 +27,7 @@ from jaxnn.gradcheck.mistakes.finding import NONLINEAR
 from jaxnn.gradcheck.report.confidence import SURE
 from jaxnn.gradcheck.report.model import Cause, Probe
 from jaxnn.gradcheck.verdict.programs import compiled
-from jaxnn.gradcheck.verdict.sides import evaluated, traced
+from jaxnn.gradcheck.verdict.sides import reader, traced
 
 
 class Rule(NamedTuple):
@@ -54,6 +55,7 @@ def called_as_gradient(
             f"{function_name(function)} is no custom_vjp or custom_jvp function, so its plain form "
             "is not known: pass it as reference=..."
         )
+    flattened(args)
     if argnums is None:
         fixed = getattr(ruled, "nondiff_argnums", ())
         leaves = [[] if n in fixed else jax.tree.leaves(arg) for n, arg in enumerate(args)]
@@ -104,14 +106,14 @@ def _ruled(function: Callable) -> Any:
 
 def _output(plain: Callable, args: tuple):
     """The shapes of what the function returns; only its arrays are traced."""
-    leaves, treedef = jax.tree.flatten(args)
+    leaves, treedef = flattened(args)
     arrays = [k for k, x in enumerate(leaves) if isinstance(x, jax.Array | np.ndarray | float)]
     try:
         shapes = jax.eval_shape(
             lambda given: plain(*jax.tree.unflatten(treedef, replaced(leaves, arrays, given))),
             [leaves[k] for k in arrays],
         )
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise BadCall(f"the function {function_name(plain)} raised {in_full(error)}") from error
     if not any(map(_floats, jax.tree.leaves(shapes))):
         raise BadCall(f"the function {function_name(plain)} returns nothing in floating point")
@@ -170,7 +172,8 @@ def _forward(call: Call, leaves: list, function: Callable, plain: Callable) -> P
         for f in (plain, function, differentiated)
     ]
     wide = all(traced(call, f, leaves).exact for f in forms)
-    theirs, *ours = (evaluated(call, traced(call, f, leaves, wide=wide), leaves) for f in forms)
+    sides = (traced(call, f, leaves, wide=wide) for f in forms)
+    theirs, *ours = (reader(call, side, "the function")(leaves) for side in sides)
     for side in ours:
         for x, y, e, d in zip(side.values, theirs.values, side.errors, theirs.errors, strict=True):
             if x.shape != y.shape:

@@ -10,10 +10,9 @@ Source: N. J. Higham, Accuracy and Stability of Numerical Algorithms, 2nd ed., s
 import math
 from collections import Counter
 from collections.abc import Callable, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -38,10 +37,18 @@ from jaxnn.gradcheck.bounds.sampled import SAMPLED, unknown
 from jaxnn.gradcheck.bounds.sums import SUMS
 from jaxnn.gradcheck.bounds.systems import SYSTEMS
 from jaxnn.gradcheck.jaxprs.by_numpy import applied, as_numpy
-from jaxnn.gradcheck.jaxprs.equations import line_of, opened, plan_of, primitives, scanned, walked
+from jaxnn.gradcheck.jaxprs.equations import (
+    line_of,
+    opened,
+    plan_of,
+    primitives,
+    scanned,
+    walked,
+    written_out,
+)
 from jaxnn.gradcheck.jaxprs.primitives import CALLS, REAL_ONLY, Kind, inner_of, of
 
-STEPS = 50_000  # equations, all turns of all loops together
+STEPS = 20_000  # equations, all turns of all loops together
 
 
 class TooLong(Exception):
@@ -99,16 +106,7 @@ def _bell_curve(jaxpr, inputs, reading) -> list[Bounded] | None:
 
 def _expanded(equation, inputs, reading) -> list[Bounded]:
     """A call that JAX itself writes out in simpler primitives."""
-    return _run(reading.once(_written_out, equation), inputs, reading)
-
-
-def _written_out(equation):
-    call = equation.params["_prim"]
-
-    def flat(*leaves):
-        return jax.tree.leaves(call.expand(*jax.tree.unflatten(call.in_tree, leaves)))
-
-    return jax.make_jaxpr(flat)(*(v.aval for v in equation.invars))
+    return _run(reading.once(written_out, equation), inputs, reading)
 
 
 def _stacked(columns: list[list[Bounded]], shapes) -> list[Bounded]:
@@ -141,18 +139,29 @@ def _while(equation, inputs, reading) -> list[Bounded]:
     p = equation.params
     n_cond, n_body = p["cond_nconsts"], p["body_nconsts"]
     fixed_c, fixed_b = inputs[:n_cond], inputs[n_cond : n_cond + n_body]
-    carry, doubt = list(inputs[n_cond + n_body :]), np.array(False)
+    carry, others = list(inputs[n_cond + n_body :]), []  # others: after as many turns as may be right too
     while True:
         (go,) = _run(p["cond_jaxpr"], [*fixed_c, *carry], reading)
-        doubt = np.asarray(doubt | (error_of(go) > 0))
+        doubt = np.asarray(error_of(go)) > 0
+        if doubt.any():
+            others.append((doubt, carry))
         if not go.value.any():
             break
         turned = _run(p["body_jaxpr"], [*fixed_b, *carry], reading)
         carry = [_chosen(go.value, x, y) for x, y in zip(turned, carry, strict=True)]
-    return [  # where in doubt, another turn, or one less, may have been right
-        _chosen(doubt, x._replace(error=np.full(np.shape(x.value), np.inf)), x) if is_float(x.value) else x
-        for x in carry
-    ]
+    if doubt.any():
+        others.append((doubt, _run(p["body_jaxpr"], [*fixed_b, *carry], reading)))
+    for doubt, other in others:
+        carry = [_either(x, _chosen(doubt, y, x)) for x, y in zip(carry, other, strict=True)]
+    return carry
+
+
+def _either(x: Bounded, y: Bounded) -> Bounded:
+    """x, where y may be the right one."""
+    if not is_float(x.value):
+        return x
+    error = np.maximum(error_of(x), np.abs(y.value - x.value) + error_of(y))
+    return settled(x.value, error, x, y)
 
 
 def _chosen(which: np.ndarray, x: Bounded, y: Bounded) -> Bounded:
@@ -184,18 +193,24 @@ def _cond(equation, inputs, reading) -> list[Bounded]:
 
 
 def _solved(equation, inputs, reading) -> list[Bounded]:
-    """The solver itself, if it goes step by step; one that iterates stops where roundings let it."""
+    """The solver itself; the bound of one that iterates, which stops where roundings let it, is sampled."""
     solve = equation.params["jaxprs"].solve
-    if "while" in primitives(solve):
-        return _unknown(equation, inputs, reading)
     counts = equation.params["const_lengths"]
     first, all_of_them = counts.matvec + counts.vecmat, sum(counts)
-    return _run(solve, [*inputs[first : first + counts.solve], *inputs[all_of_them:]], reading)
+    given = [*inputs[first : first + counts.solve], *inputs[all_of_them:]]
+    if "while" not in primitives(solve):
+        return _run(solve, given, reading)
+    aside = reading._replace(notes=Counter())
+
+    def run(values: list) -> list:
+        return [x.value for x in _run(solve, [Bounded(v, None, False) for v in values], aside)]
+
+    return _unknown(equation, given, reading, run)
 
 
-def _unknown(equation, inputs, reading) -> list[Bounded]:
+def _unknown(equation, inputs, reading, run: Callable | None = None) -> list[Bounded]:
     reading.notes[Note("unknown", equation.primitive.name, line_of(equation))] += 1
-    return unknown(equation, inputs)
+    return unknown(run or partial(applied, equation), inputs)
 
 
 CONTROL = {

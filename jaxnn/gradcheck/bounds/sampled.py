@@ -1,6 +1,7 @@
 """Error bounds that are estimates, by moving the inputs: of max pooling backward, of what has no rule."""
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 
@@ -28,15 +29,15 @@ def pooled_back(equation, inputs) -> list[Bounded]:
     return [settled(value, error, source, operand)]
 
 
-def unknown(equation, inputs) -> list[Bounded]:
-    """A primitive without a rule: how far its outputs move when its inputs do, with a margin.
+def unknown(run: Callable[[list], list], inputs) -> list[Bounded]:
+    """What has no rule, only a way to run: how far its outputs move when its inputs do, with a margin.
 
     The inputs are moved by the unit roundoff of their largest entry, beside their own errors:
     what a backward stable algorithm may do to them. Integers that stay as they are, such as the
     pivots of a factorisation, are exact.
     """
     values = [x.value for x in inputs]
-    out = applied(equation, values)
+    out = run(values)
     movable = [
         k for k, v in enumerate(values) if (is_float(v) or np.iscomplexobj(v)) and inputs[k].error is not None
     ]
@@ -54,7 +55,7 @@ def unknown(equation, inputs) -> list[Bounded]:
             e = error_of(inputs[k]) + 8 * UNIT * (np.max(np.abs(v), initial=0.0))
             e = np.where(np.isfinite(e), e, np.abs(v))
             shaken[k] = v + stretch * e * rng.choice([-1.0, 1.0], v.shape)
-        for m, v, w in zip(moves, out, applied(equation, shaken), strict=True):
+        for m, v, w in zip(moves, out, run(shaken), strict=True):
             if is_float(v) or np.iscomplexobj(v):
                 np.maximum(m, np.abs(w - v) / stretch, out=m)
             else:

@@ -1,21 +1,16 @@
 """A call, checked and named; what can be wrong with it, each said in one sentence."""
 
-import contextlib
-import functools
 import inspect
-import io
 import math
 import re
-import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from threadpoolctl import ThreadpoolController
+from jax.core import Tracer
 
-from jaxnn.gradcheck.calls.constants import keep_apart
 from jaxnn.gradcheck.calls.raised import in_full, place
 
 LONGEST = 240  # characters of what an exception says
@@ -88,32 +83,13 @@ def replaced(items: Iterable, places: Iterable[int], values: Iterable) -> list:
     return out
 
 
-@contextlib.contextmanager
-def quiet() -> Iterator[io.StringIO]:
-    """Hold back what the functions print and warn of: they are called many times, at odd points.
-
-    NumPy multiplies on one thread meanwhile: with two, small products wait for one another, ten times
-    as long where the machine is at work on something else.
-    """
-    keep_apart()
-    with (
-        _libraries().limit(limits=1, user_api="blas"),
-        contextlib.redirect_stdout(io.StringIO()) as held,
-        warnings.catch_warnings(action="ignore"),
-        np.errstate(all="ignore"),
-    ):
-        yield held
-
-
-@functools.cache
-def _libraries() -> ThreadpoolController:
-    """The libraries that multiply for NumPy."""
-    return ThreadpoolController()
-
-
 def first_line(error: BaseException) -> str:
     """An exception in one line."""
-    text = next(filter(None, map(str.strip, str(error).splitlines())), "")
+    try:
+        said = str(error)
+    except Exception:  # an exception of the caller's that cannot be told
+        said = ""
+    text = next(filter(None, map(str.strip, said.splitlines())), "")
     if len(text) > LONGEST:
         text = text[:LONGEST].rsplit(" ", 1)[0] + " …"
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
@@ -175,6 +151,16 @@ def path_names(function: Callable, args: tuple) -> list[str]:
     ]
 
 
+def flattened(args: tuple) -> tuple[list, Any]:
+    """The leaves of the arguments and their tree, or a BadCall where JAX makes no tree of them."""
+    try:
+        return jax.tree.flatten(args)
+    except (
+        Exception
+    ) as error:  # keys that cannot be sorted; a class of the caller's that cannot be taken apart
+        raise BadCall(f"the arguments are no tree of JAX's ({first_line(error)})") from error
+
+
 def _check_values(name: str, leaf, differentiated: bool) -> None:
     if not is_floating(leaf):
         return
@@ -224,12 +210,15 @@ def checked(loss, gradient, args: tuple, argnums) -> Call:
     if not args:
         raise BadCall("no arguments were given: pass those of loss(*args) after the gradient")
     numbers = _numbers(argnums, len(args))
-    leaves, treedef = jax.tree.flatten(args)
+    leaves, treedef = flattened(args)
     owners = [n for n, arg in enumerate(args) for _ in jax.tree.leaves(arg)]
     places = tuple(k for n in numbers for k, owner in enumerate(owners) if owner == n)
     if not places:
         raise BadCall(f"argument {argnums} holds no arrays, so there is no gradient to compare")
     names = path_names(loss, args)
+    for name, leaf in zip(names, leaves, strict=True):
+        if isinstance(leaf, Tracer):
+            raise BadCall(f"{name} is traced, and has no value: compare outside of jax.jit, grad and vmap")
     for k in places:
         _check_kind(names[k], leaves[k])
     for k, leaf in enumerate(leaves):

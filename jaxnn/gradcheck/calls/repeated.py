@@ -33,6 +33,7 @@ def called_repeatedly(call: Call, q_leaves: list) -> Calls:
     with contextlib.suppress(BadCall):  # the probe below says so
         elsewhere = called(call, q_args)
     copies = own_copies(call.args)
+    handed = jax.tree.leaves(copies)
     first = called(call, call.args)
     last = returned(call, copies)
     few = sum(map(np.size, call.leaves)) <= FEW
@@ -45,7 +46,7 @@ def called_repeatedly(call: Call, q_leaves: list) -> Calls:
         pure = steady and agree(elsewhere, called(call, q_args))
         text = "calls at q, p, p, q agree" if pure else "a call depends on the call before it"
     probes.append(Probe("purity", pure, text))
-    if _written(call.args, copies):
+    if _written(call.args, copies, handed):
         probes.append(Probe("arguments", False, "the gradient writes into its arguments"))
     return Calls(first, last, elsewhere, probes, steady and pure is not False)
 
@@ -57,11 +58,11 @@ def left_behind(calls: Calls) -> Calls:
     return calls._replace(probes=probes, repeatable=False, keeps=True)
 
 
-def _written(args: tuple, copies: tuple) -> bool:
-    """Whether copies of the arguments are no longer that."""
+def _written(args: tuple, copies: tuple, handed: list) -> bool:
+    """Whether copies of the arguments are no longer that; handed: their leaves, as they were."""
     if jax.tree.structure(args) != jax.tree.structure(copies):
         return True
     return any(
-        not np.array_equal(x, y, equal_nan=x.dtype.kind == "f") if isinstance(x, np.ndarray) else y is not x
-        for x, y in zip(jax.tree.leaves(args), jax.tree.leaves(copies), strict=True)
+        not np.array_equal(x, y, equal_nan=x.dtype.kind == "f") if isinstance(x, np.ndarray) else y is not own
+        for x, y, own in zip(jax.tree.leaves(args), jax.tree.leaves(copies), handed, strict=True)
     )

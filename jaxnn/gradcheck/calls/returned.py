@@ -5,6 +5,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from jaxnn.gradcheck.calls.call import BadCall, Call, titled
 from jaxnn.gradcheck.calls.eager import op_by_op
@@ -13,8 +14,9 @@ from jaxnn.gradcheck.report.model import Probe
 
 
 def own_copies(args: tuple) -> tuple:
-    """The arguments again, NumPy arrays copied: a gradient may write into what it is given."""
-    return jax.tree.map(lambda x: x.copy() if isinstance(x, np.ndarray) else x, args)
+    """The arguments again, arrays copied: a gradient may write into what it is given, or donate it."""
+    held = lambda x: isinstance(x, np.ndarray | jax.Array) and not isinstance(x, Tracer)  # noqa: E731
+    return jax.tree.map(lambda x: x.copy() if held(x) else x, args)
 
 
 def _alike(x, y) -> bool:
@@ -31,18 +33,21 @@ def _sequence_free(tree):
     return tree
 
 
-def _gradient_leaves(call: Call, out, args: tuple) -> list:
-    """The leaves of what the gradient returned, or a BadCall that says how it differs."""
+def _gradient_leaves(call: Call, out, args: tuple) -> list[np.ndarray]:
+    """The leaves of what the gradient returned, in float64, or a BadCall that says how it differs."""
     name = titled("gradient", call.gradient)
     expected = call.selected(args)
     wanted, got = jax.tree.leaves(expected), jax.tree.leaves(out)
     alone = len(got) == len(wanted) == 1 and not isinstance(out, dict)
     if not (alone or _alike(out, expected)):
         raise BadCall(_structure_sentence(name, call, expected, out))
+    arrays = []
     for path, leaf, target in zip(call.paths, got, map(jnp.shape, wanted), strict=True):
         try:
-            kind, shape = jnp.result_type(leaf), jnp.shape(leaf)
-        except (TypeError, ValueError):
+            kind, shape, array = jnp.result_type(leaf), jnp.shape(leaf), np.asarray(leaf)
+            if array.dtype.kind == "O":
+                raise TypeError
+        except Exception:  # whatever conversion of a class that is not ours
             what = type(leaf).__name__
             raise BadCall(f"{name} returned {what} for {path}; expected an array of shape {target}") from None
         if shape != target:
@@ -53,7 +58,8 @@ def _gradient_leaves(call: Call, out, args: tuple) -> list:
             )
         if not jnp.issubdtype(kind, jnp.floating):
             raise BadCall(f"{name} returned dtype {kind} for {path}; expected floating point")
-    return got
+        arrays.append(array.astype(np.float64))
+    return arrays
 
 
 def _like(gradient, argument) -> bool:
@@ -132,7 +138,7 @@ def returned(call: Call, args: tuple) -> list[np.ndarray]:
         raise
     except (Exception, SystemExit) as error:
         raise BadCall(f"{titled('gradient', call.gradient)} raised {in_full(error)}") from error
-    return [np.asarray(x).astype(np.float64) for x in _gradient_leaves(call, out, untouched)]
+    return _gradient_leaves(call, out, untouched)
 
 
 class Calls(NamedTuple):

@@ -1,18 +1,30 @@
 """A jaxpr run by NumPy: nothing is compiled, so a small program that runs a few times is fast.
 
-A primitive without a rule here is run by JAX itself.
+A primitive without a rule here is run by JAX itself, and so that its loops end, whatever they are given.
 """
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxnn.gradcheck.jaxprs.equations import by_jax, opened, plan_of, walked
+from jaxnn.gradcheck.jaxprs.equations import (
+    LONG,
+    by_jax,
+    depends,
+    every,
+    opened,
+    parts_of_scan,
+    plan_of,
+    primitives,
+    walked,
+    within,
+    written_out,
+)
 from jaxnn.gradcheck.jaxprs.primitives import PRIMITIVES, REAL_ONLY, inner_of
 
 
@@ -33,11 +45,13 @@ def _step(equation) -> tuple[Callable, Any]:
         return planned(*opened(inner)), None
     if rule := _rule(equation):
         return rule, equation.outvars[0].aval.dtype
-    return partial(_by_jax, equation), None
+    if may_go_on(equation):
+        return partial(_plainly, ending(equation)), None
+    return partial(_plainly, partial(by_jax, equation)), None
 
 
-def _by_jax(equation, *inputs) -> list:
-    return [_plain(x) for x in by_jax(equation, *inputs)]
+def _plainly(run: Callable, *inputs) -> list:
+    return [_plain(x) for x in run(*inputs)]
 
 
 def _plain(x):
@@ -103,3 +117,123 @@ def as_numpy(x):
         return x
     x = np.asarray(x)
     return x.astype(np.float64) if jnp.issubdtype(x.dtype, jnp.floating) else x
+
+
+class Loops(NamedTuple):
+    """How while loops end: after `most` turns, with no number; what converges turns `times` as often."""
+
+    most: int = LONG
+    times: int = 1
+
+
+def converges(equation) -> bool:
+    """Whether it is a while loop that ends by what it computes, not by counting."""
+    if equation.primitive.name != "while":
+        return False
+    closed, fixed = equation.params["cond_jaxpr"], equation.params["cond_nconsts"]
+    carried = opened(closed)[0].invars[fixed:]
+    real = [fixed + k for k, v in enumerate(carried) if jnp.issubdtype(v.aval.dtype, jnp.inexact)]
+    return bool(real) and depends(closed, real)
+
+
+def ended(jaxpr, consts: Sequence, *given, loops: Loops) -> list:
+    """The outputs of a jaxpr, within a trace or not."""
+    return walked(jaxpr, plan_of(jaxpr), [*consts, *given], partial(_jax_step, loops), _typed_literal)
+
+
+def iterates(closed) -> bool:
+    """Whether there is a while loop in it that ends by what it computes."""
+    return any(map(converges, every(closed)))
+
+
+def _typed_literal(atom: Any):
+    return _typed(atom.val, atom.aval.dtype)
+
+
+def _typed(x, dtype):
+    return x if jnp.issubdtype(dtype, jax.dtypes.extended) else jnp.asarray(x, dtype)
+
+
+def may_go_on(equation) -> bool:
+    """Whether it holds a while loop, which nothing but what it is given ends."""
+    return equation.primitive.name == "while" or any("while" in primitives(p) for p in within(equation))
+
+
+def ending(equation) -> Callable[..., list]:
+    """The equation compiled: inputs → its outputs."""
+    return jax.jit(lambda *inputs: _jax_step(Loops(), equation, list(inputs)))
+
+
+def _ran(closed, loops: Loops) -> Callable[..., list]:
+    return partial(ended, *opened(closed), loops=loops)
+
+
+def _jax_step(loops: Loops, equation, inputs: list) -> list:
+    """What one equation gives."""
+    p, name = equation.params, equation.primitive.name
+    if name == "while":
+        return _while(loops, equation, inputs)
+    if not may_go_on(equation):
+        return by_jax(equation, *inputs)
+    if name == "call_hi_primitive":
+        return _ran(written_out(equation), loops)(*inputs)
+    if inner := inner_of(equation):
+        return _ran(inner, loops)(*inputs)
+    if name == "cond":
+        branches = [_ran(b, loops) for b in p["branches"]]
+        return list(lax.switch(jnp.asarray(inputs[0], "int32"), branches, *inputs[1:]))
+    if name == "scan":
+        return _scan(loops, equation, inputs)
+    if name == "custom_linear_solve":
+        counts = p["const_lengths"]
+        first, after = counts.matvec + counts.vecmat, sum(counts)
+        return _ran(p["jaxprs"].solve, loops)(*inputs[first : first + counts.solve], *inputs[after:])
+    return by_jax(equation, *inputs)
+
+
+def _scan(loops: Loops, equation, inputs: list) -> list:
+    fixed, carry, xs = parts_of_scan(equation, inputs)
+    start, run = _started(equation, len(fixed), carry), _ran(equation.params["jaxpr"], loops)
+
+    def turn(carry, x):
+        out = run(*fixed, *carry, *x)
+        return out[: len(carry)], out[len(carry) :]
+
+    how = {name: equation.params[name] for name in ("length", "reverse")}
+    carry, columns = lax.scan(turn, start, xs, **how)
+    return [*carry, *columns]
+
+
+def _started(equation, first: int, carry: list) -> list:
+    """What a loop begins with, in the dtypes it carries."""
+    return [_typed(x, v.aval.dtype) for x, v in zip(carry, equation.invars[first:], strict=False)]
+
+
+def _while(loops: Loops, equation, inputs: list) -> list:
+    p = equation.params
+    n_cond, n_both = p["cond_nconsts"], p["cond_nconsts"] + p["body_nconsts"]
+    asked, turned = _ran(p["cond_jaxpr"], loops), _ran(p["body_jaxpr"], loops)
+    several = opened(p["cond_jaxpr"])[0].outvars[0].aval.shape  # under vmap each example ends by itself
+
+    def goes(carry: list):
+        return asked(*inputs[:n_cond], *carry)[0]
+
+    def on(carry: list) -> list:
+        return turned(*inputs[n_cond:n_both], *carry)
+
+    def turn(state):
+        count, carry = state
+        if not several:
+            return count + 1, on(carry)
+        going = goes(carry)
+        wide = [going.reshape(going.shape + (1,) * (x.ndim - going.ndim)) for x in carry]
+        return count + 1, list(map(jnp.where, wide, on(carry), carry))
+
+    start = _started(equation, n_both, inputs[n_both:])
+    count, carry = lax.while_loop(
+        lambda state: (state[0] < loops.most) & jnp.any(goes(state[1])), turn, (jnp.int32(0), start)
+    )
+    if loops.times > 1 and converges(equation):
+        carry = lax.fori_loop(0, (loops.times - 1) * count + 1, lambda _, carry: on(carry), carry)
+    lost = lambda x: jnp.where(count < loops.most, x, jnp.nan)  # noqa: E731
+    return [lost(x) if jnp.issubdtype(x.dtype, jnp.floating) else x for x in carry]

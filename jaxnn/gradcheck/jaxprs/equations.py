@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import jax
 from jax.extend.core import Literal
 
 LONG = 100_000  # turns of a while loop, whose number is not known
@@ -37,8 +38,20 @@ def spot_of(equation) -> tuple:
     return tuple((f.file_name, f.start_line, f.start_column) for f in frames(equation)[:4])
 
 
+def written_out(equation):
+    """The jaxpr of a call that JAX itself writes out in simpler primitives."""
+    call = equation.params["_prim"]
+
+    def flat(*leaves):
+        return jax.tree.leaves(call.expand(*jax.tree.unflatten(call.in_tree, leaves)))
+
+    return jax.make_jaxpr(flat)(*(v.aval for v in equation.invars))
+
+
 def within(equation) -> list:
     """The jaxprs inside an equation."""
+    if equation.primitive.name == "call_hi_primitive":
+        return [written_out(equation)]
     return [
         p
         for value in equation.params.values()
@@ -92,13 +105,13 @@ def mapped_axes(jaxpr) -> set[int]:
     return {size for mesh in meshes for size in (*mesh.shape.values(), mesh.size)}
 
 
-def turns(jaxpr) -> int:
-    """How many equations run, those in a loop once a turn; a while loop is taken for a long one."""
+def turns(jaxpr, unknown: int = LONG) -> int:
+    """How many equations run, those in a loop once a turn; unknown: how many turns a while loop takes."""
     jaxpr, _ = opened(jaxpr)
     total = 0
     for equation in jaxpr.eqns:
-        times = LONG if equation.primitive.name == "while" else equation.params.get("length", 1)
-        total += max(1, times * sum(turns(inner) for inner in within(equation)))
+        times = unknown if equation.primitive.name == "while" else equation.params.get("length", 1)
+        total += max(1, times * sum(turns(inner, unknown) for inner in within(equation)))
     return total
 
 
@@ -119,17 +132,25 @@ def by_jax(equation, *inputs) -> list:
     return list(out) if primitive.multiple_results else [out]
 
 
+def parts_of_scan(equation, inputs: Sequence) -> tuple[list, list, list]:
+    """The inputs of a scan: what stays, what is carried, what is read turn by turn."""
+    p = equation.params
+    if "num_consts" in p:
+        first, carried = p["num_consts"], p["num_carry"]
+    else:
+        first, carried, _ = (len(list(part)) for part in p["ft_in"].unpack())
+    after = first + carried
+    return list(inputs[:first]), list(inputs[first:after]), list(inputs[after:])
+
+
 def scanned(equation, inputs: Sequence, run: Callable, at: Callable) -> tuple[list, list[list]]:
     """(what a scan carries at last, what it gives turn by turn, a list for each output).
 
     run(jaxpr, inputs) → outputs is one turn, at(x, t) the entries that turn t reads.
     """
     p = equation.params
-    if "num_consts" in p:
-        first, carried = p["num_consts"], p["num_carry"]
-    else:
-        first, carried, _ = (len(list(part)) for part in p["ft_in"].unpack())
-    fixed, carry, xs = inputs[:first], inputs[first : first + carried], inputs[first + carried :]
+    fixed, carry, xs = parts_of_scan(equation, inputs)
+    carried = len(carry)
     given: list[list] = [[None] * p["length"] for _ in equation.outvars[carried:]]
     turns = range(p["length"])
     for t in reversed(turns) if p["reverse"] else turns:

@@ -182,7 +182,7 @@ NAMELESS = {  # a student has no other name for them, and NumPy does not do them
     Kind.ORDER: "argmin top_k",
     Kind.SYSTEM: "lu",
     Kind.RANDOM: "random_bits random_gamma random_seed random_wrap threefry2x32",
-    Kind.CALL: "jit call closed_call remat2",
+    Kind.CALL: "jit call closed_call remat2 eval_jaxpr",
     Kind.CUSTOM: "custom_jvp_call custom_vjp_call",
     Kind.CONTROL: "call_hi_primitive custom_linear_solve",
 }

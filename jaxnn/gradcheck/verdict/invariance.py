@@ -29,7 +29,9 @@ def invariant(tried: list[Point], sides: Sides) -> list[bool]:
 def _vanishes(point: Point, n: int, size: float) -> bool:
     """Whether a leaf is zero to its bound, and would be seen if it were of the size of the others."""
     pair, zero = point.pairs[n], np.abs(point.reference.values[n]) <= point.reference.errors[n]
-    return bool(np.all(zero & (pair.bound <= visible(point.hand) * size)) and not pair.wrong.any())
+    return bool(
+        np.all(zero & (pair.bound <= visible(point.reference, point.hand) * size)) and not pair.wrong.any()
+    )
 
 
 def _moves_nothing(point: Point, place: int, positive: bool, sides: Sides) -> bool:

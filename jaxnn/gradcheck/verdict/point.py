@@ -143,12 +143,14 @@ def is_coarse(note: Note, dtype) -> bool:
 def compared(kind: Kind, call: Call, leaves: list, reference: Side, hand: Side) -> Point:
     """One side against the other: an entry is wrong beyond its bound."""
     sides = zip(reference.values, reference.errors, reference.fixed, hand.values, hand.errors, strict=True)
-    return Point(kind, call, leaves, reference, hand, [_pair(*leaf, visible(hand)) for leaf in sides])
+    return Point(
+        kind, call, leaves, reference, hand, [_pair(*leaf, visible(reference, hand)) for leaf in sides]
+    )
 
 
-def visible(hand: Side) -> float:
+def visible(*sides: Side) -> float:
     """A point tells of an entry whose bound is below so much of the largest one."""
-    return VISIBLE_SINGLE if hand.single else VISIBLE
+    return VISIBLE_SINGLE if any(side.single for side in sides) else VISIBLE
 
 
 def _pair(r, e_r, fixed: bool, h, e_h, least: float) -> Pair:

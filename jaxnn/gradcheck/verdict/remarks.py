@@ -10,12 +10,20 @@ from jaxnn.gradcheck.jaxprs.primitives import called
 from jaxnn.gradcheck.report.formats import listed
 from jaxnn.gradcheck.verdict.point import Point, Sides
 
-ESTIMATES = {"sampled", "unknown", "long"}  # kinds of notes on bounds that are not derived
+ESTIMATES = {
+    "sampled",
+    "unknown",
+    "long",
+    "whole",
+    "iterated",
+}  # kinds of notes on bounds that are not derived
 NOTES = {
     "sampled": "the bound of {what}{at} is an estimate: it was sampled",
     "unknown": "the bound of {what}{at} is an estimate: there is no rule for it, so it was sampled",
     "long": "the bound of {what}{at} is an estimate: its loops are too long to be read, so it was sampled",
     "single": "the gradient by hand rounds to float32 inside, and is held to what that allows",
+    "whole": "the bound of {what}{at} is an estimate: JAX runs it only as a whole, so it was sampled",
+    "iterated": "the bound of {what}{at} is an estimate: it iterates, and more turns would take it so far",
     "pinned": "the code rounds to {what}{at}",
     "kink": "a kink{at}: {ties} ({what}) at the given point, where the derivative has no single value; "
     "either side is accepted",
@@ -72,8 +80,8 @@ def remarks(call: Call, tried: list[Point], rows: list, printed, correct: bool |
     agreed = [p.kind.value for p in tried if all(p.told)]
     if agreed and given.is_blank:
         out.append(f"where both sides are finite they agree: right at {', '.join(agreed)}")
-    if lines := printed.getvalue().count("\n"):
-        out.append(f"the functions printed {lines} lines, which are not shown")
+    if printed.lines:
+        out.append(f"the functions printed {printed.lines} lines, which are not shown")
     return out
 
 

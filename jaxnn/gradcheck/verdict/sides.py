@@ -1,20 +1,23 @@
 """Both sides of the comparison: a gradient at a point in float64, with a bound on its error."""
 
+import contextlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.core import eval_jaxpr
+from jax.core import Tracer
 from jax.dtypes import canonicalize_dtype
 
 from jaxnn.gradcheck.bounds.bounded import TINY, UNIT, Bounded, Note, in_single, is_short
 from jaxnn.gradcheck.bounds.corners import CORNERS
-from jaxnn.gradcheck.bounds.interpreter import RANDOM, TooLong, interpret
+from jaxnn.gradcheck.bounds.interpreter import RANDOM, STEPS, TooLong, interpret
 from jaxnn.gradcheck.calls.call import BadCall, Call, replaced
 from jaxnn.gradcheck.calls.raised import in_full
 from jaxnn.gradcheck.calls.returned import called
+from jaxnn.gradcheck.calls.surroundings import usual_settings
+from jaxnn.gradcheck.jaxprs.by_numpy import Loops, ended, iterates
 from jaxnn.gradcheck.jaxprs.equations import depends, opened, primitives, turns
 from jaxnn.gradcheck.verdict.point import Side, Sides, Traced
 from jaxnn.gradcheck.verdict.points import factors
@@ -22,6 +25,7 @@ from jaxnn.gradcheck.verdict.points import factors
 ORDER = 6  # of differences: what is left of a smooth function is its noise
 ENTRY, ALL = 64, 16  # so many times the noise of an entry, and of the noisiest one
 ROUNDED = 8  # the least number of roundings that are the same all along a line
+CONVERGED = 1e-3  # of the largest entry: more turns of what has converged change no more
 SINGLE = 2.0**-24  # the unit roundoff of float32
 STEP = {UNIT: 2.0**-36, SINGLE: 2.0**-14}  # far above the grain, far below what the function bends in
 AS_AUTODIFF = {UNIT: 32, SINGLE: 4}  # so many times the bound of autodiff, which computes it another way
@@ -39,6 +43,8 @@ def traced(call: Call, function: Callable, leaves: list, skipped: int = 0, wide:
     def at(leaves: list, exact: bool) -> Traced:
         of_dynamic, given = call.traceable(function, leaves)
         closed = jax.make_jaxpr(of_dynamic)(*given)
+        if any(isinstance(c, Tracer) for c in opened(closed)[1]):
+            raise jax.errors.UnexpectedTracerError("it computes with what an earlier call left behind")
         live = [n for n, k in enumerate(call.dynamic) if k in call.places]
         return Traced(closed, list(opened(closed)[1]), skipped, exact, depends(closed, live, skipped))
 
@@ -97,7 +103,7 @@ def evaluated(
     code and of arrays that are not differentiated, see interpret.
     """
     live = set(call.places)
-    with jax.enable_x64(True), jax.default_device(_host()):
+    with _on_host():
         out, notes = interpret(
             opened(side.closed)[0],
             side.consts,
@@ -116,11 +122,15 @@ def evaluated(
     return Side(values, [x.errors for x in out], fixed, notes, loss=loss)
 
 
-def _host():
+@contextlib.contextmanager
+def _on_host() -> Iterator[None]:
+    """JAX computes in float64 on a CPU; in any thread, and whatever the settings of the process are."""
     try:
-        return jax.local_devices(backend="cpu")[0]
+        host = jax.local_devices(backend="cpu")[0]
     except RuntimeError:  # a process that was told to use the accelerator only
-        return jax.local_devices()[0]
+        host = jax.local_devices()[0]
+    with usual_settings(), jax.enable_x64(True), jax.default_device(host):
+        yield
 
 
 def jittered(
@@ -165,16 +175,63 @@ def jittered(
     return Side(value, errors, [False] * len(value), notes or {}, grain > UNIT and bool(shows))
 
 
-def compiled_reference(call: Call, side: Traced) -> Callable:
-    """The reference as a plain function of the leaves, for when its loops are too long to read."""
+def compiled_reference(call: Call, side: Traced, times: int = 1) -> Callable:
+    """A side as a plain function of the leaves, compiled once; times: see Loops."""
     jaxpr, consts = opened(side.closed)
-    program = jax.jit(lambda *given: eval_jaxpr(jaxpr, consts, *given)[side.skipped :])
+    loops = Loops(times=times)
+    program = jax.jit(lambda *given: ended(jaxpr, consts, *given, loops=loops)[side.skipped :])
 
-    def run(leaves: list):
-        with jax.enable_x64(True), jax.default_device(_host()):
-            return program(*(leaves[k] for k in call.dynamic))
+    def run(leaves: list) -> list[np.ndarray]:
+        with _on_host():
+            return [np.asarray(x, np.float64) for x in program(*(leaves[k] for k in call.dynamic))]
 
     return run
+
+
+def reader(call: Call, side: Traced, what: str) -> Callable[..., Side]:
+    """The side at any leaves: read, or once that is found too long, compiled, called, and called nearby.
+
+    what: its name, for the notes; beside: the other side at the leaves, where that is known.
+    """
+    program, further = compiled_reference(call, side), compiled_reference(call, side, 2)
+    passed, converging = turns(side.closed), iterates(side.closed)
+    given_up = ["long"] if turns(side.closed, 1) > STEPS else []
+
+    def at(leaves: list, beside: Callable[[list], Side] | None = None, **how) -> Side:
+        if not given_up:
+            try:
+                return evaluated(call, side, leaves, **how)
+            except TooLong:
+                given_up.append("long")
+            except Exception:  # what JAX runs as a whole, but not in pieces or at another precision
+                given_up.append("whole")
+        return jittered(
+            call, program, leaves, beside and beside(leaves), passed, {Note(given_up[0], what, ""): 1}
+        )
+
+    def converged(leaves: list, *args, **how) -> Side:
+        try:
+            found = at(leaves, *args, **how)
+            return _unconverged(found, program(leaves), further(leaves), what) if converging else found
+        except BadCall:
+            raise
+        except Exception as error:
+            raise BadCall(f"{what} does not run in float64 here: {in_full(error)}") from error
+
+    return converged
+
+
+def _unconverged(found: Side, here: list, further: list, what: str) -> Side:
+    """The side, where an iteration that ends when it has converged is no closer than more turns take it."""
+    drifts = [np.abs(x - y) for x, y in zip(here, further, strict=True)]
+    sizes = [np.max(np.abs(x), initial=0.0) for x in here]
+    pairs = list(zip(drifts, sizes, found.errors, strict=True))
+    if not all(np.all(d <= CONVERGED * size) for d, size, _ in pairs) or all(
+        np.all(d <= e) for d, _, e in pairs
+    ):
+        return found  # it is another kind of loop, or the bound says as much
+    errors = [e + 2 * np.max(d, initial=0.0) for d, _, e in pairs]
+    return found._replace(errors=errors, notes={**found.notes, Note("iterated", what, ""): 1}, single=True)
 
 
 def _read(call: Call, leaves: list, exact: bool) -> tuple[Traced | None, Traced | None, list[str]]:
@@ -212,26 +269,16 @@ def sides_of(call: Call, leaves: list, readable: bool) -> Sides:
     if theirs is not None:
         ours, theirs = with_doubt(ours, theirs, leaves), with_doubt(theirs, ours, leaves)
 
-    def reference(at: list, shake: float = 0.0, grain: float = UNIT) -> Side:
-        try:
-            return evaluated(call, ours, at, shake=shake, grain=grain)
-        except TooLong:
-            return too_long(ours, "autodiff", at, None)
-
-    def too_long(side: Traced, what: str, at: list, beside: Side | None) -> Side:
-        program, notes = compiled_reference(call, side), {Note("long", what, ""): 1}
-        return jittered(call, program, at, beside, turns(side.closed), notes)
+    reference = reader(call, ours, "autodiff")
+    read = None if theirs is None else reader(call, theirs, "the gradient by hand")
 
     def only_called(at: list) -> list:
         with jax.enable_x64(True), jax.numpy_dtype_promotion("standard"):
             return called(call, call.rebuilt(at))
 
     def hand(at: list, obeyed: float = math.inf) -> Side:
-        if theirs is not None and (theirs.varies or not ours.varies):
-            try:
-                return evaluated(call, theirs, at, obeyed)
-            except TooLong:
-                return too_long(theirs, "the gradient by hand", at, reference(at))
+        if read is not None and theirs is not None and (theirs.varies or not ours.varies):
+            return read(at, reference, obeyed=obeyed)
         return jittered(call, only_called, at, reference(at))
 
     def rounded(at: list) -> Side:
