@@ -1,4 +1,4 @@
-"""Statistical models, with score and Hessian."""
+"""What statistical models minimise, and their derivatives of it."""
 
 from collections.abc import Callable
 from importlib import import_module
@@ -7,6 +7,7 @@ import numpy as np
 
 from experiments.found.row import Case, Fault, Release, Row, weighted, weights
 
+SCIKIT_LEARN = Release("scikit-learn", "1.9.1", "2026-09")
 STATSMODELS = Release("statsmodels", "0.15.0", "2026-08")
 
 
@@ -97,7 +98,34 @@ def zero_inflated() -> Case:
     )
 
 
+def neighbours() -> Case:
+    """What t-SNE minimises, of four points in the plane, with two degrees of freedom."""
+    import jax.numpy as jnp
+
+    divergence = import_module("sklearn.manifold._t_sne")._kl_divergence
+    P = np.arange(1.0, 7.0) / 42  # of the six pairs, each counted once: they add up to ½
+    first, second = np.triu_indices(4, 1)
+
+    def both(x):
+        return divergence(np.asarray(x), P, 2, 4, 2)
+
+    def plain(x):
+        Y = jnp.reshape(x, (4, 2))
+        near = (1 + jnp.sum((Y[first] - Y[second]) ** 2, 1) / 2) ** -1.5
+        return 2 * jnp.sum(P * (jnp.log(P) - jnp.log(near / (2 * jnp.sum(near)))))
+
+    at = np.array([0.3, -1.2, 0.7, 0.1, 0.4, 0.9, -0.5, 0.2])
+    return Case(lambda x: both(x)[0], lambda x: both(x)[1], plain, at)
+
+
 ROWS = (
+    Row(
+        SCIKIT_LEARN,
+        "TSNE._kl_divergence(degrees_of_freedom=2)",
+        Fault.NUMBERS,
+        "as in TSNE(n_components=3): the power of the kernel is that of one degree",
+        neighbours,
+    ),
     Row(STATSMODELS, "TransfFrank.deriv", Fault.NUMBERS, "the opposite sign", frank),
     Row(
         STATSMODELS,

@@ -8,6 +8,8 @@ import numpy as np
 from experiments.found.row import MATRIX, Case, Fault, Release, Row, weighted
 
 JAX = Release("jax", "0.12.0.1", "2026-10")
+DISTRAX = Release("distrax", "0.1.9", "2026-06")
+RLAX = Release("rlax", "0.1.9", "2026-06")
 OTT = Release("ott-jax", "0.6.0", "2025-11")
 
 
@@ -87,6 +89,29 @@ def ott_softmin() -> Case:
     )
 
 
+def power() -> Case:
+    """xʸ, which is 1 for y = 0, whatever x."""
+    import jax.numpy as jnp
+
+    function, y = import_module("distrax._src.utils.math").power_no_nan, np.array([0.0, 0.0, 2.0])
+    return by_jax(
+        lambda x: function(x, y),
+        lambda x: jnp.where(y == 0, 1.0, x ** np.where(y == 0, 1.0, y)),
+        [0.0, 1.5, 0.0],
+    )
+
+
+def signed() -> Case:
+    """sign(x) log(1 + |x|), whose slope is 1 at 0 from either side."""
+    import jax.numpy as jnp
+
+    def plain(x):
+        size = jnp.where(x < 0, -x, x)
+        return jnp.where(x < 0, -jnp.log1p(size), jnp.log1p(size))
+
+    return by_jax(import_module("rlax").signed_logp1, plain, [0.0, -1.0, 2.0])
+
+
 ROWS = (
     Row(JAX, "jax.scipy.special.spence", Fault.NAN, "NaN for 1 < x ≤ 2; and 0 for −1 at x = 1", spence),
     Row(
@@ -107,4 +132,12 @@ ROWS = (
         ott_logsumexp,
     ),
     Row(OTT, "ott.math.utils.softmin", Fault.NUMBERS, "0 in gamma", ott_softmin),
+    Row(DISTRAX, "distrax._src.utils.math.power_no_nan", Fault.NAN, "NaN in x at 0 for y = 0", power),
+    Row(
+        RLAX,
+        "rlax.signed_logp1",
+        Fault.NUMBERS,
+        "0 for 1 at 0; as in signed_expm1, signed_parabolic and signed_hyperbolic",
+        signed,
+    ),
 )

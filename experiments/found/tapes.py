@@ -79,6 +79,14 @@ def chi_squared() -> Case:
     return by_autograd(lambda x: logpdf(x, 2.5), lambda x: chi2.logpdf(x, 2.5), [0.3, 1.2, 4.0])
 
 
+def largest() -> Case:
+    """The largest |x|."""
+    import jax.numpy as jnp
+
+    norm = import_module("autograd.numpy").linalg.norm
+    return by_autograd(lambda x: norm(x, ord=np.inf), lambda x: jnp.max(jnp.abs(x)), [0.3, -1.2, 0.7])
+
+
 def mygrad_norm() -> Case:
     """The norm of every row, one of which is zero: ‖x‖ has the subgradient 0 there, as it is asked for."""
     import jax.numpy as jnp
@@ -101,6 +109,22 @@ def mygrad_norm() -> Case:
 
 
 ROWS = (
+    Row(
+        AUTOGRAD,
+        "numpy.prod",
+        Fault.NAN,
+        "NaN if a factor is 0: the product is divided by it",
+        lambda: of_autograd("prod", at=[0.0, 1.5, 2.0]),
+    ),
+    Row(
+        AUTOGRAD,
+        "numpy.repeat(axis=-1)",
+        Fault.NUMBERS,
+        "the copies are laid out as those of another axis",
+        lambda: of_autograd("repeat", 2, axis=-1, at=MATRIX),
+    ),
+    Row(AUTOGRAD, "numpy.linalg.norm(ord=inf)", Fault.NAN, "NaN: the formula of a finite order", largest),
+    Row(AUTOGRAD, "numpy.sinc", Fault.NAN, "NaN at 0", lambda: of_autograd("sinc", at=[0.0, 0.3])),
     Row(
         AUTOGRAD,
         "numpy.tile(x, 2)",
