@@ -195,12 +195,12 @@ def sufficient(scene: Scene) -> tuple[int, int] | None:
         system = np.stack([off(gradient_with(scene, added={value: unit})) for unit in units], axis=1)
         scene.work.spend(system.size * size)
         answer, _, rank, _ = np.linalg.lstsq(system, gap, rcond=COMPUTED)
-        return rank if np.abs(system @ answer - gap).max() <= FITTED * np.abs(gap).max() else None
+        return int(rank) if np.abs(system @ answer - gap).max() <= FITTED * np.abs(gap).max() else None
 
     values = sorted(tape.active - set(scene.structure.views))
     for order in (values, values[::-1]):
-        ranks = ((value, rank_of(value)) for value in order)
-        value, rank = next((found for found in ranks if found[1] is not None), (None, gap.size))
+        ranks = ((value, rank) for value in order if (rank := rank_of(value)) is not None)
+        value, rank = next(ranks, (None, 0))
         if value is None:
             return None
         ends.append(value)

@@ -167,10 +167,9 @@ def _found(
     for seen in tapes:
         there = scenes if seen is views else scenes_for(seen, gradient, *sides, work=scenes[0].work)
         few = _finite(in_few_turns(seen, gradient, scenes[0].work)) or _finite(there)
-        found += yield from _of_families(few, ON_PATHS, notes)
-        if found:
+        if (yield from _of_families(few, ON_PATHS, notes)):
             return
-    if (yield from _of_families(few, IN_SOME, notes)):
+    if found or (yield from _of_families(few, IN_SOME, notes)):
         return
     for find in (precision.low_precision, precision.few_digits):
         if rounded := find(views.loss, gradient, scenes):

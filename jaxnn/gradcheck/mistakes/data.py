@@ -39,6 +39,7 @@ class Altered(NamedTuple):
     summed: bool = False
 
 
+ENDS = (("first", 0), ("last", -1))
 ROWS = "dZ[L] = (Ŷ − Y)/N, row i of Ŷ with row i of Y"
 ALL = "dW[l] = dZ[l]ᵀ A[l-1]: a sum over all N examples"
 ERROR = "dZ[L] = (Ŷ − Y)/N with the Y that was given"
@@ -135,10 +136,12 @@ ONE_PLACE = Mistake(
     "vjp(c) has c_i in the term of output i", "def backward(x, c): return (2 * x * c[0],)",
     "through any argument, a rule for derivatives",
     (
-        ("The first entry of {c} stands for all of it", lambda c: np.full_like(c, c.flat[0])),
-        ("The last entry of {c} stands for all of it", lambda c: np.full_like(c, c.flat[-1])),
-        ("The first row of {c} stands for all of it", lambda c: np.broadcast_to(c[:1], c.shape)),
-        ("The first column of {c} stands for all of it", lambda c: np.broadcast_to(c[..., :1], c.shape)),
+        *((f"The {where} entry of {{c}} stands for all of it", lambda c, k=k: np.full_like(c, c.flat[k]))
+          for where, k in ENDS),
+        *((f"The {where} row of {{c}} stands for all of it", lambda c, k=k: np.broadcast_to(c[k], c.shape))
+          for where, k in ENDS),
+        *((f"The {where} column of {{c}} stands for all of it",
+           lambda c, k=k: np.broadcast_to(c[..., k, None], c.shape)) for where, k in ENDS),
         ("The mean of {c} stands for each of its entries", lambda c: np.full_like(c, c.mean())),
         ("The sum of {c} stands for each of its entries", lambda c: np.full_like(c, c.sum())),
     ),

@@ -1,13 +1,22 @@
 """The forward pass of a tape done again from values that are exchanged, and the backward pass after it."""
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from jax.extend.core import Literal
 
 from jaxnn.gradcheck.jaxprs.by_numpy import by_numpy
 from jaxnn.gradcheck.tape.scene import Scene
-from jaxnn.gradcheck.tape.tape import Change
+from jaxnn.gradcheck.tape.tape import Change, Node
+
+
+def arrays(node: Node, values: Mapping[int, Any]) -> list[np.ndarray]:
+    """The inputs of a step, of these values."""
+    return [
+        np.asarray(i.val, getattr(i.aval, "dtype", None)) if isinstance(i, Literal) else np.asarray(values[i])
+        for i in node.inputs
+    ]
 
 
 def step(scene: Scene, place: int, given: Sequence, slope: int | None = None) -> list[np.ndarray]:
@@ -19,32 +28,43 @@ def step(scene: Scene, place: int, given: Sequence, slope: int | None = None) ->
     return [np.asarray(x) for x in known[place, slope](*given)]
 
 
+def replayed_values(scene: Scene, new: Mapping[int, np.ndarray]) -> dict[int, np.ndarray]:
+    """All values where these, whatever makes them, are those."""
+    values, other = scene.point.values | dict(new), set(new)
+    scene.work.spend(scene.point.programs.work)
+    with np.errstate(all="ignore"):
+        for place, node in enumerate(scene.point.tape.nodes):
+            if not other.isdisjoint(node.reads):
+                made = zip(node.outputs, step(scene, place, arrays(node, values)), strict=True)
+                values |= {o: x for o, x in made if o not in new}
+                other.update(node.outputs)
+    return values
+
+
 def replayed(scene: Scene, new: Mapping[int, np.ndarray]) -> Change:
     """The backward pass where these values, whatever makes them, are those."""
-    tape, change = scene.point.tape, scene.point.change
-    scene.work.spend(scene.point.programs.work)
-    values, other = scene.point.values | dict(new), set(new)
+    values, change = replayed_values(scene, new), scene.point.change
+    other = {v for v, x in values.items() if x is not scene.point.values.get(v)}
     factors, operands = dict(change.factors), dict(change.operands)
     with np.errstate(all="ignore"):
-        for place, node in enumerate(tape.nodes):
+        for place, node in enumerate(scene.point.tape.nodes):
             if other.isdisjoint(node.reads):
                 continue
-            given = [
-                np.asarray(i.val, i.aval.dtype) if isinstance(i, Literal) else values[i] for i in node.inputs
-            ]
-            made = zip(node.outputs, step(scene, place, given), strict=True)
-            values |= {o: x for o, x in made if o not in new}
-            other.update(node.outputs)
-            for k, i in enumerate(node.inputs):
+            given = arrays(node, values)
+            for k, x in enumerate(given):
                 if (place, k) in factors:
                     factors[place, k] = step(scene, place, given, k)[0]
-                elif (place, k) in operands and not isinstance(i, Literal):
-                    operands[place, k] = given[k]
+                elif (place, k) in operands:
+                    operands[place, k] = x
     return change._replace(factors=factors, operands=operands)
+
+
+def pulled(scene: Scene, change: Change) -> list[np.ndarray]:
+    """The gradient by a backward pass."""
+    scene.work.spend(scene.point.programs.work)
+    return scene.point.programs.pull(change)[0]
 
 
 def gradient_of(scene: Scene, new: Mapping[int, np.ndarray]) -> list[np.ndarray]:
     """The gradient where these values are those, and all that is made of them."""
-    change = replayed(scene, new)
-    scene.work.spend(scene.point.programs.work)
-    return scene.point.programs.pull(change)[0]
+    return pulled(scene, replayed(scene, new))

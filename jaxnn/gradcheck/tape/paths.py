@@ -74,10 +74,10 @@ def paths_of(scene: Scene) -> list[Path]:
     return out
 
 
-def along(path: Path, scene: Scene, **parts) -> list[np.ndarray]:
+def along(path: Path | None, scene: Scene, **parts) -> list[np.ndarray]:
     """The gradient with parts exchanged on a path, in the parameters that it is looked at in."""
     gradient = gradient_with(scene, **parts)
-    if not path.only:
+    if not path or not path.only:
         return gradient
     return [
         g if k in path.only else r for k, (g, r) in enumerate(zip(gradient, scene.reference, strict=True))
@@ -143,7 +143,13 @@ def statistic(scene: Scene, places: tuple[int, ...]) -> str | None:
         out, own = node.outputs[0], frozenset(node.name.split("+"))
         size = math.prod(tape.shapes[out].shape)
         if 0 < summed < size and own & {"sub", "mul", "div"} and len(node.reads) == 2:
-            return "its variance" if names & ROOTS else "its mean" if "sub" in own else "their sum"
+            return (
+                "its size, a variance or a norm,"
+                if names & ROOTS
+                else "its mean"
+                if "sub" in own
+                else "their sum"
+            )
         summed = size if "reduce_sum" in own else summed
         above = [p for p in readers.get(out, []) if set(tape.nodes[p].outputs) & tape.active]
         if (summed or len(above) == 1) and not own & of(Kind.PRODUCT):

@@ -65,6 +65,11 @@ def flatten(loss: Callable, args: tuple, inlined: frozenset[str] = of(Kind.CALL)
         if name == "scan" and e.params["length"] * len(opened(inner)[0].eqns) <= UNROLLED:
             return unroll(e, into, line, spot)
         out = [number(v.aval) for v in e.outvars]
+        if name == "mul" and into[0] == into[1]:  # one path, not two
+            nodes.append(
+                Node("square", lambda x: (x * x,), tuple(into[:1]), tuple(out), True, {}, line, spot)
+            )
+            return out
         form = tuple(into), tuple(out), _is_elementwise(e) and len(out) == 1, e.params
         nodes.append(Node(name, partial(by_jax, e), *form, line, spot))
         return out

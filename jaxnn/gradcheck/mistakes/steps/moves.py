@@ -10,7 +10,7 @@ from jax.extend.core import Literal
 
 from jaxnn.gradcheck.jaxprs.primitives import Kind, of
 from jaxnn.gradcheck.mistakes.finding import Cotangent, Finding, Mistake, Step, Value, Way, finding, holds
-from jaxnn.gradcheck.tape.forward import step
+from jaxnn.gradcheck.tape.forward import arrays, step
 from jaxnn.gradcheck.tape.paths import Path, along, near, smallest
 from jaxnn.gradcheck.tape.scene import Scene, fits, gradient_with
 from jaxnn.gradcheck.tape.tape import Edge, Node
@@ -18,7 +18,8 @@ from jaxnn.gradcheck.tape.trace import VIEWS, consumers, reached
 
 MOVES = VIEWS | of(Kind.PART) | {"concatenate", "stack", "tile", "pad", "name", "neg"}
 CHOICES = {"max", "reduce_max", "reduce_window_max"}
-LINEAR = MOVES | {"reduce_sum", "cumsum", "reduce_window_sum"}
+LINEAR = MOVES | {"reduce_sum", "cumsum", "reduce_window_sum", "add", "add_any", "sub"}
+FACTORS = {"mul", "div"}
 LARGEST = 4096  # entries of what is chosen from, up to which it is asked which window has which
 
 COPIED = "A_i = E[t_i], so dE_k = Σ dA_i over the i with t_i = k"
@@ -79,7 +80,7 @@ def _blocks(scene: Scene, kinds: frozenset[str] | set[str], of: Collection[int])
         while front:
             value = max(front, key=lambda v: maker.get(v, -1))
             place = maker.get(value)
-            if place is None or not (tape.nodes[place].name in kinds or _scales(tape.nodes[place], kinds)):
+            if place is None or not _is_of(tape.nodes[place], kinds, of):
                 break
             places.add(place)
             front = front.difference(tape.nodes[place].outputs) | {i for _, i in read[place]}
@@ -90,24 +91,25 @@ def _blocks(scene: Scene, kinds: frozenset[str] | set[str], of: Collection[int])
                 yield Block(source, top, tuple(sorted(places)), bottom)
 
 
-def _scales(node: Node, kinds: Collection[str]) -> bool:
-    """Whether a step multiplies by a number, where that is allowed."""
-    return "reduce_sum" in kinds and node.name in {"mul", "div"} and len(node.reads) == 1
+def _is_of(node: Node, kinds: Collection[str], of: Collection[int]) -> bool:
+    """Whether it is a step of these; with sums, a product with what is no value of these is one."""
+    if node.name not in FACTORS:
+        return node.name in kinds
+    own = [not isinstance(i, Literal) and i in of for i in node.inputs]
+    return "reduce_sum" in kinds and own[0] != own[1] and (node.name == "mul" or own[0])
 
 
 def _made(scene: Scene, block: Block, source: np.ndarray) -> np.ndarray:
-    """What a block makes of another source, where all else that it reads is 0."""
+    """What a block makes of another source, where all else that is added to it is 0."""
     tape, values = scene.point.tape, dict(scene.point.values)
     values[block.source] = source
     inside = {block.source}
     for place in block.places:
         node = tape.nodes[place]
-        given = [
-            np.asarray(i.val, i.aval.dtype) if isinstance(i, Literal) else np.asarray(values[i])
-            for i in node.inputs
-        ]
+        given = arrays(node, values)
         known = [not isinstance(i, Literal) and i in inside for i in node.inputs]
-        given = [x if own or x.dtype.kind != "f" else 0 * x for own, x in zip(known, given, strict=True)]
+        if node.name not in FACTORS:
+            given = [x if own or x.dtype.kind != "f" else 0 * x for own, x in zip(known, given, strict=True)]
         values |= dict(zip(node.outputs, step(scene, place, given), strict=True))
         inside.update(node.outputs)
     return values[block.top]
@@ -151,7 +153,7 @@ def _backs(scene: Scene, block: Block) -> dict[tuple, Back]:
     x, y = (scene.point.values[v] for v in (block.source, block.top))
     names = {scene.point.tape.nodes[p].name for p in block.places}
     backs: dict[tuple, Back] = {}
-    if x.shape == y.shape and names <= LINEAR | {"mul", "div"} and not names <= {"neg", *VIEWS}:
+    if x.shape == y.shape and names <= LINEAR | FACTORS and not names <= {"neg", *VIEWS}:
         says = "On the way back, {step} is done forwards where its transpose belongs."
         backs[FORWARDS.id, 0] = Back(FORWARDS, says, 1.0, partial(_made, scene, block))
     if not names <= MOVES | CHOICES or x.size > LARGEST:
@@ -263,7 +265,7 @@ def moved(scenes: list[Scene]) -> Iterator[Finding]:
         for find in (_backs, _of_windows) if of else ():
             for key, back in find(probe, block).items():
                 one = Known(block, find, key, back, of)
-                if fits(probe, _with_backs([one], probe) or [], of):
+                if fits(probe, _with_backs([one], probe) or probe.reference, of):
                     found.setdefault(back.mistake.id, []).append(one)
                     break
     for known in found.values():
@@ -332,7 +334,7 @@ def _parts(scenes: list[Scene], probe: Scene) -> Iterator[Finding]:
                 return
 
 
-def _with_parts(value: int, edges: tuple[Edge, ...], path: Path, scene: Scene):
+def _with_parts(value: int, edges: tuple[Edge, ...], path: Path | None, scene: Scene):
     nodes, x = scene.point.tape.nodes, scene.point.values[value]
     blocks = [Block(value, nodes[p].outputs[0], (p,), ((p, 0),)) for p, _ in edges]
     at = [_places(scene, block).ravel() for block in blocks]
@@ -366,7 +368,7 @@ def _after(scenes: list[Scene], probe: Scene) -> Iterator[Finding]:
             return
 
 
-def _with_factor_after(block: Block, edge: Edge, path: Path, scene: Scene):
+def _with_factor_after(block: Block, edge: Edge, path: Path | None, scene: Scene):
     factor = np.broadcast_to(scene.point.change.factors[edge], scene.point.values[block.source].shape)
     gains = dict.fromkeys(block.bottom, factor)
     return along(path, scene, factors={edge: np.ones_like(factor)}, gains=gains)
@@ -381,7 +383,8 @@ def _early(scenes: list[Scene], probe: Scene) -> Iterator[Finding]:
     ]
     for place, k, value in sums:
         top, shape = tape.nodes[place].outputs[0], shapes[value].shape
-        path = len(readers[value]) > 1 and shape == shapes[top].shape != () and _to_all(probe, ((place, k),))
+        around = len(readers[value]) > 1 and shape == shapes[top].shape != ()
+        path = _to_all(probe, ((place, k),)) if around else None
         inside = reached(tape.nodes[:place], [value]) if path else ()
         within = sorted(v for v in inside if shapes[v].shape == shape)
         through = [(None, v) for v in within]
@@ -402,7 +405,7 @@ def _early(scenes: list[Scene], probe: Scene) -> Iterator[Finding]:
                 return
 
 
-def _with_early(around: Edge, through: Edge | None, at: int, top: int, path: Path, scene: Scene):
+def _with_early(around: Edge, through: Edge | None, at: int, top: int, path: Path | None, scene: Scene):
     """With what comes around added where a value is made, or on one way down from the step above it."""
     off, d = {around: 0.0}, scene.point.cotangents[top]
     if through is None:

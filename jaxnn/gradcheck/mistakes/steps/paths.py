@@ -116,7 +116,7 @@ def scaled(scenes: list[Scene], beyond: bool = False) -> Iterator[Finding]:
         for count in _counted(scenes, probe, path, without):
             if holds(scenes, partial(_with_gain, path.only, count.edges, count.alpha)):
                 late = 1e-3 * path.places[0] / len(probe.point.tape.nodes)
-                rank = (2.1 if count.mistake is LEFT_OUT else 3) + late
+                rank = (2.1 if count.mistake is LEFT_OUT else 2.2 if "sign" in count.says else 3) + late
                 yield _of_statistic(_found(probe, path, count.mistake, count.says + ".", rank, **count.parts))
 
 

@@ -10,10 +10,10 @@ from jax.extend.core import Literal
 
 from jaxnn.gradcheck.mistakes.finding import Finding, Mistake, Step, Value, finding, holds
 from jaxnn.gradcheck.mistakes.steps.moves import in_another_order, repeated
-from jaxnn.gradcheck.tape.forward import gradient_of, replayed
+from jaxnn.gradcheck.tape.forward import gradient_of, pulled, replayed, replayed_values
 from jaxnn.gradcheck.tape.paths import Path, along, reaching, smallest
-from jaxnn.gradcheck.tape.scene import Scene, fits
-from jaxnn.gradcheck.tape.tape import Node
+from jaxnn.gradcheck.tape.scene import Scene
+from jaxnn.gradcheck.tape.trace import reached
 
 SMALL = 1e-2  # the largest number that is taken for an ε
 
@@ -42,29 +42,40 @@ class Skipped(NamedTuple):
     input: int
 
 
-def _skippable(scene: Scene) -> list[Skipped]:
-    """The steps whose output has the shape of an input; one that only converts or renames is none."""
+def _skippable(scene: Scene) -> list[tuple[Skipped, ...]]:
+    """The steps whose output has the shape of an input, one by one; and all together that add an ε."""
     tape = scene.point.tape
-    return [
+    each = [
         Skipped(place, node.outputs[0], i)
         for place, node in enumerate(tape.nodes)
         if len(node.outputs) == 1 and node.outputs[0] in tape.active
         for i in dict.fromkeys(node.reads)
         if tape.shapes[i] == tape.shapes[node.outputs[0]]
     ]
+    small = tuple(one for one in each if _epsilon(scene, one) is not None)
+    return [(one,) for one in each] + [small] * (len(small) > 1)
 
 
-def _without(skipped: Skipped, scene: Scene) -> list[np.ndarray] | None:
-    """The gradient where a step hands on what it reads, both ways."""
-    place, out, value = skipped
-    if scene.point.values[value].shape != scene.point.values[out].shape:
+def _epsilon(scene: Scene, skipped: Skipped) -> float | None:
+    """The small number that a step adds, if it does."""
+    node = scene.point.tape.nodes[skipped.place]
+    inputs = [i.val if isinstance(i, Literal) else scene.point.values[i] for i in node.inputs]
+    numbers = [float(x) for x in inputs if np.shape(x) == () and 0 < abs(x) <= SMALL]
+    return numbers[0] if numbers and node.name in {"add", "sub", "max", "clamp"} else None
+
+
+def _without(skipped: tuple[Skipped, ...], both: bool, scene: Scene) -> list[np.ndarray] | None:
+    """The gradient where steps hand on what they read; both: on the way back too."""
+    values, nodes = scene.point.values, scene.point.tape.nodes
+    if any(values[one.input].shape != values[one.output].shape for one in skipped):
         return None
-    change = replayed(scene, {out: scene.point.values[value]})
-    edges = scene.point.tape.edges(scene.point.tape.nodes[place])
-    gains = change.gains | {(place, k): 0.0 for k, i in edges if i != value}
-    moved = {(place, k): lambda seen: seen[out] for k, i in edges if i == value}
-    scene.work.spend(scene.point.programs.work)
-    return scene.point.programs.pull(change._replace(gains=gains, moved=moved))[0]
+    change = replayed(scene, {one.output: values[one.input] for one in skipped})
+    gains, moved = dict(change.gains), {}
+    for place, out, value in skipped if both else ():
+        edges = scene.point.tape.edges(nodes[place])
+        gains |= {(place, k): 0.0 for k, i in edges if i != value}
+        moved |= {(place, k): lambda seen, out=out: seen[out] for k, i in edges if i == value}
+    return pulled(scene, change._replace(gains=gains, moved=moved))
 
 
 def of_other_values(scenes: list[Scene]) -> Iterator[Finding]:
@@ -72,27 +83,57 @@ def of_other_values(scenes: list[Scene]) -> Iterator[Finding]:
     probe = smallest(scenes)
     if probe is None:
         return
-    for skipped in _skippable(probe):
-        if fits(probe, _without(skipped, probe) or []) and holds(scenes, partial(_without, skipped)):
-            yield _left_out(probe, skipped)
+    for skipped, both in product(_skippable(probe), (True, False)):
+        predict = partial(_without, skipped, both)
+        if holds(scenes, predict):
+            yield _left_out(probe, skipped, both)
             return
+    yield from _of_a_ratio(scenes, probe)
     yield from _of_other_groups(scenes, probe)
 
 
-def _left_out(probe: Scene, skipped: Skipped) -> Finding:
-    step, node = Step((skipped.place,)), probe.point.tape.nodes[skipped.place]
-    numbers = _numbers(node, probe)
-    if len(numbers) == 1 and abs(numbers[0]) <= SMALL and node.name in {"add", "sub", "max", "clamp"}:
-        says, parts = "The ε = {e} in {step} is left out.", {"e": f"{numbers[0]:.3g}"}
-        return finding(EPSILON, says, "{step}", 1.0, True, probe, step=step, **parts)
+def _left_out(probe: Scene, skipped: tuple[Skipped, ...], both: bool) -> Finding:
+    step, value = Step((skipped[0].place,)), Value((skipped[0].input,))
+    epsilons = [e for one in skipped if (e := _epsilon(probe, one)) is not None]
+    if len(epsilons) == len(skipped):
+        steps = tuple(Step((one.place,)) for one in skipped)
+        says, parts = "The ε = {e} in {step} is left out.", {"e": f"{epsilons[0]:.3g}"}
+        return finding(EPSILON, says, "{step}", 1.0, True, probe, step=steps, **parts)
     says = "It is the gradient of a loss without {step}: there, {value} stands in the place of its result."
-    return finding(STEP_LEFT_OUT, says, "{step}", 2.2, True, probe, step=step, value=Value((skipped.input,)))
+    if not both:
+        says = "It is made with {value} where the result of {step} belongs."
+    rank = 2.2 if both else 2.3
+    return finding(STEP_LEFT_OUT, says, "{step}", rank, True, probe, step=step, value=value)
 
 
-def _numbers(node: Node, scene: Scene) -> list[float]:
-    """The numbers among the inputs of a step."""
-    inputs = [i.val if isinstance(i, Literal) else scene.point.values[i] for i in node.inputs]
-    return [float(x) for x in inputs if np.size(x) == 1 and np.shape(x) == ()]
+def _of_a_ratio(scenes: list[Scene], probe: Scene) -> Iterator[Finding]:
+    """A value made without its ε on the way back alone: what comes down is off by a ratio of the two."""
+    shapes, tape = probe.point.tape.shapes, probe.point.tape
+    for skipped, *more in _skippable(probe):
+        if more or _epsilon(probe, skipped) is None:
+            continue
+        after = sorted(reached(tape.nodes, [skipped.output]))
+        made = [v for v in after if shapes[v].shape == shapes[skipped.output].shape]
+        for scale, below in product(made[1:3], sorted(tape.active)):
+            wide = shapes[below].shape
+            if len(wide) == len(shapes[scale].shape) and wide != shapes[scale].shape and below not in after:
+                predict = partial(_with_ratio, skipped, scale, below)
+                if holds(scenes, predict):
+                    says = "The ε = {e} in {step} is left out on the way back."
+                    e, step = f"{_epsilon(probe, skipped):.3g}", Step((skipped.place,))
+                    yield finding(EPSILON, says, "{step}", 1.1, True, probe, step=step, e=e)
+                    return
+
+
+def _with_ratio(skipped: Skipped, scale: int, below: int, scene: Scene) -> list[np.ndarray] | None:
+    values = scene.point.values
+    other = replayed_values(scene, {skipped.output: values[skipped.input]})[scale]
+    with np.errstate(all="ignore"):
+        ratio = other / values[scale]
+    wide = zip(ratio.shape, values[below].shape, strict=True)
+    if not np.isfinite(ratio).all() or any(n not in (1, m) for n, m in wide):
+        return None
+    return pulled(scene, scene.point.change._replace(free=scene.point.change.free | {below: ratio}))
 
 
 def _of_other_groups(scenes: list[Scene], probe: Scene) -> Iterator[Finding]:
@@ -101,7 +142,7 @@ def _of_other_groups(scenes: list[Scene], probe: Scene) -> Iterator[Finding]:
     for blocks in repeated(probe):
         for key, path in product(in_another_order(probe, blocks), paths):
             predict = partial(_of_groups, blocks, key, path)
-            if fits(probe, predict(probe) or []) and holds(scenes, predict):
+            if holds(scenes, predict):
                 says = "{value}: it is repeated in other groups than in the loss."
                 value = tuple(Value((block.source,)) for block in blocks)
                 where = "{value}" if path is None else "{step}"
