@@ -13,6 +13,7 @@ from jaxnn.gradcheck.mistakes.finding import (
     Mistake,
     Part,
     finding,
+    gradient_of,
     holds,
     ways,
     wrong_leaves,
@@ -399,7 +400,8 @@ def _one_example_bias(scenes) -> Iterator[Finding]:
     mistake, what, which = (
         (ONE_EXAMPLE, "one example", ends[0]) if one else (IGNORED, "some examples", f"{ends[0]} {few}")
     )
-    says, steady = "The gradient of {of} is made of {what} only ({which}).", len(set(ends)) == 1
+    says = gradient_of(scenes, wrong) + " is made of {what} only ({which})."
+    steady = len(set(ends)) == 1
     yield finding(mistake, says, "{of}", 0.4, steady, of=Leaves(wrong), what=what, which=which)
 
 

@@ -13,6 +13,7 @@ from jaxnn.gradcheck.mistakes.finding import (
     Way,
     beside,
     finding,
+    gradient_of,
     holds,
     leaf_roles,
     off_entries,
@@ -154,7 +155,8 @@ def rearranged(scenes: list[Scene]) -> Iterator[Finding]:
         if mistake is ALL_SUMMED and biases and not set(wrong) <= biases:
             continue
         if holds(scenes, partial(_with_entries, way.of, wrong)):
-            yield finding(mistake, f"The gradient of {{of}} {way.says}.", "{of}", way.rank, of=Leaves(wrong))
+            says = f"{gradient_of(scenes, wrong)} {way.says}."
+            yield finding(mistake, says, "{of}", way.rank, of=Leaves(wrong))
             return
     for search in (_exchanged, _unwritten, _clipped, _rounded):
         yield from search(scenes, wrong)
@@ -243,7 +245,7 @@ def _rounded(scenes, wrong: tuple[int, ...]) -> Iterator[Finding]:
     of = Leaves(wrong)
     for digits in DIGITS:
         if holds(scenes, partial(_with_entries, partial(np.round, decimals=digits), wrong)):
-            says = "The gradient of {of} is rounded to {digits} digits after the point."
+            says = gradient_of(scenes, wrong) + " is rounded to {digits} digits after the point."
             yield finding(ROUNDED, says, "{of}", 1, of=of, digits=digits)
             return
     low, high = 0.0, np.inf

@@ -17,6 +17,7 @@ from jaxnn.gradcheck.mistakes.finding import (
     Value,
     beside,
     finding,
+    gradient_of,
     leaf_roles,
     wrong_leaves,
 )
@@ -119,7 +120,7 @@ def _one_factor(scenes, alphas: list[float], off: set[int], quiet: set[int]) -> 
     if all(a == 0 for a in alphas):
         yield _zero(scenes, off, k, everywhere, only_biases)
         return
-    extent = _extent(scenes[0], off, k, everywhere)
+    extent = _extent(scenes, off, k, everywhere)
     mistakes = OF_ALL if everywhere else OF_BIASES if only_biases else OF_LAYERS
     constant = all(same(a, alphas[0]) for a in alphas)
     other = number_words(scenes, alphas[0]) if constant else None
@@ -166,19 +167,20 @@ def _also(says: str, other: Words | None, parts: Mapping[str, Part], sign: str =
     return (f"{says}{sign} {other.says}", {**parts, **other.parts}) if other else (says, parts)
 
 
-def _extent(scene: Scene, off: set[int], k: int | None, everywhere: bool) -> Extent:
+def _extent(scenes: list[Scene], off: set[int], k: int | None, everywhere: bool) -> Extent:
     of = {"of": Leaves(tuple(sorted(off)))}
-    if everywhere and scene.muted:
+    if everywhere and scenes[0].muted:
         return Extent("The data's part of the gradient", "every parameter, without the λ term", of)
     if everywhere:
         return Extent("The whole gradient", "every parameter", of)
+    says = gradient_of(scenes, off)
     if k:
-        says = "The gradient from layer {k} down" if k > 1 else "The gradient of {of}"
+        says = "The gradient from layer {k} down" if k > 1 else says
         return Extent(says, "dZ[{k}], and so {of}", {**of, "k": k})
-    for y in scene.structure.layers:
+    for y in scenes[0].structure.layers:
         if y.weight in off and off <= {y.weight, y.bias}:
-            return Extent("The gradient of {of}", "layer {k}: {of}", {**of, "k": y.number})
-    return Extent("The gradient of {of}", "{of}", of)
+            return Extent(says, "layer {k}: {of}", {**of, "k": y.number})
+    return Extent(says, "{of}", of)
 
 
 def _zero(scenes, off: set[int], k: int | None, everywhere: bool, only_biases: bool) -> Finding:

@@ -149,6 +149,12 @@ def beside(scene: Scene, leaves: Iterable[int]) -> bool:
     return any(np.any(whole[k] != scene.reference[k]) for k in leaves)
 
 
+def gradient_of(scenes: list[Scene], leaves: Iterable[int]) -> str:
+    """What a sentence speaks of that is true of {of} only as far as the scenes go."""
+    part = any(beside(s, leaves) for s in scenes)
+    return "The data's part of the gradient of {of}" if part else "The gradient of {of}"
+
+
 class Swap(NamedTuple):
     """A step of a layer done with something else: the change there, or None where it does not apply.
 
