@@ -25,7 +25,11 @@ def headline(report: Report, at: str, kept: str) -> str:
     if wrong or report.correct is False:
         opening = "" if report.correct is False else f"cannot tell at these {kept}; at {at} "
         subject = joined(wrong, 2) if wrong else f"{hand}, whose calls depend on one another,"
-        said = _cause(report.causes[0], joined(wrong)) if report.causes else _apart(report.worst)
+        said = (
+            _cause(report.causes[0], joined(wrong))
+            if report.causes
+            else _apart(report.worst or report.leaves[0])
+        )
         return f"{opening}{subject} wrong: {said}"
     if report.correct is None:
         return _cannot_tell(hand, report.leaves)

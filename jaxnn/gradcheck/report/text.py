@@ -103,16 +103,13 @@ def text(report, verbose: bool) -> str:
     """The report; verbose: with ULPs, bounds, points, probes and costs."""
     met = set(map(_flag, report.leaves))
     meant = "; ".join(f"{flag} {words}" for flag, words in FLAGS.items() if flag in met)
-    bound, beside = (
-        (f"  (float64, bound {derived(report)})", ", in ULPs beside autodiff") if verbose else ("", "")
-    )
     probes = [p for p in report.probes if verbose or p.passed is False]
     points = report.points if verbose or report.correct is None else []
     lines = [
         *_opening(report),
         "",
-        f"formula   {MARK[report.correct]}{bound}",
-        f"numerics  {NUMBERS[report.accurate]}  (in {report.dtype}{beside})",
+        f"formula   {MARK[report.correct]}" + f"  (float64, bound {derived(report)})" * verbose,
+        f"numerics  {NUMBERS[report.accurate]}  (in {report.dtype}{', in ULPs beside autodiff' * verbose})",
         "",
         _row("parameter", "shape", "worst at", "wrong", "by hand", "autodiff"),
         *(_parameter(x, f"{x.wrong:,}", short(x.hand), short(x.autodiff)) for x in report.leaves),
