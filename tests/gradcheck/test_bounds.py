@@ -282,7 +282,7 @@ def test_a_loop_of_many_at_once_ends_for_each_by_itself():
 def test_a_loop_that_may_end_a_turn_later_is_in_doubt_where_it_may():
     turns = jax.vmap(lambda x: lax.while_loop(lambda c: c < 1.0, lambda c: c + x, 0.0))
     (out,), _ = bounded(turns, np.array([0.3, 0.1, 0.25]))
-    assert (out.error == np.inf).tolist() == [False, True, True]
+    np.testing.assert_allclose(out.error, [0, 0.1, 0.25], atol=1e-12)  # a turn more, or less
 
 
 def test_what_is_certain_of_two_truth_values_is_certain():

@@ -49,6 +49,7 @@ from jaxnn.gradcheck.jaxprs.equations import (
 from jaxnn.gradcheck.jaxprs.primitives import CALLS, REAL_ONLY, Kind, inner_of, of
 
 STEPS = 20_000  # equations, all turns of all loops together
+UNKNOWN = 50  # a turn of a while loop counts for so many more: nobody knows how many are to come
 
 
 class TooLong(Exception):
@@ -141,6 +142,7 @@ def _while(equation, inputs, reading) -> list[Bounded]:
     fixed_c, fixed_b = inputs[:n_cond], inputs[n_cond : n_cond + n_body]
     carry, others = list(inputs[n_cond + n_body :]), []  # others: after as many turns as may be right too
     while True:
+        reading.steps[0] += UNKNOWN
         (go,) = _run(p["cond_jaxpr"], [*fixed_c, *carry], reading)
         doubt = np.asarray(error_of(go)) > 0
         if doubt.any():
@@ -149,8 +151,13 @@ def _while(equation, inputs, reading) -> list[Bounded]:
             break
         turned = _run(p["body_jaxpr"], [*fixed_b, *carry], reading)
         carry = [_chosen(go.value, x, y) for x, y in zip(turned, carry, strict=True)]
-    if doubt.any():
-        others.append((doubt, _run(p["body_jaxpr"], [*fixed_b, *carry], reading)))
+    after = carry
+    while doubt.any():  # until it would surely have ended
+        reading.steps[0] += UNKNOWN
+        after = _run(p["body_jaxpr"], [*fixed_b, *after], reading)
+        others.append((doubt, after))
+        (go,) = _run(p["cond_jaxpr"], [*fixed_c, *after], reading)
+        doubt = doubt & ((np.asarray(error_of(go)) > 0) | go.value)
     for doubt, other in others:
         carry = [_either(x, _chosen(doubt, y, x)) for x, y in zip(carry, other, strict=True)]
     return carry

@@ -15,7 +15,7 @@ from jax import lax
 from jaxnn.gradcheck.jaxprs.equations import (
     LONG,
     by_jax,
-    depends,
+    converges,
     every,
     opened,
     parts_of_scan,
@@ -124,16 +124,6 @@ class Loops(NamedTuple):
 
     most: int = LONG
     times: int = 1
-
-
-def converges(equation) -> bool:
-    """Whether it is a while loop that ends by what it computes, not by counting."""
-    if equation.primitive.name != "while":
-        return False
-    closed, fixed = equation.params["cond_jaxpr"], equation.params["cond_nconsts"]
-    carried = opened(closed)[0].invars[fixed:]
-    real = [fixed + k for k, v in enumerate(carried) if jnp.issubdtype(v.aval.dtype, jnp.inexact)]
-    return bool(real) and depends(closed, real)
 
 
 def ended(jaxpr, consts: Sequence, *given, loops: Loops) -> list:

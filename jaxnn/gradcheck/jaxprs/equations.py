@@ -50,7 +50,7 @@ def written_out(equation):
 
 def within(equation) -> list:
     """The jaxprs inside an equation."""
-    if equation.primitive.name == "call_hi_primitive":
+    if "_prim" in equation.params and hasattr(equation, "invars"):
         return [written_out(equation)]
     return [
         p
@@ -106,13 +106,28 @@ def mapped_axes(jaxpr) -> set[int]:
 
 
 def turns(jaxpr, unknown: int = LONG) -> int:
-    """How many equations run, those in a loop once a turn; unknown: how many turns a while loop takes."""
+    """How many equations run, those in a loop once a turn; unknown: how many turns a while loop takes.
+
+    What converges counts once: a rounding is made good by the turns that follow.
+    """
     jaxpr, _ = opened(jaxpr)
     total = 0
     for equation in jaxpr.eqns:
-        times = unknown if equation.primitive.name == "while" else equation.params.get("length", 1)
+        times = equation.params.get("length", 1)
+        if equation.primitive.name == "while" and not converges(equation):
+            times = unknown
         total += max(1, times * sum(turns(inner, unknown) for inner in within(equation)))
     return total
+
+
+def converges(equation) -> bool:
+    """Whether it is a while loop that ends by what it computes, not by counting."""
+    if equation.primitive.name != "while":
+        return False
+    closed, fixed = equation.params["cond_jaxpr"], equation.params["cond_nconsts"]
+    carried = opened(closed)[0].invars[fixed:]
+    real = [fixed + k for k, v in enumerate(carried) if getattr(v.aval.dtype, "kind", "") in "fcV"]
+    return bool(real) and depends(closed, real)
 
 
 def depends(jaxpr, places: list[int], skipped: int = 0) -> bool:
