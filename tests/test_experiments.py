@@ -288,7 +288,7 @@ def test_compare_gradients_agrees(dtype, capsys):
     printed = capsys.readouterr().out
     assert re.findall(r"^  (\w\[\d\])", printed, re.M) == ["W[1]", "b[1]", "W[2]", "b[2]", "W[3]", "b[3]"]
     assert "formula   right" in printed
-    assert f"numerics  good  (in {dtype}," in printed
+    assert f"numerics  good  (in {dtype})" in printed
     assert max(map(len, printed.splitlines())) <= 80
 
 

@@ -2,7 +2,7 @@
 
 import textwrap
 
-from jaxnn.gradcheck.report.formats import amount, apart, dimensions, place, short, ulps
+from jaxnn.gradcheck.report.formats import amount, apart, dimensions, joined, place, short, ulps
 from jaxnn.gradcheck.report.model import Cause, Leaf
 
 WIDTH = 80
@@ -69,8 +69,10 @@ def _opening(report) -> list[str]:
     if report.causes:
         first = report.causes[0]
         lines += _wrapped(f"right: {_equation(first)}", "         ") if first.equation else []
-        told = first.where.removeprefix("the gradient of ") in report.headline or first.where in EVERYWHERE
-        lines += [] if told else _wrapped(f"where: {first.where}", "         ")
+        where = first.where.removeprefix("the gradient of ")
+        known = {*EVERYWHERE, joined([leaf.path for leaf in report.leaves if leaf.wrong])}
+        if where not in known and where not in report.headline:
+            lines += _wrapped(f"where: {where}", "         ")
     if worst := report.worst:
         at = next((f", at {name}" for name, said in report.points[1:] if said == "wrong"), "")
         mine, right = apart(worst.hand, worst.autodiff)
