@@ -63,3 +63,20 @@ def test_a_bound_that_was_derived_is_called_so(tmp_path):
     report.to_html(tmp_path / "page.html")
     page = (tmp_path / "page.html").read_text(encoding="utf-8")
     assert "every entry within the bound derived from the computation" in page
+
+
+def test_what_has_no_bound_is_estimated():
+    """The logarithm of zero as −1e30, as in the forward pass of CTC: differences there have no bound."""
+
+    def loss(x):
+        nowhere = jnp.logaddexp(x[0] - 1e30, x[1] - 1e30)
+        return jnp.logaddexp(nowhere, x[2]) + x[0] * x[1]
+
+    def gradient(x):
+        return jnp.stack([x[1], x[0], jnp.ones(())])
+
+    x = jnp.array([0.3, -0.7, 1.1])
+    report = compare_gradients(loss, gradient, x)
+    assert report.correct is True
+    assert [note for note in report.notes if "exp" in note and note.endswith("an estimate: it was sampled")]
+    assert compare_gradients(loss, lambda x: 1.0001 * gradient(x), x).correct is False

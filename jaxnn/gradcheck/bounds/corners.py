@@ -29,7 +29,7 @@ def _compared(function, exact_ties: bool):
         gap, slack = np.abs(a.value - b.value), error_of(a) + error_of(b)
         # the rule of max asks whether it is x that came out: equal is equal, but to a constant
         tied = gap if exact_ties and a.active == b.active else slack
-        doubtful = (gap <= slack) & (tied > 0)
+        doubtful = (gap <= slack) & (tied > 0) & (gap < np.inf)  # what is finite, is
         return Bounded(value, doubtful.astype(np.float64), active)
 
     return rule
@@ -153,7 +153,19 @@ def _convert(params, x):
     return Bounded(value, np.where(low == high, 0.0, np.inf), x.active)
 
 
+COMPARISONS: dict[str, Callable] = {
+    "eq": _compared(np.equal, True),
+    "ne": _compared(np.not_equal, True),
+    "gt": _compared(np.greater, False),
+    "ge": _compared(np.greater_equal, False),
+    "lt": _compared(np.less, False),
+    "le": _compared(np.less_equal, False),
+    "eq_to": _compared(np.equal, True),
+    "lt_to": _compared(np.less, False),
+    "le_to": _compared(np.less_equal, False),
+}
 STEPS_AND_CORNERS: dict[str, Callable] = {
+    **COMPARISONS,
     "rem": _rem,
     "and": _logical(np.bitwise_and),
     "or": _logical(np.bitwise_or),
@@ -167,14 +179,5 @@ STEPS_AND_CORNERS: dict[str, Callable] = {
     "select_n": _select,
     "convert_element_type": _convert,
     "is_finite": lambda p, x: Bounded(np.isfinite(x.value), None, x.active),
-    "eq": _compared(np.equal, True),
-    "ne": _compared(np.not_equal, True),
-    "gt": _compared(np.greater, False),
-    "ge": _compared(np.greater_equal, False),
-    "lt": _compared(np.less, False),
-    "le": _compared(np.less_equal, False),
-    "eq_to": _compared(np.equal, True),
-    "lt_to": _compared(np.less, False),
-    "le_to": _compared(np.less_equal, False),
 }
 CORNERS = of(Kind.STEP, Kind.ORDER)

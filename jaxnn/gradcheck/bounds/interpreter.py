@@ -9,7 +9,7 @@ Source: N. J. Higham, Accuracy and Stability of Numerical Algorithms, 2nd ed., s
 
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache, partial
 from typing import NamedTuple
 
@@ -30,12 +30,13 @@ from jaxnn.gradcheck.bounds.bounded import (
     settled,
     stretched,
 )
-from jaxnn.gradcheck.bounds.corners import CORNERS, STEPS_AND_CORNERS
+from jaxnn.gradcheck.bounds.corners import COMPARISONS, CORNERS, STEPS_AND_CORNERS
 from jaxnn.gradcheck.bounds.functions import FUNCTIONS
 from jaxnn.gradcheck.bounds.moves import MOVES, WHOLE
 from jaxnn.gradcheck.bounds.sampled import SAMPLED, unknown
 from jaxnn.gradcheck.bounds.sums import SUMS
 from jaxnn.gradcheck.bounds.systems import SYSTEMS
+from jaxnn.gradcheck.bounds.ties import Read, Tie, read_well, tied
 from jaxnn.gradcheck.jaxprs.by_numpy import applied, as_numpy
 from jaxnn.gradcheck.jaxprs.equations import (
     line_of,
@@ -64,12 +65,18 @@ class Reading(NamedTuple):
     grain: float  # the relative error of numbers that no format shorter than float64 holds
     made: dict[tuple, tuple]  # what is made once of every program and equation
     steps: list[int]
+    ties: list[Tie]  # of one comparison after another
+    certain: Iterator[np.ndarray]  # of the same, where it is what it comes out as
 
     def once(self, make: Callable, of):
         """make(of), made once; what it is made of is held, so that its id stays its own."""
         if (make, id(of)) not in self.made:
             self.made[make, id(of)] = make(of), of
         return self.made[make, id(of)][0]
+
+    def apart(self) -> "Reading":
+        """The same for what may be run or not: its ties are not counted with the others."""
+        return self._replace(ties=[], certain=iter(()))
 
 
 def _inlined(equation, inputs, reading) -> list[Bounded]:
@@ -141,9 +148,10 @@ def _while(equation, inputs, reading) -> list[Bounded]:
     n_cond, n_body = p["cond_nconsts"], p["body_nconsts"]
     fixed_c, fixed_b = inputs[:n_cond], inputs[n_cond : n_cond + n_body]
     carry, others = list(inputs[n_cond + n_body :]), []  # others: after as many turns as may be right too
+    apart = reading.apart()._replace(notes=Counter())  # how often a loop turns is no kink
     while True:
         reading.steps[0] += UNKNOWN
-        (go,) = _run(p["cond_jaxpr"], [*fixed_c, *carry], reading)
+        (go,) = _run(p["cond_jaxpr"], [*fixed_c, *carry], apart)
         doubt = np.asarray(error_of(go)) > 0
         if doubt.any():
             others.append((doubt, carry))
@@ -156,7 +164,7 @@ def _while(equation, inputs, reading) -> list[Bounded]:
         reading.steps[0] += UNKNOWN
         after = _run(p["body_jaxpr"], [*fixed_b, *after], reading)
         others.append((doubt, after))
-        (go,) = _run(p["cond_jaxpr"], [*fixed_c, *after], reading)
+        (go,) = _run(p["cond_jaxpr"], [*fixed_c, *after], apart)
         doubt = doubt & ((np.asarray(error_of(go)) > 0) | go.value)
     for doubt, other in others:
         carry = [_either(x, _chosen(doubt, y, x)) for x, y in zip(carry, other, strict=True)]
@@ -189,7 +197,7 @@ def _cond(equation, inputs, reading) -> list[Bounded]:
     out = _run(branches[index], operands, reading)
     if which.error is None or not np.any(which.error):
         return out
-    others = [_run(b, operands, reading) for k, b in enumerate(branches) if k != index]
+    others = [_run(b, operands, reading.apart()) for k, b in enumerate(branches) if k != index]
     wide = []
     for k, x in enumerate(out):
         error = error_of(x)
@@ -351,16 +359,34 @@ def _walked(jaxpr, plan: list, given: Sequence[Bounded], reading: Reading) -> li
 
     def step(equation, inputs: list[Bounded]) -> list[Bounded]:
         out = _pins(equation, _step(equation, inputs, reading), reading)
-        if equation.primitive.name in CORNERS and (doubtful := sum(map(_doubts, out))):
-            reading.notes[Note("kink", equation.primitive.name, line_of(equation))] += doubtful
+        name, where = equation.primitive.name, partial(line_of, equation)
+        if name in COMPARISONS and is_float(inputs[0].value):
+            out = [_compared(*out, *inputs, reading)]
+        if name in CORNERS and (doubtful := sum(_doubts(x, inputs) for x in out)):
+            reading.notes[Note("kink", name, where())] += doubtful
+        elif name not in CALLS and any(map(_unbounded, out)) and not any(map(_unbounded, inputs)):
+            reading.notes[Note("unbounded", name, where())] += 1
         return out
 
     return walked(jaxpr, plan, given, step, lambda v: _literal(v, reading.grain))
 
 
-def _doubts(x: Bounded) -> int:
-    """How many truth values, indices or steps are in doubt; rounding does not count."""
-    if x.error is None:
+def _compared(out: Bounded, a: Bounded, b: Bounded, reading: Reading) -> Bounded:
+    """A comparison of numbers: its ties are kept, those that are known to be no kink are none."""
+    certain = next(reading.certain, np.array(False))
+    if out.error is not None:
+        out = out._replace(error=np.where(certain, 0.0, out.error))
+    reading.ties.append(tied(out, a, b))
+    return out
+
+
+def _unbounded(x: Bounded) -> bool:
+    return x.error is not None and not np.isfinite(np.sum(x.error))
+
+
+def _doubts(x: Bounded, inputs: list[Bounded]) -> int:
+    """How many truth values, indices or steps are in doubt; rounding does not count, nor an unbounded one."""
+    if x.error is None or any(map(_unbounded, inputs)):
         return 0
     return int(np.count_nonzero(x.error >= 0.5 if is_float(x.value) else x.error))
 
@@ -382,19 +408,23 @@ def interpret(
     float64, so have arrays that are not differentiated.
     Raises TooLong when the loops run for too many steps. Call it with x64 enabled.
     """
-    reading = Reading(Counter(), obeyed, grain, {}, [0])
-    given = []
-    for value, live in zip(args, active, strict=True):
+
+    def given(value, live: bool) -> Bounded:
         if isinstance(value, Bounded):
-            given.append(value)
-            continue
+            return value
         value = as_numpy(value)
-        varies = is_float(value) and live
-        here = Bounded(value, np.broadcast_to(VARIES, value.shape), True)
-        given.append(
-            here if varies else _constant(value, grain) if grain > UNIT else Bounded(value, None, False)
-        )
+        if is_float(value) and live:
+            return Bounded(value, np.broadcast_to(VARIES, value.shape), True)
+        return _constant(value, grain) if grain > UNIT else Bounded(value, None, False)
+
     held = [c if isinstance(c, Bounded) else _constant(c, grain) for c in consts]
+    plan = plan_of(jaxpr)
+
+    def read(args: Sequence, certain: Iterable) -> Read:
+        reading = Reading(Counter(), obeyed, grain, {}, [0], [], iter(certain))
+        out = _walked(jaxpr, plan, [*held, *map(given, args, active)], reading)
+        return Read(out, reading.notes, reading.ties)
+
     with np.errstate(all="ignore"):
-        out = _walked(jaxpr, plan_of(jaxpr), [*held, *given], reading)
-    return out, reading.notes
+        out, notes, _ = read_well(read, args, active)
+    return out, notes

@@ -8,7 +8,7 @@ from jaxnn.gradcheck.bounds.bounded import Note
 from jaxnn.gradcheck.calls.call import Call
 from jaxnn.gradcheck.jaxprs.primitives import called
 from jaxnn.gradcheck.report.formats import listed
-from jaxnn.gradcheck.verdict.point import Point, Sides
+from jaxnn.gradcheck.verdict.point import Pair, Point, Sides
 
 ESTIMATES = {
     "sampled",
@@ -49,12 +49,10 @@ def remarks(call: Call, tried: list[Point], rows: list, printed, correct: bool |
     """What a reader should know besides: kinks, estimates, pinned precisions, praise."""
     out = [
         NOTES[note.kind].format(
-            what=called(note.what),
-            at=note.where and f" at {note.where}",
-            ties=f"{count} tie" if count == 1 else f"{count} ties",
+            what=called(note.what), at=_at(note), ties=f"{count} tie" if count == 1 else f"{count} ties"
         )
         for note, count in notes_of(tried).items()
-        if count or note.kind != "kink"
+        if note.kind in NOTES and (count or note.kind != "kink")
     ]
     off = [
         float(np.max(pair.off[pair.faint] / np.abs(pair.reference)[pair.faint]))
@@ -93,8 +91,29 @@ def what_it_says(point: Point) -> str:
         return "right"
     if all((pair.seen | pair.faint).all() for pair in point.pairs):
         return "right to the digits of float32"
-    kink = any(count for note, count in point.reference.notes.items() if note.kind == "kink")
-    why = "at a kink" if kink else "zero, cancelling or unbounded"
-    why = "neither side is finite" if point.is_blank else why
-    silent = [p for p, told in zip(point.call.paths, point.told, strict=True) if not told]
-    return f"nothing wrong, but indistinguishable here ({why}): {listed(silent, 3)}"
+    silent: dict[str, list[str]] = {}
+    for path, told, pair in zip(point.call.paths, point.told, point.pairs, strict=True):
+        if not told:
+            silent.setdefault(_why(point, pair), []).append(path)
+    reasons = "; ".join(f"{listed(paths, 3)} ({why})" for why, paths in silent.items())
+    return f"nothing wrong, but indistinguishable here: {reasons}"
+
+
+def _why(point: Point, pair: Pair) -> str:
+    """Why a point does not tell of a leaf."""
+    met = {note.kind: note for side in (point.hand, point.reference) for note in side.notes}
+    if pair.blank.any():
+        return "neither side is finite"
+    if pair.top == 0 and np.isfinite(pair.bound).all():
+        return "zero"
+    if kink := met.get("kink"):
+        return f"at a kink{_at(kink)}"
+    if np.isfinite(pair.bound[~pair.seen]).all():
+        return "cancelling: too small beside what was added up"
+    if step := met.get("unbounded"):
+        return f"no bound on the rounding of {called(step.what)}{_at(step)}"
+    return "unbounded"
+
+
+def _at(note: Note) -> str:
+    return note.where and f" at {note.where}"

@@ -13,11 +13,12 @@ from jax.dtypes import canonicalize_dtype
 from jaxnn.gradcheck.bounds.bounded import TINY, UNIT, Bounded, Note, in_single, is_short
 from jaxnn.gradcheck.bounds.corners import CORNERS
 from jaxnn.gradcheck.bounds.interpreter import RANDOM, STEPS, TooLong, interpret
+from jaxnn.gradcheck.bounds.ties import kinks
 from jaxnn.gradcheck.calls.call import BadCall, Call, replaced
 from jaxnn.gradcheck.calls.raised import in_full
 from jaxnn.gradcheck.calls.returned import called
 from jaxnn.gradcheck.calls.surroundings import usual_settings
-from jaxnn.gradcheck.jaxprs.by_numpy import Loops, ended, iterates
+from jaxnn.gradcheck.jaxprs.by_numpy import Loops, as_numpy, ended, iterates, planned
 from jaxnn.gradcheck.jaxprs.equations import depends, opened, primitives, turns
 from jaxnn.gradcheck.verdict.point import Side, Sides, Traced
 from jaxnn.gradcheck.verdict.points import factors
@@ -29,6 +30,7 @@ CONVERGED = 1e-3  # of the largest entry: more turns of what has converged chang
 SINGLE = 2.0**-24  # the unit roundoff of float32
 STEP = {UNIT: 2.0**-36, SINGLE: 2.0**-14}  # far above the grain, far below what the function bends in
 AS_AUTODIFF = {UNIT: 32, SINGLE: 4}  # so many times the bound of autodiff, which computes it another way
+COARSE = 2.0**-30  # of the largest entry: noise that may not show where there is no bound
 ROUNDED_OFF = (2.0**-40, 2.0**-16)  # of the largest entry: noise by which float32 shows
 
 
@@ -119,7 +121,29 @@ def evaluated(
     out = out[side.skipped :]
     values = [np.asarray(x.value, np.float64) for x in out]
     fixed = [x.error is None and not x.active for x in out]
-    return Side(values, [x.errors for x in out], fixed, notes, loss=loss)
+    found = Side(values, [x.errors for x in out], fixed, notes, loss=loss)
+    return found if shake or grain > UNIT or kinks(notes) else _estimated(call, side, leaves, found)
+
+
+def _estimated(call: Call, side: Traced, leaves: list, found: Side) -> Side:
+    """The same, where what has no bound, though it is finite, has the noise that is seen around it."""
+    open_ = [np.isinf(e) & np.isfinite(v) for v, e in zip(found.values, found.errors, strict=True)]
+    if not any(np.any(o) for o in open_):
+        return found
+    run = planned(*opened(side.closed))
+
+    def program(at: list) -> list:
+        with _on_host():
+            return run(*(as_numpy(at[k]) for k in call.dynamic))[side.skipped :]
+
+    noise = jittered(call, program, leaves, None, turns(side.closed)).errors
+    least = (COARSE * np.max(np.abs(v[o]), initial=0.0) for v, o in zip(found.values, open_, strict=True))
+    errors = [np.where(*x) for x in zip(open_, map(np.add, noise, least), found.errors, strict=True)]
+    first = next((n for n in found.notes if n.kind == "unbounded"), Note("", "the gradient", ""))
+    notes = {n: k for n, k in found.notes.items() if n.kind != "unbounded"} | {
+        first._replace(kind="sampled"): 1
+    }
+    return found._replace(errors=errors, notes=notes)
 
 
 @contextlib.contextmanager
