@@ -368,7 +368,7 @@ def interpret(
             continue
         value = as_numpy(value)
         varies = is_float(value) and live
-        here = Bounded(value, np.broadcast_to(VARIES, value.shape), True)
+        here = Bounded(value, np.where(np.isinf(value), 0.0, VARIES) if varies else None, True)
         given.append(
             here if varies else _constant(value, grain) if grain > UNIT else Bounded(value, None, False)
         )

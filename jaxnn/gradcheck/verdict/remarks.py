@@ -10,11 +10,12 @@ from jaxnn.gradcheck.jaxprs.primitives import called
 from jaxnn.gradcheck.report.formats import listed
 from jaxnn.gradcheck.verdict.point import Point, Sides
 
-ESTIMATES = {"sampled", "unknown", "long"}  # kinds of notes on bounds that are not derived
+ESTIMATES = {"sampled", "unknown", "long", "differences"}  # kinds of notes on bounds that are not derived
 NOTES = {
     "sampled": "the bound of {what}{at} is an estimate: it was sampled",
     "unknown": "the bound of {what}{at} is an estimate: there is no rule for it, so it was sampled",
     "long": "the bound of {what}{at} is an estimate: its loops are too long to be read, so it was sampled",
+    "differences": "the bound of differences is an estimate, from steps of three sizes",
     "single": "the gradient by hand rounds to float32 inside, and is held to what that allows",
     "pinned": "the code rounds to {what}{at}",
     "kink": "a kink{at}: {ties} ({what}) at the given point, where the derivative has no single value; "
@@ -87,6 +88,7 @@ def what_it_says(point: Point) -> str:
         return "right to the digits of float32"
     kink = any(count for note, count in point.reference.notes.items() if note.kind == "kink")
     why = "at a kink" if kink else "zero, cancelling or unbounded"
+    why = "flat" if any(pair.flat for pair in point.pairs) else why
     why = "neither side is finite" if point.is_blank else why
     silent = [p for p, told in zip(point.call.paths, point.told, strict=True) if not told]
     return f"nothing wrong, but indistinguishable here ({why}): {listed(silent, 3)}"
