@@ -191,7 +191,9 @@ def _reported(call: Call, steps, printed, rule: Rule = ANY) -> Report:
         is_estimate(formula.tried, formula.sides),
     )
     at = "" if shown.kind is Kind.GIVEN else shown.kind.value
-    return report._replace(headline=headline(report, at, "signs" if shown.kind is Kind.SIGNS else "sizes"))
+    return report._replace(
+        headline=headline(report, at, "signs" if shown.kind is Kind.SIGNS else "sizes", formula.opening)
+    )
 
 
 def _by_autodiff(call: Call, formula: Formula) -> list[str]:

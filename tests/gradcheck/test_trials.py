@@ -53,8 +53,8 @@ def test_what_is_not_finite_by_hand_is_wrong_where_autodiff_is_sure():
     inf, nan = np.inf, np.nan
     reference = side([1.0, 1.0, nan, inf, nan, 2.0], [0.0, inf, 0.0, 0.0, inf, 0.0])
     there = point(reference, side([nan, nan, nan, inf, 1.0, 2.0], 1e-9))
-    assert there.pairs[0].wrong.tolist() == [True, False, False, False, False, False]
-    assert there.pairs[0].blank.tolist() == [False, True, True, False, False, False]
+    assert there.pairs[0].wrong.tolist() == [True, True, False, False, False, False]
+    assert there.pairs[0].blank.tolist() == [False, False, True, False, False, False]
     assert there.pairs[0].seen.tolist() == [True, False, False, False, False, True]
 
 

@@ -414,7 +414,7 @@ def interpret(
             return value
         value = as_numpy(value)
         if is_float(value) and live:
-            return Bounded(value, np.broadcast_to(VARIES, value.shape), True)
+            return Bounded(value, np.where(np.isinf(value), 0.0, VARIES), True)
         return _constant(value, grain) if grain > UNIT else Bounded(value, None, False)
 
     held = [c if isinstance(c, Bounded) else _constant(c, grain) for c in consts]

@@ -14,6 +14,7 @@ from jax.core import Tracer
 from jaxnn.gradcheck.calls.raised import in_full, place
 
 LONGEST = 240  # characters of what an exception says
+COMPLEX = "{} is {}, and only real numbers are compared: write it as functions of real and imaginary parts"
 ROUNDINGS = 64  # what two calls may differ by, one of which adds in another order
 
 
@@ -109,6 +110,8 @@ def titled(kind: str, function: Callable) -> str:
     ('the loss', 'the loss cost')
     """
     name = function_name(function)
+    if name.startswith("the "):
+        return name
     return f"the {kind}" if name == kind else f"the {kind} {name}"
 
 
@@ -120,6 +123,12 @@ def is_floating(leaf) -> bool:
     """A real floating-point array or number."""
     kind = _kind(leaf)
     return kind is not None and jnp.issubdtype(kind, jnp.floating)
+
+
+def is_complex(leaf) -> bool:
+    """A complex array or number, or the shape of one."""
+    kind = getattr(leaf, "dtype", None) or _kind(leaf)
+    return kind is not None and jnp.issubdtype(kind, jnp.complexfloating)
 
 
 def _kind(leaf):
@@ -155,17 +164,16 @@ def flattened(args: tuple) -> tuple[list, Any]:
     """The leaves of the arguments and their tree, or a BadCall where JAX makes no tree of them."""
     try:
         return jax.tree.flatten(args)
-    except (
-        Exception
-    ) as error:  # keys that cannot be sorted; a class of the caller's that cannot be taken apart
+    except Exception as error:  # keys that cannot be sorted, a class of the caller's that does not come apart
         raise BadCall(f"the arguments are no tree of JAX's ({first_line(error)})") from error
 
 
-def _check_values(name: str, leaf, differentiated: bool) -> None:
+def _check_values(name: str, leaf, differentiated: bool, infinite: bool = False) -> None:
+    """Refuse what is not a number, and infinities if `infinite`: the loss is not finite there."""
     if not is_floating(leaf):
         return
     value = np.asarray(leaf).astype(np.float64)
-    bad = ~np.isfinite(value) if differentiated else np.isnan(value)
+    bad = ~np.isfinite(value) if differentiated and infinite else np.isnan(value)
     if bad.any():
         at = np.argwhere(bad)[0].tolist() or ""
         raise BadCall(
@@ -193,6 +201,8 @@ def _check_kind(name: str, leaf) -> None:
         what = type(leaf).__name__
         what = f"{what} of {leaf.dtype}" if hasattr(leaf, "dtype") else what
         raise BadCall(f"{name} is {what}, which JAX cannot compute with: pass floating-point arrays")
+    if is_complex(leaf):
+        raise BadCall(COMPLEX.format(name, kind))
     raise BadCall(
         f"{name} is {kind}: only real floating-point parameters have a gradient; "
         "convert it with .astype(jnp.float32), or leave it out of argnums"
@@ -235,6 +245,10 @@ def checked(loss, gradient, args: tuple, argnums) -> Call:
                 f"{titled('loss', loss)} cannot be traced by JAX, so autodiff cannot differentiate it "
                 f"({first_line(error)}{place(error)}); write it with jax.numpy, not NumPy, float() or if"
             ) from error
+    if any(np.isinf(np.asarray(x).astype(np.float64)).any() for k in places for x in [leaves[k]]):
+        infinite = not np.isfinite(float(loss(*args)))
+        for k in places:
+            _check_values(names[k], leaves[k], True, infinite)
     return call
 
 

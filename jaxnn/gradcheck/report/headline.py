@@ -13,12 +13,18 @@ FAILED = {
 """Probes whose failure is told in the first line of what is right, by their names."""
 
 
-def headline(report: Report, at: str, kept: str) -> str:
+def headline(report: Report, at: str, kept: str, opening: str = "") -> str:
     """The verdict in one line; where it is wrong, the parameters and the likeliest cause.
 
     at: the point that is shown, "" for the given one; kept: what of it was kept where that is why nothing
-    could tell.
+    could tell; opening: what is to be said first, and is all where nothing could tell.
     """
+    if opening and report.correct is None:
+        return opening
+    return f"{opening}: {_verdict(report, at, kept)}" if opening else _verdict(report, at, kept)
+
+
+def _verdict(report: Report, at: str, kept: str) -> str:
     name, loss = report.names
     hand = "the gradient" if name == loss else name  # as jax.grad names what it returns
     wrong = [leaf.path for leaf in report.leaves if leaf.wrong]

@@ -11,7 +11,8 @@ class Formula(NamedTuple):
 
     correct: True, False, or None where nothing could tell; tried: the points, the given one first;
     resized: the batch repeated, where that was tried; shown: the point that condemns, or the given one;
-    told: whether all of a leaf was seen right; calls: as they turned out to be.
+    told: whether all of a leaf was seen right; calls: as they turned out to be; opening: what is said
+    before all else, where autodiff is no measure.
     """
 
     correct: bool | None
@@ -22,3 +23,4 @@ class Formula(NamedTuple):
     calls: Calls
     sides: Sides
     notes: list[str]
+    opening: str = ""

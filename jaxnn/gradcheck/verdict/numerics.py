@@ -78,8 +78,9 @@ def numerics(
         beaten = error <= AS_GOOD * other
         good = ~known | (error <= room) | (beaten & np.isfinite(error)) | (~np.isfinite(e))
         good = good & (np.isfinite(h) | ~known | ~np.isfinite(a))
-        own = np.where(known, in_ulps(h - t, t, dtype), 0.0)
-        theirs = np.where(known, in_ulps(a - t, t, dtype), 0.0)
+        told = known & ~((np.abs(t) <= e) & (e > 0) & np.isfinite(e))  # what may be zero has no last place
+        own = np.where(told, in_ulps(h - t, t, dtype), 0.0)
+        theirs = np.where(told, in_ulps(a - t, t, dtype), 0.0)
         worst = np.max(np.where(known, error, 0.0), initial=0.0)
         tops = np.max(own, initial=0.0), np.max(theirs, initial=0.0)
         better = good.all() and worst_other > BETTER * worst and tops[1] > max(BETTER * tops[0], LEAST)

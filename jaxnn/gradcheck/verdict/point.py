@@ -82,6 +82,7 @@ class Pair(NamedTuple):
     seen: np.ndarray  # the bound is small enough to tell of the entry
     faint: np.ndarray  # beyond the bound, as by numbers with few digits
     blank: np.ndarray  # by hand not finite, and autodiff says nothing either
+    flat: bool = False  # the loss is made of steps in it, by hand there is a slope
 
     @property
     def off(self) -> np.ndarray:
@@ -157,7 +158,7 @@ def _pair(r, e_r, fixed: bool, h, e_h, least: float) -> Pair:
     none = np.zeros(r.shape, bool)
     pair = Pair(r, h, np.asarray(e_r + e_h), none, none, none, none)
     sound = np.isfinite(r) & np.isfinite(e_r)
-    lost = sound & ~np.isfinite(h)
+    lost = (sound & ~np.isfinite(h)) | (np.isfinite(r) & np.isnan(h))
     blank = ~np.isfinite(h) & ~lost & (h != r)
     largest = np.max(np.abs(r[sound]), initial=0.0)
     visible_here = sound & (largest > 0) & (pair.bound <= least * largest)

@@ -116,7 +116,7 @@ def turned(call: Call, leaves: list, weights: list) -> list:
     """Weights of opposite signs, but for those that are positive: a unit that was off is on there."""
     kept = {k for k, *_ in call.within}
     places = {k for k in call.places if k not in kept and not _positive(np.asarray(leaves[k]))}
-    return [-x if k in places else x for k, x in enumerate(weights)]
+    return [np.where(np.isinf(x), x, -x) if k in places else x for k, x in enumerate(weights)]
 
 
 def extreme(call: Call, leaves: list) -> bool:
@@ -148,7 +148,8 @@ def moved(call: Call, leaves: list, how, seed: int, weights: frozenset[int] = fr
     rng, ends = np.random.default_rng(seed), {k: (low, high) for k, low, high in call.within}
 
     def at(k: int) -> np.ndarray:
-        leaf = np.asarray(leaves[k], np.float64)
+        given = np.asarray(leaves[k], np.float64)
+        leaf = np.where(np.isinf(given), 0.0, given)
         own = k not in weights and leaf.size > 1
         mixes = own and how is not near and _is_usual(leaf) and np.ptp(leaf) > 0
         out = (0.1 if how is small else 1.0) * mixed(leaf, rng) if mixes else how(leaf, rng)
@@ -156,7 +157,8 @@ def moved(call: Call, leaves: list, how, seed: int, weights: frozenset[int] = fr
         seen = (0.0, 1.0 if np.max(leaf) <= 1 else math.inf) if positive else (-math.inf, math.inf)
         out = _inside(out, *ends.get(k, seen), rng)
         out = out / np.sum(out, -1, keepdims=True) if own and _shares(leaf) else out
-        return np.sort(out) if own and _ascends(leaf) else out
+        out = np.sort(out) if own and _ascends(leaf) else out
+        return np.where(np.isinf(given), given, out)
 
     places = sorted(call.places)
     return replaced(leaves, places, [at(k) for k in places])

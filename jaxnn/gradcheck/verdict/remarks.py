@@ -10,17 +10,12 @@ from jaxnn.gradcheck.jaxprs.primitives import called
 from jaxnn.gradcheck.report.formats import listed
 from jaxnn.gradcheck.verdict.point import Pair, Point, Sides
 
-ESTIMATES = {
-    "sampled",
-    "unknown",
-    "long",
-    "whole",
-    "iterated",
-}  # kinds of notes on bounds that are not derived
+ESTIMATES = {"sampled", "unknown", "long", "whole", "iterated", "differences"}  # notes on bounds not derived
 NOTES = {
     "sampled": "the bound of {what}{at} is an estimate: it was sampled",
     "unknown": "the bound of {what}{at} is an estimate: there is no rule for it, so it was sampled",
     "long": "the bound of {what}{at} is an estimate: its loops are too long to be read, so it was sampled",
+    "differences": "the bound of differences is an estimate, from steps of three sizes",
     "single": "the gradient by hand rounds to float32 inside, and is held to what that allows",
     "whole": "the bound of {what}{at} is an estimate: JAX runs it only as a whole, so it was sampled",
     "iterated": "the bound of {what}{at} is an estimate: it iterates, and more turns would take it so far",
@@ -104,6 +99,8 @@ def _why(point: Point, pair: Pair) -> str:
     met = {note.kind: note for side in (point.hand, point.reference) for note in side.notes}
     if pair.blank.any():
         return "neither side is finite"
+    if pair.flat:
+        return "flat"
     if pair.top == 0 and np.isfinite(pair.bound).all():
         return "zero"
     if kink := met.get("kink"):

@@ -42,7 +42,7 @@ def leaf_row(formula: Formula, n: int, known: Numerics | None) -> Leaf:
     row = known if shown is formula.tried[0] else None
     error = np.where(np.isfinite(h), pair.off, np.inf)
     ratio = np.where(error == 0, 0.0, error / pair.bound)
-    ratio = np.where(wrong & ~np.isfinite(h), np.inf, np.where(np.isnan(ratio), 0.0, ratio))
+    ratio = np.where(wrong & ~np.isfinite(h), np.inf, np.where(np.isnan(ratio) | pair.flat, 0.0, ratio))
     own = in_ulps(h - r, r, shown.call.dtype)
     relative = np.where(error == 0, 0.0, error / pair.top)
     theirs = np.full(r.shape, np.nan) if row is None else row.autodiff_ulps
@@ -85,7 +85,9 @@ def second_verdict(call: Call, formula: Formula, autodiff: Callable | None) -> l
         return [None] * len(call.places)
     given, sides = formula.tried[0], formula.sides
     truth = [
-        np.where(np.isfinite(p.reference), p.reference, np.where(e < np.inf, p.hand, np.nan))
+        np.full(p.reference.shape, np.nan)
+        if p.flat
+        else np.where(np.isfinite(p.reference), p.reference, np.where(e < np.inf, p.hand, np.nan))
         for p, e in zip(given.pairs, given.hand.errors, strict=True)
     ]
     out = autodiff(*(call.leaves[k] for k in call.dynamic))

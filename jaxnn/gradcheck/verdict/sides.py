@@ -110,7 +110,9 @@ def evaluated(
             opened(side.closed)[0],
             side.consts,
             [
-                Bounded(x, shake * np.abs(x), k in live) if shake and is_wide(x) else x
+                Bounded(x, np.where(np.isinf(x), 0.0, shake * np.abs(x)), k in live)
+                if shake and is_wide(x)
+                else x
                 for k, x in ((k, leaves[k]) for k in call.dynamic)
             ],
             [k in live for k in call.dynamic],
@@ -183,7 +185,8 @@ def jittered(
 
     value = [np.asarray(v, np.float64) for v in function(leaves)]
     rng = np.random.default_rng(0)
-    lines = {k: np.abs(leaves[k]) * rng.uniform(0.5, 1.0, np.shape(leaves[k])) for k in set(call.places)}
+    size = {k: np.where(np.isinf(leaves[k]), 0.0, np.abs(leaves[k])) for k in set(call.places)}
+    lines = {k: x * rng.uniform(0.5, 1.0, np.shape(x)) for k, x in size.items()}
     step = STEP[grain]
     table = [at(t) for t in range(-4, 5)]
     gamma = math.factorial(ORDER) ** 2 / math.factorial(2 * ORDER)
@@ -197,6 +200,16 @@ def jittered(
             error = error + AS_AUTODIFF[grain] * (grain / UNIT) * reference.errors[n]
         errors.append(np.where(np.isfinite(error), error, np.inf))
     return Side(value, errors, [False] * len(value), notes or {}, grain > UNIT and bool(shows))
+
+
+def by_hand(call: Call) -> Callable[[list], list]:
+    """The gradient by hand as a function of the leaves that is only called."""
+
+    def run(at: list) -> list:
+        with jax.enable_x64(True), jax.numpy_dtype_promotion("standard"):
+            return called(call, call.rebuilt(at))
+
+    return run
 
 
 def compiled_reference(call: Call, side: Traced, times: int = 1) -> Callable:
@@ -296,17 +309,15 @@ def sides_of(call: Call, leaves: list, readable: bool) -> Sides:
     reference = reader(call, ours, "autodiff")
     read = None if theirs is None else reader(call, theirs, "the gradient by hand")
 
-    def only_called(at: list) -> list:
-        with jax.enable_x64(True), jax.numpy_dtype_promotion("standard"):
-            return called(call, call.rebuilt(at))
-
     def hand(at: list, obeyed: float = math.inf) -> Side:
         if read is not None and theirs is not None and (theirs.varies or not ours.varies):
             return read(at, reference, obeyed=obeyed)
-        return jittered(call, only_called, at, reference(at))
+        return jittered(call, by_hand(call), at, reference(at))
 
     def rounded(at: list) -> Side:
-        return jittered(call, only_called, at, reference(at), notes={Note("single", "", ""): 1}, grain=SINGLE)
+        return jittered(
+            call, by_hand(call), at, reference(at), notes={Note("single", "", ""): 1}, grain=SINGLE
+        )
 
     cornered = bool(primitives(ours.closed) & CORNERS)
     constant = theirs is not None and ours.varies and not theirs.varies

@@ -11,10 +11,12 @@ import jax
 import numpy as np
 
 from jaxnn.gradcheck.bounds.bounded import is_short
-from jaxnn.gradcheck.calls.call import ROUNDINGS, BadCall, Call, replaced, widened
+from jaxnn.gradcheck.calls.call import ROUNDINGS, BadCall, Call, function_name, replaced, widened
 from jaxnn.gradcheck.calls.repeated import left_behind
 from jaxnn.gradcheck.calls.returned import Calls
+from jaxnn.gradcheck.report.formats import listed
 from jaxnn.gradcheck.verdict import points
+from jaxnn.gradcheck.verdict.differences import by_differences
 from jaxnn.gradcheck.verdict.formula import Formula
 from jaxnn.gradcheck.verdict.invariance import invariant
 from jaxnn.gradcheck.verdict.point import Kind, Pair, Point, Side, Sides, compared, in_precision, is_coarse
@@ -24,12 +26,18 @@ FEW = 2.0**-22  # computed in float32, in a few roundings: the relative error of
 FAINT = 2.0**-21  # of the largest entry: what such numbers explain, where the data's are not seen to do it
 STIRRED = 2.0**-17  # data moved by so much, far more than FEW, move with them what their digits do
 FAR = 4  # times as far apart
+TOUCHED = 2.0**-8  # a leaf moved by so much is at no step, where it was at one
 HALVINGS = 7
 UNTOLD = {
     Kind.SIGNS: "right with weights of the signs given, wrong with others, where it may not belong",
     Kind.SIZES: "right at the sizes given, wrong at others: no point of these sizes can tell",
 }
 """Points that condemn, and yet not the gradient as it was called."""
+LOST = "autodiff is not finite at any point, for {}; differences of the loss stand for it"
+FLAT = (
+    "{} is flat in {}, so autodiff is 0 and cannot judge: a gradient that is not 0 stands for another "
+    "function; compare it with that one, which compare_vjp takes as reference="
+)
 OUTSIDE = (
     "the gradient is another than autodiff's where what is positive here is not, which is no fault "
     "where it never is so: say within={...} to leave such points out"
@@ -50,6 +58,7 @@ def judged(kind: Kind, call: Call, leaves: list, sides: Sides) -> Point:
     only_called = sides.program is None or sides.constant
     if point.is_wrong and only_called and (rounded := sides.rounded(leaves)).single:
         return compared(kind, call, leaves, reference, rounded)
+    point = _unjudged_where_flat(point, sides) if point.is_wrong else point
     return point if call.dtype == np.float64 or kind is Kind.NEAREST else _of_few_digits(point, sides)
 
 
@@ -215,6 +224,40 @@ def at_other_sizes(call: Call, leaves: list, sides: Sides) -> Point | None:
         return None
 
 
+def _without_numbers(tried: list[Point]) -> list[bool]:
+    """Whether autodiff is no number anywhere, of some entry of a leaf."""
+    return [
+        bool(np.all([~np.isfinite(p.reference) for p in pairs], axis=0).any()) for pairs in _by_leaf(tried)
+    ]
+
+
+def _unjudged_where_flat(point: Point, sides: Sides) -> Point:
+    """The same, but that nothing is said of leaves in which the loss is made of steps.
+
+    Its derivative is zero, and a gradient that is not zero stands for another function's.
+    """
+    pairs = [
+        pair._replace(wrong=np.zeros_like(pair.wrong), seen=np.zeros_like(pair.seen), flat=True)
+        if fixed and pair.wrong.any() and not pair.reference.any() and _is_flat(point, place, sides)
+        else pair
+        for pair, fixed, place in zip(point.pairs, point.reference.fixed, point.call.places, strict=True)
+    ]
+    return point._replace(pairs=pairs)
+
+
+def _is_flat(point: Point, place: int, sides: Sides) -> bool:
+    """Whether the loss stays the very same as a leaf is moved a little, and does not as it is moved far."""
+    x = np.asarray(point.leaves[place], np.float64)
+    way = np.random.default_rng(7).uniform(0.3, 1.0, x.shape)
+
+    def loss(far: float) -> float | None:
+        return sides.reference(replaced(point.leaves, [place], [x + far * way])).loss
+
+    return loss(TOUCHED) == loss(TOUCHED * (1 + FEW)) and any(
+        loss(far) != loss(0.0) for far in (1.0, -1.0, 30.0, -30.0)
+    )
+
+
 def unsteady(call: Call, leaves: list, reference: Side, calls: Calls) -> Point:
     """A gradient whose calls disagree, at the given point: the call that is furthest off."""
 
@@ -233,10 +276,15 @@ def formula_of(call: Call, calls: Calls, belongs: Callable[[list], bool]) -> For
     """Both sides at the given point, then at others until one condemns or all is told."""
     leaves = [widened(x) for x in call.leaves]
     sides = sides_of(call, leaves, calls.repeatable)
-    tried, resized = [], None
+    tried, resized, opening = [], None, ""
     if calls.repeatable:
         try:
             tried = tried_points(call, leaves, sides, belongs)
+            lost = _without_numbers(tried)
+            if any(lost) and not tried[-1].is_wrong and np.isfinite(tried[0].reference.loss or 0.0):
+                sides = by_differences(call, sides)
+                tried = tried_points(call, leaves, sides, belongs)
+                opening = LOST.format(listed(list(compress(call.paths, lost)), 3))
         except BadCall as error:
             if not isinstance(error.__cause__, jax.errors.UnexpectedTracerError):
                 raise
@@ -266,4 +314,6 @@ def formula_of(call: Call, calls: Calls, belongs: Callable[[list], bool]) -> For
         *map(UNMOVED.format, compress(call.paths, still)),
         *(said for kind, said in UNTOLD.items() if kind is shown.kind),
     ]
-    return Formula(correct, tried, resized, shown, told, calls, sides, notes)
+    flat = [path for path, pair in zip(call.paths, tried[0].pairs, strict=True) if pair.flat]
+    opening = FLAT.format(function_name(call.loss), listed(flat, 3)) if flat and correct is None else opening
+    return Formula(correct, tried, resized, shown, told, calls, sides, notes, opening)
