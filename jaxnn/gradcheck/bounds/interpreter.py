@@ -37,6 +37,7 @@ from jaxnn.gradcheck.bounds.sampled import SAMPLED, unknown
 from jaxnn.gradcheck.bounds.sums import SUMS
 from jaxnn.gradcheck.bounds.systems import SYSTEMS
 from jaxnn.gradcheck.bounds.ties import Read, Tie, read_well, tied
+from jaxnn.gradcheck.bounds.turns import at, chosen, either, stacked
 from jaxnn.gradcheck.jaxprs.by_numpy import applied, as_numpy
 from jaxnn.gradcheck.jaxprs.equations import (
     line_of,
@@ -117,30 +118,9 @@ def _expanded(equation, inputs, reading) -> list[Bounded]:
     return _run(reading.once(written_out, equation), inputs, reading)
 
 
-def _stacked(columns: list[list[Bounded]], shapes) -> list[Bounded]:
-    out = []
-    for column, aval in zip(columns, shapes, strict=True):
-        if not column:
-            wide = np.float64 if jnp.issubdtype(aval.dtype, jnp.floating) else aval.dtype
-            out.append(Bounded(np.zeros(aval.shape, wide), None, False))
-            continue
-        error = None
-        if any(x.error is not None for x in column):
-            error = np.stack([x.errors for x in column])
-        stack = jnp.stack if not isinstance(column[0].value, np.ndarray) else np.stack
-        out.append(Bounded(stack([x.value for x in column]), error, any(x.active for x in column)))
-    return out
-
-
-def _at(x: Bounded, t: int) -> Bounded:
-    error = None if x.error is None else x.errors[t]
-    value = x.value[t]
-    return Bounded(np.asarray(value) if isinstance(x.value, np.ndarray) else value, error, x.active)
-
-
 def _scan(equation, inputs, reading) -> list[Bounded]:
-    carry, columns = scanned(equation, inputs, lambda jaxpr, given: _run(jaxpr, given, reading), _at)
-    return [*carry, *_stacked(columns, [v.aval for v in equation.outvars[len(carry) :]])]
+    carry, columns = scanned(equation, inputs, lambda jaxpr, given: _run(jaxpr, given, reading), at)
+    return [*carry, *stacked(columns, [v.aval for v in equation.outvars[len(carry) :]])]
 
 
 def _while(equation, inputs, reading) -> list[Bounded]:
@@ -158,7 +138,7 @@ def _while(equation, inputs, reading) -> list[Bounded]:
         if not go.value.any():
             break
         turned = _run(p["body_jaxpr"], [*fixed_b, *carry], reading)
-        carry = [_chosen(go.value, x, y) for x, y in zip(turned, carry, strict=True)]
+        carry = [chosen(go.value, x, y) for x, y in zip(turned, carry, strict=True)]
     after = carry
     while doubt.any():  # until it would surely have ended
         reading.steps[0] += UNKNOWN
@@ -167,27 +147,8 @@ def _while(equation, inputs, reading) -> list[Bounded]:
         (go,) = _run(p["cond_jaxpr"], [*fixed_c, *after], apart)
         doubt = doubt & ((np.asarray(error_of(go)) > 0) | go.value)
     for doubt, other in others:
-        carry = [_either(x, _chosen(doubt, y, x)) for x, y in zip(carry, other, strict=True)]
+        carry = [either(x, chosen(doubt, y, x)) for x, y in zip(carry, other, strict=True)]
     return carry
-
-
-def _either(x: Bounded, y: Bounded) -> Bounded:
-    """x, where y may be the right one."""
-    if not is_float(x.value):
-        return x
-    error = np.maximum(error_of(x), np.abs(y.value - x.value) + error_of(y))
-    return settled(x.value, error, x, y)
-
-
-def _chosen(which: np.ndarray, x: Bounded, y: Bounded) -> Bounded:
-    """x where that is true, y elsewhere; under vmap a loop ends for every example by itself."""
-    if which.all() or not which.any():
-        return x if which.all() else y
-    which = which.reshape(which.shape + (1,) * (np.ndim(x.value) - which.ndim))
-    exact = x.error is None and y.error is None
-    error = None if exact else np.where(which, error_of(x), error_of(y))
-    where = np.where if isinstance(x.value, np.ndarray) else jnp.where  # the keys of random numbers
-    return Bounded(where(which, x.value, y.value), error, x.active or y.active)
 
 
 def _cond(equation, inputs, reading) -> list[Bounded]:
