@@ -123,7 +123,7 @@ def _of_a_ratio(scenes: list[Scene], probe: Scene) -> Iterator[Finding]:
             continue
         after = sorted(reached(tape.nodes, [skipped.output]))
         made = [v for v in after if shapes[v].shape == shapes[skipped.output].shape]
-        for scale, below in product(made[1:3], sorted(tape.active)):
+        for scale, below in product(made[1:3], sorted(tape.active & probe.point.values.keys())):
             wide = shapes[below].shape
             if len(wide) == len(shapes[scale].shape) and wide != shapes[scale].shape and below not in after:
                 predict = partial(_with_ratio, skipped, scale, below)
