@@ -286,7 +286,7 @@ def made(rng: random.Random, function: Any) -> tuple[str, Any]:
 def rules(rng: random.Random, loss: Callable) -> Callable:
     """A function with a rule for derivatives, right or not."""
     ruled = jax.custom_vjp(loss)
-    back = rng.choice(
+    back: Any = rng.choice(
         [
             lambda a, c: jax.vjp(loss, *a)[1](c),
             lambda a, c: jax.tree.map(lambda g: 2 * g, jax.vjp(loss, *a)[1](c)),
