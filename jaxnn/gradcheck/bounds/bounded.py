@@ -44,6 +44,11 @@ def is_float(x) -> bool:
     return isinstance(x, np.ndarray | np.generic) and x.dtype.kind == "f"
 
 
+def is_number(x) -> bool:
+    """Whether x is a NumPy array or number in floating point, real or complex."""
+    return isinstance(x, np.ndarray | np.generic) and x.dtype.kind in "fc"
+
+
 def in_single(values) -> np.ndarray:
     """Which numbers are those of float32."""
     return np.asarray(values, np.float32).astype(np.float64) == values

@@ -12,16 +12,19 @@ from jaxnn.gradcheck.bounds.bounded import (
     holds_nan,
     integral,
     is_float,
+    is_number,
     settled,
     stretched,
 )
 from jaxnn.gradcheck.jaxprs.primitives import Kind, as_integers, of
 
 
-def _compared(function, exact_ties: bool):
+def compared(function, exact_ties: bool):
+    """The rule of a comparison; exact_ties: two varying numbers that are equal are the same."""
+
     def rule(params, a, b):
         value = np.asarray(function(a.value, b.value))
-        if not (is_float(a.value) and is_float(b.value)):
+        if not (is_number(a.value) and is_number(b.value)):
             return integral(value, a, b)
         active = a.active or b.active
         if a.error is None and b.error is None:
@@ -145,7 +148,7 @@ def _convert(params, x):
     if jnp.issubdtype(target, jnp.floating):
         return Bounded(x.value.astype(np.float64), x.error, x.active)
     if target.kind == "b":
-        return _compared(np.not_equal, True)({}, x, Bounded(np.zeros((), x.value.dtype), None, False))
+        return compared(np.not_equal, True)({}, x, Bounded(np.zeros((), x.value.dtype), None, False))
     value = as_integers(x.value, target) if is_float(x.value) else x.value.astype(target)
     if x.error is None or not is_float(x.value):
         return integral(value, x)
@@ -154,15 +157,15 @@ def _convert(params, x):
 
 
 COMPARISONS: dict[str, Callable] = {
-    "eq": _compared(np.equal, True),
-    "ne": _compared(np.not_equal, True),
-    "gt": _compared(np.greater, False),
-    "ge": _compared(np.greater_equal, False),
-    "lt": _compared(np.less, False),
-    "le": _compared(np.less_equal, False),
-    "eq_to": _compared(np.equal, True),
-    "lt_to": _compared(np.less, False),
-    "le_to": _compared(np.less_equal, False),
+    "eq": compared(np.equal, True),
+    "ne": compared(np.not_equal, True),
+    "gt": compared(np.greater, False),
+    "ge": compared(np.greater_equal, False),
+    "lt": compared(np.less, False),
+    "le": compared(np.less_equal, False),
+    "eq_to": compared(np.equal, True),
+    "lt_to": compared(np.less, False),
+    "le_to": compared(np.less_equal, False),
 }
 STEPS_AND_CORNERS: dict[str, Callable] = {
     **COMPARISONS,

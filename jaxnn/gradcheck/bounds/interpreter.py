@@ -24,12 +24,14 @@ from jaxnn.gradcheck.bounds.bounded import (
     error_of,
     in_single,
     is_float,
+    is_number,
     is_short,
     nearest,
     rounding,
     settled,
     stretched,
 )
+from jaxnn.gradcheck.bounds.complexes import COMPLEX, COMPLEX_WITH_EQUATION
 from jaxnn.gradcheck.bounds.corners import COMPARISONS, CORNERS, STEPS_AND_CORNERS
 from jaxnn.gradcheck.bounds.functions import FUNCTIONS
 from jaxnn.gradcheck.bounds.moves import MOVES, WHOLE
@@ -185,7 +187,8 @@ def _solved(equation, inputs, reading) -> list[Bounded]:
 
 
 def _unknown(equation, inputs, reading, run: Callable | None = None) -> list[Bounded]:
-    reading.notes[Note("unknown", equation.primitive.name, line_of(equation))] += 1
+    once = any(np.iscomplexobj(x.value) for x in inputs)  # of complex numbers little is derived: said once
+    reading.notes[Note("unknown", equation.primitive.name, "" if once else line_of(equation))] += 1
     return unknown(run or partial(applied, equation), inputs)
 
 
@@ -276,16 +279,17 @@ def _step(equation, inputs: list[Bounded], reading: Reading) -> list[Bounded]:
     kinds = [v.aval.dtype for v in equation.outvars]
     real, unreal = (any(jnp.issubdtype(k, t) for k in kinds) for t in (jnp.floating, jnp.complexfloating))
     plain = all(isinstance(x.value, np.ndarray) for x in inputs)
-    whole = plain and not unreal and not any(np.iscomplexobj(x.value) for x in inputs)
+    unreal = unreal or any(np.iscomplexobj(x.value) for x in inputs)
+    rules, others = (COMPLEX, COMPLEX_WITH_EQUATION) if unreal else (EVERY, WITH_EQUATION)
     out = None
-    if whole and name in EVERY and (real or name not in REAL_ONLY):
-        out = EVERY[name](equation.params, *inputs)
-    elif whole and name in WITH_EQUATION:
-        out = WITH_EQUATION[name](equation, inputs)
+    if plain and name in rules and (real or unreal or name not in REAL_ONLY):
+        out = rules[name](equation.params, *inputs)
+    elif plain and name in others:
+        out = others[name](equation, inputs)
         if name in SAMPLED:
             reading.notes[Note("sampled", name, line_of(equation))] += 1
     if out is None:
-        fed = any(is_float(x.value) or np.iscomplexobj(x.value) for x in inputs)
+        fed = any(is_number(x.value) for x in inputs)
         if plain and fed and (real or unreal):
             out = _unknown(equation, inputs, reading)
         else:
@@ -321,7 +325,7 @@ def _walked(jaxpr, plan: list, given: Sequence[Bounded], reading: Reading) -> li
     def step(equation, inputs: list[Bounded]) -> list[Bounded]:
         out = _pins(equation, _step(equation, inputs, reading), reading)
         name, where = equation.primitive.name, partial(line_of, equation)
-        if name in COMPARISONS and is_float(inputs[0].value):
+        if name in COMPARISONS and is_number(inputs[0].value):
             out = [_compared(*out, *inputs, reading)]
         if name in CORNERS and (doubtful := sum(_doubts(x, inputs) for x in out)):
             reading.notes[Note("kink", name, where())] += doubtful
@@ -349,7 +353,7 @@ def _doubts(x: Bounded, inputs: list[Bounded]) -> int:
     """How many truth values, indices or steps are in doubt; rounding does not count, nor an unbounded one."""
     if x.error is None or any(map(_unbounded, inputs)):
         return 0
-    return int(np.count_nonzero(x.error >= 0.5 if is_float(x.value) else x.error))
+    return int(np.count_nonzero(x.error >= 0.5 if is_number(x.value) else x.error))
 
 
 def interpret(

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from jaxnn.gradcheck.bounds.bounded import UNIT, Bounded, error_of, is_float, settled
+from jaxnn.gradcheck.bounds.bounded import UNIT, Bounded, error_of, is_float, is_number, settled
 from jaxnn.gradcheck.jaxprs.by_numpy import applied, as_numpy
 from jaxnn.gradcheck.jaxprs.primitives import PRIMITIVES, Kind, of
 
@@ -26,39 +26,39 @@ def _same(params, *inputs):
     return inputs[0] if len(inputs) == 1 else list(inputs)
 
 
-def _carried(equation, inputs) -> list[Bounded]:
+def carried(equation, inputs) -> list[Bounded]:
     """gather, pad, dynamic_slice and their kin: moves entries; integers say where."""
     values = applied(equation, [x.value for x in inputs])
     exact = [settled(v, None, *inputs) for v in values]
     if all(x.error is None for x in inputs):
         return exact
-    if any(np.any(x.errors) for x in inputs if not is_float(x.value)):
+    if any(np.any(x.errors) for x in inputs if not is_number(x.value)):
         return [x._replace(error=np.full(x.value.shape, np.inf)) for x in exact]
-    shifted = [np.array(x.errors) if is_float(x.value) else x.value for x in inputs]
+    shifted = [np.array(x.errors) if is_number(x.value) else x.value for x in inputs]
     errors = [np.where(np.isnan(e), np.inf, e) for e in applied(equation, shifted)]
-    return [settled(v, e if is_float(v) else None, *inputs) for v, e in zip(values, errors, strict=True)]
+    return [settled(v, e if is_number(v) else None, *inputs) for v, e in zip(values, errors, strict=True)]
 
 
 def _least(equation, inputs) -> list[Bounded]:
     """reduce_window_min: the largest error in a window is the least of their opposites."""
     (x,) = inputs
     if x.error is None or not is_float(x.value):
-        return _carried(equation, inputs)
+        return carried(equation, inputs)
     (value,) = applied(equation, [x.value])
     (opposite,) = applied(equation, [-np.array(x.errors)])
     return [settled(value, np.where(np.isnan(opposite), np.inf, -opposite), x)]
 
 
-def _accumulated(equation, inputs) -> list[Bounded]:
+def accumulated(equation, inputs) -> list[Bounded]:
     """scatter_add, reduce_window_sum: sums of moved entries."""
-    (carried,) = _carried(equation, inputs)
-    if not is_float(carried.value):
-        return [carried]
-    ones = [np.ones(x.value.shape) if is_float(x.value) else x.value for x in inputs]
-    sizes = [np.abs(x.value) if is_float(x.value) else x.value for x in inputs]
+    (moved,) = carried(equation, inputs)
+    if not is_number(moved.value):
+        return [moved]
+    ones = [np.ones(x.value.shape) if is_number(x.value) else x.value for x in inputs]
+    sizes = [np.abs(x.value) if is_number(x.value) else x.value for x in inputs]
     (count,), (size,) = applied(equation, ones), applied(equation, sizes)
-    error = error_of(carried) + UNIT * count * size
-    return [settled(carried.value, error, *inputs)]
+    error = error_of(moved) + UNIT * count * size
+    return [settled(moved.value, error, *inputs)]
 
 
 def _conv(equation, inputs) -> list[Bounded]:
@@ -122,10 +122,10 @@ MOVES: dict[str, Callable] = {
 }
 WHOLE: dict[str, Callable] = {
     # rules that need the primitive itself
-    **dict.fromkeys(of(Kind.PART) - MOVED, _carried),
-    **dict.fromkeys(("dynamic_update_slice", "pad", "scatter", "reduce_window_max"), _carried),
+    **dict.fromkeys(of(Kind.PART) - MOVED, carried),
+    **dict.fromkeys(("dynamic_update_slice", "pad", "scatter", "reduce_window_max"), carried),
     "reduce_window_min": _least,
-    **dict.fromkeys(("scatter-add", "reduce_window_sum"), _accumulated),
+    **dict.fromkeys(("scatter-add", "reduce_window_sum"), accumulated),
     "conv_general_dilated": _conv,
     "sort": _sorted,
     "top_k": _top_k,

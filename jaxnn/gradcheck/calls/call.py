@@ -298,9 +298,11 @@ def _untraceable(call: Call) -> jax.errors.JAXTypeError | None:
 
 
 def widened(leaf):
-    """A floating leaf as a float64 array; anything else as it is."""
+    """A floating leaf as a float64 array, a complex one as complex128; anything else as it is."""
     if isinstance(leaf, float):
         return np.asarray(leaf, np.float64)
     if hasattr(leaf, "dtype") and jnp.issubdtype(leaf.dtype, jnp.floating):
         return np.asarray(leaf).astype(np.float64)
+    if hasattr(leaf, "dtype") and jnp.issubdtype(leaf.dtype, jnp.complexfloating):
+        return np.asarray(leaf).astype(np.complex128)
     return leaf

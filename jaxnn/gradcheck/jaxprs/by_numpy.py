@@ -112,10 +112,12 @@ def applied(equation, values) -> list:
 
 
 def as_numpy(x):
-    """As NumPy, floats as float64; keys of random numbers stay as they are."""
+    """As NumPy, floats as float64, complex numbers as wide; keys of random numbers stay as they are."""
     if jnp.issubdtype(jnp.result_type(x), jax.dtypes.extended):
         return x
     x = np.asarray(x)
+    if x.dtype.kind == "c":
+        return x.astype(np.complex128)
     return x.astype(np.float64) if jnp.issubdtype(x.dtype, jnp.floating) else x
 
 

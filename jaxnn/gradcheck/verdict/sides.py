@@ -68,8 +68,8 @@ def traced(call: Call, function: Callable, leaves: list, skipped: int = 0, wide:
 
 
 def is_wide(x) -> bool:
-    """Whether x is an array in float64."""
-    return isinstance(x, np.ndarray) and x.dtype == np.float64
+    """Whether x is an array in float64, or as wide in complex numbers."""
+    return isinstance(x, np.ndarray) and x.dtype in (np.float64, np.complex128)
 
 
 def with_doubt(side: Traced, other: Traced, leaves: list) -> Traced:
