@@ -73,4 +73,4 @@ def as_dtype(args: tuple, dtype: str) -> tuple:
     import jax
     import jax.numpy as jnp
 
-    return jax.tree.map(lambda x: jnp.asarray(x, dtype), args)
+    return jax.tree.map(lambda x: x if np.issubdtype(x.dtype, np.integer) else jnp.asarray(x, dtype), args)

@@ -10,7 +10,7 @@ import pytest
 from experiments.planted.mistakes import NEEDS_SATURATION, planted
 from experiments.planted.network import RIGHT, Network, data, gradient_of, init, loss_of
 from jaxnn.activations import sigmoid
-from jaxnn.gradcheck import compare_gradients, compare_vjp
+from jaxnn.gradcheck import compare_gradients
 from jaxnn.gradcheck.report.confidence import GUESS, SURE
 from jaxnn.gradcheck.verdict.point import Kind
 from jaxnn.layers import mlp
@@ -196,7 +196,7 @@ def test_operations_are_called_what_a_student_calls_them():
     params = {"W": rng.normal(size=(5, 4)), "g": rng.normal(size=(1, 4))}
     wrong = jax.grad(functools.partial(standardised, stop=jax.lax.stop_gradient))
     report = compare_gradients(standardised, wrong, params, rng.normal(size=(6, 5)))
-    assert report.causes[0].sentence.startswith("The path through a sum at test_causes.py:")
+    assert "its mean too: the path through a sum at test_causes.py:" in report.causes[0].sentence
 
 
 @pytest.mark.parametrize("sizes", [(4, 1), (5, 4, 3)])
@@ -667,35 +667,3 @@ def test_the_rows_told_are_those_of_the_sizes_at_hand():
 
     (cause,) = diagnosed(loss, last_row, at_two_layers())
     assert cause.sentence == "dW[1] is wrong in row 3 (the last) only. All else is right."
-
-
-def test_nothing_fits_by_the_bound_of_what_cancels():
-    """The gradient of w[0] is 0, as the softmax does not change; 1 is no step's doing."""
-
-    def loss(w, x):
-        return jnp.sum(jax.nn.softmax(x + w[0]) * jnp.arange(3.0)) + w[1] ** 2
-
-    args = (np.array([1.0, 2.0], np.float32), np.array([0.3, 1.0, -2.0], np.float32))
-    causes = compare_gradients(loss, lambda w, x: jnp.stack([jnp.ones(()), 2 * w[1]]), *args).causes
-    assert [(c.id, c.confidence) for c in causes] == [("unknown", GUESS)]
-
-
-def test_a_place_is_a_line_of_the_callers_and_never_what_a_rule_is_handed():
-    """Of all places that would explain it, from the last before the parameters to the first."""
-
-    @jax.custom_vjp
-    def rule(x, W):
-        return jnp.exp(jnp.tanh(x @ W))
-
-    def backward(kept, c):
-        x, W = kept
-        A = jnp.tanh(x @ W)
-        dZ = c * jnp.exp(A) * (1 - A * A) * jnp.cos(3 * A)
-        return dZ @ W.T, x.T @ dZ
-
-    rule.defvjp(lambda x, W: (rule.fun(x, W), (x, W)), backward)
-    rng = np.random.default_rng(0)
-    (cause,) = compare_vjp(rule, rng.normal(size=(3, 5)), rng.normal(size=(5, 4))).causes[-1:]
-    assert "multiplication" not in cause.where
-    assert cause.where.startswith("between a matrix product at test_causes.py:")
-    assert "(of shape 3×4) and what the function returns" in cause.where

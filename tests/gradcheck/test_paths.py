@@ -83,7 +83,7 @@ def normalised_backward(mistake):
 NORMALISED = {
     "Z": ("wrong-operand", "p['γ']", "stands where the other factor in a multiplication"),
     "γ": ("multiplier-forgotten", "", "other factor in a multiplication"),
-    "variance": ("path-left-out", "", "not differentiated"),
+    "variance": ("statistic-left-out", "", "its variance"),
 }
 
 

@@ -143,13 +143,8 @@ def statistic(scene: Scene, places: tuple[int, ...]) -> str | None:
         out, own = node.outputs[0], frozenset(node.name.split("+"))
         size = math.prod(tape.shapes[out].shape)
         if 0 < summed < size and own & {"sub", "mul", "div"} and len(node.reads) == 2:
-            return (
-                "its size, a variance or a norm,"
-                if names & ROOTS
-                else "its mean"
-                if "sub" in own
-                else "their sum"
-            )
+            with_size = "its variance or norm" if names & ROOTS else "their sum"
+            return "its mean" if "sub" in own else with_size
         summed = size if "reduce_sum" in own else summed
         above = [p for p in readers.get(out, []) if set(tape.nodes[p].outputs) & tape.active]
         if (summed or len(above) == 1) and not own & of(Kind.PRODUCT):
