@@ -147,6 +147,64 @@ def _through_weighed(mistake: str) -> Callable:
     return gradient
 
 
+def _solved(p, X):
+    """The solution of a system whose matrix is learned."""
+    return jnp.sum(jnp.tanh(jnp.linalg.solve(p["A"] + 3 * jnp.eye(4), X @ p["b"])) ** 2)
+
+
+def _through_solved(mistake: str) -> Callable:
+    def gradient(p, X):
+        A = p["A"] + 3 * jnp.eye(4)
+        x = jnp.linalg.solve(A, X @ p["b"])
+        back = jnp.linalg.solve(
+            A if mistake == "A for its transpose" else A.T, 2 * jnp.tanh(x) / jnp.cosh(x) ** 2
+        )
+        return {"A": -jnp.outer(back, x), "b": X.T @ back}
+
+    return gradient
+
+
+def _pooled(p, X):
+    """The largest of every two neighbours."""
+    return jnp.mean(jnp.max(jnp.tanh(X @ p["W"]).reshape(len(X), -1, 2), axis=2) ** 2)
+
+
+def _through_pooled(mistake: str) -> Callable:
+    def gradient(p, X):
+        A = jnp.tanh(X @ p["W"])
+        top = jnp.repeat(jnp.max(A.reshape(len(X), -1, 2), axis=2), 2, axis=1)
+        dA = 4 * top / top.size
+        dA = dA if mistake == "repeated" else dA * (top == A)
+        return {"W": X.T @ (dA * (1 - A * A))}
+
+    return gradient
+
+
+def _standardised(p, X):
+    """Every feature has mean 0 and variance 1 over the examples."""
+    Z = X @ p["W"]
+    return jnp.mean(
+        jnp.tanh(
+            (Z - jnp.mean(Z, axis=0, keepdims=True))
+            / jnp.sqrt(jnp.var(Z, axis=0, keepdims=True) + 1e-3)
+            * p["g"]
+        )
+    )
+
+
+def _through_standardised(mistake: str) -> Callable:
+    def gradient(p, X):
+        Z = X @ p["W"]
+        scale = 1 / jnp.sqrt(jnp.var(Z, axis=0, keepdims=True, ddof=mistake == "N − 1") + 1e-3)
+        A = (Z - jnp.mean(Z, axis=0, keepdims=True)) * scale
+        d = 1 / jnp.cosh(A * p["g"]) ** 2 / Z.size
+        dA = d * p["g"]
+        dZ = (dA - jnp.mean(dA, axis=0, keepdims=True) - A * jnp.mean(dA * A, axis=0, keepdims=True)) * scale
+        return {"W": X.T @ dZ, "g": jnp.sum(d * A, axis=0, keepdims=True)}
+
+    return gradient
+
+
 PIECES = (
     Loss("words", _words, _through_words, _texts,
          {"assigned": "entries-overwritten", "mean of all": "mean-over-all"}),
@@ -160,4 +218,9 @@ PIECES = (
          {"of another group": "statistics-exchanged"}),
     Loss("weighed", _weighed, _through_weighed, lambda seed: tuple(drawn((5, 3), (5,))(seed)),
          {"first weight": "read-at-one-place", "first row": "rows-in-one"}),
+    Loss("system", _solved, _through_solved, params("Ab", (4, 4), (3,), (4, 3)),
+         {"A for its transpose": "system-not-transposed"}),
+    Loss("pooling", _pooled, _through_pooled, params("W", (3, 6), (5, 3)), {"repeated": "window-unmasked"}),
+    Loss("variance", _standardised, _through_standardised, params("Wg", (3, 4), (1, 4), (5, 3)),
+         {"N − 1": "unbiased-variance"}),
 )  # fmt: skip

@@ -86,7 +86,7 @@ def how_off(found: np.ndarray, right: np.ndarray, row: str = "row", column: str 
     known, gap = quotient[np.isfinite(quotient)], found - right
     if not known.size:
         return How(f"is wrong in {extent(off)}", True)
-    if _alike(known) and not _alike(np.append(known, 1)):
+    if known.size > 1 and _alike(known) and not _alike(np.append(known, 1)):
         return How(f"is {spoken(known.flat[0])} times what it should be")
     if not off.all() and off.ndim == 2:
         of = " only (rows are examples)" if row == "example" else " only"
@@ -291,7 +291,7 @@ def _extents(scene: Scene, names: Names, own: bool) -> str:
     for k in scene.wrong:
         name, off = names.parameters[k], off_entries(scene, k)
         alpha = ratio(scene.hand[k], scene.reference[k], scene, k)
-        if alpha is not None and not np.isnan(alpha):
+        if alpha is not None and not np.isnan(alpha) and (off.size > 1 or not alpha):
             parts.append(f"{name} is " + (f"{spoken(alpha)} times what it should be" if alpha else "zero"))
         elif off.all():
             whole.append(name)

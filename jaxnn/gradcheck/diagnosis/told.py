@@ -4,6 +4,7 @@ from jaxnn.gradcheck.mistakes.finding import Argument, Cotangent, Finding, Leave
 from jaxnn.gradcheck.report.formats import capital, joined
 from jaxnn.gradcheck.tape.names import Names, cotangent_name, described, named
 from jaxnn.gradcheck.tape.scene import Scene
+from jaxnn.gradcheck.tape.trace import reached
 
 
 def in_words(part: Part, scene: Scene | None, names: Names):
@@ -35,4 +36,15 @@ def told(finding: Finding, names: Names, homes: list[Scene]) -> tuple[str, str]:
     """(the sentence, where it is), by the sizes of the caller's own scenes."""
     scene = at_home(finding.scene, homes)
     words = {k: in_words(part, scene, names) for k, part in finding.parts.items()}
-    return capital(finding.says.format(**words)), finding.where.format(**words)
+    says = capital(finding.says.format(**words)) + _whose_layer(finding.parts.get("l"), homes[0], names)
+    return says, finding.where.format(**words)
+
+
+def _whose_layer(number: Part | None, home: Scene, names: Names) -> str:
+    """Which layer it is, where layers stand beside each other and are no network's."""
+    layers, nodes = home.structure.layers, home.point.tape.nodes
+    fed = reached(nodes, [y.product for y in layers])
+    if not isinstance(number, int) or all(y.before in fed for y in layers[1:]):
+        return ""
+    y = layers[number - 1]
+    return f" Layer {number} is the product with {names.parameters[y.weight]} at {nodes[y.place].line}."

@@ -1,5 +1,6 @@
 """What is read of a jaxpr, in the same way for every version of JAX."""
 
+import linecache
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -35,7 +36,16 @@ def line_of(equation) -> str:
 
 def spot_of(equation) -> tuple:
     """The very place in the code, and the calls that led there: what a loop repeats has the same."""
-    return tuple((f.file_name, f.start_line, f.start_column) for f in frames(equation)[:4])
+    return tuple(
+        (f.file_name, f.start_line, f.start_column, f.end_column if f.end_line == f.start_line else 0)
+        for f in frames(equation)[:4]
+    )
+
+
+def text_of(spot: tuple) -> str:
+    """The part of its line that a place in the code is, or "" when unknown."""
+    file, line, start, end = spot[0] if spot else ("", 0, 0, 0)
+    return linecache.getline(file, line).encode()[start:end].decode(errors="ignore")
 
 
 def written_out(equation):

@@ -15,7 +15,7 @@ from jaxnn.gradcheck.mistakes import (
     precision,
 )
 from jaxnn.gradcheck.mistakes.finding import UNPREDICTED, Finding, Mistake, exchanged, ways
-from jaxnn.gradcheck.mistakes.steps import moves, paths, turns, values
+from jaxnn.gradcheck.mistakes.steps import moves, paths, systems, turns, values
 from jaxnn.gradcheck.tape.scene import Scene
 
 
@@ -56,6 +56,7 @@ FAMILIES: tuple[Family, ...] = (
 )
 ON_PATHS: tuple[Family, ...] = (
     Family("the values of the forward pass", values.of_other_values, values.OF_VALUES),
+    Family("systems of equations", systems.of_systems, systems.OF_SYSTEMS),
     Family("steps that move entries", moves.moved, moves.OF_MOVES),
     Family("what a path is multiplied by", paths.scaled, (paths.LEFT_OUT, paths.STATISTIC, paths.MISCOUNTED)),
     Family("any step", paths.mistaken, (paths.WRONG_OPERAND, paths.WRONG_COTANGENT)),

@@ -123,8 +123,10 @@ def _one_factor(scenes, alphas: list[float], off: set[int], quiet: set[int]) -> 
     extent = _extent(scenes, off, k, everywhere)
     mistakes = OF_ALL if everywhere else OF_BIASES if only_biases else OF_LAYERS
     constant = all(same(a, alphas[0]) for a in alphas)
-    other = number_words(scenes, alphas[0]) if constant else None
+    other = number_words(scenes, alphas)
     meanings = factor_names(scenes, alphas, mistakes)
+    if other and len({tuple(s.sizes.items()) for s in scenes}) > 1:
+        meanings = [m for m in meanings if m.sure]  # a number of the loss is nearer than a size written down
     for m in meanings:
         # a size that no point changes may be any number
         size = " ({times} times, at every size)" if constant and not m.sure else ""
@@ -139,7 +141,9 @@ def _one_factor(scenes, alphas: list[float], off: set[int], quiet: set[int]) -> 
         yield from _update(scenes, alphas, extent, constant, other)
     elif not meanings:
         yield from () if constant else _per_leaf_norm(scenes, off)
-        yield _stray(scenes, alphas, extent, other)
+        numbers = all(scenes[0].hand[k].size == 1 for k in off)
+        if constant or other or not numbers or of_arguments(scenes, alphas):
+            yield _stray(scenes, alphas, extent, other)  # two numbers have a ratio, whatever is wrong
 
 
 def _over_all(scenes, alphas: list[float], extent: Extent) -> Finding | None:
@@ -236,7 +240,7 @@ def _stray(scenes, alphas, extent: Extent, other: Words | None = None) -> Findin
     """A factor that has no name, and what else is known of it."""
     says = f"{extent.says} is {{times}} times what it should be"
     parts = {**extent.parts, "times": spoken(alphas[0]), "then": spoken(alphas[-1])}
-    if all(same(a, alphas[0]) for a in alphas):
+    if other or all(same(a, alphas[0]) for a in alphas):
         says, parts = _also(says, other, parts, ":")
         return finding(STRAY, f"{says}.", extent.where, 2, True, **parts)
     says += " here, {then} times elsewhere"
@@ -271,6 +275,8 @@ def _many_factors(scenes, table, off: tuple[int, ...]) -> Iterator[Finding]:
         alphas = [(s, row[k]) for s, row in zip(scenes, table, strict=True) if not np.isnan(row[k])]
         stray = Meaning(STRAY, f"is {{times{k}}} times what it should be", 2, False, {})
         meant = (*factor_names([s for s, _ in alphas], [a for _, a in alphas], OF_LAYERS), stray)[0]
+        if meant is stray and scenes[0].hand[k].size == 1 and common_value([a for _, a in alphas]) is None:
+            return  # two numbers have a ratio, whatever is wrong
         told.append(f"{{of{k}}} {meant.says}")
         parts |= {f"of{k}": Leaves((k,)), f"times{k}": spoken(alphas[0][1]), **meant.parts}
     says = f"Each parameter has its own factor: {'; '.join(told)}."

@@ -133,9 +133,11 @@ def tidy(x: float) -> float:
 
 
 def ratio(g: np.ndarray, r: np.ndarray, scene: Scene, k: int) -> float | None:
-    """α of g = α r; NaN where both are zero; None where there is none."""
+    """α of g = α r; NaN where both are zero to the bound; None where there is none."""
     if not np.isfinite(g).all() or not np.isfinite(r).all():
         return None
+    if not (np.maximum(np.abs(g), np.abs(r)) > scene.bound[k]).any():
+        return np.nan
     if not r.any():
         return None if g.any() else np.nan
     alpha = float(np.vdot(r, g) / np.vdot(r, r))
@@ -145,17 +147,20 @@ def ratio(g: np.ndarray, r: np.ndarray, scene: Scene, k: int) -> float | None:
     return alpha if fits(scene, prediction, [k]) else None
 
 
-def number_words(scenes: list[Scene], alpha: float) -> Words | None:
-    """A number of the loss that would explain |α| at every size if it were left out, or there twice."""
-    if same(abs(alpha), 1):
+def number_words(scenes: list[Scene], alphas: list[float]) -> Words | None:
+    """A number of the loss that would explain |α| at every scene if it were left out, or there twice."""
+    if all(same(abs(a), 1) for a in alphas):
         return None
     try:
-        found = numbers(jax.make_jaxpr(scenes[-1].loss)(*scenes[-1].point.args))
+        found = [numbers(jax.make_jaxpr(s.loss)(*s.point.args)) for s in scenes]
     except Exception:  # nothing to be read in it
         return None
-    for c, line in found.items():
-        for how, factor in (("left out", 1 / c), ("there twice", c)):
-            if same(abs(factor), abs(alpha)):
+    for c, line in found[0].items():
+        for how, power in (("left out", -1), ("there twice", 1)):
+            told = zip(found, alphas, strict=True)
+            if same(abs(c**power), abs(alphas[0])) and all(
+                any(at == line and same(abs(x**power), abs(a)) for x, at in row.items()) for row, a in told
+            ):
                 at = " at {line}" if line else ""
                 return Words(f"the factor {{c}}{at} is {how}", {"c": spoken(abs(c)), "line": line})
     return None

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import jax
 from jax.extend.core import Literal
 
+from jaxnn.gradcheck.jaxprs.equations import text_of
 from jaxnn.gradcheck.jaxprs.primitives import CALLS, Kind, called, of
 from jaxnn.gradcheck.report.formats import joined
 from jaxnn.gradcheck.tape.scene import Scene
@@ -97,9 +98,16 @@ def describe(scene: Scene, place: int) -> str:
     node = scene.point.tape.nodes[place]
     shape = scene.point.tape.shapes[node.outputs[0]].shape
     own = [called(part) for part in node.name.split("+") if part not in CALLS]
-    at = f" at {node.line}" if node.line else ""
+    at = _part(scene, node) + (f" at {node.line}" if node.line else "")
     size = f" (of shape {'×'.join(map(str, shape))})" if shape else " (that gives a number)"
     return f"{' and '.join(own) or _own_name(node)}{at}{size if scene.sized else ''}"
+
+
+def _part(scene: Scene, node: Node) -> str:
+    """The piece of its line that makes a step, where the line has several such steps."""
+    alike = (n for n in scene.point.tape.nodes if (n.name, n.line) == (node.name, node.line))
+    pieces = {text_of(n.spot) for n in alike}
+    return f" “{text_of(node.spot)}”" if len(pieces) > 1 and "" not in pieces else ""
 
 
 def _own_name(node: Node) -> str:

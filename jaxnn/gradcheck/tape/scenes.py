@@ -142,8 +142,9 @@ def _generic(views: Views, tier: dict, kin: Scene | None = None) -> Scene | None
         if there is None:
             continue
         tape = kin.point.tape if kin else trace(views.loss, there, views.argnums, views.merged)
-        if [n.name for n in tape.nodes] != [n.name for n in views.given.point.tape.nodes]:
-            return None
+        here, own = ([(n.name, n.reads, n.outputs) for n in t.nodes] for t in (tape, views.given.point.tape))
+        if here != own:
+            return None  # values would be spoken of by numbers that mean others there
         view = _view(views.loss, views.axes, tape, there, kin)
         if finite((view.point.values[tape.output], *view.reference)):
             return view

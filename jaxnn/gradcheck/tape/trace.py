@@ -190,4 +190,5 @@ def trace(loss: Callable, args: tuple, argnums: int | tuple[int, ...] = 0, merge
         for start in node.outputs:
             if start in active and (ends := cuts(tape, start, still)):
                 tape = _merged(tape, start, ends[-1])
-    return tape
+    made = {*tape.inputs, *tape.constants, *(v for node in tape.nodes for v in node.outputs)}
+    return tape._replace(active=active & made)  # what is within a merged step is no value any more

@@ -9,6 +9,7 @@ import numpy as np
 from jax.extend.core import Literal
 
 from jaxnn.gradcheck.jaxprs.primitives import Kind, of
+from jaxnn.gradcheck.mistakes.derivatives import UNMASKED
 from jaxnn.gradcheck.mistakes.finding import Cotangent, Finding, Mistake, Step, Value, Way, finding, holds
 from jaxnn.gradcheck.tape.forward import arrays, step
 from jaxnn.gradcheck.tape.paths import Path, along, near, smallest
@@ -55,7 +56,7 @@ EARLY = Mistake(
     "B = A + F(N(A)), so dA = dB + N′(dN)", "dA = norm_back(dB + dN)  # for dB + norm_back(dN)",
     "a residual connection",
 )  # fmt: skip
-OF_MOVES = (OVERWRITTEN, REGROUPED, FORWARDS, OUTSIDE, EARLY)
+OF_MOVES = (UNMASKED, OVERWRITTEN, REGROUPED, FORWARDS, OUTSIDE, EARLY)
 
 
 class Block(NamedTuple):
@@ -224,12 +225,14 @@ def _of_windows(scene: Scene, block: Block) -> dict[tuple, Back]:
     names = {scene.point.tape.nodes[p].name for p in block.places}
     if not names & CHOICES or x.size > LARGEST or not names <= CHOICES | MOVES - {"neg"}:
         return {}
-    units = np.eye(x.size).reshape(x.size, *x.shape)
-    inside = np.stack([_made(scene, block, 1 + unit).ravel() > 1 for unit in units], axis=1)
+    ones = (1 + unit.reshape(x.shape) for unit in np.eye(x.size))
+    inside = np.stack([_made(scene, block, one).ravel() for one in ones], axis=1) > 1
+    says = "Below {step}, every entry of a window of {value} gets what comes back, not the largest alone."
+    back = lambda d: (inside.T @ d.ravel()).reshape(x.shape)  # noqa: E731
+    backs: dict[tuple, Back] = {(0,): Back(UNMASKED, says, 1.0, back)}
     if inside.sum(axis=0).max(initial=0) < 2:
-        return {}
+        return backs
     largest = _places(scene, block).ravel() - 1
-    backs = {}
     for turn, flags in product((1, -1), (True, False)):
 
         def back(d: np.ndarray, turn=turn, flags=flags) -> np.ndarray:
@@ -240,7 +243,7 @@ def _of_windows(scene: Scene, block: Block) -> dict[tuple, Back]:
             return (out * (inside.T @ d.ravel()) if flags else out).reshape(x.shape)
 
         says = "Below {step}, where windows of {value} overlap, one overwrites the other."
-        backs[OVERWRITTEN.id, turn, flags] = Back(OVERWRITTEN, says, 1.0, back)
+        backs[turn, flags] = Back(OVERWRITTEN, says, 1.0, back)
     return backs
 
 
@@ -349,8 +352,8 @@ def _with_parts(value: int, edges: tuple[Edge, ...], path: Path | None, scene: S
 
 def _after(scenes: list[Scene], probe: Scene) -> Iterator[Finding]:
     """A factor that is multiplied in below a linear step, where it belongs above it."""
-    tape = probe.point.tape
-    readers, factors = consumers(tape.nodes), probe.point.change.factors
+    tape, factors = probe.point.tape, probe.point.change.factors
+    readers = consumers(tape.nodes)
     for block in _blocks(probe, LINEAR, tape.active):
         shape = tape.shapes[block.source].shape
         reads = readers.get(block.top, [])

@@ -27,7 +27,7 @@ from jaxnn.gradcheck.mistakes.finding import (
     place_of,
     ways,
 )
-from jaxnn.gradcheck.mistakes.numbers import factor_names, of_arguments, tidy
+from jaxnn.gradcheck.mistakes.numbers import factor_names, number_words, of_arguments, tidy
 from jaxnn.gradcheck.mistakes.steps.turns import TURNS_LEFT_OUT, Turns
 from jaxnn.gradcheck.report.formats import spoken
 from jaxnn.gradcheck.tape.names import is_hidden
@@ -88,6 +88,7 @@ class Count(NamedTuple):
     edges: list[tuple[int, int]]
     alpha: Callable[[Scene], float]
     parts: Mapping[str, Part] = {}
+    rank: float = 3
 
 
 class Other(NamedTuple):
@@ -116,7 +117,9 @@ def scaled(scenes: list[Scene], beyond: bool = False) -> Iterator[Finding]:
         for count in _counted(scenes, probe, path, without):
             if holds(scenes, partial(_with_gain, path.only, count.edges, count.alpha)):
                 late = 1e-3 * path.places[0] / len(probe.point.tape.nodes)
-                rank = (2.1 if count.mistake is LEFT_OUT else 2.2 if "sign" in count.says else 3) + late
+                rank = (
+                    2.1 if count.mistake is LEFT_OUT else 2.2 if "sign" in count.says else count.rank
+                ) + late
                 yield _of_statistic(_found(probe, path, count.mistake, count.says + ".", rank, **count.parts))
 
 
@@ -154,10 +157,16 @@ def _counted(scenes: list[Scene], probe: Scene, path: Path, without) -> Iterator
     if abs(alpha - 1) <= COMPUTED or not fits(probe, predicted):
         return
     alphas = [_gain(s, path) for s in scenes]
-    if all(abs(a - alpha) <= FITTED * abs(alpha) for a in alphas):
+    if alpha > 0 and (number := number_words(scenes, alphas)):
+        gains = lambda s: alphas[place_of(scenes, s)]  # noqa: E731
+        yield Count(MISCOUNTED, f"{number.says} on {through.strip()}", edges, gains, number.parts, 2.15)
+    elif all(abs(a - alpha) <= FITTED * abs(alpha) for a in alphas):
         same = {way.alpha: (mistake, way.says) for mistake, way in ways((LEFT_OUT, MISCOUNTED))}
         mistake, says = same.get(alpha, (MISCOUNTED, "counts {alpha} times"))
-        yield Count(mistake, through + says, edges, lambda s: alpha, {"alpha": spoken(alpha)})
+        says, power = through + says, probe.point.tape.nodes[path.places[0]].params.get("y")
+        if isinstance(power, int) and abs(alpha * power - 1) < FITTED:
+            says = f"the factor {power} in the derivative of {{step}} is left out"
+        yield Count(mistake, says, edges, lambda s: alpha, {"alpha": spoken(alpha)})
         return
     told = [
         (f"in the backward pass {through}{m.says}", m.parts) for m in factor_names(scenes, alphas) if m.sure

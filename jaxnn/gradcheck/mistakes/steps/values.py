@@ -10,9 +10,11 @@ from jax.extend.core import Literal
 
 from jaxnn.gradcheck.mistakes.finding import Finding, Mistake, Step, Value, finding, holds
 from jaxnn.gradcheck.mistakes.steps.moves import in_another_order, repeated
+from jaxnn.gradcheck.report.formats import spoken
 from jaxnn.gradcheck.tape.forward import gradient_of, pulled, replayed, replayed_values
 from jaxnn.gradcheck.tape.paths import Path, along, reaching, smallest
 from jaxnn.gradcheck.tape.scene import Scene, fits, gradient_with
+from jaxnn.gradcheck.tape.tape import Node
 from jaxnn.gradcheck.tape.trace import reached
 
 SMALL = 1e-2  # the largest number that is taken for an ε
@@ -31,7 +33,12 @@ OTHER_GROUPS = Mistake(
     "dγ_c = Σ dA_c ⊙ (Z_c − μ_k) / σ_k, k = ⌊c/m⌋ the group of c", "k = np.arange(C) % groups  # for // m",
     "beside values that are repeated",
 )  # fmt: skip
-OF_VALUES = (EPSILON, STEP_LEFT_OUT, OTHER_GROUPS)
+UNBIASED = Mistake(
+    "unbiased-variance", "a variance is divided by N − 1 where the loss divides by N",
+    "σ² = (1/N) Σᵢ (Zᵢ − μ)², the same on the way there and on the way back",
+    "var = Z.var(axis=0, ddof=1)  # of a loss with Z.var(axis=0)", "a norm, a variance",
+)  # fmt: skip
+OF_VALUES = (EPSILON, STEP_LEFT_OUT, OTHER_GROUPS, UNBIASED)
 
 
 class Skipped(NamedTuple):
@@ -87,6 +94,7 @@ def of_other_values(scenes: list[Scene]) -> Iterator[Finding]:
         if holds(scenes, partial(_without, skipped, both)) and not _is_a_path(probe, skipped):
             yield _left_out(probe, skipped, both)
             return
+    yield from _of_counts(scenes, probe)
     yield from _of_a_ratio(scenes, probe)
     yield from _of_other_groups(scenes, probe)
 
@@ -108,11 +116,52 @@ def _left_out(probe: Scene, skipped: tuple[Skipped, ...], both: bool) -> Finding
         steps = tuple(Step((one.place,)) for one in skipped)
         says, parts = "The ε = {e} in {step} is left out.", {"e": f"{epsilons[0]:.3g}"}
         return finding(EPSILON, says, "{step}", 1.0, True, probe, step=steps, **parts)
+    node = probe.point.tape.nodes[skipped[0].place]
+    rest = tuple(i for i in node.reads if i != skipped[0].input)
+    factor = _number(probe, node) if node.name in {"mul", "div"} and not rest else None
     says = "It is the gradient of a loss without {step}: there, {value} stands in the place of its result."
+    if factor:
+        says = "The factor {c} in {step} is left out, on the way there and on the way back."
+        c = spoken(factor if node.name == "mul" else 1 / factor)
+        return finding(STEP_LEFT_OUT, says, "{step}", 2.2, both, probe, step=step, c=c)
+    if both and rest and node.name in {"add", "sub"}:
+        says = "It is the gradient of a loss without {rest}, which goes into {step}."
+        return finding(STEP_LEFT_OUT, says, "{step}", 2.2, True, probe, step=step, rest=Value(rest))
     if not both:
         says = "It is made with {value} where the result of {step} belongs."
     rank = 2.2 if both else 2.3
     return finding(STEP_LEFT_OUT, says, "{step}", rank, True, probe, step=step, value=value)
+
+
+def _number(scene: Scene, node: Node) -> float | None:
+    """The one number that a step reads."""
+    read = [i.val if isinstance(i, Literal) else scene.point.values[i] for i in node.inputs]
+    numbers = [float(x.flat[0]) for x in map(np.asarray, read) if x.size and np.ptp(x) == 0]
+    return numbers[0] if len(read) == 2 and len(numbers) == 1 else None
+
+
+def _unbiased(place: int, both: bool, scene: Scene) -> list[np.ndarray] | None:
+    """The gradient where a division by n is one by n − 1; both: on the way back too."""
+    node = scene.point.tape.nodes[place]
+    n, out = _number(scene, node) or 0, node.outputs[0]
+    if n < 2 or n % 1:
+        return None
+    change = replayed(scene, {out: scene.point.values[out] * n / (n - 1)})
+    gains = dict.fromkeys([(place, k) for k, _ in scene.point.tape.edges(node)], n / (n - 1))
+    return pulled(scene, change._replace(gains=change.gains | gains) if both else change)
+
+
+def _of_counts(scenes: list[Scene], probe: Scene) -> Iterator[Finding]:
+    """A mean inside the loss is divided by n − 1."""
+    tape = probe.point.tape
+    divided = [p for p, n in enumerate(tape.nodes) if n.name == "div" and n.outputs[0] in tape.active]
+    for place, both in product(divided, (True, False)):
+        if holds(scenes, partial(_unbiased, place, both)):
+            how = "" if both else ", but not where it is differentiated"
+            says = "{step} divides by n = {n}; the gradient is made with n − 1 (ddof=1)" + how + "."
+            n = spoken(_number(probe, tape.nodes[place]) or 0)
+            yield finding(UNBIASED, says, "{step}", 1.5, True, probe, step=Step((place,)), n=n)
+            return
 
 
 def _of_a_ratio(scenes: list[Scene], probe: Scene) -> Iterator[Finding]:

@@ -1,0 +1,120 @@
+"""A finding is true at the caller's own point, and says which of several like things it means."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxnn.gradcheck.report.confidence import SURE
+from jaxnn.gradcheck.tape.trace import trace
+from tests.gradcheck.diagnosing import diagnosed
+
+RNG = np.random.default_rng(14)
+W, X, Y, Z = (RNG.normal(size=shape) for shape in ((3, 4), (5, 3), (5, 4), (5, 4)))
+
+
+def test_what_is_true_of_a_part_of_the_gradient_is_said_of_that_part():
+    """The counts are transposed, what the loss adds of the matrix alone is not."""
+
+    def loss(A, t):
+        return jax.nn.logsumexp(A) - jnp.sum(A[t[:-1], t[1:]])
+
+    def gradient(A, t):
+        return jax.nn.softmax(A.ravel()).reshape(A.shape) - jnp.zeros_like(A).at[t[1:], t[:-1]].add(1)
+
+    A, t = RNG.normal(size=(3, 3)), np.array([0, 2, 1, 1, 0])
+    (cause,) = diagnosed(loss, gradient, (A, t))
+    assert cause.id == "transposed"
+    assert cause.sentence.startswith("The data's part of the gradient of ")
+    assert not np.allclose(gradient(A, t), jax.grad(loss)(A, t).T)
+
+
+def test_nothing_is_sure_that_one_point_alone_shows():
+    own = np.array([0.3, 0.7, -1.1])
+
+    def loss(w, t):
+        return jnp.sum(jnp.sin(w) * t)
+
+    def gradient(w, t):
+        return np.cos(w) * t * (2.0 if np.allclose(w, own) else 1.0)
+
+    causes = diagnosed(loss, gradient, (own, np.array([1.0, 2.0, 3.0])))
+    assert all(cause.confidence != SURE for cause in causes)
+
+
+def test_of_two_like_steps_in_a_line_the_piece_that_is_meant_is_quoted():
+    def loss(w, x, y, z):
+        a = jnp.tanh(x @ w)
+        return jnp.mean(jnp.sum(jnp.sin(a - y) * (a - z) ** 2, axis=1))
+
+    def gradient(w, x, y, z):
+        a = jnp.tanh(x @ w)
+        d = 2 * jnp.sin(a - y) * (a - z) / len(x)
+        return x.T @ (d * (1 - a * a))
+
+    causes = diagnosed(loss, gradient, (W, X, Y, Z))
+    assert "“a - y”" in causes[0].sentence
+    assert "“a - z”" not in causes[0].sentence
+
+
+def test_a_factor_that_is_left_out_on_one_path_is_named_with_its_line():
+    def loss(x, y):
+        return jnp.sum(jnp.sin(x / jnp.sqrt(1 + jnp.mean(x * x, axis=1, keepdims=True))) * y)
+
+    def gradient(x, y):
+        s = jnp.sqrt(1 + jnp.mean(x * x, axis=1, keepdims=True))
+        d = jnp.cos(x / s) * y
+        return d / s - x / s**3 * jnp.sum(d * x, axis=1, keepdims=True)
+
+    causes = diagnosed(loss, gradient, (Y, Z))
+    assert causes[0].sentence.startswith("The factor 1/4 at test_naming.py:")
+
+
+@pytest.mark.parametrize("shape", [(), (1,)])
+def test_the_ratio_of_two_numbers_is_no_finding(shape):
+    """Of one number there is always a ratio, whatever is wrong."""
+
+    def loss(p, x, y):
+        return jnp.mean(jnp.log1p(jnp.exp(-y * (x @ p["w"] + p["b"]))))
+
+    def gradient(p, x, y):
+        d = (jax.nn.sigmoid(x @ p["w"] + p["b"]) - y) / len(y)
+        return {"w": x.T @ d, "b": jnp.sum(d).reshape(shape)}
+
+    p = {"w": RNG.normal(size=3), "b": np.full(shape, 0.2)}
+    causes = diagnosed(loss, gradient, (p, X, np.array([1.0, -1, -1, 1, 1])))
+    assert not any("times" in cause.sentence for cause in causes)
+
+
+def test_a_number_of_the_loss_is_named_before_a_size_that_would_have_to_be_written_down():
+    """3 is T, and the number of features too."""
+
+    def loss(w, x, y):
+        return 9 * jnp.mean(jnp.sum(jnp.log(jnp.cosh(x @ w / 3)) * y, axis=1))
+
+    def gradient(w, x, y):
+        return x.T @ (jnp.tanh(x @ w / 3) * y) / len(x)
+
+    cause, *_ = diagnosed(loss, gradient, (W, X, Y))
+    assert cause.sentence.endswith("is there twice.")
+    assert "n_x" not in cause.sentence
+
+
+def test_every_value_that_something_comes_back_to_is_one_of_the_tape():
+    """Also where the steps of an activation function are made one."""
+    tape = trace(lambda w: jnp.sum(jnp.tanh(2 * jax.nn.gelu(X @ w) + 1)), (W,))
+    made = {*tape.inputs, *tape.constants, *(v for node in tape.nodes for v in node.outputs)}
+    assert tape.active <= made
+    assert len(tape.nodes) < 10
+
+
+def test_layers_beside_each_other_are_told_by_their_parameters():
+    def loss(p, x, y):
+        return jnp.mean(jnp.tanh(x @ p["mean"]) * jnp.log(1 + jnp.exp(x @ p["scale"])) * y)
+
+    def gradient(p, x, y):
+        m, s = jnp.tanh(x @ p["mean"]), jnp.log(1 + jnp.exp(x @ p["scale"]))
+        return {"mean": x.T @ ((1 - m * m) * s * y) / y.size, "scale": x.T @ (m * s * y) / y.size}
+
+    cause, *_ = diagnosed(loss, gradient, ({"mean": W, "scale": W[:, ::-1]}, X, Y))
+    assert "Layer 2 is the product with ['scale'] at test_naming.py:" in cause.sentence
