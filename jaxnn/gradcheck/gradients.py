@@ -6,10 +6,9 @@ from typing import Any
 
 import jax
 
-from jaxnn.gradcheck.calls.call import BadCall, Call, checked, confined, function_name, widened
+from jaxnn.gradcheck.calls.call import BadCall, Call, checked, confined, function_name, own_copies, widened
 from jaxnn.gradcheck.calls.raised import in_full
 from jaxnn.gradcheck.calls.repeated import called_repeatedly
-from jaxnn.gradcheck.calls.returned import own_copies
 from jaxnn.gradcheck.calls.surroundings import quiet
 from jaxnn.gradcheck.diagnosis.search import diagnosed, tree_of
 from jaxnn.gradcheck.diagnosis.steps import LOSS, StepError, check_steps

@@ -13,7 +13,7 @@ from experiments.planted.network import Network, data, init, loss_of
 from jaxnn.gradcheck import compare_gradients
 from jaxnn.gradcheck.diagnosis import search
 from jaxnn.gradcheck.report.confidence import SURE
-from jaxnn.gradcheck.tape.work import Spent, Work
+from jaxnn.gradcheck.tape.budget import Spent, Work
 from tests.gradcheck.diagnosing import searched
 
 NET = Network((5, 4, 4, 3), "tanh", "softmax-logits")

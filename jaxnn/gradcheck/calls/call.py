@@ -76,6 +76,12 @@ class Call(NamedTuple):
         return tuple(args[n] for n in self.argnums)
 
 
+def own_copies(args: tuple) -> tuple:
+    """The arguments again, arrays copied: a gradient may write into what it is given, or donate it."""
+    held = lambda x: isinstance(x, np.ndarray | jax.Array) and not isinstance(x, Tracer)  # noqa: E731
+    return jax.tree.map(lambda x: x.copy() if held(x) else x, args)
+
+
 def replaced(items: Iterable, places: Iterable[int], values: Iterable) -> list:
     """The items with other values at these places."""
     out = list(items)

@@ -5,8 +5,8 @@ import contextlib
 import jax
 import numpy as np
 
-from jaxnn.gradcheck.calls.call import ROUNDINGS, BadCall, Call
-from jaxnn.gradcheck.calls.returned import Calls, called, own_copies, returned
+from jaxnn.gradcheck.calls.call import ROUNDINGS, BadCall, Call, own_copies
+from jaxnn.gradcheck.calls.returned import Calls, called, returned
 from jaxnn.gradcheck.report.model import Probe
 
 FEW = 4096  # numbers: a gradient of so few costs little to call

@@ -5,18 +5,11 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.core import Tracer
 
-from jaxnn.gradcheck.calls.call import BadCall, Call, titled
+from jaxnn.gradcheck.calls.call import BadCall, Call, own_copies, titled
 from jaxnn.gradcheck.calls.eager import op_by_op
 from jaxnn.gradcheck.calls.raised import in_full
 from jaxnn.gradcheck.report.model import Probe
-
-
-def own_copies(args: tuple) -> tuple:
-    """The arguments again, arrays copied: a gradient may write into what it is given, or donate it."""
-    held = lambda x: isinstance(x, np.ndarray | jax.Array) and not isinstance(x, Tracer)  # noqa: E731
-    return jax.tree.map(lambda x: x.copy() if held(x) else x, args)
 
 
 def _alike(x, y) -> bool:

@@ -21,12 +21,12 @@ from jaxnn.gradcheck.mistakes.finding import (
 )
 from jaxnn.gradcheck.mistakes.numbers import ratio
 from jaxnn.gradcheck.report.formats import extent, joined, spoken
+from jaxnn.gradcheck.tape.budget import Spent, Work
 from jaxnn.gradcheck.tape.names import Names, handed_in
 from jaxnn.gradcheck.tape.paths import near, weight_of
 from jaxnn.gradcheck.tape.quantities import as_product, dense_rows
 from jaxnn.gradcheck.tape.scene import Scene, backward_with, finite, gradient_with
 from jaxnn.gradcheck.tape.tape import Layer
-from jaxnn.gradcheck.tape.work import Spent, Work
 from jaxnn.gradcheck.tolerances import COMPUTED, FITTED
 
 RETURNED = "what the function returns"

@@ -7,20 +7,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnn.gradcheck.calls.call import Call, first_line, path_names
-from jaxnn.gradcheck.calls.returned import Calls, own_copies
+from jaxnn.gradcheck.calls.call import Call, first_line, own_copies, path_names
+from jaxnn.gradcheck.calls.returned import Calls
 from jaxnn.gradcheck.diagnosis import places
 from jaxnn.gradcheck.diagnosis.states import stale_cause, unsteady_causes
-from jaxnn.gradcheck.diagnosis.told import told
+from jaxnn.gradcheck.diagnosis.told import ranked
 from jaxnn.gradcheck.mistakes import precision
 from jaxnn.gradcheck.mistakes.catalogue import FAMILIES, IN_SOME, ON_PATHS, Family
-from jaxnn.gradcheck.mistakes.finding import UNKNOWN, UNPLACED, Finding, Leaves, finding
-from jaxnn.gradcheck.report.confidence import GUESS, LIKELY, SURE
+from jaxnn.gradcheck.mistakes.finding import UNPLACED, Finding, Leaves, finding
+from jaxnn.gradcheck.report.confidence import SURE
 from jaxnn.gradcheck.report.model import Cause
+from jaxnn.gradcheck.tape.budget import Spent, Work
 from jaxnn.gradcheck.tape.names import Names, names_of
 from jaxnn.gradcheck.tape.scene import Scene, finite, without_penalty
 from jaxnn.gradcheck.tape.scenes import Views, in_few_turns, scenes_for, step_by_step, views_of
-from jaxnn.gradcheck.tape.work import Spent, Work
 from jaxnn.gradcheck.verdict.point import Point, Sides, compared, is_coarse
 
 
@@ -144,7 +144,7 @@ def find_causes(
             found, spent = places.placed(scenes, names)
             notes += [_ended(spent)] if spent and not notes else []
     whole = sum(bool(s.wrong) for s in scenes) > 1 and not notes
-    return Diagnosis(_ranked(found or [_faint(scenes[0])], names, homes, whole), notes)
+    return Diagnosis(ranked(found or [_faint(scenes[0])], names, homes, whole), notes)
 
 
 def _ended(spent: Spent) -> str:
@@ -221,23 +221,3 @@ def _faint(scene: Scene) -> Finding:
         ]
     says = "The difference, the largest in {of}, is too small for its cause to be told."
     return finding(UNPLACED, says, "{of}", 9, of=Leaves((int(np.argmax(sizes)),)))
-
-
-def _ranked(findings: list[Finding], names: Names, homes: list[Scene], whole: bool) -> list[Cause]:
-    """One cause a mistake, the simplest first, and how sure it is.
-
-    homes: the caller's scene, as every tape has it; whole: more than one point shows that it is wrong, and
-    every mistake was tried.
-    """
-    best: dict[str, Finding] = {}
-    for f in sorted(findings, key=lambda f: f.rank):
-        best.setdefault(f.mistake.id, f)
-    exact = [f for f in best.values() if not f.mistake.loose]
-    chosen = exact or list(best.values())
-    causes = []
-    for f in chosen:
-        confidence = GUESS
-        if whole and f.sure and f is chosen[0] and f.mistake.id != UNKNOWN.id:
-            confidence = SURE if exact and len(chosen) == 1 else LIKELY
-        causes.append(Cause(f.mistake.id, *told(f, names, homes), confidence, f.mistake.equation))
-    return causes

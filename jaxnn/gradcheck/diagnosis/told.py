@@ -1,7 +1,9 @@
-"""What was found, said once: in sentences, by the names that the caller has for things."""
+"""What was found, in its order, said once: in sentences, by the names that the caller has for things."""
 
-from jaxnn.gradcheck.mistakes.finding import Argument, Cotangent, Finding, Leaves, Part, Step, Value
+from jaxnn.gradcheck.mistakes.finding import UNKNOWN, Argument, Cotangent, Finding, Leaves, Part, Step, Value
+from jaxnn.gradcheck.report.confidence import GUESS, LIKELY, SURE
 from jaxnn.gradcheck.report.formats import capital, joined
+from jaxnn.gradcheck.report.model import Cause
 from jaxnn.gradcheck.tape.names import Names, cotangent_name, described, named
 from jaxnn.gradcheck.tape.scene import Scene
 from jaxnn.gradcheck.tape.trace import reached
@@ -48,3 +50,23 @@ def _whose_layer(number: Part | None, home: Scene, names: Names) -> str:
         return ""
     y = layers[number - 1]
     return f" Layer {number} is the product with {names.parameters[y.weight]} at {nodes[y.place].line}."
+
+
+def ranked(findings: list[Finding], names: Names, homes: list[Scene], whole: bool) -> list[Cause]:
+    """One cause a mistake, the simplest first, and how sure it is.
+
+    homes: the caller's scene, as every tape has it; whole: more than one point shows that it is wrong, and
+    every mistake was tried.
+    """
+    best: dict[str, Finding] = {}
+    for f in sorted(findings, key=lambda f: f.rank):
+        best.setdefault(f.mistake.id, f)
+    exact = [f for f in best.values() if not f.mistake.loose]
+    chosen = exact or list(best.values())
+    causes = []
+    for f in chosen:
+        confidence = GUESS
+        if whole and f.sure and f is chosen[0] and f.mistake.id != UNKNOWN.id:
+            confidence = SURE if exact and len(chosen) == 1 else LIKELY
+        causes.append(Cause(f.mistake.id, *told(f, names, homes), confidence, f.mistake.equation))
+    return causes

@@ -17,9 +17,9 @@ from jax.extend.core import Literal
 from jaxnn.gradcheck.jaxprs.by_numpy import by_numpy
 from jaxnn.gradcheck.jaxprs.equations import turns, within
 from jaxnn.gradcheck.jaxprs.primitives import Kind, of
+from jaxnn.gradcheck.tape.budget import STEP
 from jaxnn.gradcheck.tape.scene import Scene
 from jaxnn.gradcheck.tape.tape import Change, Edge, Node, Point, Programs, Tape, done
-from jaxnn.gradcheck.tape.work import STEP
 
 
 def point(tape: Tape, args: tuple, traced: Programs | None = None) -> Point:

@@ -5,8 +5,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from jaxnn.gradcheck.tape.budget import Work
 from jaxnn.gradcheck.tape.tape import Change, Edge, Layer, Point, Structure
-from jaxnn.gradcheck.tape.work import Work
 from jaxnn.gradcheck.tolerances import COMPUTED, FITTED
 
 

@@ -13,11 +13,11 @@ from jaxnn.gradcheck.jaxprs.by_numpy import by_numpy
 from jaxnn.gradcheck.jaxprs.equations import mapped_axes
 from jaxnn.gradcheck.tape.axes import Axes, axes_of, generic, parameter_leaves
 from jaxnn.gradcheck.tape.backward import point
+from jaxnn.gradcheck.tape.budget import Work
 from jaxnn.gradcheck.tape.layers import structure
 from jaxnn.gradcheck.tape.scene import Scene, finite
 from jaxnn.gradcheck.tape.tape import Layer, Structure, Tape
 from jaxnn.gradcheck.tape.trace import trace
-from jaxnn.gradcheck.tape.work import Work
 
 NOISE = 1e-14  # of the largest entry of all: what is left of a gradient that is 0 by an invariance
 SEEDS = (11, 12, 13, 14)  # of generic points: two, and more where nothing is wrong at those
