@@ -170,16 +170,16 @@ def test_gradients_agree_with_xla_within_a_narrow_bound(name, compiled_gradients
 
 
 def test_a_primitive_without_a_rule_is_named():
-    (out,), notes = bounded(lambda v: jnp.sum(jnp.abs(jnp.fft.rfft(v)) ** 2), LINE)
-    assert "fft" in {n.what for n in notes if n.kind == "unknown"}
-    exact = 0.5 * (7 * np.sum(LINE**2) + np.sum(LINE) ** 2)  # Parseval
+    (out,), notes = bounded(lambda v: jnp.sum(lax.lgamma(v) ** 2), LINE)
+    assert "lgamma" in {n.what for n in notes if n.kind == "unknown"}
+    exact = float(sum(mpmath.log(abs(mpmath.gamma(v))) ** 2 for v in LINE))
     assert abs(out.value - exact) <= out.error <= 1e-6 * exact
 
 
 def test_nothing_is_known_of_nothing_where_there_is_no_rule():
-    (out,), notes = bounded(lambda v: jnp.real(jnp.fft.rfft(v)), np.zeros((0, 7)))
+    (out,), notes = bounded(lambda v: lax.lgamma(v[:, :4]), np.zeros((0, 7)))
     assert (out.value.shape, error_of(out).shape) == ((0, 4), (0, 4))
-    assert "fft" in [n.what for n in notes if n.kind == "unknown"]
+    assert "lgamma" in [n.what for n in notes if n.kind == "unknown"]
 
 
 @pytest.mark.parametrize("number", [0.1, float(np.float32(0.1))])

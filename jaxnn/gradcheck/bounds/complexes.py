@@ -7,9 +7,8 @@ import numpy as np
 
 from jaxnn.gradcheck.bounds.bounded import UNIT, Bounded, error_of, nearest, settled, stretched
 from jaxnn.gradcheck.bounds.corners import STEPS_AND_CORNERS, compared
-from jaxnn.gradcheck.bounds.moves import MOVES, accumulated, carried
 from jaxnn.gradcheck.jaxprs.by_numpy import applied
-from jaxnn.gradcheck.jaxprs.primitives import Kind, matrices, of
+from jaxnn.gradcheck.jaxprs.primitives import matrices
 
 
 def _of_one(function, ulps: int):
@@ -73,7 +72,7 @@ def _dot_general(params, a, b):
     return settled((first @ second).reshape(shape), error.reshape(shape), a, b)
 
 
-def _fft(equation, inputs) -> list[Bounded]:
+def fft(equation, inputs) -> list[Bounded]:
     """A sum of all entries, each turned; that of half a spectrum counts most of them twice."""
     (x,) = inputs
     (value,) = applied(equation, [x.value])
@@ -94,7 +93,6 @@ def _convert(params, x):
 
 
 COMPLEX: dict[str, Callable] = {
-    **MOVES,
     "real": _of_one(np.real, 0),
     "imag": _of_one(np.imag, 0),
     "conj": _of_one(np.conj, 0),
@@ -115,10 +113,4 @@ COMPLEX: dict[str, Callable] = {
     "ne": compared(np.not_equal, True),
     "select_n": STEPS_AND_CORNERS["select_n"],
     "convert_element_type": _convert,
-}
-COMPLEX_WITH_EQUATION: dict[str, Callable] = {
-    **dict.fromkeys(of(Kind.PART) - set(MOVES), carried),
-    **dict.fromkeys(("dynamic_update_slice", "pad", "scatter"), carried),
-    "scatter-add": accumulated,
-    "fft": _fft,
 }

@@ -31,10 +31,10 @@ from jaxnn.gradcheck.bounds.bounded import (
     settled,
     stretched,
 )
-from jaxnn.gradcheck.bounds.complexes import COMPLEX, COMPLEX_WITH_EQUATION
+from jaxnn.gradcheck.bounds.complexes import COMPLEX, fft
 from jaxnn.gradcheck.bounds.corners import COMPARISONS, CORNERS, STEPS_AND_CORNERS
 from jaxnn.gradcheck.bounds.functions import FUNCTIONS
-from jaxnn.gradcheck.bounds.moves import MOVES, WHOLE
+from jaxnn.gradcheck.bounds.moves import CARRIED, MOVES, WHOLE
 from jaxnn.gradcheck.bounds.sampled import SAMPLED, unknown
 from jaxnn.gradcheck.bounds.sums import SUMS
 from jaxnn.gradcheck.bounds.systems import SYSTEMS
@@ -201,6 +201,7 @@ CONTROL = {
 }
 EVERY: dict[str, Callable] = {**FUNCTIONS, **STEPS_AND_CORNERS, **SUMS, **MOVES}
 WITH_EQUATION: dict[str, Callable] = {**WHOLE, **SYSTEMS, **SAMPLED}
+OF_COMPLEX = {**MOVES, **COMPLEX}, {**CARRIED, "fft": fft}
 RANDOM = of(Kind.RANDOM)
 
 
@@ -280,7 +281,7 @@ def _step(equation, inputs: list[Bounded], reading: Reading) -> list[Bounded]:
     real, unreal = (any(jnp.issubdtype(k, t) for k in kinds) for t in (jnp.floating, jnp.complexfloating))
     plain = all(isinstance(x.value, np.ndarray) for x in inputs)
     unreal = unreal or any(np.iscomplexobj(x.value) for x in inputs)
-    rules, others = (COMPLEX, COMPLEX_WITH_EQUATION) if unreal else (EVERY, WITH_EQUATION)
+    rules, others = OF_COMPLEX if unreal else (EVERY, WITH_EQUATION)
     out = None
     if plain and name in rules and (real or unreal or name not in REAL_ONLY):
         out = rules[name](equation.params, *inputs)

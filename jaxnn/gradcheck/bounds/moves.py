@@ -26,7 +26,7 @@ def _same(params, *inputs):
     return inputs[0] if len(inputs) == 1 else list(inputs)
 
 
-def carried(equation, inputs) -> list[Bounded]:
+def _carried(equation, inputs) -> list[Bounded]:
     """gather, pad, dynamic_slice and their kin: moves entries; integers say where."""
     values = applied(equation, [x.value for x in inputs])
     exact = [settled(v, None, *inputs) for v in values]
@@ -43,15 +43,15 @@ def _least(equation, inputs) -> list[Bounded]:
     """reduce_window_min: the largest error in a window is the least of their opposites."""
     (x,) = inputs
     if x.error is None or not is_float(x.value):
-        return carried(equation, inputs)
+        return _carried(equation, inputs)
     (value,) = applied(equation, [x.value])
     (opposite,) = applied(equation, [-np.array(x.errors)])
     return [settled(value, np.where(np.isnan(opposite), np.inf, -opposite), x)]
 
 
-def accumulated(equation, inputs) -> list[Bounded]:
+def _accumulated(equation, inputs) -> list[Bounded]:
     """scatter_add, reduce_window_sum: sums of moved entries."""
-    (moved,) = carried(equation, inputs)
+    (moved,) = _carried(equation, inputs)
     if not is_number(moved.value):
         return [moved]
     ones = [np.ones(x.value.shape) if is_number(x.value) else x.value for x in inputs]
@@ -120,12 +120,17 @@ MOVES: dict[str, Callable] = {
     **{name: _moved(PRIMITIVES[name].shaped) for name in MOVED},
     **dict.fromkeys(SAME, _same),
 }
+CARRIED: dict[str, Callable] = {
+    # rules that need the primitive itself, of real and complex numbers
+    **dict.fromkeys(of(Kind.PART) - MOVED, _carried),
+    **dict.fromkeys(("dynamic_update_slice", "pad", "scatter"), _carried),
+    "scatter-add": _accumulated,
+}
 WHOLE: dict[str, Callable] = {
-    # rules that need the primitive itself
-    **dict.fromkeys(of(Kind.PART) - MOVED, carried),
-    **dict.fromkeys(("dynamic_update_slice", "pad", "scatter", "reduce_window_max"), carried),
+    **CARRIED,
+    "reduce_window_max": _carried,
     "reduce_window_min": _least,
-    **dict.fromkeys(("scatter-add", "reduce_window_sum"), accumulated),
+    "reduce_window_sum": _accumulated,
     "conv_general_dilated": _conv,
     "sort": _sorted,
     "top_k": _top_k,
