@@ -16,6 +16,7 @@ from jaxnn.gradcheck.tape.trace import VIEWS
 CHOICES = VIEWS | of(Kind.PART)
 
 HIDDEN = "the hidden state"
+LONGEST = 40  # letters of the caller's code that are quoted
 
 
 class Names(NamedTuple):
@@ -107,7 +108,9 @@ def _part(scene: Scene, node: Node) -> str:
     """The piece of its line that makes a step, where the line has several such steps."""
     alike = (n for n in scene.point.tape.nodes if (n.name, n.line) == (node.name, node.line))
     pieces = {text_of(n.spot) for n in alike}
-    return f" “{text_of(node.spot)}”" if len(pieces) > 1 and "" not in pieces else ""
+    text = text_of(node.spot)
+    text = text if len(text) <= LONGEST else text[:LONGEST].rstrip() + " …"
+    return f" “{text}”" if len(pieces) > 1 and "" not in pieces else ""
 
 
 def _own_name(node: Node) -> str:

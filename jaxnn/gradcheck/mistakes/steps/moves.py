@@ -228,8 +228,8 @@ def _of_windows(scene: Scene, block: Block) -> dict[tuple, Back]:
     ones = (1 + unit.reshape(x.shape) for unit in np.eye(x.size))
     inside = np.stack([_made(scene, block, one).ravel() for one in ones], axis=1) > 1
     says = "Below {step}, every entry of a window of {value} gets what comes back, not the largest alone."
-    back = lambda d: (inside.T @ d.ravel()).reshape(x.shape)  # noqa: E731
-    backs: dict[tuple, Back] = {(0,): Back(UNMASKED, says, 1.0, back)}
+    every = lambda d: (inside.T @ d.ravel()).reshape(x.shape)  # noqa: E731
+    backs: dict[tuple, Back] = {(0,): Back(UNMASKED, says, 1.0, every)}
     if inside.sum(axis=0).max(initial=0) < 2:
         return backs
     largest = _places(scene, block).ravel() - 1

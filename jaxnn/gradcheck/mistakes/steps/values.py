@@ -117,16 +117,14 @@ def _left_out(probe: Scene, skipped: tuple[Skipped, ...], both: bool) -> Finding
         says, parts = "The ε = {e} in {step} is left out.", {"e": f"{epsilons[0]:.3g}"}
         return finding(EPSILON, says, "{step}", 1.0, True, probe, step=steps, **parts)
     node = probe.point.tape.nodes[skipped[0].place]
-    rest = tuple(i for i in node.reads if i != skipped[0].input)
-    factor = _number(probe, node) if node.name in {"mul", "div"} and not rest else None
+    factor = _number(probe, node) if node.name in {"mul", "div"} and len(node.reads) == 1 else None
     says = "It is the gradient of a loss without {step}: there, {value} stands in the place of its result."
     if factor:
-        says = "The factor {c} in {step} is left out, on the way there and on the way back."
+        says = "The factor {c} in {step} is left out" + (
+            ", on the way back too." if both else " on the way there."
+        )
         c = spoken(factor if node.name == "mul" else 1 / factor)
         return finding(STEP_LEFT_OUT, says, "{step}", 2.2, both, probe, step=step, c=c)
-    if both and rest and node.name in {"add", "sub"}:
-        says = "It is the gradient of a loss without {rest}, which goes into {step}."
-        return finding(STEP_LEFT_OUT, says, "{step}", 2.2, True, probe, step=step, rest=Value(rest))
     if not both:
         says = "It is made with {value} where the result of {step} belongs."
     rank = 2.2 if both else 2.3
