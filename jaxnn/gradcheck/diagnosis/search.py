@@ -10,8 +10,8 @@ import numpy as np
 from jaxnn.gradcheck.calls.call import Call, first_line, own_copies, path_names
 from jaxnn.gradcheck.calls.returned import Calls
 from jaxnn.gradcheck.diagnosis import places
+from jaxnn.gradcheck.diagnosis.causes import ranked
 from jaxnn.gradcheck.diagnosis.states import stale_cause, unsteady_causes
-from jaxnn.gradcheck.diagnosis.told import ranked
 from jaxnn.gradcheck.mistakes import precision
 from jaxnn.gradcheck.mistakes.catalogue import FAMILIES, IN_SOME, ON_PATHS, Family
 from jaxnn.gradcheck.mistakes.finding import UNPLACED, Finding, Leaves, finding
