@@ -4,8 +4,6 @@ import math
 
 import numpy as np
 
-from jaxnn.gradcheck.report.model import Leaf
-
 
 def short(value: float) -> str:
     """A number in at most nine characters or so."""
@@ -107,11 +105,6 @@ def extent(mask: np.ndarray) -> str:
     places = np.argwhere(mask)
     first = ", ".join(str(tuple(map(int, p))) for p in places[:3])
     return f"entr{'y' if len(places) == 1 else 'ies'} {first}" + (" …" if len(places) > 3 else "")
-
-
-def place(leaf: Leaf) -> str:
-    """W1[3, 5], or b when it is one number."""
-    return leaf.path + (f"[{', '.join(map(str, leaf.index))}]" if leaf.index else "")
 
 
 OURS = {"a", "an", "the", "what"}

@@ -2,7 +2,7 @@
 
 import math
 
-from jaxnn.gradcheck.report.formats import apart, joined, listed, place, ulps
+from jaxnn.gradcheck.report.formats import apart, joined, listed, ulps
 from jaxnn.gradcheck.report.model import Cause, Leaf
 from jaxnn.gradcheck.report.report import Report
 
@@ -43,7 +43,7 @@ def _verdict(report: Report, at: str, kept: str) -> str:
     if report.accurate is False:
         worst = max((x for x in report.leaves if x.accurate is False), key=lambda leaf: leaf.ulps)
         line = (
-            f"{place(worst)}: the formula is right, but in {report.dtype} it is "
+            f"{worst.place}: the formula is right, but in {report.dtype} it is "
             f"{ulps(worst.ulps)} ULPs off where autodiff is {ulps(worst.autodiff_ulps)}"
         )
     return line + "".join(
@@ -59,14 +59,14 @@ def _cause(cause: Cause, wrong: str) -> str:
 
 def _apart(leaf: Leaf) -> str:
     mine, right = apart(leaf.hand, leaf.autodiff)
-    return f"{place(leaf)} is {mine} by hand, {right} by autodiff"
+    return f"{leaf.place} is {mine} by hand, {right} by autodiff"
 
 
 def _cannot_tell(hand: str, leaves: list[Leaf]) -> str:
     for leaf in leaves:
         if not math.isfinite(leaf.hand) and leaf.hand != leaf.autodiff:
             return (
-                f"cannot tell whether {hand} is right here: {place(leaf)} is {leaf.hand:.6g} by hand and "
+                f"cannot tell whether {hand} is right here: {leaf.place} is {leaf.hand:.6g} by hand and "
                 f"{leaf.autodiff:.6g} by autodiff; write both so that they stay finite"
             )
     silent = listed([leaf.path for leaf in leaves if leaf.correct is None], 3)

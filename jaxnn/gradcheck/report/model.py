@@ -29,6 +29,11 @@ class Leaf(NamedTuple):
     wrong: int
     picture: list[list[float]]
 
+    @property
+    def place(self) -> str:
+        """W1[3, 5], or b when it is one number."""
+        return self.path + (f"[{', '.join(map(str, self.index))}]" if self.index else "")
+
 
 class Cost(NamedTuple):
     """FLOPs and bytes moved, temporary memory in bytes, equations of the jaxpr; None: not known."""

@@ -2,7 +2,7 @@
 
 import textwrap
 
-from jaxnn.gradcheck.report.formats import amount, apart, dimensions, joined, place, short, ulps
+from jaxnn.gradcheck.report.formats import amount, apart, dimensions, joined, short, ulps
 from jaxnn.gradcheck.report.model import Cause, Leaf
 
 WIDTH = 80
@@ -64,7 +64,7 @@ def _parameter(leaf: Leaf, *numbers: str) -> str:
 
 
 def _opening(report) -> list[str]:
-    """The verdict and the cause, the equation, the place, the worst entry."""
+    """The verdict and the cause, the equation, the the worst entry."""
     lines = _wrapped(report.headline, "  ", "")
     if report.causes:
         first = report.causes[0]
@@ -76,7 +76,7 @@ def _opening(report) -> list[str]:
     if worst := report.worst:
         at = next((f", at {name}" for name, said in report.points[1:] if said == "wrong"), "")
         mine, right = apart(worst.hand, worst.autodiff)
-        lines += _wrapped(f"{place(worst)}: by hand {mine}, autodiff {right}{at}", "         ")
+        lines += _wrapped(f"{worst.place}: by hand {mine}, autodiff {right}{at}", "         ")
     return lines
 
 
