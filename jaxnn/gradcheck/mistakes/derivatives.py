@@ -179,11 +179,6 @@ MASK = Mistake(
     "mask-forgotten", "dropout's mask is missing on the way back", "A = M ⊙ g(Z), so dZ = dA ⊙ M ⊙ g′(Z)",
     "dZ1 = dA1 * (1 - A1**2)  # of A1 = M * np.tanh(Z1)", "a layer with dropout",
 )  # fmt: skip
-UNMASKED = Mistake(
-    "window-unmasked", "what comes back to a maximum goes to every entry it was taken of",
-    "A = max Z_i, so dZ_i = dA where Z_i = A, and 0 elsewhere",
-    "dZ = np.repeat(dA, 2, axis=1)  # and no (Z == A)", "max pooling, a maximum",
-)  # fmt: skip
 MULTIPLIER = Mistake(
     "multiplier-forgotten", "numbers that A is multiplied by are missing on the way back",
     "A = C ⊙ g(Z), so dZ = dA ⊙ C ⊙ g′(Z)", "dZ1 = dA1 * (1 - A1**2)  # of A1 = noise * np.tanh(Z1)",

@@ -1,28 +1,37 @@
 """Mistakes where entries are moved, repeated or chosen: what comes back is put together otherwise."""
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
-from itertools import permutations, product
+from itertools import product
 from typing import NamedTuple
 
 import numpy as np
-from jax.extend.core import Literal
 
 from jaxnn.gradcheck.jaxprs.primitives import Kind, of
-from jaxnn.gradcheck.mistakes.derivatives import UNMASKED
 from jaxnn.gradcheck.mistakes.finding import Cotangent, Finding, Mistake, Step, Value, Way, finding, holds
-from jaxnn.gradcheck.tape.forward import arrays, step
+from jaxnn.gradcheck.mistakes.steps.blocks import (
+    CHOICES,
+    FACTORS,
+    MOVES,
+    Block,
+    blocks_of,
+    made_of,
+    other_orders,
+    where_from,
+)
 from jaxnn.gradcheck.tape.paths import Path, along, near, smallest
 from jaxnn.gradcheck.tape.scene import Scene, fits, gradient_with
-from jaxnn.gradcheck.tape.tape import Edge, Node
+from jaxnn.gradcheck.tape.tape import Edge
 from jaxnn.gradcheck.tape.trace import VIEWS, consumers, reached
 
-MOVES = VIEWS | of(Kind.PART) | {"concatenate", "stack", "tile", "pad", "name", "neg"}
-CHOICES = {"max", "reduce_max", "reduce_window_max"}
 LINEAR = MOVES | {"reduce_sum", "cumsum", "reduce_window_sum", "add", "add_any", "sub"}
-FACTORS = {"mul", "div"}
 LARGEST = 4096  # entries of what is chosen from, up to which it is asked which window has which
 
+UNMASKED = Mistake(
+    "window-unmasked", "what comes back to a maximum goes to every entry it was taken of",
+    "A = max Z_i, so dZ_i = dA where Z_i = A, and 0 elsewhere",
+    "dZ = np.repeat(dA, 2, axis=1)  # and no (Z == A)", "max pooling, a maximum",
+)  # fmt: skip
 COPIED = "A_i = E[t_i], so dE_k = Σ dA_i over the i with t_i = k"
 OVERWRITTEN = Mistake(
     "entries-overwritten", "what comes back to repeated entries, or to windows that overlap, is not added up",
@@ -59,76 +68,6 @@ EARLY = Mistake(
 OF_MOVES = (UNMASKED, OVERWRITTEN, REGROUPED, FORWARDS, OUTSIDE, EARLY)
 
 
-class Block(NamedTuple):
-    """Steps that lead from one value to another and nowhere else."""
-
-    source: int
-    top: int
-    places: tuple[int, ...]
-    bottom: tuple[Edge, ...]  # those that read the source
-
-
-def _blocks(scene: Scene, kinds: frozenset[str] | set[str], of: Collection[int]) -> Iterator[Block]:
-    """Every block of these steps, of one value of these and to another."""
-    tape = scene.point.tape
-    readers = consumers(tape.nodes)
-    maker = {o: p for p, node in enumerate(tape.nodes) for o in node.outputs}
-    read = [
-        [(k, i) for k, i in enumerate(n.inputs) if not isinstance(i, Literal) and i in of] for n in tape.nodes
-    ]
-    for top in sorted(maker.keys() & of):
-        places, front = set(), {top}
-        while front:
-            value = max(front, key=lambda v: maker.get(v, -1))
-            place = maker.get(value)
-            if place is None or not _is_of(tape.nodes[place], kinds, of):
-                break
-            places.add(place)
-            front = front.difference(tape.nodes[place].outputs) | {i for _, i in read[place]}
-            made = {o for p in places for o in tape.nodes[p].outputs} - {top}
-            if len(front) == 1 and all(places.issuperset(readers.get(v, ())) for v in made):
-                (source,) = front
-                bottom = tuple((p, k) for p in sorted(places) for k, i in read[p] if i == source)
-                yield Block(source, top, tuple(sorted(places)), bottom)
-
-
-def _is_of(node: Node, kinds: Collection[str], of: Collection[int]) -> bool:
-    """Whether it is a step of these; with sums, a product with what is no value of these is one."""
-    if node.name not in FACTORS:
-        return node.name in kinds
-    own = [not isinstance(i, Literal) and i in of for i in node.inputs]
-    return "reduce_sum" in kinds and own[0] != own[1] and (node.name == "mul" or own[0])
-
-
-def _made(scene: Scene, block: Block, source: np.ndarray) -> np.ndarray:
-    """What a block makes of another source, where all else that is added to it is 0."""
-    tape, values = scene.point.tape, dict(scene.point.values)
-    values[block.source] = source
-    inside = {block.source}
-    for place in block.places:
-        node = tape.nodes[place]
-        given = arrays(node, values)
-        known = [not isinstance(i, Literal) and i in inside for i in node.inputs]
-        if node.name not in FACTORS:
-            given = [x if own or x.dtype.kind != "f" else 0 * x for own, x in zip(known, given, strict=True)]
-        values |= dict(zip(node.outputs, step(scene, place, given), strict=True))
-        inside.update(node.outputs)
-    return values[block.top]
-
-
-def _places(scene: Scene, block: Block) -> np.ndarray:
-    """Which entry of the source each entry of the top is: from 1, with its sign; 0 for none of them."""
-    x = scene.point.values[block.source]
-    names = {scene.point.tape.nodes[p].name for p in block.places}
-    if not names & CHOICES:
-        return _made(scene, block, np.arange(1.0, x.size + 1).reshape(x.shape)).astype(int)
-    order = np.argsort(x, axis=None, kind="stable")
-    ranks = np.empty(x.size)
-    ranks[order] = np.arange(1.0, x.size + 1)
-    chosen = _made(scene, block, ranks.reshape(x.shape)).astype(int)
-    return np.where(chosen > 0, order[np.maximum(chosen, 1) - 1] + 1, 0)
-
-
 def _put(d: np.ndarray, at: np.ndarray, n: int) -> np.ndarray:
     """Each where it goes, one over the other."""
     out = np.zeros(n)
@@ -156,10 +95,10 @@ def _backs(scene: Scene, block: Block) -> dict[tuple, Back]:
     backs: dict[tuple, Back] = {}
     if x.shape == y.shape and names <= LINEAR | FACTORS and not names <= {"neg", *VIEWS}:
         says = "On the way back, {step} is done forwards where its transpose belongs."
-        backs[FORWARDS.id, 0] = Back(FORWARDS, says, 1.0, partial(_made, scene, block))
+        backs[FORWARDS.id, 0] = Back(FORWARDS, says, 1.0, partial(made_of, scene, block))
     if not names <= MOVES | CHOICES or x.size > LARGEST:
         return backs
-    at, n = _places(scene, block), x.size + 1
+    at, n = where_from(scene, block), x.size + 1
 
     def put(how: Callable, at: np.ndarray, d: np.ndarray) -> np.ndarray:
         return how((d * np.where(at < 0, -1, 1)).ravel(), np.abs(at).ravel(), n)[1:].reshape(x.shape)
@@ -169,54 +108,13 @@ def _backs(scene: Scene, block: Block) -> dict[tuple, Back]:
             says = f"Below {{step}}, {way.says}: {{value}} has entries that are there more than once."
             backs[OVERWRITTEN.id, k] = Back(OVERWRITTEN, says, way.rank, partial(put, way.of, at))
     if not names & CHOICES:
-        for key, other in _other_orders(x.shape, y.shape):
+        for key, other in other_orders(x.shape, y.shape):
             says = "Below {step}, what comes back is put back as if the axes of {value} had another order."
             if y.size > x.size:
                 says = "{step} repeats {value}, and what comes back is added up over other groups."
             if not np.array_equal(other, at):
                 backs[REGROUPED.id, key] = Back(REGROUPED, says, 1.3, partial(put, _added, other))
     return backs
-
-
-def _other_orders(x: tuple[int, ...], y: tuple[int, ...]) -> Iterator[tuple[tuple, np.ndarray]]:
-    """Which entry of x those of y would be, were they repeated along another axis or in another order."""
-    size, whole = int(np.prod(x)), int(np.prod(y))
-    if not size or whole % size or len(x) > 5:
-        return
-    entries = np.arange(1, size + 1).reshape(x)
-    if whole > size:
-        many = np.broadcast_to(entries, (whole // size, *x))
-        for axis in range(len(x) + 1):
-            yield (axis,), np.moveaxis(many, 0, axis).reshape(y)
-    else:
-        for order in permutations(range(len(x))):
-            yield order, entries.transpose(order).reshape(y)
-
-
-def repeated(scene: Scene) -> list[tuple[Block, ...]]:
-    """The blocks that repeat a value, the shortest of each; together those that repeat theirs alike."""
-    shapes, alike, seen = scene.point.tape.shapes, {}, set()
-    floats = {v for v, shape in shapes.items() if np.issubdtype(shape.dtype, np.floating)}
-    for block in _blocks(scene, MOVES - {"neg"}, floats):
-        x, y = (scene.point.values[v] for v in (block.source, block.top))
-        if 1 < x.size < y.size and block.source not in seen:
-            at = _places(scene, block)
-            if any(not np.array_equal(at, other) for _, other in _other_orders(x.shape, y.shape)):
-                seen.add(block.source)
-                alike.setdefault((x.shape, at.shape, at.tobytes()), []).append(block)
-    return [tuple(blocks) for blocks in alike.values()]
-
-
-def in_another_order(scene: Scene, blocks: tuple[Block, ...]) -> dict[tuple, dict[int, np.ndarray]]:
-    """What blocks make, were the values repeated along another axis: by the axis."""
-    x, y = (scene.point.values[v] for v in (blocks[0].source, blocks[0].top))
-    at = _places(scene, blocks[0])
-    sources = [scene.point.values[block.source].ravel() for block in blocks]
-    return {
-        key: {block.top: values[other - 1] for block, values in zip(blocks, sources, strict=True)}
-        for key, other in _other_orders(x.shape, y.shape)
-        if not np.array_equal(other, at)
-    }
 
 
 def _of_windows(scene: Scene, block: Block) -> dict[tuple, Back]:
@@ -226,13 +124,13 @@ def _of_windows(scene: Scene, block: Block) -> dict[tuple, Back]:
     if not names & CHOICES or x.size > LARGEST or not names <= CHOICES | MOVES - {"neg"}:
         return {}
     ones = (1 + unit.reshape(x.shape) for unit in np.eye(x.size))
-    inside = np.stack([_made(scene, block, one).ravel() for one in ones], axis=1) > 1
+    inside = np.stack([made_of(scene, block, one).ravel() for one in ones], axis=1) > 1
     says = "Below {step}, every entry of a window of {value} gets what comes back, not the largest alone."
     every = lambda d: (inside.T @ d.ravel()).reshape(x.shape)  # noqa: E731
     backs: dict[tuple, Back] = {(0,): Back(UNMASKED, says, 1.0, every)}
     if inside.sum(axis=0).max(initial=0) < 2:
         return backs
-    largest = _places(scene, block).ravel() - 1
+    largest = where_from(scene, block).ravel() - 1
     for turn, flags in product((1, -1), (True, False)):
 
         def back(d: np.ndarray, turn=turn, flags=flags) -> np.ndarray:
@@ -263,7 +161,7 @@ def moved(scenes: list[Scene]) -> Iterator[Finding]:
     if probe is None:
         return
     found: dict[str, list[Known]] = {}
-    for block in _blocks(probe, LINEAR | CHOICES, probe.point.tape.active):
+    for block in blocks_of(probe, LINEAR | CHOICES, probe.point.tape.active):
         of = _reached(probe, block.bottom)
         for find in (_backs, _of_windows) if of else ():
             for key, back in find(probe, block).items():
@@ -340,7 +238,7 @@ def _parts(scenes: list[Scene], probe: Scene) -> Iterator[Finding]:
 def _with_parts(value: int, edges: tuple[Edge, ...], path: Path | None, scene: Scene):
     nodes, x = scene.point.tape.nodes, scene.point.values[value]
     blocks = [Block(value, nodes[p].outputs[0], (p,), ((p, 0),)) for p, _ in edges]
-    at = [_places(scene, block).ravel() for block in blocks]
+    at = [where_from(scene, block).ravel() for block in blocks]
 
     def back(seen: dict) -> np.ndarray:
         d = np.concatenate([seen[block.top].ravel() for block in blocks])
@@ -354,7 +252,7 @@ def _after(scenes: list[Scene], probe: Scene) -> Iterator[Finding]:
     """A factor that is multiplied in below a linear step, where it belongs above it."""
     tape, factors = probe.point.tape, probe.point.change.factors
     readers = consumers(tape.nodes)
-    for block in _blocks(probe, LINEAR, tape.active):
+    for block in blocks_of(probe, LINEAR, tape.active):
         shape = tape.shapes[block.source].shape
         reads = readers.get(block.top, [])
         if shape != tape.shapes[block.top].shape or not shape or len(reads) != 1:

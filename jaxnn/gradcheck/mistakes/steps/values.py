@@ -9,7 +9,7 @@ import numpy as np
 from jax.extend.core import Literal
 
 from jaxnn.gradcheck.mistakes.finding import Finding, Mistake, Step, Value, finding, holds
-from jaxnn.gradcheck.mistakes.steps.moves import in_another_order, repeated
+from jaxnn.gradcheck.mistakes.steps.blocks import in_another_order, repeated
 from jaxnn.gradcheck.report.formats import spoken
 from jaxnn.gradcheck.tape.forward import gradient_of, pulled, replayed, replayed_values
 from jaxnn.gradcheck.tape.paths import Path, along, reaching, smallest
