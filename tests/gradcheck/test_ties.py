@@ -23,6 +23,10 @@ def read(function, x):
     return out, notes
 
 
+def smaller(a, b):
+    return jnp.where(a < b, a, b)
+
+
 def huber(x):
     return jnp.sum(jnp.where(jnp.abs(x) <= 1, x**2 / 2, jnp.abs(x) - 0.5))
 
@@ -40,8 +44,8 @@ KINKS = {
     "relu": lambda x: jnp.sum(jnp.maximum(x - 0.7, 0)),
     "relu by where": lambda x: jnp.sum(jnp.where(x > 0.7, x, 0.7)),
     "two that cancel": lambda x: jnp.maximum(x[0] + x[1] - 0.5, 0) - jnp.maximum(x[0] - x[3] - 0.2, 0),
-    "the end of a clipping": lambda x: jnp.sum(jnp.minimum(x * A, jnp.clip(x, -2, 0.7) * A)),
-    "two equal entries": lambda x: jnp.maximum(x[0] + 0.2, x[2]),
+    "the end of a clipping": lambda x: jnp.sum(smaller(x * A, jnp.clip(x, -2, 0.7) * A)),
+    "two equal entries": lambda x: smaller(x[0] + 0.2, x[2]),
     "a far smaller side": lambda x: jnp.sum(jnp.maximum(1 + 1e-9 * (x - 0.7), 1)) * 1e9,
 }
 

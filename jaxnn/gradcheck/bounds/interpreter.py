@@ -327,7 +327,7 @@ def _walked(jaxpr, plan: list, given: Sequence[Bounded], reading: Reading) -> li
         out = _pins(equation, _step(equation, inputs, reading), reading)
         name, where = equation.primitive.name, partial(line_of, equation)
         if name in COMPARISONS and is_number(inputs[0].value):
-            out = [_compared(*out, *inputs, reading)]
+            out = [_compared(out[0], inputs[0], inputs[1], reading)]
         if name in CORNERS and (doubtful := sum(_doubts(x, inputs) for x in out)):
             reading.notes[Note("kink", name, where())] += doubtful
         elif name not in CALLS and any(map(_unbounded, out)) and not any(map(_unbounded, inputs)):
