@@ -143,7 +143,7 @@ def find_causes(
         if not found:
             found, spent = places.placed(scenes, names)
             notes += [_ended(spent)] if spent and not notes else []
-    whole = sum(bool(s.wrong) for s in scenes) > 1 and not notes
+    whole = len(scenes) > 1 and not notes
     return Diagnosis(_ranked(found or [_faint(scenes[0])], names, homes, whole), notes)
 
 
@@ -226,8 +226,8 @@ def _faint(scene: Scene) -> Finding:
 def _ranked(findings: list[Finding], names: Names, homes: list[Scene], whole: bool) -> list[Cause]:
     """One cause a mistake, the simplest first, and how sure it is.
 
-    homes: the caller's scene, as every tape has it; whole: more than one point shows that it is wrong, and
-    every mistake was tried.
+    homes: the caller's scene, as every tape has it; whole: more than one point was looked at, and every
+    mistake tried.
     """
     best: dict[str, Finding] = {}
     for f in sorted(findings, key=lambda f: f.rank):
