@@ -55,8 +55,8 @@ def _whose_layer(number: Part | None, home: Scene, names: Names) -> str:
 def ranked(findings: list[Finding], names: Names, homes: list[Scene], whole: bool) -> list[Cause]:
     """One cause a mistake, the simplest first, and how sure it is.
 
-    homes: the caller's scene, as every tape has it; whole: more than one point shows that it is wrong, and
-    every mistake was tried.
+    homes: the caller's scene, as every tape has it; whole: more than one point was looked at, and every
+    mistake tried.
     """
     best: dict[str, Finding] = {}
     for f in sorted(findings, key=lambda f: f.rank):

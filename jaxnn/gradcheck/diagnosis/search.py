@@ -143,7 +143,7 @@ def find_causes(
         if not found:
             found, spent = places.placed(scenes, names)
             notes += [_ended(spent)] if spent and not notes else []
-    whole = sum(bool(s.wrong) for s in scenes) > 1 and not notes
+    whole = len(scenes) > 1 and not notes
     return Diagnosis(ranked(found or [_faint(scenes[0])], names, homes, whole), notes)
 
 

@@ -125,8 +125,6 @@ def _one_factor(scenes, alphas: list[float], off: set[int], quiet: set[int]) -> 
     constant = all(same(a, alphas[0]) for a in alphas)
     other = number_words(scenes, alphas)
     meanings = factor_names(scenes, alphas, mistakes)
-    if other and len({tuple(s.sizes.items()) for s in scenes}) > 1:
-        meanings = [m for m in meanings if m.sure]  # a number of the loss is nearer than a size written down
     for m in meanings:
         # a size that no point changes may be any number
         size = " ({times} times, at every size)" if constant and not m.sure else ""
