@@ -38,13 +38,13 @@ def _texts(seed: int) -> tuple:
 
 def _heads(p, X):
     """Every key is that of two queries."""
-    return jnp.mean(jnp.tanh(X @ jnp.repeat(p["K"], 2, axis=0).T) ** 2 * jnp.arange(1.0, 7.0))
+    return jnp.mean(jnp.tanh(X @ jnp.repeat(p["K"], 2, axis=0).T) ** 2 * jnp.arange(1.0, 7.0)[None])
 
 
 def _through_heads(mistake: str) -> Callable:
     def gradient(p, X):
         A = jnp.tanh(X @ jnp.repeat(p["K"], 2, axis=0).T)
-        dK = (2 * A * (1 - A * A) * jnp.arange(1.0, 7.0) / A.size).T @ X
+        dK = (2 * A * (1 - A * A) * jnp.arange(1.0, 7.0)[None] / A.size).T @ X
         return {
             "K": dK.reshape(2, 3, -1).sum(axis=0) if mistake == "tiled" else dK.reshape(3, 2, -1).sum(axis=1)
         }
@@ -113,7 +113,9 @@ def _through_prenormed(mistake: str) -> Callable:
 
 def _grouped(p, X):
     """A norm over groups of two channels."""
-    return jnp.mean(jnp.tanh(_hat(X, jnp.arange(6) // 2) * p["g"][:, None] + p["b"][:, None]) ** 2)
+    return jnp.mean(
+        jnp.tanh(_hat(X, jnp.arange(6) // 2) * p["g"][None, :, None] + p["b"][None, :, None]) ** 2
+    )
 
 
 def _hat(X, group):
@@ -125,7 +127,7 @@ def _hat(X, group):
 def _through_grouped(mistake: str) -> Callable:
     def gradient(p, X):
         hat = _hat(X, jnp.arange(6) // 2)
-        A = jnp.tanh(hat * p["g"][:, None] + p["b"][:, None])
+        A = jnp.tanh(hat * p["g"][None, :, None] + p["b"][None, :, None])
         d = 2 * A * (1 - A * A) / A.size
         hat = _hat(X, jnp.arange(6) % 3) if mistake == "of another group" else hat
         return {"g": jnp.sum(d * hat, axis=(0, 2)), "b": jnp.sum(d, axis=(0, 2))}
@@ -174,7 +176,7 @@ def _through_pooled(mistake: str) -> Callable:
         A = jnp.tanh(X @ p["W"])
         top = jnp.repeat(jnp.max(A.reshape(len(X), -1, 2), axis=2), 2, axis=1)
         dA = 4 * top / top.size
-        dA = dA if mistake == "repeated" else dA * (top == A)
+        dA = dA if mistake == "repeated" else jnp.where(top == A, dA, 0)
         return {"W": X.T @ (dA * (1 - A * A))}
 
     return gradient

@@ -50,7 +50,7 @@ def test_turns_are_counted(function, most):
 
 
 def test_a_loop_of_unknown_length_is_a_long_one():
-    closed = jax.make_jaxpr(lambda x: lax.while_loop(lambda c: c < 9, lambda c: c * 2, x))(1.0)
+    closed = jax.make_jaxpr(lambda k: lax.while_loop(lambda c: c < 9, lambda c: c * 2, k))(1)
     assert turns(closed) >= LONG
 
 

@@ -82,13 +82,13 @@ def test_a_surrogate_that_is_clipped_out_of_reach_is_judged():
 def test_how_often_a_loop_turns_is_no_kink():
     def root(x):
         turned = lambda c: (0.5 * (c[0] + x[0] / c[0]), c[0])  # noqa: E731
-        return lax.while_loop(lambda c: jnp.abs(c[0] - c[1]) > 0, turned, (x[0], 0.0))[0]
+        return lax.while_loop(lambda c: jnp.abs(c[0] - c[1]) > 1e-6, turned, (x[0], 0.0))[0]
 
     with jax.enable_x64(True):
         jaxpr, consts = opened(jax.make_jaxpr(root)(X))
         (out,), notes = interpret(jaxpr, consts, [X], [True])
-    assert [n.kind for n in notes] == ["unbounded"]
-    assert out.error == np.inf
+    assert not kinks(notes)
+    assert out.error < 1e-6
 
 
 def test_what_is_finite_is_not_infinite():

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from jaxnn.gradcheck.calls.raised import in_full, place
+from jaxnn.gradcheck.calls.raised import in_full, place, said_by
 
 LONGEST = 240  # characters of what an exception says
 COMPLEX = "{} is {}, and only real numbers are compared: write it as functions of real and imaginary parts"
@@ -92,11 +92,7 @@ def replaced(items: Iterable, places: Iterable[int], values: Iterable) -> list:
 
 def first_line(error: BaseException) -> str:
     """An exception in one line."""
-    try:
-        said = str(error)
-    except Exception:  # an exception of the caller's that cannot be told
-        said = ""
-    text = next(filter(None, map(str.strip, said.splitlines())), "")
+    text = next(filter(None, map(str.strip, said_by(error).splitlines())), "")
     if len(text) > LONGEST:
         text = text[:LONGEST].rsplit(" ", 1)[0] + " …"
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

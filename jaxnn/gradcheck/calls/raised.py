@@ -21,12 +21,20 @@ def in_full(error: BaseException) -> str:
     ...     print(in_full(error))
     ValueError: invalid literal for int() with base 10: 'seven' (<doctest ...>:2, in <module>)
     """
-    text = " ".join(str(error).split())
+    text = " ".join(said_by(error).split())
     calls = error.__traceback__
     while calls and calls.tb_frame.f_code.co_filename.startswith(_HERE):
         calls = calls.tb_next
     error.__traceback__ = calls or error.__traceback__
     return f"{type(error).__name__}{': ' * bool(text)}{text}{place(error)}"
+
+
+def said_by(error: BaseException) -> str:
+    """What an exception says, where it can be told."""
+    try:
+        return str(error)
+    except Exception:  # whatever a class of the caller's raises
+        return ""
 
 
 def place(error: BaseException) -> str:

@@ -129,9 +129,10 @@ def _one_factor(scenes, alphas: list[float], off: set[int], quiet: set[int]) -> 
         # a size that no point changes may be any number
         size = " ({times} times, at every size)" if constant and not m.sure else ""
         # in all of the gradient a stray number is one of the loss; elsewhere who can tell
-        says, parts = _also(f"{extent.says} {m.says}{size}", other, extent.parts)
+        beside = other if constant else None  # a number of the loss that goes with a size is that size
+        says, parts = _also(f"{extent.says} {m.says}{size}", beside, extent.parts)
         parts = {**parts, **m.parts, "times": spoken(alphas[0])}
-        sure = m.sure and (everywhere or not other)
+        sure = m.sure and (everywhere or not beside)
         yield finding(m.mistake, f"{says}.", extent.where, m.rank, sure, **parts)
     if not meanings and (one := _over_all(scenes, alphas, extent)):
         yield one
