@@ -20,7 +20,7 @@ NETS = {
     "two layers": (Network((5, 4, 3), "tanh", "bce-naive", penalty=0.3), 6),
     "square": (Network((4, 4, 4, 3), "sigmoid", "softmax-logits"), 5),
     "masked": (Network((6, 5, 4), "relu", "softmax-naive", penalty=0.1, masked=True), 7),
-    "four layers": (Network((3, 6, 6, 5, 2), "gelu", "squared"), 8),
+    "three layers": (Network((3, 5, 5, 2), "gelu", "squared"), 8),
 }
 
 
