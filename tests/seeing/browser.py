@@ -31,6 +31,7 @@ class Browser:
         media["prefers-reduced-motion"] = "reduce" if still else "no-preference"
         features = [{"name": name, "value": value} for name, value in media.items()]
         self.command("Emulation.setEmulatedMedia", features=features)
+        self.command("Emulation.setFocusEmulationEnabled", enabled=True)  # as a window that is looked at
         self.driver.get(page.resolve().as_uri())
 
     def command(self, name: str, **parameters):
