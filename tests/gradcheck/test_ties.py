@@ -95,3 +95,19 @@ def test_what_is_finite_is_not_infinite():
     """Its bound may be unbounded, and yet jnp.logaddexp's case for infinities is none."""
     far = lambda x: jnp.logaddexp(-1e30 + x[0], -1e30 + x[1]) * 0 + x[0] ** 2  # noqa: E731
     assert not kinks(read(far, X)[1])
+
+
+@pytest.mark.parametrize(
+    ("slope", "correct"), [(jnp.sign, False), (lambda x: jnp.where(x < 0, -1.0, 1), True)]
+)
+def test_a_corner_of_the_gradient_alone_is_judged_by_what_it_returns_there(slope, correct):
+    """The loss is smooth at 0, though it compares; a sign that is 0 there makes a gradient of 0."""
+
+    def loss(x):
+        return jnp.sum(jnp.where(x < 0, -jnp.log1p(-x), jnp.log1p(x)))
+
+    def gradient(x):
+        return jnp.abs(slope(x)) / (1 + jnp.abs(x))
+
+    report = compare_gradients(loss, gradient, jnp.array([0.0, -1.0, 2.0]))
+    assert report.correct is correct

@@ -97,12 +97,19 @@ def _known(value: np.ndarray, pool: list) -> bool:
 
 
 def evaluated(
-    call: Call, side: Traced, leaves: list, obeyed: float = math.inf, shake: float = 0.0, grain: float = UNIT
+    call: Call,
+    side: Traced,
+    leaves: list,
+    obeyed: float = math.inf,
+    shake: float = 0.0,
+    grain: float = UNIT,
+    as_returned: bool = False,
 ) -> Side:
     """The traced gradient at these leaves. Raises TooLong when its loops are too long to read.
 
     shake: a relative error that every floating argument is said to have; grain: that of numbers in the
-    code and of arrays that are not differentiated, see interpret.
+    code and of arrays that are not differentiated, see interpret; as_returned: a tie of the arguments
+    themselves is decided as the code decides it: at a corner too, what it returns is what it is.
     """
     live = set(call.places)
     with _on_host():
@@ -111,7 +118,7 @@ def evaluated(
             side.consts,
             [
                 Bounded(x, np.where(np.isinf(x), 0.0, shake * np.abs(x)), k in live)
-                if shake and is_wide(x)
+                if (shake or (as_returned and k in live)) and is_wide(x)
                 else x
                 for k, x in ((k, leaves[k]) for k in call.dynamic)
             ],
@@ -311,7 +318,7 @@ def sides_of(call: Call, leaves: list, readable: bool) -> Sides:
 
     def hand(at: list, obeyed: float = math.inf) -> Side:
         if read is not None and theirs is not None and (theirs.varies or not ours.varies):
-            return read(at, reference, obeyed=obeyed)
+            return read(at, reference, obeyed=obeyed, as_returned=True)
         return jittered(call, by_hand(call), at, reference(at))
 
     def rounded(at: list) -> Side:
