@@ -338,7 +338,7 @@ def files(number: int, rng: random.Random, folder: Path, arguments: argparse.Nam
     """
     from experiments import train
     from jaxnn.datasets import DatasetError
-    from jaxnn.runs.record import RunError
+    from jaxnn.runs.error import RunError
 
     read_by = readers(folder, train.parser(), train.Done)
     for good, read in read_by.values():

@@ -78,7 +78,7 @@ def run(main: Callable[[argparse.Namespace], int], parser: Parser) -> NoReturn:
     try:
         check_environment()
         import jaxnn.datasets  # what told() tells of
-        import jaxnn.runs.record  # noqa: F401
+        import jaxnn.runs.error  # noqa: F401
 
         status = main(arguments)
         on_signal(signal.SIG_IGN)  # all is done
@@ -100,11 +100,11 @@ def told(error: Exception) -> str | None:
     """An error that its user can do something about, in one line; None for any other."""
     if isinstance(error, UserError | argparse.ArgumentTypeError):
         return str(error)
-    if "jaxnn.runs.record" not in sys.modules:
+    if "jaxnn.runs.error" not in sys.modules:
         return None
 
     from jaxnn.datasets import DatasetError
-    from jaxnn.runs.record import RunError
+    from jaxnn.runs.error import RunError
 
     first = (str(error).splitlines() or [""])[0]
     match error:

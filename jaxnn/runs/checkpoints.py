@@ -24,7 +24,7 @@ import jax
 import numpy as np
 
 from jaxnn.runs import seals
-from jaxnn.runs.record import RunError
+from jaxnn.runs.error import RunError
 
 KEPT = 3  # checkpoints, the newest
 PART = ".part-"

@@ -27,6 +27,7 @@ from jaxnn import activations, datasets
 from jaxnn.activations import Activation
 from jaxnn.layers import Dense
 from jaxnn.runs import seals
+from jaxnn.runs.error import RunError
 
 FEW = 64  # training images, the first: on them the sizes of the gradients are measured after each epoch
 LAYERS = 100  # more of them make a page, a graph or a compilation that nobody waits for
@@ -41,10 +42,6 @@ UNFINISHED = {
     "page.html",
     "timings.json",
 }  # what a run that did not finish may leave
-
-
-class RunError(ValueError):
-    """A run that cannot be written or read: one line that says what, where, got and expected."""
 
 
 def check_new(folder: Path, result: str = "params.safetensors") -> None:
