@@ -178,9 +178,10 @@ def _check_values(name: str, leaf, differentiated: bool, infinite: bool = False)
     bad = ~np.isfinite(value) if differentiated and infinite else np.isnan(value)
     if bad.any():
         at = np.argwhere(bad)[0].tolist() or ""
+        why = ", and the loss is not finite there" if infinite else ""
         raise BadCall(
-            f"{name}{at} is {value[bad][0]}: a gradient can be compared only at a point "
-            "where the arguments are finite; repair the input"
+            f"{name}{at} is {value[bad][0]}{why}: a gradient can be compared only where the loss is finite; "
+            "repair the input"
         )
 
 

@@ -21,6 +21,7 @@ from jaxnn.gradcheck.tape.budget import Spent, Work
 from jaxnn.gradcheck.tape.names import Names, names_of
 from jaxnn.gradcheck.tape.scene import Scene, finite, without_penalty
 from jaxnn.gradcheck.tape.scenes import Views, in_few_turns, scenes_for, step_by_step, views_of
+from jaxnn.gradcheck.tolerances import FITTED
 from jaxnn.gradcheck.verdict.point import Point, Sides, compared, is_coarse
 
 
@@ -133,7 +134,7 @@ def find_causes(
         )
         sides = hand, reference, bound
         views = views or views_of(loss, args, argnums)
-        scenes = _finite(scenes_for(views, gradient, hand, reference, bound, work))
+        scenes = _clear(scenes_for(views, gradient, hand, reference, bound, work))
         found, homes = [], [views.given]
         try:
             for one in _found(views, gradient, scenes, sides, homes, notes):
@@ -166,7 +167,7 @@ def _found(
     few: list[Scene] = []
     for seen in tapes:
         there = scenes if seen is views else scenes_for(seen, gradient, *sides, work=scenes[0].work)
-        few = _finite(in_few_turns(seen, gradient, scenes[0].work)) or _finite(there)
+        few = _clear(in_few_turns(seen, gradient, scenes[0].work)) or _clear(there)
         if (yield from _of_families(few, ON_PATHS, notes)):
             return
     if found or (yield from _of_families(few, IN_SOME, notes)):
@@ -177,7 +178,7 @@ def _found(
             return
     for seen in tapes if len(scenes) > 1 else ():
         # a size written into the candidate's code: only points of the caller's own sizes tell
-        alike = _finite(scenes_for(seen, gradient, *sides, work=scenes[0].work, alike=True))
+        alike = _clear(scenes_for(seen, gradient, *sides, work=scenes[0].work, alike=True))
         for one in _of_families(alike, (*FAMILIES, *ON_PATHS) if seen is views else ON_PATHS, notes):
             if not one.mistake.loose:
                 found.append(one)
@@ -206,10 +207,23 @@ def _of_families(scenes: list[Scene], families: tuple[Family, ...], notes: list[
     return found
 
 
-def _finite(scenes: list[Scene]) -> list[Scene]:
-    """Those where both sides are numbers, if one of them shows the mistake; else all."""
-    told = [s for s in scenes if finite((*s.hand, *s.reference))]
-    return told if any(s.wrong for s in told) else scenes
+def _clear(scenes: list[Scene]) -> list[Scene]:
+    """Those where both sides are numbers, and at no kink, if one of them shows the mistake; else all."""
+    for kept in (lambda s: _is_finite(s) and _is_smooth(s), _is_finite):
+        told = [*filter(kept, scenes)]
+        if any(s.wrong for s in told):
+            return told
+    return scenes
+
+
+def _is_finite(scene: Scene) -> bool:
+    return finite((*scene.hand, *scene.reference))
+
+
+def _is_smooth(scene: Scene) -> bool:
+    """Whether autodiff has one value: at a kink its bound reaches to all that the derivative can be."""
+    sides = zip(scene.reference, scene.bound, strict=True)
+    return all((b <= FITTED * np.abs(r).max(initial=0)).all() for r, b in sides if r.any())
 
 
 def _faint(scene: Scene) -> Finding:

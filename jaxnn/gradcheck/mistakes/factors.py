@@ -123,11 +123,13 @@ def _one_factor(scenes, alphas: list[float], off: set[int], quiet: set[int]) -> 
     extent = _extent(scenes, off, k, everywhere)
     mistakes = OF_ALL if everywhere else OF_BIASES if only_biases else OF_LAYERS
     constant = all(same(a, alphas[0]) for a in alphas)
+    resized = any(s.sizes != scenes[0].sizes for s in scenes)
     other = number_words(scenes, alphas)
     meanings = factor_names(scenes, alphas, mistakes)
     for m in meanings:
         # a size that no point changes may be any number
-        size = " ({times} times, at every size)" if constant and not m.sure else ""
+        fixed = " ({times} times, by a number in the code)" if resized else " ({times} times)"
+        size = fixed if constant and not m.sure else ""
         # in all of the gradient a stray number is one of the loss; elsewhere who can tell
         beside = other if constant else None  # a number of the loss that goes with a size is that size
         says, parts = _also(f"{extent.says} {m.says}{size}", beside, extent.parts)

@@ -21,10 +21,12 @@ def headline(report: Report, at: str, kept: str, opening: str = "") -> str:
     """
     if opening and report.correct is None:
         return opening
-    return f"{opening}: {_verdict(report, at, kept)}" if opening else _verdict(report, at, kept)
+    if opening:
+        return f"{opening}: {_verdict(report, at, kept, 'differences')}"
+    return _verdict(report, at, kept, "autodiff")
 
 
-def _verdict(report: Report, at: str, kept: str) -> str:
+def _verdict(report: Report, at: str, kept: str, judge: str) -> str:
     name, loss = report.names
     hand = "the gradient" if name == loss else name  # as jax.grad names what it returns
     wrong = [leaf.path for leaf in report.leaves if leaf.wrong]
@@ -34,7 +36,7 @@ def _verdict(report: Report, at: str, kept: str) -> str:
         said = (
             _cause(report.causes[0], joined(wrong))
             if report.causes
-            else _apart(report.worst or report.leaves[0])
+            else _apart(report.worst or report.leaves[0], judge)
         )
         return f"{opening}{subject} wrong: {said}"
     if report.correct is None:
@@ -57,9 +59,9 @@ def _cause(cause: Cause, wrong: str) -> str:
     return says if cause.id == "unknown" else f"{cause.id} ({cause.confidence}): {says}"
 
 
-def _apart(leaf: Leaf) -> str:
+def _apart(leaf: Leaf, judge: str) -> str:
     mine, right = apart(leaf.hand, leaf.autodiff)
-    return f"{leaf.place} is {mine} by hand, {right} by autodiff"
+    return f"{leaf.place} is {mine} by hand, {right} by {judge}"
 
 
 def _cannot_tell(hand: str, leaves: list[Leaf]) -> str:
