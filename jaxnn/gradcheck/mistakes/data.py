@@ -292,18 +292,18 @@ def _weighed(w: np.ndarray, scene: Scene):
     return gradient_with(scene, given={layer.z: d * (w if layer.input_side == 1 else w[:, None])})
 
 
-def _counts(scene: Scene) -> np.ndarray | None:
-    """How much each example counts in the candidate; zero and one where it is nearly so."""
+def _counts(scene: Scene) -> tuple[np.ndarray | None, bool]:
+    """How much each example counts in the candidate; or None, and whether that could be any number."""
     layer = scene.structure.layers[-1]
     d, product = scene.point.cotangents[layer.z], scene.point.cotangents[layer.product]
     if dense_rows(scene, layer) is None or d.shape != product.shape:
-        return None
+        return None, False
     share = _shares(scene, layer)
     for w in _weights(*share) if share else ():
         whole = np.where(np.abs(w - np.round(w)) < FITTED, np.round(w), w)
         if fits(scene, _weighed(whole, scene)):
-            return whole
-    return None
+            return whole, False
+    return None, share is not None and np.linalg.matrix_rank(share[0], rtol=COMPUTED) < len(d)
 
 
 def _which(w: np.ndarray) -> str:
@@ -325,10 +325,10 @@ def weighted(scenes: list[Scene]) -> Iterator[Finding]:
         return
     yield from _one_example_bias(scenes)
     counts = [_counts(scene) for scene in scenes if scene.wrong]
-    known = [w for w in counts if w is not None]
-    if not known or len(known) < len(counts):
+    known = [w for w, _ in counts if w is not None]
+    if not known or any(w is None and not free for w, free in counts):
         return
-    w, manners = known[0], {_manner(w) for w in known}
+    w, manners, told = known[0], {_manner(w) for w in known}, counts[0][0] is not None
     where = f"dZ[{len(layers)}], rows of examples"
     yield from _of_a_device(scenes[0].devices, w, where)
     often = {manner.often for manner in manners}
@@ -340,13 +340,14 @@ def weighted(scenes: list[Scene]) -> Iterator[Finding]:
         once, mean = "once" in often, " (the mean is over those left)" if "as a mean" in often else ""
         rest = "" if once else f", the others count {{times:.6g}} times{mean}"
         says = f"{{which}} left out of the gradient{rest}{why}."
-        rank = 1.8 if not steady else 0.7 if scattered else 0.4
-        parts = {"which": _which(w), "times": float(w.max())}
-        yield finding(IGNORED, says, where, rank if once else rank + 0.1, not scattered, **parts)
+        rank = 0.4 if steady and not scattered else 1.8
+        parts = {"which": _which(w) if told else "Some examples are", "times": float(w.max())}
+        yield finding(IGNORED, says, where, rank if once else rank + 0.1, told and not scattered, **parts)
     elif np.ptp(w) > FITTED:
         odd = np.flatnonzero(np.abs(w - np.median(w)) > FITTED)
-        told = ", ".join(f"{i}: {w[i]:.4g}" for i in odd[:6]) + (" …" if len(odd) > 6 else "")
-        yield finding(WEIGHTED, "Examples do not count alike: {told}.", where, 1, told=told)
+        often = ", ".join(f"{i}: {w[i]:.4g}" for i in odd[:6]) + (" …" if len(odd) > 6 else "")
+        of = "" if told else f" (of {len(w)} examples)"
+        yield finding(WEIGHTED, "Examples do not count alike: {often}{of}.", where, 1, often=often, of=of)
 
 
 class Manner(NamedTuple):

@@ -154,8 +154,12 @@ OF_DERIVATIVES = (
     Mistake(
         "derivative-at-gradient", "g′ is taken at dA instead of Z", SLOPE + ": at Z[l], not at dA[l]",
         "dZ1 = dA1 * (dA1 > 0)", AT,
-        (_for_slope("g′(dA[{l}]), by the gradient's own sign,",
-                    lambda s, y: slope_at(s, y, s.point.cotangents[y.a])),),
+        (
+            _for_slope("g′(dA[{l}]), by the gradient's own sign,",
+                       lambda s, y: slope_at(s, y, s.point.cotangents[y.a])),
+            _for_slope("g′(dA[{l}]), by the gradient's own sign before its mask,",
+                       _of_layer(1, lambda s, y, next: slope_at(s, y, s.point.cotangents[next.before]))),
+        ),
     ),
     Mistake(
         "derivative-averaged", "one mean for many entries of g′", SLOPE + ": g′ of each entry of Z[l]",

@@ -147,6 +147,13 @@ OF_OPERANDS = (
             _for_input("the layer before's own input",
                        lambda s, y, old: _of_layer(-1, _before)(s, y, old) if y.number > 2 else None),
             _for_input("A[{n}]", _of_layer(1, a_of)),
+            *(
+                _for_input(says, _of_layer(k, _before))
+                for k, says in (
+                    (2, "A[{n}], as the layer above it takes it"), (3, "the activation two layers above"),
+                    (-2, "the input of two layers before"),
+                )
+            ),
         ),
     ),
     Mistake(

@@ -197,6 +197,8 @@ OF_ERRORS: tuple[Mistake, ...] = (
         (
             Way("has nothing where Ŷ and Y agree in rounding",
                 lambda e: e.d * (np.round(sigmoid(e.z)) != e.y), 1.6),
+            Way("has nothing for the examples whose class is predicted rightly",
+                lambda e: e.d * (e.z.argmax(-1) != e.y.argmax(-1))[..., None], 1.6),
             Way("has only the class with the largest Ŷ",
                 lambda e: e.d * (e.z == e.z.max(-1, keepdims=True)), 1.6),
         ),
@@ -309,29 +311,34 @@ def saturated(scenes: list[Scene]) -> Iterator[Finding]:
         if not broken or not all(np.isfinite(r).all() for r in scene.reference):
             continue
         of, L = Leaves(broken), len(scene.structure.layers)
-        bounded = L and any(_errors([scene], form) for form in (*AS_IT_IS[:2], *SQUARED))
-        full = _saturated(scene) if bounded else []
-        if not np.any(full):
+        forms = [form for form in (*AS_IT_IS[:2], *SQUARED) if L and _errors([scene], form)]
+        full = [entries for form in forms for entries in _saturated(scene, form)]
+        exact = next((entries for entries in full if _breaks(scene, entries)), None)
+        if exact is None:
             says = "The gradient of {of} is not finite, where autodiff is."
             yield finding(NOT_FINITE, says, "{of}", 1, of=of)
+        if not np.any(full):
             return
-        exact = next((entries for entries in full if _breaks(scene, entries)), None)
         at = np.any(full, axis=0) if exact is None else exact
         says = (
             "The gradient of {of} is not finite: 0 · ∞ where the output is saturated (Ŷ is 0 or 1 to the "
             "last digit); saturated examples: {rows}."
         )
         rows, where = listed([str(i) for i in np.flatnonzero(at.any(axis=1))], 6), "dZ[{L}], and so {of}"
-        yield finding(SATURATED, says, where, 0.2, exact is not None, of=of, rows=rows, L=L)
+        rank = 1.5 if exact is None else 0.2
+        yield finding(SATURATED, says, where, rank, exact is not None, of=of, rows=rows, L=L)
         return
 
 
-def _saturated(scene: Scene) -> list[np.ndarray]:
+def _saturated(scene: Scene, form: Form) -> list[np.ndarray]:
     """Which entries of Z[L] may be called so: those of a sigmoid, on either side or both; of a softmax."""
     layer = scene.structure.layers[-1]
     z = upright(scene, layer, z_of(scene, layer))
-    p = softmax(z)
-    return [z > SATURATES, z < -SATURATES, np.abs(z) > SATURATES, (p == 0) | (p == 1)]
+    if form.output is softmax:
+        p = softmax(z)
+        return [(p == 0) | (p == 1)]
+    sides = z > SATURATES, z < -SATURATES, np.abs(z) > SATURATES
+    return [*sides] if form.output is sigmoid else []
 
 
 def _breaks(scene: Scene, entries: np.ndarray) -> bool:
