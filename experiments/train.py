@@ -139,7 +139,7 @@ def print_head(task, arguments: argparse.Namespace, settings: dict) -> None:
     versions = settings["versions"]
     print(f"jaxnn {versions['jaxnn']}, jax {versions['jax']}, Python {versions['python']}")
     print(f"device    {settings['device']}")
-    print_shapes(task, arguments.activation)
+    print_shapes(task, arguments.batch_size)
     print(
         f"training  {arguments.loss} by {arguments.optimizer}, learning rate {arguments.learning_rate:g},\n"
         f"          batches of {arguments.batch_size}, {arguments.epochs} epochs, "

@@ -18,6 +18,7 @@ from jaxnn.layers import Layer
 from jaxnn.losses import Loss
 from jaxnn.objective import cost
 from jaxnn.runs.record import LAYERS
+from jaxnn.shapes import shapes
 
 DEFAULTS = {name: {"batch_size": 100, "epochs": 30} for name in DATASETS} | {
     "digits": {"batch_size": 8, "epochs": 60}
@@ -94,24 +95,14 @@ def is_finite(metrics: dict) -> bool:
     return math.isfinite(metrics["loss"]) and math.isfinite(metrics["test_loss"])
 
 
-def print_shapes(task: Task, activation: str) -> None:
-    """Print what the lecture writes on the board: the shape of every array of this network."""
-    data, n, _, net, loss, *_ = task
-    X, Y = jax.eval_shape(lambda *train: encode(data, *train), *data.train)
-    params = jax.eval_shape(net.init, jax.random.key(0))
-    Z, residuals = jax.eval_shape(net.forward, params, X)
-    layers = [(*p, r.Z, r.A) for p, r in zip(params, residuals, strict=True)]
-    layers[-1] = (*params[-1], Z, jax.eval_shape(loss.activation.forward, Z))
+def print_shapes(task: Task, batch_size: int) -> None:
+    """Print what the lecture writes on the board: the shape of every array of this network, for a batch."""
+    data, loss = task.data, task.loss
+    images, labels = (array[:batch_size] for array in data.train)
+    X, Y = jax.eval_shape(lambda *batch: encode(data, *batch), images, labels)
 
     print(f"data      {data.name}: {len(data.train.images)} training and {len(data.test.images)} test images")
     print(f"          images {data.train.images.shape}, pixels 0..{data.white}, {data.classes} classes")
-    print(f"network   {'-'.join(map(str, n))}, {sum(p.size for p in jax.tree.leaves(params)):,} parameters")
-    print()
-    print(f"     X    {X.shape!s:14} the images, a row each, divided by {data.white}")
-    print(f"     Y    {Y.shape!s:14} the labels, one-hot")
-    print("     l    W[l]          b[l]       Z[l]           A[l]")
-    for l, arrays in enumerate(layers, start=1):
-        W, b, Z, A = (str(array.shape) for array in arrays)
-        note = activation if l < len(layers) else "Ŷ"
-        print(f"     {l:<4} {W:13} {b:10} {Z:14} {A:14} {note}")
-    print()
+    print(f"          X {X.shape} is a batch of them, a row each, divided by {data.white}")
+    print(f"          Y {Y.shape} is their labels, one-hot; Ŷ = {loss.activation.name}(Z) of the last layer")
+    print(f"network   {shapes(task.net, X)}\n")
