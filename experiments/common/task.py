@@ -8,13 +8,14 @@ from typing import NamedTuple
 import jax
 import optax
 
+from experiments.common import own
 from experiments.common.arguments import DATASETS, UserError
 from jaxnn import activations, datasets, losses
 from jaxnn.activations import Activation
 from jaxnn.datasets import Dataset
 from jaxnn.encoding import flatten, one_hot
 from jaxnn.evaluation import predict
-from jaxnn.layers import Layer
+from jaxnn.layers import Layer, mlp
 from jaxnn.losses import Loss
 from jaxnn.objective import cost
 from jaxnn.runs.record import LAYERS
@@ -65,7 +66,34 @@ def sizes(data: Dataset, hidden: Iterable[int]) -> tuple[int, ...]:
 
 def chosen(arguments: argparse.Namespace) -> tuple[Activation, Loss]:
     """The activation of the hidden layers and the loss that are named."""
-    return getattr(activations, arguments.activation), getattr(losses, arguments.loss)
+    g = own.piece("activation", arguments.activation, Activation, activations)
+    return g, own.piece("loss", arguments.loss, Loss, losses)
+
+
+def network(arguments: argparse.Namespace, data: Dataset, g: Activation) -> tuple[tuple[int, ...], Layer]:
+    """The network that is asked for, and its sizes; of one's own those of its input and output."""
+    if not arguments.network:
+        n = sizes(data, arguments.hidden)
+        return n, mlp(*n, g=g)
+    X, Y = few(data, own.FEW)
+    offered = {"n": X.shape[1], "classes": Y.shape[1], "shape": data.train.images.shape[1:]}
+    offered |= {"hidden": tuple(arguments.hidden), "g": g}
+    net = own.network(arguments, Layer, offered)
+    with own.raised_by(arguments.network):
+        shapes(net, X)
+        params = jax.eval_shape(lambda: net.init(jax.random.key(0)))
+        Z, _ = jax.eval_shape(net.forward, params, X)
+    if getattr(Z, "shape", None) != Y.shape:
+        got = f"gives {getattr(Z, 'shape', type(Z).__name__)} for X {X.shape}"
+        raise UserError(f"--network: {arguments.network} {got}, expected {Y.shape}, a column for each class")
+    if not jax.tree.leaves(params):
+        raise UserError(f"--network: {arguments.network} has no parameters, expected some to train")
+    return sizes(data, ()), net
+
+
+def few(data: Dataset, N: int):
+    """The shapes of X and Y of N training examples."""
+    return jax.eval_shape(lambda *batch: encode(data, *batch), *(array[:N] for array in data.train))
 
 
 def encode(data: Dataset, images, labels):
@@ -98,8 +126,7 @@ def is_finite(metrics: dict) -> bool:
 def print_shapes(task: Task, batch_size: int) -> None:
     """Print what the lecture writes on the board: the shape of every array of this network, for a batch."""
     data, loss = task.data, task.loss
-    images, labels = (array[:batch_size] for array in data.train)
-    X, Y = jax.eval_shape(lambda *batch: encode(data, *batch), images, labels)
+    X, Y = few(data, batch_size)
 
     print(f"data      {data.name}: {len(data.train.images)} training and {len(data.test.images)} test images")
     print(f"          images {data.train.images.shape}, pixels 0..{data.white}, {data.classes} classes")
