@@ -144,11 +144,11 @@ def _identity_backward(dA, Z, A):
     return dA  # dZ = dA
 
 
-sigmoid = Activation(logistic, _sigmoid_backward, "sigmoid")
-tanh = Activation(jnp.tanh, _tanh_backward, "tanh")
-relu = Activation(_relu, _relu_backward, "relu")
-leaky_relu = Activation(_leaky_relu, _leaky_relu_backward, "leaky_relu")
-softplus = Activation(_softplus, _softplus_backward, "softplus")
-silu = Activation(_silu, _silu_backward, "silu")
-gelu = Activation(_gelu, _gelu_backward, "gelu")
-identity = Activation(_identity, _identity_backward, "identity")
+sigmoid = Activation(logistic, _sigmoid_backward, name="sigmoid")
+tanh = Activation(jnp.tanh, _tanh_backward, name="tanh")
+relu = Activation(_relu, _relu_backward, name="relu")
+leaky_relu = Activation(_leaky_relu, _leaky_relu_backward, name="leaky_relu")
+softplus = Activation(_softplus, _softplus_backward, name="softplus")
+silu = Activation(_silu, _silu_backward, name="silu")
+gelu = Activation(_gelu, _gelu_backward, name="gelu")
+identity = Activation(_identity, _identity_backward, name="identity")

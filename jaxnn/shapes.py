@@ -20,13 +20,12 @@ class Named(NamedTuple):
     names: tuple[str, ...]
     shape: tuple[int, ...]
     bytes: int
-    kept: bool  # from the forward pass for the backward one
     graded: bool  # has a gradient: it is of real numbers
 
     def text(self, d: str = "") -> str:
         """Names and shape; with d those of its gradient, if it has one, which has its shape.
 
-        >>> Z = Named(("0.Z", "A"), (32, 17), 2176, True, True)
+        >>> Z = Named(("0.Z", "A"), (32, 17), 2176, True)
         >>> Z.text(), Z.text("d")
         ('0.Z = A (32, 17)', '0.dZ = dA (32, 17)')
         """
@@ -44,6 +43,7 @@ class Row(NamedTuple):
     params: list[Named]
     parameters: int  # how many numbers they are
     arrays: list[Named]  # that its forward pass makes; the last one is its output
+    kept: int  # bytes of its residuals that no layer before it keeps, beside X and the parameters
 
 
 class Shapes(NamedTuple):
@@ -66,13 +66,13 @@ class Shapes(NamedTuple):
     @property
     def kept(self) -> int:
         """The bytes that the forward pass keeps for the backward one, beside the parameters and X."""
-        return sum(_kept(row) for row in self.rows)
+        return sum(row.kept for row in self.rows)
 
     def __str__(self) -> str:
         """Each layer's arrays, forward, and their gradients under them."""
         lines = [*_wrapped(self.network), "", f"       {self.X.text()}"]
         for row in self.rows:
-            counts = f"{_counted(row)}, {_kept(row):,} bytes kept"
+            counts = f"{_counted(row)}, {row.kept:,} bytes kept"
             head = _wrapped(f" {row.place:<3}  {row.layer}", WIDTH - 2 - len(counts), "      ")
             lines += ["", f"{head[0]:{WIDTH - len(counts)}}{counts}", *head[1:]]
             lines += _pairs([*row.params, *row.arrays])
@@ -91,7 +91,7 @@ class Shapes(NamedTuple):
         for row in self.rows:
             arrays = [*row.params, *row.arrays]
             both = ["<br>".join(html.escape(array.text(d)) for array in arrays) for d in ("", "d")]
-            rows += [(row.place, html.escape(row.layer), *both, f"{row.parameters:,}", f"{_kept(row):,}")]
+            rows += [(row.place, html.escape(row.layer), *both, f"{row.parameters:,}", f"{row.kept:,}")]
         lines = [_cells("th", head), *(_cells("td", row) for row in rows)]
         title, summary = html.escape(self.network), html.escape(self._summary())
         return f"<table><caption>{title}</caption>{''.join(lines)}</table><p>{summary}</p>"
@@ -104,9 +104,9 @@ def shapes(net: Layer, X) -> Shapes:
     network knows the shape of one of them. Of whatever layers it is made, each one's parameters and
     residuals stand under the names that it gives them.
 
-    Under each array stands its gradient. `bytes kept` is what a layer makes and a backward reads again, its
-    own or the next one's. Raises ValueError where N is not enough, and ShapeError, which names the layer,
-    where X does not fit, or where a backward gives gradients of other shapes.
+    Under each array stands its gradient. `bytes kept` are those of a layer's residuals, an array that several
+    keep counted with the first. Raises ValueError where N is not enough, and ShapeError, which names the
+    layer, where X does not fit, or where a backward gives gradients of other shapes.
 
     >>> from jaxnn.activations import sigmoid
     >>> from jaxnn.layers import mlp
@@ -126,20 +126,16 @@ def shapes(net: Layer, X) -> Shapes:
     13,525 parameters of 54,100 bytes, and as many for their gradients; forward
     keeps 5,632 bytes for backward, beside X of 100,352 bytes
     """
-    A = _input(net, X)
-    X = Named(("X",), A.shape, _bytes(A), True, _is_real(A))
-    rows: list[Row] = []
-    maker = -1  # of A: the number of its row; none makes X
+    A = given = _input(net, X)
+    X, rows = Named(("X",), A.shape, _bytes(A), _is_real(A)), []
     for place, layer in _places(net):
         try:
-            row, A, keeps_input, makes_output = _row(place, layer, A)
+            row, A = _row(place, layer, A)
         except ShapeError as error:
             raise ShapeError(f"layer {place}: {error}") from None
-        if keeps_input and maker >= 0:
-            *inner, output = rows[maker].arrays
-            rows[maker] = rows[maker]._replace(arrays=[*inner, output._replace(kept=True)])
-        maker = len(rows) if makes_output else maker
         rows.append(row)
+    kept = _kept(net, given)
+    rows = [row._replace(kept=bytes) for row, bytes in zip(rows, kept, strict=True)]
     return Shapes(str(net), X, rows)
 
 
@@ -164,35 +160,57 @@ def _places(net: Layer, place: str = "") -> Iterator[tuple[str, Layer]]:
         yield from _places(layer, f"{place}.{k}" if place else f"{k}")
 
 
-def _row(place: str, layer: Layer, A_prev) -> tuple[Row, Any, bool, bool]:
-    """The row of a layer, and its output; whether it keeps its input, and whether it makes its output.
-
-    Which arrays are the same one is seen while they are traced.
-    """
-    params = jax.eval_shape(lambda: layer.init(jax.random.key(0)))
-    same = []
+def _row(place: str, layer: Layer, A_prev) -> tuple[Row, Any]:
+    """The row of a layer, with nothing kept, and its output."""
+    params, same = _params(layer), []
 
     def forward(params, A_prev):
         A, residuals = layer.forward(params, A_prev)
-        there = [A_prev, A, *jax.tree.leaves(params), *jax.tree.leaves(residuals)]
+        there = [A, A_prev, *jax.tree.leaves(params), *jax.tree.leaves(residuals)]
         same[:] = [next(k for k, other in enumerate(there) if other is array) for array in there]
         return A, residuals
 
     A, residuals = jax.eval_shape(forward, params, A_prev)
     _check(params, A_prev, *jax.eval_shape(layer.backward, params, residuals, A))
     own, kept = _named(params, "params"), _named(residuals, "residual")
-    first = same[2 + len(own) :]
-    arrays = {}
-    for (name, array), k in zip(kept, first, strict=True):
-        if k >= 2 + len(own):  # neither input, nor output, nor parameter
+    arrays = {}  # the first that is the same array: it, and its names
+    for (name, array), k in zip(kept, same[2 + len(own) :], strict=True):
+        if k == 0 or k >= 2 + len(own):  # neither the input nor a parameter
             arrays.setdefault(k, (array, []))[1].append(name)
-    makes_output = same[1] == 1
-    names = [name for (name, _), k in zip(kept, first, strict=True) if k == same[1] == 1]
-    output = _array(A, [*names, *["A"] * ("A" not in names)], bool(names))
-    made = [_array(array, names, True) for array, names in arrays.values()]
+    _, names = arrays.pop(0, (A, []))
+    made = [*arrays.values(), (A, names if "A" in names else [*names, "A"])]
     numbers = sum(math.prod(array.shape) for _, array in own)
-    params = [_array(array, [name], False) for name, array in own]
-    return Row(place, str(layer), params, numbers, [*made, output]), A, 0 in first, makes_output
+    params = [_array(array, [name]) for name, array in own]
+    return Row(place, str(layer), params, numbers, [_array(*pair) for pair in made], 0), A
+
+
+def _params(layer: Layer):
+    return jax.eval_shape(lambda: layer.init(jax.random.key(0)))
+
+
+def _kept(net: Layer, X) -> list[int]:
+    """The bytes of the residuals of each layer that is not made of others."""
+    found = []
+
+    def forward(params, X):
+        _, residuals = net.forward(params, X)
+        seen = {id(array) for array in (X, *jax.tree.leaves(params))}
+        for kept in _residuals(net, residuals):
+            new = {id(array): array for array in jax.tree.leaves(kept) if id(array) not in seen}
+            found.append(sum(map(_bytes, new.values())))
+            seen |= new.keys()
+        return residuals
+
+    jax.eval_shape(forward, _params(net), X)
+    return found
+
+
+def _residuals(net: Layer, residuals) -> Iterator[Any]:
+    """Those of each layer that is not made of others, in their order."""
+    if not net.layers:
+        yield residuals
+    for layer, kept in zip(net.layers, residuals if net.layers else (), strict=True):
+        yield from _residuals(layer, kept)
 
 
 def _check(params, A_prev, dparams, dA_prev) -> None:
@@ -214,21 +232,17 @@ def _named(tree, alone: str) -> list[tuple[str, Any]]:
     return [(jax.tree_util.keystr(path, simple=True, separator=".") or alone, leaf) for path, leaf in leaves]
 
 
-def _array(array, names: list[str], kept: bool) -> Named:
+def _array(array, names: list[str]) -> Named:
     few = names if len(names) <= 3 else [*names[:2], names[-1]]
-    return Named(tuple(few), array.shape, _bytes(array), kept, _is_real(array))
+    return Named(tuple(few), array.shape, _bytes(array), _is_real(array))
 
 
 def _bytes(array) -> int:
-    return math.prod(array.shape) * array.dtype.itemsize
+    return math.prod(jnp.shape(array)) * jnp.result_type(array).itemsize
 
 
 def _is_real(array) -> bool:
     return jnp.issubdtype(array.dtype, jnp.floating)
-
-
-def _kept(row: Row) -> int:
-    return sum(array.bytes for array in row.arrays if array.kept)
 
 
 def _counted(row: Row) -> str:

@@ -68,7 +68,7 @@ def dense(n_prev: int, n: int, g: Activation = identity) -> Layer:
         return Dense(dW, db), dA_prev
 
     shown = "" if g is identity else f", {g.name}"
-    return Layer(init, forward, backward, f"dense({n_prev}→{n}{shown})", takes=(n_prev,))
+    return Layer(init, forward, backward, name=f"dense({n_prev}→{n}{shown})", takes=(n_prev,))
 
 
 def _check(W, b, A_prev) -> None:

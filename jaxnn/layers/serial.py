@@ -47,7 +47,8 @@ def serial(*layers: Layer) -> Layer:
         return dparams[::-1], dA
 
     takes = layers[0].takes if layers else None
-    return Layer(init, forward, backward, f"serial: {_listed(layers)}", takes, layers)
+    name = f"serial: {_listed(layers)}"
+    return Layer(init, forward, backward, name=name, takes=takes, layers=layers)
 
 
 def mlp(*n: int, g: Activation) -> Layer:
