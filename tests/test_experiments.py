@@ -371,7 +371,7 @@ def test_the_choices_are_those_of_the_library():
     assert set(arguments.DATASETS) == set(datasets.NAMES)
 
 
-@pytest.mark.parametrize("program", [*PROGRAMS, "sweep", "draw", "graph", "lecture"])
+@pytest.mark.parametrize("program", [*PROGRAMS, "sweep", "draw", "export", "graph", "lecture"])
 def test_help_imports_no_jax_and_fits_the_terminal(program):
     code = f"""
 import sys
