@@ -9,6 +9,7 @@ import io
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 from experiments.common.arguments import (
     Parser,
@@ -72,7 +73,7 @@ def npz(it, run_dir: Path) -> tuple[bytes, str]:
 
     from jaxnn.runs import record
 
-    arrays = {name: np.asarray(array) for name, array in record.names(it.params).items()}
+    arrays: dict[str, Any] = {name: np.asarray(array) for name, array in record.names(it.params).items()}
     beside = {
         "network": str(it.net),
         "activation": it.settings["activation"],

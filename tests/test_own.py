@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from experiments import draw, graph, page, predict, train
+from experiments import draw, export, graph, page, predict, train
 from jaxnn.gradcheck.named import Bad, found
+from jaxnn.runs import record
 from tests.programs import ended
 
 MINE = """
@@ -177,6 +178,27 @@ def test_a_run_goes_on_with_the_file_it_began_with(folder):
     assert ended(train, "--out", "run", "--override", "files").status == 0
     params = [(folder / name / "params.safetensors").read_bytes() for name in ("run", "whole")]
     assert params[0] == params[1]
+
+
+@pytest.mark.parametrize(
+    "network", [5, "net", "../mine.py:net", "os:system", "\x1b[2J:net", {}, "mine.py:net"]
+)
+def test_a_run_from_elsewhere_names_no_code_that_is_run(network, folder):
+    (folder / "mine.py").write_text("raise SystemExit('nothing of it is run')")
+    settings = {
+        "dataset": "digits",
+        "n": [64, 10],
+        "activation": "tanh",
+        "loss": "squared_error",
+        "hidden": [5],
+    }
+    files = {"network": "\x1b[2J" if network else "0" * 64}
+    record.create(folder / "run", settings | {"network": network, "files": files}, [{"test_accuracy": 0.5}])
+    for program in (predict, export):
+        done = ended(program, "run", *(("--to", "npz", "new.npz") if program is export else ()))
+        assert done.status == 2
+        assert re.fullmatch(r"error: [^\x1b\n]+\n", done.err), done.err
+    assert not (folder / "new.npz").exists()
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from experiments.common.arguments import UserError
 from experiments.common.places import is_own, place
@@ -43,7 +44,7 @@ def unchanged(settings: dict, where: Path, instead: str = "train anew") -> None:
             )
 
 
-def piece(option: str, name: str, kind: type, home):
+def piece(option: str, name, kind: type, home) -> Any:
     """The activation or loss of that name: of the module `home`, or one's own. Raises UserError."""
     found = _found(option, name) if is_own(name) else getattr(home, str(name), None)
     if isinstance(found, kind):
@@ -91,7 +92,9 @@ def lecture_only(settings: dict, where: Path, what: str, pieces: tuple[str, ...]
             )
 
 
-def _file(option: str, name: str) -> Path:
+def _file(option: str, name) -> Path:
+    if not is_own(name):
+        raise UserError(f"{option}: got {str(name)[:40]!r}, expected FILE.py:name, such as mynet.py:net")
     try:
         return Path(place(name).rpartition(":")[0])
     except argparse.ArgumentTypeError as error:

@@ -35,14 +35,14 @@ def load(arguments: argparse.Namespace) -> Saved:
     settings = record.load_settings(arguments.run_dir)
     own.unchanged(settings, arguments.run_dir)
     name = "best.safetensors" if arguments.best else "params.safetensors"
+    lecture = not settings.get("network")
+    params = record.load_params(arguments.run_dir / name, settings["n"]) if lecture else None
+    curve = [metrics["test_accuracy"] for metrics in record.load_metrics(arguments.run_dir)]
     data, loss = data_of(arguments, settings), loss_of(settings)
     net = network_of(settings, data)
-    if settings.get("network"):
+    if not lecture:
         template = jax.eval_shape(lambda: net.init(jax.random.key(0)))
         params = record.load_like(arguments.run_dir / name, template)
-    else:
-        params = record.load_params(arguments.run_dir / name, settings["n"])
-    curve = [metrics["test_accuracy"] for metrics in record.load_metrics(arguments.run_dir)]
     return Saved(settings, data, net, loss, params, max(curve) if arguments.best else curve[-1])
 
 

@@ -327,7 +327,7 @@ def load_params(path: Path, n: Sequence[int]) -> list[Dense]:
     """
     dtype = jnp.result_type(float)
 
-    def array(*shape: int):
+    def array(*shape: int) -> Any:
         return jax.ShapeDtypeStruct(shape, dtype)
 
     return load_like(
