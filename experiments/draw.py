@@ -56,13 +56,14 @@ def main(arguments: argparse.Namespace) -> int:
 
     import jax.numpy as jnp
 
-    from experiments.common import saved
+    from experiments.common import own, saved
     from jaxnn.centring import centred
     from jaxnn.runs import record
     from jaxnn.scan import ScanError, ink
     from jaxnn.seeing.pages.pad import ON_PAD, pad
 
     it = saved.load(arguments)
+    own.lecture_only(it.settings, arguments.run_dir, "the pad", own.PIECES)
     size = sum(W.size + b.size for W, b in it.params)
     if size > MOST:
         raise UserError(f"{arguments.run_dir}: got {size:,} parameters, expected at most {MOST:,} in a page")

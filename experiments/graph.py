@@ -154,9 +154,9 @@ def of_network(arguments: argparse.Namespace):
 
     import jax
 
-    from experiments.common import saved
+    from experiments.common import own, saved
+    from experiments.common.saved import activation_of
     from experiments.common.task import chosen, load, sizes
-    from jaxnn import activations
     from jaxnn.layers import mlp
     from jaxnn.seeing.graphs.network import of_image
 
@@ -166,8 +166,9 @@ def of_network(arguments: argparse.Namespace):
             raise UserError(f"--{min(beside)}: a run has its own; expected no such option beside it")
         where = {"run_dir": folder(arguments.what[0]), "best": False}
         it = saved.load(argparse.Namespace(**vars(arguments) | where))
-        names, n = (it.settings["activation"], it.settings["loss"]), it.settings["n"]
-        data, params, g, loss = it.data, it.params, getattr(activations, names[0]), it.loss
+        own.lecture_only(it.settings, where["run_dir"], "the graph of a run")
+        names = tuple(it.settings[name].rpartition(":")[2] for name in ("activation", "loss"))
+        n, data, params, g, loss = it.settings["n"], it.data, it.params, activation_of(it.settings), it.loss
     else:
         names, data = (arguments.activation, arguments.loss), load(arguments)
         n, (g, loss) = sizes(data, arguments.hidden), chosen(arguments)

@@ -21,11 +21,13 @@ def main(arguments: argparse.Namespace) -> int:
     """Write it, and say where."""
     use_device(arguments.device)
 
-    from experiments.common import pages, saved
+    from experiments.common import own, pages, saved
     from jaxnn.runs import record
 
     where = arguments.run_dir
     settings, timings = record.load_settings(where), record.load_timings(where)
+    own.lecture_only(settings, where, "a page")
+    own.unchanged(settings, where)
     if "learning_rates" in settings and "shuffle_seed" not in settings:
         html = pages.of_sweep(settings, record.load_networks, timings, 0, where)
     else:

@@ -36,7 +36,8 @@ def main(arguments: argparse.Namespace) -> int:
     it = saved.load(arguments)
     lines = [
         f"device    {kind_of(device)}",
-        f"run       {arguments.run_dir}: {it.data.name}, {'-'.join(map(str, it.settings['n']))}",
+        f"run       {arguments.run_dir}: {it.data.name}, "
+        + (it.settings.get("network") or "-".join(map(str, it.settings["n"]))),
     ]
     if arguments.image:
         lines += of_image(it, arguments.image)
@@ -83,7 +84,7 @@ def seen(it, ink, centre: bool):
     from jaxnn.centring import FRAMES, centred, uncentred
 
     image = jax.jit(centred if centre else uncentred, static_argnums=1)(ink, FRAMES[it.data.name])
-    Z, _ = it.net.forward(it.params, image.reshape(1, -1).astype(it.params[0].W.dtype))
+    Z, _ = it.net.forward(it.params, image.reshape(1, -1).astype(jax.tree.leaves(it.params)[0].dtype))
     return np.asarray(image), np.asarray(it.loss.activation.forward(Z))[0], int(Z.argmax())
 
 

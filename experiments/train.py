@@ -8,6 +8,7 @@ import argparse
 import contextlib
 import math
 import re
+import sys
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import NamedTuple
 
 from tqdm import tqdm
 
+from experiments.common import own
 from experiments.common.arguments import (
     OPTIMIZERS,
     Parser,
@@ -28,12 +30,23 @@ from experiments.common.arguments import (
     whole,
 )
 from experiments.common.continuation import Diverged, Pauses, add_checkpoints, describe, progress, reopened
+from experiments.common.places import own_place
+from jaxnn.gradcheck.calls.raised import in_full
 
 
 def parser() -> Parser:
     """The arguments of this program."""
     p = Parser(prog="python -m experiments.train", description=__doc__)
-    add_network(p)
+    add_network(p, own=True)
+    p.add_argument(
+        "--network",
+        type=own_place,
+        metavar="FILE.py:name",
+        help="a Layer of yours, or a function that returns one, in place of --hidden",
+    )
+    p.add_argument(
+        "--trust-gradient", action="store_true", help="do not compare the backward of a piece of yours first"
+    )
     p.add_argument("--optimizer", choices=OPTIMIZERS, default="sgd", help="as in optax; default: %(default)s")
     p.add_argument(
         "--learning-rate",
@@ -76,8 +89,7 @@ def main(arguments: argparse.Namespace) -> int:
 
     from experiments.common.pages import View, of_run
     from experiments.common.programs import Rest, compiled, descended
-    from experiments.common.task import Task, chosen, load, on_images, settled, sizes
-    from jaxnn.layers import mlp
+    from experiments.common.task import Task, chosen, load, network, on_images, settled
     from jaxnn.objective import cost, value_and_grad
     from jaxnn.runs import record
     from jaxnn.training import start, step
@@ -85,9 +97,10 @@ def main(arguments: argparse.Namespace) -> int:
     arguments, lock, checkpoint = reopened(arguments, parser(), "params.safetensors")
     data = load(arguments)
     arguments = settled(arguments, data, learning_rate=OPTIMIZERS[arguments.optimizer])
-    n = sizes(data, arguments.hidden)
+    if checkpoint and "files" not in arguments.override:
+        own.unchanged(checkpoint.progress["settings"], arguments.out, "go on with --override files")
     g, loss = chosen(arguments)
-    net = mlp(*n, g=g)
+    n, net = network(arguments, data, g)
     by_hand, autodiff = value_and_grad(net, loss), jax.value_and_grad(cost(net, loss))
     gradient = by_hand if arguments.gradient == "manual" else autodiff
     optimizer = getattr(optax, arguments.optimizer)(arguments.learning_rate)
@@ -95,14 +108,16 @@ def main(arguments: argparse.Namespace) -> int:
 
     init_key, shuffle_key = jax.random.split(jax.random.key(arguments.seed))
     state = start(net.init(init_key), optimizer)
-    pause, state, best, done = resumed(state, arguments, describe(arguments, n, device), lock, checkpoint)
+    settings = describe(arguments, n, device) | pieces_of(arguments, task, state.params, checkpoint)
+    pause, state, best, done = resumed(state, arguments, settings, lock, checkpoint)
     print_head(task, arguments, pause.settings)
     few = (array[: record.FEW] for array in data.train)
     train, test = jax.device_put((data.train, (*data.test, *few)))
     descend = step(on_images(gradient, data), optimizer)
     programs = compiled(descend, evaluation(task), arguments.batch_size, state, shuffle_key, train, test)
     draw = partial(of_run, pause.settings, data)
-    view = View(arguments.out, programs.seconds, draw, done.metrics, state.params)
+    folder = None if arguments.network else arguments.out  # the page is of the lecture's network
+    view = View(folder, programs.seconds, draw, done.metrics, state.params)
     first = len(done.metrics)
     with pause, view:  # signals wait from now on
         for number in epochs(done, arguments, programs, checkpoint):
@@ -114,6 +129,55 @@ def main(arguments: argparse.Namespace) -> int:
             view((number - first) / (arguments.epochs - first), done.metrics, state.params)
         save(task, arguments, pause, view, state, best, done)
     return 0
+
+
+def pieces_of(arguments: argparse.Namespace, task, params, checkpoint) -> dict:
+    """Of pieces of one's own: their files, and what the comparison of the backward says, which is printed.
+
+    Raises UserError, before anything is written, where it is wrong.
+    """
+    files = own.files(vars(arguments))
+    if not files:
+        return {}
+    before = checkpoint.progress["settings"] if checkpoint else {}
+    if before.get("files") == files:
+        said = before.get("compared")
+    elif arguments.gradient == "autodiff":
+        said = "not used: the gradient is jax.grad's"
+    elif arguments.trust_gradient:
+        said = "trusted, not compared"
+    else:
+        print(f"comparing the backward with autodiff, on {own.FEW} training examples")
+        said = compared(task, ", ".join(getattr(arguments, name) for name in files), params)
+    return {"files": files, "compared": said}
+
+
+def compared(task, pieces: str, params) -> str:
+    """What the comparison of the task's gradient with autodiff says, at these parameters.
+
+    Raises UserError, which has the report, where it is wrong.
+    """
+    import jax
+
+    from experiments.common.task import encode
+    from jaxnn.gradcheck import BadCall, compare_gradients
+    from jaxnn.objective import cost
+
+    instead = "--trust-gradient trains with it as it is, --gradient autodiff by jax.grad"
+    few = jax.device_put([array[: own.FEW] for array in task.data.train])
+
+    def backward(params, X, Y):
+        return task.gradient(params, X, Y)[1]
+
+    try:
+        with contextlib.redirect_stdout(sys.stderr):  # what it prints is no part of the output
+            report = compare_gradients(cost(task.net, task.loss), backward, params, *encode(task.data, *few))
+    except Exception as error:
+        why = str(error) if isinstance(error, BadCall) else in_full(error)
+        raise UserError(f"{pieces}: the gradient cannot be compared: {why}; {instead}") from error
+    if report.correct is False:
+        raise UserError(f"{pieces}: the backward written by hand is wrong; {instead}\n\n{report}")
+    return "right" if report.correct else f"not to be told: {report.headline.splitlines()[0]}"
 
 
 def resumed(state, arguments: argparse.Namespace, settings: dict, lock, checkpoint):
@@ -139,12 +203,16 @@ def print_head(task, arguments: argparse.Namespace, settings: dict) -> None:
     versions = settings["versions"]
     print(f"jaxnn {versions['jaxnn']}, jax {versions['jax']}, Python {versions['python']}")
     print(f"device    {settings['device']}")
-    print_shapes(task, arguments.activation)
+    print_shapes(task, arguments.batch_size)
     print(
         f"training  {arguments.loss} by {arguments.optimizer}, learning rate {arguments.learning_rate:g},\n"
         f"          batches of {arguments.batch_size}, {arguments.epochs} epochs, "
         f"seed {arguments.seed}, {arguments.gradient} gradient"
     )
+    for name, sha256 in settings.get("files", {}).items():
+        print(f"own       {name} {settings[name]}, sha256 {sha256[: own.SHOWN]}…")
+    if "compared" in settings:
+        print(f"          its backward, beside autodiff: {settings['compared']}")
     for name, value in settings["environment"].items():
         print(f"set       {name}={value}")
 
@@ -154,20 +222,18 @@ def evaluation(task) -> Callable:
 
     These are the norms of each dW[l] and db[l], on a few other images.
     """
-    import jax
-    import jax.numpy as jnp
     from jax.numpy.linalg import norm
 
     from experiments.common.task import on_images, tested
     from jaxnn.evaluation import accuracy, confusion_matrix
-    from jaxnn.runs import divergence
+    from jaxnn.runs import divergence, record
 
     def evaluate(state, images, labels, *few):
         J, predictions = tested(task, state.params, images, labels)
         confusion = confusion_matrix(labels, predictions, task.data.classes)
         _, dparams = on_images(task.gradient, task.data)(state.params, *few)
-        sizes = jnp.array(jax.tree.map(norm, [(layer.W, layer.b) for layer in dparams]))
-        return J, accuracy(confusion), divergence.finite(state), sizes.T
+        sizes = [norm(array) for array in record.names(dparams).values()]
+        return J, accuracy(confusion), divergence.finite(state), sizes
 
     return evaluate
 
@@ -188,13 +254,22 @@ def evaluated(evaluation, state, best, done: Done):
 
     test_J, test_accuracy, finite, sizes = evaluation
     metrics = measured(len(done.metrics) + 1, mean_cost(done.costs), test_J, test_accuracy)
-    for name, found in zip(("dW", "db"), sizes.tolist(), strict=True):
-        metrics[name] = [size if math.isfinite(size) else None for size in found]
+    metrics |= gradient_sizes(state.params, sizes)
     if not (finite and is_finite(metrics)):
         raise Diverged
     if not done.best or metrics["test_accuracy"] > done.metrics[done.best - 1]["test_accuracy"]:
         best, done = state.params, done._replace(best=metrics["epoch"])
     return best, Done([*done.metrics, metrics], 0, [], done.best)
+
+
+def gradient_sizes(params, sizes: list) -> dict:
+    """The sizes of the gradients as metrics: of dense layers a list for dW and one for db; else by name."""
+    from jaxnn.runs import record
+
+    found = [float(size) if math.isfinite(size) else None for size in sizes]
+    if record.is_lecture(params):
+        return {"dW": found[0::2], "db": found[1::2]}
+    return {"gradients": dict(zip(record.names(params), found, strict=True))}
 
 
 @contextlib.contextmanager
@@ -259,7 +334,8 @@ def save(task, arguments: argparse.Namespace, pause: Pauses, view, state, best, 
     from jaxnn.runs import record, seals
 
     title = (
-        f"{task.data.name}, {'-'.join(map(str, task.n))}, {arguments.activation}, {arguments.loss}\n"
+        f"{task.data.name}, {arguments.network or '-'.join(map(str, task.n))}, {arguments.activation}, "
+        f"{arguments.loss}\n"
         f"{arguments.optimizer}, learning rate {arguments.learning_rate:g}, "
         f"batches of {arguments.batch_size}, seed {arguments.seed}"
     )

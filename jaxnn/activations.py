@@ -32,6 +32,7 @@ class Activation(NamedTuple):
 
     forward: Callable
     backward: Callable
+    name: str = "g"  # for the reader alone: nothing branches on it
 
 
 def logistic(Z: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
@@ -143,11 +144,11 @@ def _identity_backward(dA, Z, A):
     return dA  # dZ = dA
 
 
-sigmoid = Activation(logistic, _sigmoid_backward)
-tanh = Activation(jnp.tanh, _tanh_backward)
-relu = Activation(_relu, _relu_backward)
-leaky_relu = Activation(_leaky_relu, _leaky_relu_backward)
-softplus = Activation(_softplus, _softplus_backward)
-silu = Activation(_silu, _silu_backward)
-gelu = Activation(_gelu, _gelu_backward)
-identity = Activation(_identity, _identity_backward)
+sigmoid = Activation(logistic, _sigmoid_backward, name="sigmoid")
+tanh = Activation(jnp.tanh, _tanh_backward, name="tanh")
+relu = Activation(_relu, _relu_backward, name="relu")
+leaky_relu = Activation(_leaky_relu, _leaky_relu_backward, name="leaky_relu")
+softplus = Activation(_softplus, _softplus_backward, name="softplus")
+silu = Activation(_silu, _silu_backward, name="silu")
+gelu = Activation(_gelu, _gelu_backward, name="gelu")
+identity = Activation(_identity, _identity_backward, name="identity")

@@ -16,7 +16,7 @@ def flatten(images: UInt8[Array, "N *size"], white: int) -> Float[Array, "N n_x"
     """
     if images.dtype != jnp.uint8:
         raise TypeError(f"images: got {images.dtype}, expected uint8, from 0 to white")
-    return images.reshape(len(images), -1).astype(jnp.float32) / white
+    return images.reshape(images.shape[0], -1).astype(jnp.float32) / white
 
 
 def one_hot(labels: Integer[Array, "N"], classes: int) -> Float[Array, "N {classes}"]:

@@ -110,5 +110,7 @@ def _squared_error_backward(Z, Y):
 
 
 binary_cross_entropy = Loss(sigmoid, _binary_cross_entropy, _binary_cross_entropy_backward)
-cross_entropy = Loss(Activation(_softmax, _softmax_backward), _cross_entropy, _cross_entropy_backward)
+cross_entropy = Loss(
+    Activation(_softmax, _softmax_backward, name="softmax"), _cross_entropy, _cross_entropy_backward
+)
 squared_error = Loss(identity, _squared_error, _squared_error_backward)

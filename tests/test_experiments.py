@@ -80,13 +80,16 @@ def test_the_shapes_on_the_board(capsys):
     arguments_ = train.parser().parse_args(["--hidden", "17", "12", "--epochs", "1"])
     assert train.main(arguments_) == 0
     printed = " ".join(capsys.readouterr().out.split())
-    assert "network 64-17-12-10, 1,451 parameters" in printed
+    assert "network 64-17-12-10: dense(64→17, sigmoid), dense(17→12, sigmoid), dense(12→10)" in printed
+    assert "1,451 parameters of 5,804 bytes, and as many for their gradients" in printed
     assert "images (1438, 8, 8)" in printed
-    assert "X (1438, 64)" in printed
-    assert "Y (1438, 10)" in printed
-    assert "1 (17, 64) (17, 1) (1438, 17) (1438, 17) sigmoid" in printed
-    assert "2 (12, 17) (12, 1) (1438, 12) (1438, 12) sigmoid" in printed
-    assert "3 (10, 12) (10, 1) (1438, 10) (1438, 10) Ŷ" in printed
+    assert "X (8, 64) is a batch of them" in printed
+    assert "Y (8, 10) is their labels, one-hot; Ŷ = sigmoid(Z) of the last layer" in printed
+    for l, n_prev, n in ((1, 64, 17), (2, 17, 12)):
+        assert f" {l} dense({n_prev}→{n}, sigmoid)" in printed
+        forward = f"W ({n}, {n_prev}) b ({n}, 1) Z (8, {n}) A (8, {n})"
+        assert f" {forward} dW ({n}, {n_prev}) db ({n}, 1) dZ (8, {n}) dA (8, {n})" in printed
+    assert "W (10, 12) b (10, 1) Z = A (8, 10) dW (10, 12) db (10, 1) dZ = dA (8, 10)" in printed
 
 
 def test_a_loss_that_is_not_finite_ends_the_run():
@@ -368,7 +371,7 @@ def test_the_choices_are_those_of_the_library():
     assert set(arguments.DATASETS) == set(datasets.NAMES)
 
 
-@pytest.mark.parametrize("program", [*PROGRAMS, "sweep", "draw", "graph", "lecture"])
+@pytest.mark.parametrize("program", [*PROGRAMS, "sweep", "draw", "export", "graph", "lecture"])
 def test_help_imports_no_jax_and_fits_the_terminal(program):
     code = f"""
 import sys

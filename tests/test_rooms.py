@@ -18,7 +18,7 @@ REPORT, JAXPRS, CALLS, BOUNDS, TAPE, VERDICT, MISTAKES, DIAGNOSIS = (
     for room in ("report", "jaxprs", "calls", "bounds", "tape", "verdict", "mistakes", "diagnosis")
 )
 MATHEMATICS = [
-    f"jaxnn.{name}" for name in ("activations", "losses", "layers", "objective", "passes", "normal")
+    f"jaxnn.{name}" for name in ("activations", "losses", "layers", "objective", "passes", "normal", "shapes")
 ]
 DESCENT = [f"jaxnn.{name}" for name in ("training", "shuffling", "per_example", "families", "evaluation")]
 

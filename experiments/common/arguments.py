@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from experiments.common.interruption import leave, leave_unchanged, on_signal
+from experiments.common.places import OrOwn, place
 
 ACTIVATIONS = ("sigmoid", "tanh", "relu", "leaky_relu", "softplus", "silu", "gelu", "identity")
 LOSSES = ("binary_cross_entropy", "cross_entropy", "squared_error")
@@ -181,8 +182,8 @@ def new_file(text: str) -> Path:
     return path
 
 
-def add_network(parser: Parser) -> None:
-    """Add --dataset, --hidden, --activation, --loss and --seed."""
+def add_network(parser: Parser, own: bool = False) -> None:
+    """Add --dataset, --hidden, --activation, --loss and --seed; with `own` they may be one's own."""
     parser.add_argument("--dataset", choices=DATASETS, default="digits", help="default: %(default)s")
     parser.add_argument(
         "--hidden",
@@ -194,15 +195,17 @@ def add_network(parser: Parser) -> None:
     )
     parser.add_argument(
         "--activation",
-        choices=ACTIVATIONS,
+        type=place if own else str,
+        choices=OrOwn(ACTIVATIONS) if own else ACTIVATIONS,
         default="sigmoid",
-        help="of the hidden layers; default: %(default)s",
+        help="of the hidden layers; default: %(default)s" + "; or FILE.py:name" * own,
     )
     parser.add_argument(
         "--loss",
-        choices=LOSSES,
+        type=place if own else str,
+        choices=OrOwn(LOSSES) if own else LOSSES,
         default="binary_cross_entropy",
-        help="brings its output activation along; default: %(default)s",
+        help="brings its output activation along; default: %(default)s" + "; or FILE.py:name" * own,
     )
     parser.add_argument(
         "--seed", type=whole(0, 2**32 - 1), default=0, help="of weights and shuffling; default: %(default)s"

@@ -23,8 +23,11 @@ NUMERICAL = (
 )  # what of the environment changes the numbers of a run
 
 
-OVERRIDABLE = ("learning_rate", "epochs", "device", "versions", "environment")
-UNCOUNTED = ("out", "data_dir", "source_dir", "save_every", "resume", "override", "given", "memory")
+OVERRIDABLE = ("learning_rate", "epochs", "device", "versions", "environment", "files")
+UNCOUNTED = (
+    *("out", "data_dir", "source_dir", "save_every", "resume", "override", "given", "memory"),
+    "trust_gradient",
+)
 
 
 def add_checkpoints(parser: Parser, what: str) -> None:

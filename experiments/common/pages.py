@@ -15,7 +15,7 @@ LONG, SOON = 60.0, 5.0  # seconds that a run takes of which the page is kept cur
 APART, SHARE = 2.0, 0.02  # seconds between two writes, and the part of the time that they may take
 LETTERS, NAMES = 200, 100  # of a setting, and settings, that are shown
 OPTIONS = {
-    "train": "dataset hidden activation loss seed optimizer learning_rate batch_size epochs gradient",
+    "train": "dataset network hidden activation loss seed optimizer learning_rate batch_size epochs gradient",
     "sweep": "dataset hidden activation loss seed seeds learning_rates scales widths optimizer "
     "batch_size epochs",
 }  # what of its settings a program takes
@@ -159,12 +159,11 @@ def of_run(
 
     Raises UserError where the settings name no loss.
     """
-    from experiments.common.saved import loss_of
-    from jaxnn import activations
+    from experiments.common.saved import activation_of, loss_of
     from jaxnn.seeing.pages.run import Run, run_page
 
-    loss, names = loss_of(settings), (settings["activation"], settings["loss"])
-    g = getattr(activations, names[0])
+    g, loss = activation_of(settings), loss_of(settings)
+    names = tuple(settings[name].rpartition(":")[2] for name in ("activation", "loss"))
     words = told(settings, timings, "finished" if params else "not finished")
     finished = timings.get("state", "finished") == "finished"
     n, accuracies = tuple(settings["n"]), [m["test_accuracy"] for m in metrics]

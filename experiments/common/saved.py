@@ -1,13 +1,17 @@
 """A finished run, read again: what it is about, its data, its network. Imports jax."""
 
 import argparse
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import jax
+
+from experiments.common import own
 from experiments.common.arguments import UserError
-from experiments.common.task import sizes
+from experiments.common.task import network, sizes
 from jaxnn import activations, datasets, losses
+from jaxnn.activations import Activation
 from jaxnn.datasets import Dataset
-from jaxnn.layers import Dense, Layer, mlp
+from jaxnn.layers import Layer, mlp
 from jaxnn.losses import Loss
 from jaxnn.runs import record
 
@@ -19,7 +23,7 @@ class Saved(NamedTuple):
     data: Dataset
     net: Layer
     loss: Loss
-    params: list[Dense]
+    params: Any  # of the lecture's network a list of Dense
     accuracy: float  # on the test images, as training reported it
 
 
@@ -29,11 +33,16 @@ def load(arguments: argparse.Namespace) -> Saved:
     Raises RunError or UserError if it is not what a training leaves, or does not fit its data.
     """
     settings = record.load_settings(arguments.run_dir)
+    own.unchanged(settings, arguments.run_dir)
     name = "best.safetensors" if arguments.best else "params.safetensors"
-    params = record.load_params(arguments.run_dir / name, settings["n"])
+    lecture = not settings.get("network")
+    params = record.load_params(arguments.run_dir / name, settings["n"]) if lecture else None
     curve = [metrics["test_accuracy"] for metrics in record.load_metrics(arguments.run_dir)]
     data, loss = data_of(arguments, settings), loss_of(settings)
-    net = mlp(*settings["n"], g=getattr(activations, settings["activation"]))
+    net = network_of(settings, data)
+    if not lecture:
+        template = jax.eval_shape(lambda: net.init(jax.random.key(0)))
+        params = record.load_like(arguments.run_dir / name, template)
     return Saved(settings, data, net, loss, params, max(curve) if arguments.best else curve[-1])
 
 
@@ -47,9 +56,23 @@ def data_of(arguments: argparse.Namespace, settings: dict) -> Dataset:
     return data
 
 
+def network_of(settings: dict, data: Dataset) -> Layer:
+    """The network of a run. Raises UserError if its file gives another one."""
+    g = activation_of(settings)
+    if not settings.get("network"):
+        return mlp(*settings["n"], g=g)
+    hidden = settings.get("hidden")
+    if not (isinstance(hidden, list) and all(type(n_l) is int for n_l in hidden)):
+        raise UserError(f"hidden: got {str(hidden)[:40]!r}, expected the sizes of layers")
+    asked = {"network": settings["network"], "hidden": hidden, "given": set()}
+    return network(argparse.Namespace(**asked), data, g)[1]
+
+
+def activation_of(settings: dict) -> Activation:
+    """The activation of a run. Raises UserError if its settings name none."""
+    return own.piece("activation", settings["activation"], Activation, activations)
+
+
 def loss_of(settings: dict) -> Loss:
     """The loss of a run. Raises UserError if its settings name none."""
-    loss = getattr(losses, str(settings.get("loss")), None)
-    if not isinstance(loss, Loss):
-        raise UserError(f"loss: got {str(settings.get('loss'))[:40]!r}, expected one of jaxnn.losses")
-    return loss
+    return own.piece("loss", settings.get("loss"), Loss, losses)

@@ -8,16 +8,18 @@ from typing import NamedTuple
 import jax
 import optax
 
+from experiments.common import own
 from experiments.common.arguments import DATASETS, UserError
 from jaxnn import activations, datasets, losses
 from jaxnn.activations import Activation
 from jaxnn.datasets import Dataset
 from jaxnn.encoding import flatten, one_hot
 from jaxnn.evaluation import predict
-from jaxnn.layers import Layer
+from jaxnn.layers import Layer, mlp
 from jaxnn.losses import Loss
 from jaxnn.objective import cost
 from jaxnn.runs.record import LAYERS
+from jaxnn.shapes import shapes
 
 DEFAULTS = {name: {"batch_size": 100, "epochs": 30} for name in DATASETS} | {
     "digits": {"batch_size": 8, "epochs": 60}
@@ -64,7 +66,34 @@ def sizes(data: Dataset, hidden: Iterable[int]) -> tuple[int, ...]:
 
 def chosen(arguments: argparse.Namespace) -> tuple[Activation, Loss]:
     """The activation of the hidden layers and the loss that are named."""
-    return getattr(activations, arguments.activation), getattr(losses, arguments.loss)
+    g = own.piece("activation", arguments.activation, Activation, activations)
+    return g, own.piece("loss", arguments.loss, Loss, losses)
+
+
+def network(arguments: argparse.Namespace, data: Dataset, g: Activation) -> tuple[tuple[int, ...], Layer]:
+    """The network that is asked for, and its sizes; of one's own those of its input and output."""
+    if not arguments.network:
+        n = sizes(data, arguments.hidden)
+        return n, mlp(*n, g=g)
+    X, Y = few(data, own.FEW)
+    offered = {"n": X.shape[1], "classes": Y.shape[1], "shape": data.train.images.shape[1:]}
+    offered |= {"hidden": tuple(arguments.hidden), "g": g}
+    net = own.network(arguments, Layer, offered)
+    with own.raised_by(arguments.network):
+        shapes(net, X)
+        params = jax.eval_shape(lambda: net.init(jax.random.key(0)))
+        Z, _ = jax.eval_shape(net.forward, params, X)
+    if getattr(Z, "shape", None) != Y.shape:
+        got = f"gives {getattr(Z, 'shape', type(Z).__name__)} for X {X.shape}"
+        raise UserError(f"--network: {arguments.network} {got}, expected {Y.shape}, a column for each class")
+    if not jax.tree.leaves(params):
+        raise UserError(f"--network: {arguments.network} has no parameters, expected some to train")
+    return sizes(data, ()), net
+
+
+def few(data: Dataset, N: int):
+    """The shapes of X and Y of N training examples."""
+    return jax.eval_shape(lambda *batch: encode(data, *batch), *(array[:N] for array in data.train))
 
 
 def encode(data: Dataset, images, labels):
@@ -94,24 +123,13 @@ def is_finite(metrics: dict) -> bool:
     return math.isfinite(metrics["loss"]) and math.isfinite(metrics["test_loss"])
 
 
-def print_shapes(task: Task, activation: str) -> None:
-    """Print what the lecture writes on the board: the shape of every array of this network."""
-    data, n, _, net, loss, *_ = task
-    X, Y = jax.eval_shape(lambda *train: encode(data, *train), *data.train)
-    params = jax.eval_shape(net.init, jax.random.key(0))
-    Z, residuals = jax.eval_shape(net.forward, params, X)
-    layers = [(*p, r.Z, r.A) for p, r in zip(params, residuals, strict=True)]
-    layers[-1] = (*params[-1], Z, jax.eval_shape(loss.activation.forward, Z))
+def print_shapes(task: Task, batch_size: int) -> None:
+    """Print what the lecture writes on the board: the shape of every array of this network, for a batch."""
+    data, loss = task.data, task.loss
+    X, Y = few(data, batch_size)
 
     print(f"data      {data.name}: {len(data.train.images)} training and {len(data.test.images)} test images")
     print(f"          images {data.train.images.shape}, pixels 0..{data.white}, {data.classes} classes")
-    print(f"network   {'-'.join(map(str, n))}, {sum(p.size for p in jax.tree.leaves(params)):,} parameters")
-    print()
-    print(f"     X    {X.shape!s:14} the images, a row each, divided by {data.white}")
-    print(f"     Y    {Y.shape!s:14} the labels, one-hot")
-    print("     l    W[l]          b[l]       Z[l]           A[l]")
-    for l, arrays in enumerate(layers, start=1):
-        W, b, Z, A = (str(array.shape) for array in arrays)
-        note = activation if l < len(layers) else "Ŷ"
-        print(f"     {l:<4} {W:13} {b:10} {Z:14} {A:14} {note}")
-    print()
+    print(f"          X {X.shape} is a batch of them, a row each, divided by {data.white}")
+    print(f"          Y {Y.shape} is their labels, one-hot; Ŷ = {loss.activation.name}(Z) of the last layer")
+    print(f"network   {shapes(task.net, X)}\n")

@@ -121,7 +121,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     options = _parser().parse_args(argv)
     if "" not in sys.path and os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
+        sys.path.append(os.getcwd())  # behind what is installed
     try:
         if options.mistakes:
             raise Bad("--mistakes lists the mistakes: it goes alone, without functions to compare")

@@ -46,15 +46,19 @@ def called(place: str) -> tuple:
 
 
 def _loaded(home: str):
+    path = os.path.abspath(home)
+    name = os.path.splitext(os.path.basename(path))[0] if home.endswith(".py") else home.partition(".")[0]
+    if name in sys.stdlib_module_names:
+        raise ImportError(f"{name} is a module of Python itself, which others import: rename the file")
     if not home.endswith(".py"):
         return importlib.import_module(home)
-    path = os.path.abspath(home)
-    name = os.path.splitext(os.path.basename(path))[0]
-    if name in sys.modules and getattr(sys.modules[name], "__file__", None) == path:
+    if getattr(sys.modules.get(name), "__file__", path) != path:
+        name = path  # the name is another module's, which is not replaced
+    if name in sys.modules:
         return sys.modules[name]
     if not os.path.exists(path):
         raise FileNotFoundError("no such file")
-    sys.path.insert(0, os.path.dirname(path))
+    sys.path.append(os.path.dirname(path))  # for its neighbours, behind what is installed
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None
     assert spec.loader is not None

@@ -67,7 +67,8 @@ def dense(n_prev: int, n: int, g: Activation = identity) -> Layer:
         dA_prev = dZ @ W  # dA[l-1] = dZ[l] W[l]
         return Dense(dW, db), dA_prev
 
-    return Layer(init, forward, backward)
+    shown = "" if g is identity else f", {g.name}"
+    return Layer(init, forward, backward, name=f"dense({n_prev}→{n}{shown})", takes=(n_prev,))
 
 
 def _check(W, b, A_prev) -> None:

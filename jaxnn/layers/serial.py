@@ -19,6 +19,8 @@ def serial(*layers: Layer) -> Layer:
     >>> params = net.init(jax.random.key(0))
     >>> [layer.W.shape for layer in params]
     [(5, 3), (2, 5)]
+    >>> print(net)
+    serial: dense(3→5, sigmoid), dense(5→2)
     """
 
     def init(key):
@@ -44,7 +46,9 @@ def serial(*layers: Layer) -> Layer:
             dparams.append(dp)
         return dparams[::-1], dA
 
-    return Layer(init, forward, backward)
+    takes = layers[0].takes if layers else None
+    name = f"serial: {_listed(layers)}"
+    return Layer(init, forward, backward, name=name, takes=takes, layers=layers)
 
 
 def mlp(*n: int, g: Activation) -> Layer:
@@ -66,4 +70,10 @@ def mlp(*n: int, g: Activation) -> Layer:
     if len(n) < 2 or not all(isinstance(n_l, int) and n_l >= 1 for n_l in n):
         raise ValueError(f"mlp: got sizes {n}, expected those of the input and each layer, 1 or more")
     *hidden, last = itertools.pairwise(n)
-    return serial(*(dense(n_prev, n_l, g) for n_prev, n_l in hidden), dense(*last))
+    net = serial(*(dense(n_prev, n_l, g) for n_prev, n_l in hidden), dense(*last))
+    return net._replace(name=f"{'-'.join(map(str, n))}: {_listed(net.layers)}")
+
+
+def _listed(layers: tuple[Layer, ...]) -> str:
+    """Their names in a row; one that is itself made of layers stands in parentheses."""
+    return ", ".join(f"({layer.name})" if layer.layers else layer.name for layer in layers) or "nothing"

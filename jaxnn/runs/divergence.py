@@ -9,8 +9,9 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Bool
 
-from jaxnn.layers import Layer
+from jaxnn.layers import Layer, Residuals
 from jaxnn.runs.checkpoints import named
+from jaxnn.runs.record import is_lecture
 from jaxnn.training import State
 
 
@@ -29,7 +30,7 @@ def computed(net: Layer, gradient: Callable, optimizer: optax.GradientTransforma
 
     `arrays` are pairs of a name and an array, in the order of the computation: Z[1], A[1], ..., Z[L], J,
     dW[L], db[L], ..., dW[1], db[1], the optimizer's state, and the new W[1], b[1], ... The `net` is made of
-    dense layers; `gradient` and `optimizer` are those of the training.
+    dense layers, or else its arrays go by their places; `gradient` and `optimizer` are those of the training.
     """
 
     def show(state: State, X, Y):
@@ -37,6 +38,10 @@ def computed(net: Layer, gradient: Callable, optimizer: optax.GradientTransforma
         J, dparams = gradient(state.params, X, Y)
         updates, opt_state = optimizer.update(dparams, state.opt_state, state.params)
         params: Any = optax.apply_updates(state.params, updates)
+        if not is_lecture(state.params) or any(not isinstance(r, Residuals) for r in residuals):
+            trees = {"residual": residuals, "J": J, "d": dparams, "optimizer": opt_state, "new": params}
+            arrays = [pair for name, tree in trees.items() for pair in named({name: tree}).items()]
+            return State(params, opt_state), arrays
         arrays = [(f"{name}[{l}]", r._asdict()[name]) for l, r in enumerate(residuals, 1) for name in "ZA"]
         arrays[-1] = ("J", J)  # A[L] = Ŷ is the loss's
         for l, layer in reversed(list(enumerate(dparams, 1))):

@@ -4,7 +4,7 @@ settings.json        what was asked for, and the versions it ran on
 metrics.jsonl        a line an epoch: its mean cost (loss), test_loss and test_accuracy, and the sizes of the
                      gradients after it, ‖dW[1]‖, ‖dW[2]‖, ... in dW and likewise in db, on the first FEW
                      training images; null: not finite
-params.safetensors   W[1], b[1], W[2], ...
+params.safetensors   W[1], b[1], W[2], ...; of other layers than dense ones their places, such as 0.gamma
 timings.json         how long its last part took, and how that ended
 page.html            all of it to look at
 """
@@ -17,7 +17,9 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from safetensors import SafetensorError
@@ -27,6 +29,7 @@ from jaxnn import activations, datasets
 from jaxnn.activations import Activation
 from jaxnn.layers import Dense
 from jaxnn.runs import seals
+from jaxnn.runs.checkpoints import named
 from jaxnn.runs.error import RunError
 
 FEW = 64  # training images, the first: on them the sizes of the gradients are measured after each epoch
@@ -165,14 +168,28 @@ def append_metrics(folder: Path, metrics: dict) -> None:
         raise RunError(f"{path}: cannot be written ({error.strerror})") from error
 
 
-def save_params(path: Path, params: list[Dense]) -> None:
-    """Write the parameters, under the lecture's names. Raises RunError if they cannot be written.
+def is_lecture(params) -> bool:
+    """Whether parameters are those of dense layers, one after the other."""
+    return isinstance(params, list) and all(isinstance(layer, Dense) for layer in params)
+
+
+def names(params) -> dict[str, Any]:
+    """The arrays of parameters by their names: the lecture's of dense layers, else their places in the tree.
+
+    >>> names([Dense(W=1, b=2)]), names([{"gamma": 3}, Dense(4, 5)])
+    ({'W[1]': 1, 'b[1]': 2}, {'0.gamma': 3, '1.W': 4, '1.b': 5})
+    """
+    if is_lecture(params):
+        return {f"{name}[{l}]": layer._asdict()[name] for l, layer in enumerate(params, 1) for name in "Wb"}
+    return {name or "params": leaf for name, leaf in named(params).items()}
+
+
+def save_params(path: Path, params) -> None:
+    """Write the parameters, under the names of `names`. Raises RunError if they cannot be written.
 
     The file carries the sha256 of its arrays.
     """
-    arrays = {}
-    for l, (W, b) in enumerate(params, start=1):
-        arrays |= {f"W[{l}]": np.ascontiguousarray(W), f"b[{l}]": np.ascontiguousarray(b)}
+    arrays = {name: np.ascontiguousarray(array) for name, array in names(params).items()}
     try:
         seals.replace(path, save(arrays, {"sha256": _sha256(arrays)}))
     except (OSError, SafetensorError) as error:
@@ -225,7 +242,8 @@ def load_settings(folder: Path) -> dict:
         raise RunError(f"{path}: n: got {n!r:.80}, expected the sizes of the layers")
     if len(n) > LAYERS + 1:
         raise RunError(f"{path}: n: got {len(n) - 1:,} layers, expected at most {LAYERS}")
-    if not isinstance(getattr(activations, str(activation), None), Activation):
+    own = isinstance(activation, str) and ":" in activation  # whoever looks for it says what is wrong
+    if not own and not isinstance(getattr(activations, str(activation), None), Activation):
         raise RunError(f"{path}: activation: got {str(activation)[:40]!r}, expected one of jaxnn.activations")
     return settings
 
@@ -307,14 +325,27 @@ def load_params(path: Path, n: Sequence[int]) -> list[Dense]:
     Raises RunError unless the file holds exactly its W[l] (n[l], n[l-1]) and b[l] (n[l], 1), finite, in
     float32 or, where JAX works in it, float64, and just as they were saved.
     """
-    expected = {}
-    for l, (n_prev, n_l) in enumerate(itertools.pairwise(n), start=1):
-        expected |= {f"W[{l}]": (n_l, n_prev), f"b[{l}]": (n_l, 1)}
+    dtype = jnp.result_type(float)
+
+    def array(*shape: int) -> Any:
+        return jax.ShapeDtypeStruct(shape, dtype)
+
+    return load_like(
+        path, [Dense(array(n_l, n_prev), array(n_l, 1)) for n_prev, n_l in itertools.pairwise(n)]
+    )
+
+
+def load_like(path: Path, template):
+    """The parameters in a file, as a tree of the names, shapes and dtypes of the template.
+
+    Raises RunError as `load_params` does.
+    """
+    expected = {name: array.shape for name, array in names(template).items()}
     if not os.path.isfile(path):
         sweep = os.path.isfile(path.parent / "networks.jsonl")
         why = "this is a sweep, its best network is in best/" if sweep else "this training did not finish"
         raise RunError(f"{path}: no such file; {why}")
-    most = 8 * sum(map(math.prod, expected.values())) + 1000 * (len(n) + 1)
+    most = 8 * sum(map(math.prod, expected.values())) + 1000 * (len(expected) + 2)
     try:
         content = _bytes(path, most)
         arrays = load(content)
@@ -329,16 +360,16 @@ def load_params(path: Path, n: Sequence[int]) -> list[Dense]:
         if got.get(name) != expected.get(name):
             raise RunError(f"{path}: {name[:40]!r}: got shape {got.get(name)}, expected {expected.get(name)}")
     for name, array in arrays.items():
-        if array.dtype != jnp.zeros(0, float).dtype:
+        if array.dtype != (dtype := names(template)[name].dtype):
             raise RunError(
-                f"{path}: {name}: got {array.dtype}, expected {jnp.zeros(0, float).dtype}; "
+                f"{path}: {name}: got {array.dtype}, expected {dtype}; "
                 "JAX_ENABLE_X64 must be what it was in training"
             )
         if not np.isfinite(array).all():
             raise RunError(f"{path}: {name}: got numbers that are not finite")
     if _sha256(arrays) != sha256:
         raise RunError(f"{path}: damaged: its arrays have another sha256 than the one it carries")
-    return [Dense(jnp.asarray(arrays[f"W[{l}]"]), jnp.asarray(arrays[f"b[{l}]"])) for l in range(1, len(n))]
+    return jax.tree.unflatten(jax.tree.structure(template), [jnp.asarray(arrays[name]) for name in expected])
 
 
 def _one_line(error: Exception) -> str:

@@ -1,0 +1,133 @@
+"""Pieces of one's own: a network, an activation, a loss.
+
+`--network mynet.py:net` names a Layer, or a function that returns one. The function is called with what it
+asks for by the names of its parameters: n, the numbers of an example; classes; shape, that of an image;
+hidden and g, what --hidden and --activation say.
+"""
+
+import argparse
+import contextlib
+import hashlib
+import inspect
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from experiments.common.arguments import UserError
+from experiments.common.places import is_own, place
+from jaxnn.gradcheck.calls.raised import in_full
+from jaxnn.gradcheck.named import Bad, found
+
+PIECES = ("network", "activation", "loss")
+FEW = 8  # training examples, on which a gradient is compared
+SHOWN = 12  # letters of a sha256
+
+
+def files(settings: dict) -> dict[str, str]:
+    """The sha256 of the file of each piece that is one's own. Raises UserError where there is none."""
+    found = {name: _file(name, settings[name]) for name in PIECES if is_own(settings.get(name))}
+    return {name: hashlib.sha256(file.read_bytes()).hexdigest() for name, file in found.items()}
+
+
+def unchanged(settings: dict, where: Path, instead: str = "train anew") -> None:
+    """Raise UserError unless the files of a run's pieces are those that it began with."""
+    now, then = files(settings), settings.get("files")
+    for name, sha256 in now.items():
+        before = str(then.get(name)) if isinstance(then, dict) else ""
+        if before != sha256:
+            before = f"{before[:SHOWN]}…" if re.fullmatch("[0-9a-f]{64}", before) else "not known"
+            raise UserError(
+                f"{where}: its {name} is {settings[name]}, and that file is another one now (sha256 "
+                f"{sha256[:SHOWN]}…, then {before}); bring back the one it began with, or {instead}"
+            )
+
+
+def piece(option: str, name, kind: type, home) -> Any:
+    """The activation or loss of that name: of the module `home`, or one's own. Raises UserError."""
+    found = _found(option, name) if is_own(name) else getattr(home, str(name), None)
+    if isinstance(found, kind):
+        return found
+    if is_own(name):
+        raise UserError(f"--{option}: {name}: got {type(found).__name__}, expected {_a(kind)}")
+    raise UserError(f"{option}: got {str(name)[:40]!r}, expected one of {home.__name__}")
+
+
+def network(arguments: argparse.Namespace, kind: type, offered: dict):
+    """The network of one's own, a Layer, which is `kind`; of a function with what it asks for.
+
+    Raises UserError where it gives something else, or does not ask for what was given.
+    """
+    name = arguments.network
+    net = _found("network", name)
+    if isinstance(net, kind):
+        if strangers := {"hidden", "activation"} & arguments.given:
+            raise UserError(f"--{min(strangers)}: {name} is a layer already, and does not ask for it")
+        return net
+    with raised_by(name):
+        net = net(**_asked(arguments, net, offered))
+    if not isinstance(net, kind):
+        raise UserError(f"--network: {name} gives {type(net).__name__}, expected {_a(kind)}")
+    return net
+
+
+@contextlib.contextmanager
+def raised_by(name: str) -> Iterator[None]:
+    """Within it, what one's own network raises is a UserError."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(f"--network: {name}: {in_full(error)}") from error
+
+
+def lecture_only(settings: dict, where: Path, what: str, pieces: tuple[str, ...] = ("network",)) -> None:
+    """Raise UserError where a run has such pieces of its own, which `what` does not know."""
+    for name in pieces:
+        if is_own(settings.get(name)):
+            raise UserError(
+                f"{where}: its {name} is {settings[name]!r:.80}; {what} knows the lecture's alone"
+            )
+
+
+def _file(option: str, name) -> Path:
+    if not is_own(name):
+        raise UserError(f"{option}: got {str(name)[:40]!r}, expected FILE.py:name, such as mynet.py:net")
+    try:
+        return Path(place(name).rpartition(":")[0])
+    except argparse.ArgumentTypeError as error:
+        raise UserError(f"--{option}: {error}") from error
+
+
+def _found(option: str, name: str):
+    _file(option, name)
+    try:
+        with contextlib.redirect_stdout(sys.stderr):  # what it prints is no part of the output
+            return found(place(name))
+    except Bad as error:
+        raise UserError(f"--{option}: {error}") from error
+
+
+def _asked(arguments: argparse.Namespace, function, offered: dict) -> dict:
+    """What a function asks for of what is offered."""
+    name = arguments.network
+    if not callable(function):
+        raise UserError(f"--network: {name} is {type(function).__name__}, expected a Layer or a function")
+    asked = inspect.signature(function).parameters.values()
+    needed = {
+        p.name for p in asked if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
+    }
+    if unknown := sorted(needed - offered.keys()):
+        raise UserError(f"--network: {name} asks for {', '.join(unknown)}, expected {', '.join(offered)}")
+    given = {name: value for name, value in offered.items() if name in {p.name for p in asked}}
+    for option, word in (("hidden", "hidden"), ("activation", "g")):
+        if option in arguments.given and word not in given:
+            raise UserError(f"--{option}: {name} does not ask for it, by a parameter called {word}")
+    return given
+
+
+def _a(kind: type) -> str:
+    article = "an" if kind.__name__[0] in "AEIO" else "a"
+    return f"{article} {kind.__module__}.{kind.__name__}"

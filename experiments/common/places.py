@@ -1,0 +1,54 @@
+"""Where a piece of one's own stands: `mynet.py:net`, in a file of the current folder. Imports no jax."""
+
+import argparse
+import os
+import re
+import sys
+
+WORD = r"[^\W\d]\w*"
+
+
+class OrOwn(tuple):
+    """Names to choose from; a place of one's own is good beside them."""
+
+    def __contains__(self, name) -> bool:
+        """Whether it is one of them, or a place."""
+        return super().__contains__(name) or is_own(name)
+
+
+def is_own(name) -> bool:
+    """Whether it is a place.
+
+    >>> is_own("mynet.py:net"), is_own("sigmoid")
+    (True, False)
+    """
+    return isinstance(name, str) and ":" in name
+
+
+def place(text: str) -> str:
+    """The type of a place, written as `mynet.py:net` or `mynet:net`; of another name, the name itself.
+
+    No other folder is looked into: a run that is read again runs no code from elsewhere.
+    """
+    if not is_own(text):
+        return text
+    found = re.fullmatch(rf"({WORD})(?:\.py)?:({WORD}(?:\.{WORD})*)", text)
+    if not found:
+        raise argparse.ArgumentTypeError(
+            f"got {text[:80]!r}, expected FILE.py:name, such as mynet.py:net, of a file in the current folder"
+        )
+    file = f"{found[1]}.py"
+    if found[1] in sys.stdlib_module_names:
+        raise argparse.ArgumentTypeError(
+            f"{file} bears the name of a module of Python itself, which others import: rename the file"
+        )
+    if not os.path.isfile(file):
+        raise argparse.ArgumentTypeError(f"got {text[:80]!r}, but there is no {file} in the current folder")
+    return f"{file}:{found[2]}"
+
+
+def own_place(text: str) -> str:
+    """The type of a place alone."""
+    if not is_own(text):
+        raise argparse.ArgumentTypeError(f"got {text[:80]!r}, expected FILE.py:name, such as mynet.py:net")
+    return place(text)

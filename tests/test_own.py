@@ -1,0 +1,251 @@
+"""Pieces of one's own: trained, read again, compared first, and refused where they do not fit."""
+
+import hashlib
+import json
+import math
+import re
+import signal
+import sys
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from experiments import draw, export, graph, page, predict, train
+from jaxnn.gradcheck.named import Bad, found
+from jaxnn.runs import record
+from tests.programs import ended
+
+MINE = """
+import jax.numpy as jnp
+from jaxnn.activations import Activation, identity, tanh
+from jaxnn.layers import Layer, dense, serial
+from jaxnn.losses import Loss
+
+print("imported")  # no part of any output
+
+def scale(n, wrong=1):
+    def init(key):
+        return {"gamma": jnp.ones((1, n)), "beta": jnp.zeros((1, n))}
+
+    def forward(params, A_prev):
+        return params["gamma"] * A_prev + params["beta"], A_prev
+
+    def backward(params, A_prev, dA):
+        dgamma, dbeta = (jnp.sum(x, 0, keepdims=True) for x in (dA * A_prev, dA))
+        return {"gamma": wrong * dgamma, "beta": dbeta}, dA * params["gamma"]
+
+    return Layer(init, forward, backward, f"scale({n})", (n,))
+
+def net(n, classes):
+    return serial(scale(n), dense(n, 5, tanh), dense(5, classes))
+
+def wrong(n, classes):
+    return serial(scale(n, 2), dense(n, classes))
+
+def asked(shape, classes, hidden, g, depth=1):
+    return serial(*[dense(shape[0] * shape[1], hidden[0], g)] * depth, dense(hidden[0], classes))
+
+def raising(n):
+    raise RuntimeError("not today")
+
+def narrow(n):
+    return dense(n, 3)
+
+def wide(n, width):
+    return dense(n, width)
+
+def tall(n, classes):
+    return dense(n + 1, classes)
+
+def none():
+    return None
+
+def still(n, classes):
+    return Layer(lambda key: (), lambda p, A: (A[:, :classes], A), lambda p, A, dA: (p, A))
+
+whole = dense(64, 10)
+sine = Activation(jnp.sin, lambda dA, Z, A: dA * jnp.cos(Z))
+cosine = Activation(jnp.sin, lambda dA, Z, A: dA * jnp.sin(Z))
+quartic = Loss(identity, lambda Z, Y: jnp.sum((Z - Y) ** 4) / 4 / len(Z), lambda Z, Y: (Z - Y) ** 3 / len(Z))
+"""
+ONE = ("--epochs", 1)
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    (tmp_path / "mine.py").write_text(MINE)
+    monkeypatch.chdir(tmp_path)
+    before, path = {*sys.modules}, [*sys.path]
+    yield tmp_path
+    sys.path[:] = path
+    for name in {*sys.modules} - before:
+        if str(getattr(sys.modules[name], "__file__", "")).startswith(str(tmp_path)):
+            del sys.modules[name]
+
+
+def test_a_network_of_one_s_own_is_compared_trained_and_read_again(folder):
+    done = ended(train, "--network", "mine:net", "--epochs", 2, "--out", "run")
+    assert done.status == 0, done.err
+    assert "network   serial: scale(64), dense(64→5, tanh), dense(5→10)\n" in done.out
+    sha256 = hashlib.sha256(MINE.encode()).hexdigest()
+    assert f"own       network mine.py:net, sha256 {sha256[:12]}…\n" in done.out
+    assert "its backward, beside autodiff: right\n" in done.out
+    assert "imported" not in done.out
+    settings = json.loads((folder / "run/settings.json").read_text())
+    assert (settings["network"], settings["files"]) == ("mine.py:net", {"network": sha256})
+    names = {
+        "0.beta": (1, 64),
+        "0.gamma": (1, 64),
+        "1.W": (5, 64),
+        "1.b": (5, 1),
+        "2.W": (10, 5),
+        "2.b": (10, 1),
+    }
+    arrays = load_file(folder / "run/params.safetensors")
+    assert {name: array.shape for name, array in arrays.items()} == names
+    assert not np.array_equal(arrays["0.gamma"], np.ones((1, 64)))
+    metrics = [json.loads(line) for line in (folder / "run/metrics.jsonl").read_text().splitlines()]
+    assert [sorted(m["gradients"]) for m in metrics] == [sorted(names)] * 2
+    assert all(math.isfinite(size) and size > 0 for m in metrics for size in m["gradients"].values())
+
+    read = ended(predict, "run")
+    line = re.search(r"^accuracy .*", done.out, re.M)[0]
+    assert f"run       run: digits, mine.py:net\n{line}\n          as training reported\n" in read.out
+    for program in (page, graph, draw):
+        said = ended(program, "run")
+        assert (said.status, said.out) == (2, "")
+        assert re.fullmatch(r"error: run: its network is 'mine.py:net'; .* the lecture's alone\n", said.err)
+
+    (folder / "mine.py").write_text("raise SystemExit('nothing of it is run')")
+    changed = ended(predict, "run")
+    assert changed.status == 2
+    assert re.fullmatch(
+        r"error: run: its network is mine.py:net, and that file is another one now \(sha256 .*, then "
+        rf"{sha256[:12]}…\); bring back the one it began with, or train anew\n",
+        changed.err,
+    )
+
+
+def test_activation_and_loss_of_one_s_own(folder):
+    words = ("--network", "mine.py:asked", "--activation", "mine.py:sine", "--loss", "mine:quartic")
+    done = ended(train, *words, "--hidden", 7, "--learning-rate", 0.01, *ONE, "--out", "run")
+    assert done.status == 0, done.err
+    assert "network   serial: dense(64→7, g), dense(7→10)\n" in done.out
+    assert "own       loss mine.py:quartic, sha256 " in done.out
+    read = ended(predict, "run")
+    assert "as training reported\n" in read.out, read.err
+
+    words = ("--activation", "mine:sine", "--loss", "mine:quartic", "--learning-rate", 0.01)
+    done = ended(train, *words, *ONE, "--out", "lecture")
+    assert done.status == 0, done.err
+    assert "64-17-10: dense(64→17, g), dense(17→10)" in done.out
+    text = re.sub("<[^>]*>", "", (folder / "lecture/page.html").read_text())
+    assert "--activation mine.py:sine --loss mine.py:quartic" in text
+    assert ended(page, "lecture").status == 0
+    assert ended(graph, "lecture", "--out", "graph.svg").status == 0
+    assert "its activation is 'mine.py:sine'; the pad knows" in ended(draw, "lecture").err
+
+
+def test_a_backward_that_is_wrong_is_refused_with_the_report(folder):
+    done = ended(train, "--network", "mine:wrong", *ONE, "--out", "run")
+    assert done.status == 2
+    first, blank, report, *_ = done.err.removeprefix("imported\n").split("\n")
+    assert first == (
+        "error: mine.py:wrong: the backward written by hand is wrong; --trust-gradient trains with it as it "
+        "is, --gradient autodiff by jax.grad"
+    )
+    assert (blank, report.partition(" wrong: ")[0]) == ("", "params[0]['gamma']")
+    assert not (folder / "run").exists()
+    assert "wrong: output-for-derivative" not in ended(train, "--activation", "mine:sine", *ONE).err
+    assert "the backward written by hand is wrong" in ended(train, "--activation", "mine:cosine", *ONE).err
+
+    trusted = ended(train, "--network", "mine:wrong", "--trust-gradient", *ONE, "--out", "run")
+    assert trusted.status == 0, trusted.err
+    assert json.loads((folder / "run/settings.json").read_text())["compared"] == "trusted, not compared"
+    assert ended(train, "--network", "mine:wrong", "--gradient", "autodiff", *ONE).status == 0
+
+
+def test_a_run_goes_on_with_the_file_it_began_with(folder):
+    words = ("--network", "mine:net", "--epochs", 3, "--trust-gradient", "--out")
+    assert ended(train, *words, "whole").status == 0
+    stop = {"epoch   1/3": lambda: signal.raise_signal(signal.SIGINT)}
+    assert ended(train, *words, "run", on=stop).status == 76
+    (folder / "mine.py").write_text(MINE + "# and more\n")
+    refused = ended(train, "--out", "run")
+    assert refused.status == 2
+    assert "bring back the one it began with, or go on with --override files\n" in refused.err
+    assert ended(train, "--out", "run", "--override", "files").status == 0
+    params = [(folder / name / "params.safetensors").read_bytes() for name in ("run", "whole")]
+    assert params[0] == params[1]
+
+
+@pytest.mark.parametrize(
+    "network", [5, "net", "../mine.py:net", "os:system", "\x1b[2J:net", {}, "mine.py:net"]
+)
+def test_a_run_from_elsewhere_names_no_code_that_is_run(network, folder):
+    (folder / "mine.py").write_text("raise SystemExit('nothing of it is run')")
+    settings = {
+        "dataset": "digits",
+        "n": [64, 10],
+        "activation": "tanh",
+        "loss": "squared_error",
+        "hidden": [5],
+    }
+    files = {"network": "\x1b[2J" if network else "0" * 64}
+    record.create(folder / "run", settings | {"network": network, "files": files}, [{"test_accuracy": 0.5}])
+    for program in (predict, export):
+        done = ended(program, "run", *(("--to", "npz", "new.npz") if program is export else ()))
+        assert done.status == 2
+        assert re.fullmatch(r"error: [^\x1b\n]+\n", done.err), done.err
+    assert not (folder / "new.npz").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("--network mine", "got 'mine', expected FILE.py:name"),
+        ("--network ../mine.py:net", "expected FILE.py:name, such as mynet.py:net, of a file in the current"),
+        ("--network os:system", "os.py bears the name of a module of Python itself"),
+        ("--network gone:net", "there is no gone.py in the current folder"),
+        ("--network mine:nothing", "mine.py has no nothing; it has "),
+        ("--network mine:sine", "mine.py:sine is Activation, expected a Layer or a function"),
+        ("--network mine:none", "mine.py:none gives NoneType, expected a jaxnn.layers.layer.Layer"),
+        ("--network mine:raising", r"mine.py:raising: RuntimeError: not today \(mine.py:\d+, in raising\)"),
+        ("--network mine:narrow", r"gives \(8, 3\) for X \(8, 64\), expected \(8, 10\)"),
+        ("--network mine:wide", "asks for width, expected n, classes, shape, hidden, g"),
+        ("--network mine:tall", "ShapeError: layer 1: W is .*, its input has 64 columns, expected 65"),
+        ("--network mine:still", "has no parameters, expected some to train"),
+        ("--network mine:whole --hidden 5", "--hidden: mine.py:whole is a layer already"),
+        ("--network mine:net --activation tanh", "--activation: mine.py:net does not ask for it"),
+        ("--activation mine:quartic", "mine.py:quartic: got Loss, expected an jaxnn.activations.Activation"),
+        ("--loss mine:sine", "mine.py:sine: got Activation, expected a jaxnn.losses.Loss"),
+    ],
+)
+def test_what_does_not_fit_is_told_in_a_line_and_nothing_written(words, message, folder):
+    done = ended(train, *words.split(), "--out", "run")
+    assert done.status == 2
+    line = done.err.removeprefix("imported\n")
+    assert re.fullmatch(rf"error: .*{message}.*\n", line), line
+    assert not (folder / "run").exists()
+
+
+@pytest.mark.parametrize("name", ["html", "numbers"])
+def test_no_file_takes_the_place_of_a_module_of_python_s(name, folder):
+    (folder / f"{name}.py").write_text("loss = 1")
+    there = sys.modules.get(name)
+    for home in (name, f"{name}.py", str(folder / f"{name}.py")):
+        with pytest.raises(Bad, match=f"{name} is a module of Python itself"):
+            found(f"{home}:loss")
+    assert sys.modules.get(name) is there
+
+
+def test_no_file_takes_the_place_of_a_module_that_is_loaded(folder):
+    for where in (folder, folder / "below"):
+        where.mkdir(exist_ok=True)
+        (where / "numpy.py").write_text(f"import neighbour\nvalue = {str(where)!r}")
+    (folder / "neighbour.py").write_text("")
+    for _ in range(2):
+        assert found("numpy.py:value") == str(folder)
+        assert found("below/numpy.py:value") == str(folder / "below")
+    assert sys.modules["numpy"] is np
