@@ -19,6 +19,7 @@ from statistics import median
 import numpy as np
 
 from experiments.common.arguments import Parser, UserError, folder, new_file, run, whole
+from experiments.common.status import doing
 from experiments.contenders.products import LARGE
 from experiments.contenders.race import Process, Result, race, ready
 from experiments.contenders.table import CONTENDERS, EXAMPLES, FAMILY, REFERENCES
@@ -106,6 +107,7 @@ def prepare(folder: Path, arguments: argparse.Namespace) -> bool:
     """Write the arrays that all contenders read; whether they are those of MNIST."""
     from jaxnn import datasets
 
+    doing("reading mnist")
     try:
         data = datasets.load("mnist", arguments.data_dir, arguments.source_dir)
     except datasets.DatasetError as error:
@@ -200,6 +202,7 @@ def measure_targets(
     for turn in range(rounds):
         for name in list(names):
             clock = time.perf_counter()
+            doing(f"round {turn + 1} of {rounds}: {name} to {100 * target:g} %")
             process = Process(name, work._replace(first=PATIENCE * turn), environment)
             try:
                 first = ready(process)

@@ -19,6 +19,7 @@ from experiments.common.arguments import (
     run,
     use_device,
 )
+from experiments.common.status import doing
 
 MOST = 4_000_000  # parameters that a page can hold
 MEASURE = """
@@ -79,6 +80,7 @@ def main(arguments: argparse.Namespace) -> int:
     record.replace(out, html)
     print(f"wrote     {out}, {len(html.encode()) / 1000:.0f} KB; open it in a browser")
     if browser:
+        doing("drawing in chromium")
         times = measured(out, *browser)
         print(f"redraw    {statistics.median(times):.1f} ms, the median of {len(times)}")
     return 0

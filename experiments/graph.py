@@ -21,6 +21,7 @@ from experiments.common.arguments import (
     use_device,
     whole,
 )
+from experiments.common.status import doing
 
 FORMS = (".svg", ".png", ".txt")
 MOST = 500  # nodes of a function: more of them can nobody follow, and take minutes to be laid out
@@ -37,6 +38,7 @@ def picture(text: str) -> Path:
 def parser() -> Parser:
     """The arguments of this program."""
     p = Parser(prog="python -m experiments.graph", description=__doc__)
+    p.product = lambda arguments: not arguments.out
     p.add_argument(
         "what",
         nargs="*",
@@ -90,6 +92,7 @@ def main(arguments: argparse.Namespace) -> int:
 def of_function(arguments: argparse.Namespace) -> list:
     """Pictures of a function, of a scalar one with its gradient by autodiff; and of one written by hand."""
     use_device(arguments.device)
+    doing("tracing")
 
     from jaxnn.gradcheck.calls.raised import in_full
     from jaxnn.gradcheck.named import Bad, called, found, numbers
@@ -185,6 +188,7 @@ def write(pictures: list, out: Path | None) -> None:
     from jaxnn.seeing.graphs.layered import beside
     from jaxnn.seeing.graphs.text import text
 
+    doing("drawing")
     whole = functools.reduce(beside, pictures)
     match out.suffix if out else "":
         case ".svg":

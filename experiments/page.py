@@ -3,6 +3,7 @@
 import argparse
 
 from experiments.common.arguments import Parser, add_surroundings, folder, new_file, run, use_device
+from experiments.common.status import doing
 
 
 def parser() -> Parser:
@@ -25,6 +26,7 @@ def main(arguments: argparse.Namespace) -> int:
     from jaxnn.runs import record
 
     where = arguments.run_dir
+    doing("drawing the page")
     settings, timings = record.load_settings(where), record.load_timings(where)
     if "learning_rates" in settings and "shuffle_seed" not in settings:
         html = pages.of_sweep(settings, record.load_networks, timings, 0, where)

@@ -4,6 +4,7 @@ import argparse
 from typing import NamedTuple
 
 from experiments.common.arguments import UserError
+from experiments.common.status import doing
 from experiments.common.task import sizes
 from jaxnn import activations, datasets, losses
 from jaxnn.datasets import Dataset
@@ -28,12 +29,14 @@ def load(arguments: argparse.Namespace) -> Saved:
 
     Raises RunError or UserError if it is not what a training leaves, or does not fit its data.
     """
+    doing(f"reading {arguments.run_dir}")
     settings = record.load_settings(arguments.run_dir)
     name = "best.safetensors" if arguments.best else "params.safetensors"
     params = record.load_params(arguments.run_dir / name, settings["n"])
     curve = [metrics["test_accuracy"] for metrics in record.load_metrics(arguments.run_dir)]
     data, loss = data_of(arguments, settings), loss_of(settings)
     net = mlp(*settings["n"], g=getattr(activations, settings["activation"]))
+    doing("computing")
     return Saved(settings, data, net, loss, params, max(curve) if arguments.best else curve[-1])
 
 
