@@ -288,9 +288,11 @@ def of_names(action: argparse.Action, name: str, words: list[str], parser) -> st
     there = [*map(str, action.choices or ())]
     wrong = next(word for word in words if word not in there)
     if len(words) > 1 or split(words) != words:
-        mended = [near(word, there, synonyms.NAMES)[:1] for word in split(words)]
-        if action.nargs in ("+", "*") and all(mended) and split(words):
-            return f"{name}: got {' '.join(words)[:80]!r}, write {name} {' '.join(m for (m,) in mended)}"
+        parts = words if all(holds(word, there) for word in words) else split(words)
+        mended = [near(word, there, synonyms.NAMES)[:1] for word in parts]
+        if action.nargs in ("+", "*") and all(mended) and mended:
+            instead = " ".join(dict.fromkeys(one for (one,) in mended))
+            return f"{name}: got {' '.join(words)[:80]!r}, write {name} {instead}"
     said = f"{name}: got {wrong[:40]!r}, "
     if elsewhere := [one for one in holders(wrong, parser) if not one.startswith(f"{name} ")]:
         return f"{said}did you mean {elsewhere[0]}? ({name} is one of {enumerated(there)})"
@@ -298,6 +300,11 @@ def of_names(action: argparse.Action, name: str, words: list[str], parser) -> st
         return f"{said}did you mean {' or '.join(found)}? (one of {enumerated(there)})"
     own = "; for one of your own write --data PATH" if "--data" in parser._option_string_actions else ""
     return f"{said}expected one of {enumerated(there)}{own * (action.dest == 'dataset')}"
+
+
+def holds(word: str, names: list[str]) -> bool:
+    """Whether a word is one of these names, but for large letters and what stands between its parts."""
+    return any(bare(word) in (bare(one), *synonyms.NAMES.get(one, "").split()) for one in names)
 
 
 def of_numbers(action: argparse.Action, name: str, words: list[str], expected: str, parser) -> str:
