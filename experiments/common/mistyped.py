@@ -33,7 +33,8 @@ def answer(parser: argparse.ArgumentParser, words: Iterable[str]) -> str | None:
         return of_command(commands[0], [*words], parser)  # each of which has options of its own
     given, strays, words = [], [], [*words]
     if "--" in words:
-        words = words[: words.index("--")]
+        at = words.index("--")
+        strays, words = words[at + 1 :], words[:at]
     while words:
         word = words.pop(0)
         if not is_option(word):
@@ -230,14 +231,11 @@ def unknown(name: str, values: list[str], parser: argparse.ArgumentParser) -> st
         values = [value, *values]
     plain, values = plain.strip(), [value.strip() for value in values]
     numbers = [value for value in values if re.fullmatch(NUMBER, plain_text(value))]
-    if (
-        not option_exactly(plain, parser)
-        and not numbers
-        and (found := holders(re.sub("^use[-_]?", "", plain), parser))
-    ):
-        return f"{said}, did you mean {found[0]}?"
     found = option_named(plain, parser)
     found = [one for one in found if numbers and hasattr(one.type, "expected")] or found
+    fits = option_exactly(plain, parser) or numbers or (found and values and fitting(found[0], values))
+    if not fits and (offered := holders(re.sub("^use[-_]?", "", plain), parser)):
+        return f"{said}, did you mean {offered[0]}?"
     if found:
         return f"{said}, did you mean {' or '.join(written(one, values) for one in found)}?{told(found[0])}"
     if free := [str(a.metavar or a.dest) for a in parser._actions if not a.option_strings]:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 DASHES = "-‐‑‒–—―−﹣－"
 NUMBER = r"(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
 BETWEEN = r"\s*(?:,|;|:|×|[xX*|]|->|→|-|\s)\s*"
+TIMES_TEN = re.compile(r"(?:(\d+\.?\d*) ?[×xX*·] ?)?\b10 ?(?:\^|\*\*) ?\(?([-+]?\d+)\)?")
 SEVERAL = re.compile(rf"{NUMBER}(?:{BETWEEN}{NUMBER})+")
 
 
@@ -17,8 +18,9 @@ def plain_text(text: str) -> str:
     >>> plain_text("[17, 5],"), plain_text("1e−3"), plain_text("“10⁻³”")
     ('17, 5', '1e-3', '1e-3')
     """
-    text = re.sub(r"10([⁻⁺]?[⁰¹²³⁴-⁹]+)", lambda m: "1e" + unicodedata.normalize("NFKC", m[1]), text)
+    text = re.sub("[⁻⁺⁰¹²³⁴-⁹]+", lambda m: f"^{m[0]}", text)
     text = unicodedata.normalize("NFKC", text).translate(dict.fromkeys(map(ord, DASHES), "-"))
+    text = TIMES_TEN.sub(lambda m: f"{m[1] or 1}e{m[2]}", text)
     text = re.sub(r"\.\.+", " ", text)
     return text.strip(" \t'\"`´“”‘’„«»()[]{}<>=:~≈+,;").rstrip(".,;")
 
@@ -42,13 +44,13 @@ def repaired(text: str, kind: Callable | None) -> list[str]:
     if ratio := re.fullmatch(r"(\d[\d.]*) ?/ ?(\d[\d.]*)", plain):
         with contextlib.suppress(ZeroDivisionError, ValueError):
             found.append(f"{float(ratio[1]) / float(ratio[2]):.6g}")
+    if re.fullmatch(r"[\d.OolI]+", plain):
+        found.append(plain.translate(str.maketrans("OolI", "0011")))
     if unit := re.fullmatch(rf"(-?{NUMBER}|\d+,\d+) ?([^\W\d]+|%)\.?", plain):
         number, factor = float(unit[1].replace(",", ".")), scale(unit[2], kind)
         found.append(f"{number * factor:.12g}")
     if re.fullmatch(r"0[xX][0-9a-fA-F]{1,8}", plain):
         found.append(str(int(plain, 16)))
-    if re.fullmatch(r"[\d.OolI]+", plain):
-        found.append(plain.translate(str.maketrans("OolI", "0011")))
     if re.fullmatch(rf"-?{NUMBER}", plain):
         found += [f"{float(plain):.12g}"]
         with contextlib.suppress(ValueError, OverflowError):
