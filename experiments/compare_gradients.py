@@ -22,6 +22,7 @@ from experiments.common.arguments import (
     whole,
 )
 from experiments.common.status import doing
+from jaxnn.gradcheck.report import colours
 
 STATUS = {True: 0, False: 1, None: 3}
 PENALTY = 0.1  # λ, where a mistake in the regularisation is planted
@@ -97,7 +98,7 @@ def compare(arguments: argparse.Namespace, device) -> int:
     if arguments.json:
         print(report.to_json())
     else:
-        print("\n".join([*lines, "", str(report)]))
+        print("\n".join([*lines, "", colours.verdicts(str(report), sys.stdout)]))
     if arguments.html:
         from jaxnn.seeing.graphs.network import network, numbers
         from jaxnn.seeing.graphs.svg import svg

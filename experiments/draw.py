@@ -14,9 +14,9 @@ from experiments.common.arguments import (
     Parser,
     UserError,
     add_surroundings,
-    folder,
     new_file,
     run,
+    run_folder,
     use_device,
 )
 from experiments.common.status import doing
@@ -41,7 +41,9 @@ CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 def parser() -> Parser:
     """The arguments of this program."""
     p = Parser(prog="python -m experiments.draw", description=__doc__)
-    p.add_argument("run_dir", type=folder, metavar="RUN", help="the folder that --out of a training named")
+    p.add_argument(
+        "run_dir", type=run_folder, metavar="RUN", help="the folder that --out of a training named"
+    )
     p.add_argument("--out", type=new_file, metavar="FILE", help="default: RUN/draw.html")
     p.add_argument("--image", type=Path, metavar="FILE", help="begin with this picture of a digit on the pad")
     p.add_argument("--best", action="store_true", help="the network of its best epoch; default: of its last")

@@ -15,9 +15,9 @@ from experiments.common.arguments import (
     UserError,
     add_network,
     add_surroundings,
-    folder,
     new_file,
     run,
+    run_folder,
     use_device,
     whole,
 )
@@ -31,7 +31,9 @@ def picture(text: str) -> Path:
     """The type of a file whose name says its form."""
     path = new_file(text)
     if path.suffix not in FORMS:
-        raise argparse.ArgumentTypeError(f"got {text!r}, expected a name that ends in {', '.join(FORMS)}")
+        raise argparse.ArgumentTypeError(
+            f"got {text!r}, expected a name that ends in {', '.join(FORMS)}; write {path.stem}.svg"
+        )
     return path
 
 
@@ -75,6 +77,8 @@ def main(arguments: argparse.Namespace) -> int:
     """Draw it, and write it or print it."""
     strangers = {"gradient", "level", "argnums"}
     match arguments.what:
+        case [_, file] if Path(file).suffix in FORMS and ":" not in file:
+            raise UserError(f"got {file[:80]!r} after RUN, expected nothing; did you mean --out {file[:80]}?")
         case [_, _]:
             strangers = {"dataset", "hidden", "activation", "loss", "seed", "example"}
         case [_, _, *_]:
@@ -167,7 +171,7 @@ def of_network(arguments: argparse.Namespace):
         beside = {"dataset", "hidden", "activation", "loss", "seed"} & arguments.given
         if beside:
             raise UserError(f"--{min(beside)}: a run has its own; expected no such option beside it")
-        where = {"run_dir": folder(arguments.what[0]), "best": False}
+        where = {"run_dir": run_folder(arguments.what[0]), "best": False}
         it = saved.load(argparse.Namespace(**vars(arguments) | where))
         names, n = (it.settings["activation"], it.settings["loss"]), it.settings["n"]
         data, params, g, loss = it.data, it.params, getattr(activations, names[0]), it.loss

@@ -8,6 +8,7 @@ import argparse
 import contextlib
 import math
 import re
+import sys
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -27,6 +28,7 @@ from experiments.common.arguments import (
 )
 from experiments.common.continuation import Diverged, Pauses, add_checkpoints, describe, progress, reopened
 from experiments.common.status import doing
+from jaxnn.gradcheck.report import colours
 
 
 def parser() -> Parser:
@@ -247,7 +249,8 @@ def save(task, arguments: argparse.Namespace, pause: Pauses, view, state, best, 
     pause.save((state, best), done)
     print(f"trained   in {pause.seconds():.2f} s")
     percent, N = 100 * done.metrics[-1]["test_accuracy"], len(task.data.test.images)
-    print(f"accuracy  {percent:.2f} % of {N} test images")
+    accuracy = colours.painted(f"{percent:.2f} %", colours.BOLD, sys.stdout)
+    print(f"accuracy  {accuracy} of {N} test images")
     if not arguments.out:
         return
     pause.leave_at_once()

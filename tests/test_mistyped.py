@@ -7,7 +7,7 @@ from importlib import import_module
 
 import pytest
 
-from experiments.common import mistyped
+from experiments.common import meant, mistyped
 from experiments.common.arguments import Parser, rate, seconds, whole
 
 # (program, what is typed, what it is told to write)
@@ -140,15 +140,15 @@ NUMBERS = [
 ]
 
 
-@pytest.mark.parametrize(("kind", "typed", "meant"), NUMBERS)
-def test_numbers_are_read_as_people_write_them(kind, typed, meant, capsys):
+@pytest.mark.parametrize(("kind", "typed", "number"), NUMBERS)
+def test_numbers_are_read_as_people_write_them(kind, typed, number, capsys):
     parser = Parser(prog="python -m program")
     parser.add_argument("--number", type=kind)
     with pytest.raises(SystemExit):
         parser.parse_args(["--number", typed])
-    assert re.search(rf"did you mean --number {re.escape(meant)}\?\n", capsys.readouterr().err)
+    assert re.search(rf"did you mean --number {re.escape(number)}\?\n", capsys.readouterr().err)
 
 
 def test_nothing_is_meant_that_is_not_like_it():
-    assert mistyped.near("cifar10", ["digits", "mnist"], {}) == []
-    assert mistyped.near("mnits", ["mnist", "kmnist", "digits"], {}) == ["mnist"]
+    assert meant.near("cifar10", ["digits", "mnist"], {}) == []
+    assert meant.near("mnits", ["mnist", "kmnist", "digits"], {}) == ["mnist"]

@@ -20,9 +20,10 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import jaxnn
-from experiments.common import colours, missing, mistyped
+from experiments.common import missing, mistyped
 from experiments.common.interruption import leave, leave_unchanged, on_signal
 from experiments.common.status import LINE, doing
+from jaxnn.gradcheck.report import colours
 
 ACTIVATIONS = ("sigmoid", "tanh", "relu", "leaky_relu", "softplus", "silu", "gelu", "identity")
 LOSSES = ("binary_cross_entropy", "cross_entropy", "squared_error")
@@ -219,6 +220,20 @@ def folder(text: str) -> Path:
     if not text:
         raise argparse.ArgumentTypeError("got '', expected the name of a folder")
     return path(text)
+
+
+def run_folder(text: str) -> Path:
+    """The type of a folder that a run has left."""
+    found = folder(text)
+    if os.path.lexists(found / "settings.json"):
+        return found
+    from experiments.common.meant import runs_near
+
+    near = runs_near(found)
+    advice = (
+        f"did you mean {' or '.join(near)}?" if near else "expected a folder that --out of a training named"
+    )
+    raise argparse.ArgumentTypeError(f"{repr(text)[1:-1][:200]}/settings.json: no such file; {advice}")
 
 
 def new_file(text: str) -> Path:

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import NamedTuple, get_origin, get_type_hints
 
 import jaxnn
-from experiments.common import colours
 from experiments.common.arguments import Interrupted, Parser, UserError, folder, kind_of, seconds
 from experiments.common.interruption import SAVED, Interruption, leave_unchanged, on_signal
+from jaxnn.gradcheck.report import colours
 
 NUMERICAL = (
     "JAX_ENABLE_X64",

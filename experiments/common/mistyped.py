@@ -1,19 +1,37 @@
 """What to write in place of what was mistyped: options, names, numbers, and words that belong to none."""
 
 import argparse
-import contextlib
-import difflib
 import re
 import shlex
-import unicodedata
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from experiments.common import synonyms
-from experiments.common.numerals import DASHES, NUMBER, SEVERAL, plain_text, repaired
+from experiments.common.meant import (
+    accepted,
+    bare,
+    enumerated,
+    example,
+    fitting,
+    held,
+    holders,
+    holds,
+    is_synonym,
+    lists,
+    meant,
+    near,
+    offered,
+    one_by_one,
+    option_exactly,
+    option_named,
+    split,
+    told,
+    written,
+)
+from experiments.common.numerals import DASHES, NUMBER, SEVERAL, plain_text
 
-LISTED = 12  # names, at most, of what there is
 ONE_OF_MANY = {"--learning-rate": "python -m experiments.sweep --learning-rates"}
+DEFAULTS = {"none", "null", "default", "auto", "automatic", "any", "all", "random"}  # no number, for people
 
 
 class Given(NamedTuple):
@@ -43,7 +61,7 @@ def answer(parser: argparse.ArgumentParser, words: Iterable[str]) -> str | None:
         name, equals, value = word.partition("=")
         following = values_at(words)
         if name not in options:
-            return unknown(name, [value] * bool(equals) + following, parser)
+            return unknown(name, [value] * bool(equals) + following, strays, parser)
         several = options[name].nargs in ("+", "*")
         most = 0 if equals or options[name].nargs == 0 else len(following) if several else 1
         mine, surplus = [value] * bool(equals) + following[:most], following[most:]
@@ -66,6 +84,10 @@ def of_command(action: argparse.Action, words: list[str], parser) -> str | None:
     there = [*map(str, action.choices or ())]
     if not words or words[0] in (*there, "-h", "--help", "--version"):
         return None if words else f"got no command; write {parser.prog} {' or '.join(there)}"
+    if is_option(words[0]):
+        return (
+            f"{words[0][:60]}: stands after the command; write {parser.prog} {there[0]} ... {words[0][:60]}"
+        )
     found = near(words[0], there, {})
     said = f"got {words[0][:60]!r}, "
     return said + (
@@ -84,174 +106,33 @@ def values_at(words: list[str]) -> list[str]:
     return words[:count]
 
 
-def bare(name: str) -> str:
-    """A name in small letters, without what stands between its words.
-
-    >>> bare("--Learning_Rate"), bare("fashion-MNIST"), bare("cuda:0")
-    ('learningrate', 'fashionmnist', 'cuda0')
-    """
-    return re.sub(r"[\W_]", "", unicodedata.normalize("NFKC", name).casefold())
-
-
-def near(name: str, names: Iterable[str], known: dict[str, str]) -> list[str]:
-    """Which of these names can be meant, the likeliest first; `known` has their synonyms.
-
-    >>> near("sigmod", ["sigmoid", "tanh"], {}), near("swish", ["silu"], {"silu": "swish"})
-    (['sigmoid'], ['silu'])
-    """
-    there = {bare(one): one for one in names}
-    for asked in dict.fromkeys((bare(name), bare(name).rstrip("0123456789"))):
-        if asked in there:
-            return [there[asked]]
-        if meant := [one for one in known if asked in known[one].split() and one in there.values()]:
-            return meant[:1]
-    asked = bare(name)
-    if len(asked) > 1 and (begun := [one for key, one in there.items() if key.startswith(asked)]):
-        return begun[:3]
-    also = {word: one for one in known if one in there.values() for word in known[one].split()}
-    keys = [*there, *difflib.get_close_matches(asked, [word for word in also if len(word) > 3], 3, 0.84)]
-    close = alike(asked, keys)
-    if not close and len(asked) > 3:
-        close = [key for key in there if asked in key or (len(key) > 3 and key in asked)][:3]
-    close = close or difflib.get_close_matches(asked, list(there), 1, 0.6)
-    return list(dict.fromkeys(there.get(key) or also[key] for key in close))
-
-
-def alike(asked: str, names: list[str]) -> list[str]:
-    """The names that are most like the one asked for, if any is like it."""
-    ratios = {name: difflib.SequenceMatcher(None, name, asked).ratio() for name in names}
-    best = max(ratios.values(), default=0.0)
-    return sorted((n for n in names if ratios[n] >= max(0.7, best - 0.05)), key=lambda n: -ratios[n])[:3]
-
-
-def enumerated(names: Iterable[Any]) -> str:
-    """So many names as are read at a glance."""
-    shown = [*map(str, names)]
-    return ", ".join(shown[:LISTED]) + ", ..." * (len(shown) > LISTED)
-
-
-def option_named(name: str, parser: argparse.ArgumentParser) -> list[argparse.Action]:
-    """The options that can be meant by a name."""
-    there = {
-        string.removeprefix("--"): action
-        for action in parser._actions
-        for string in action.option_strings
-        if string.startswith("--")
-    }
-    if len(name) == 1 and name.isascii():
-        return [action for option, action in there.items() if option[0] == name.lower()]
-    if found := near(name, there, synonyms.OPTIONS):
-        return [there[option] for option in found]
-    parts = {part for part in re.split(r"[\W_]+", name.casefold()) if len(part) > 2}
-    shared = {option: len(parts & set(option.split("-"))) for option in there}
-    best = max(shared.values(), default=0)
-    return [there[option] for option, count in shared.items() if count == best > 0][:3]
-
-
-def holders(word: str, parser: argparse.ArgumentParser, exactly: bool = True) -> list[str]:
-    """The options that offer a name, with it: --dataset mnist."""
-    asked, found = bare(word).rstrip("0123456789"), []
-    for action in parser._actions:
-        if action.choices and action.option_strings:
-            there = [*map(str, action.choices)]
-            if exactly:
-                names = [one for one in there if bare(one) in (asked, bare(word))]
-                names += [one for one in there if asked in synonyms.NAMES.get(one, "").split()]
-            else:
-                names = difflib.get_close_matches(asked, there, 1, 0.75)
-            found += [f"{action.option_strings[-1]} {name}" for name in names[:1]]
-    return found
-
-
-def written(action: argparse.Action, words: list[str]) -> str:
-    """An option as it is to be written, with these words if it takes them, or with what it takes."""
-    name = action.option_strings[-1]
-    if action.nargs == 0:
-        return name
-    if words and (mended := fitting(action, words)):
-        return f"{name} {' '.join(map(shlex.quote, mended))}"
-    if action.choices and words:
-        return f"{name} with one of {enumerated(action.choices)}"
-    return f"{name} {example(action)}"
-
-
-def fitting(action: argparse.Action, words: list[str]) -> list[str]:
-    """The words, mended where that is needed, if an option takes them; else none."""
-    if action.nargs not in ("+", "*") and len(words) > 1:
-        words = words[:1]
-    if accepted(action, words):
-        return words
-    if action.choices:
-        found = [near(word, map(str, action.choices), synonyms.NAMES)[:1] for word in split(words)]
-        return [one for (one,) in found] if all(found) else []
-    found = [*lists(action, words), *one_by_one(action, words)]
-    return found[0] if found else []
-
-
-def accepted(action: argparse.Action, words: Iterable[str]) -> bool:
-    """Whether an option takes these words as they are."""
-    with contextlib.suppress(argparse.ArgumentTypeError, ValueError, TypeError):
-        values = [action.type(word) if callable(action.type) else word for word in words]
-        return all(action.choices is None or value in action.choices for value in values)
-    return False
-
-
-def split(words: list[str]) -> list[str]:
-    """The names in words with commas between them."""
-    return [part for part in re.split(r"[,;\s]+", " ".join(words).strip("[](){}'\"")) if part]
-
-
-def example(action: argparse.Action) -> str:
-    """What an option takes, to be written after it."""
-    if action.choices:
-        return str(next(iter(action.choices)))
-    if shown := getattr(action.type, "example", None):
-        default = action.default[0] if isinstance(action.default, list | tuple) else action.default
-        return f"{default:g}" if isinstance(default, int | float) else shown
-    return str(action.metavar or action.dest.upper())
-
-
-def told(action: argparse.Action) -> str:
-    """What an option is for, in brackets."""
-    help = (action.help or "") % {**vars(action), "prog": ""}
-    help = help.split(";")[0]
-    return f" ({help})" if help and not help.startswith("default") and len(help) < 70 else ""
-
-
-def unknown(name: str, values: list[str], parser: argparse.ArgumentParser) -> str:
-    """What to say of an option that there is not."""
+def unknown(name: str, values: list[str], strays: list[str], parser: argparse.ArgumentParser) -> str:
+    """What to say of an option that there is not, where these words stand after it and those before."""
     said = f"{name!r}"[1:-1][:40] + ": no such option"
-    plain = name.lstrip(DASHES)
-    if plain in ("help", "h", "?"):
+    plain, colon, value = name.lstrip(DASHES).strip().partition(":")
+    values = [word.strip() for word in ([value] * bool(colon) + values)]
+    if plain in ("help", "?") or (plain == "h" and not values):
         return f"{said}, did you mean --help?"
-    if not values and (joined := re.fullmatch(rf"(\D+?)[:_-]?({NUMBER})", plain)):
+    if (
+        not values
+        and (joined := re.fullmatch(rf"(\D+?)[_-]?({NUMBER})", plain))
+        and not offered(plain, parser)
+    ):
         plain, values = joined[1], [joined[2]]
-    if ":" in plain:
-        plain, _, value = plain.partition(":")
-        values = [value, *values]
-    plain, values = plain.strip(), [value.strip() for value in values]
+    free = [action for action in parser._actions if not action.option_strings][len(strays) :]
+    alone = " ".join(str(action.metavar or action.dest) for action in free)
+    instead = f"{said}; {alone} stands alone: write {parser.prog} {' '.join(values) or alone}"
+    if any(bare(plain) in (bare(action.dest), bare(str(action.metavar))) for action in free):
+        return instead
     numbers = [value for value in values if re.fullmatch(NUMBER, plain_text(value))]
-    found = option_named(plain, parser)
-    found = [one for one in found if numbers and hasattr(one.type, "expected")] or found
-    fits = option_exactly(plain, parser) or numbers or (found and values and fitting(found[0], values))
-    if not fits and (offered := holders(re.sub("^use[-_]?", "", plain), parser)):
-        return f"{said}, did you mean {offered[0]}?"
+    found = meant(plain, values, numbers, parser)
+    fits = option_exactly(plain, parser) or numbers or any(fitting(one, values) for one in found if values)
+    if not fits and (others := holders(re.sub("^use[-_]?", "", plain), parser) or held(values, parser)):
+        return f"{said}, did you mean {others[0]}?"
     if found:
         return f"{said}, did you mean {' or '.join(written(one, values) for one in found)}?{told(found[0])}"
-    if free := [str(a.metavar or a.dest) for a in parser._actions if not a.option_strings]:
-        return f"{said}; {', '.join(free)} stands alone: write {parser.prog} {' '.join(values or free)}"
     there = [action.option_strings[-1] for action in parser._actions if action.option_strings]
-    return f"{said}; expected one of {', '.join(there)}"
-
-
-def is_synonym(word: str) -> bool:
-    """Whether some option is called so elsewhere."""
-    return any(word in words.split() for words in synonyms.OPTIONS.values())
-
-
-def option_exactly(name: str, parser: argparse.ArgumentParser) -> bool:
-    """Whether an option has that name, but for dashes and large letters."""
-    return any(bare(o) == bare(name) for action in parser._actions for o in action.option_strings)
+    return instead if free else f"{said}; expected one of {', '.join(there)}"
 
 
 def misfit(one: Given, parser: argparse.ArgumentParser) -> str | None:
@@ -292,17 +173,15 @@ def of_names(action: argparse.Action, name: str, words: list[str], parser) -> st
             instead = " ".join(dict.fromkeys(one for (one,) in mended))
             return f"{name}: got {' '.join(words)[:80]!r}, write {name} {instead}"
     said = f"{name}: got {wrong[:40]!r}, "
+    if holds(wrong, there):
+        return f"{said}did you mean {near(wrong, there, synonyms.NAMES)[0]}? (one of {enumerated(there)})"
     if elsewhere := [one for one in holders(wrong, parser) if not one.startswith(f"{name} ")]:
         return f"{said}did you mean {elsewhere[0]}? ({name} is one of {enumerated(there)})"
-    if found := near(wrong, there, synonyms.NAMES):
+    options = {option.replace("-", "_"): words for option, words in synonyms.OPTIONS.items()}
+    if found := near(wrong, there, options | synonyms.NAMES):
         return f"{said}did you mean {' or '.join(found)}? (one of {enumerated(there)})"
     own = "; for one of your own write --data PATH" if "--data" in parser._option_string_actions else ""
     return f"{said}expected one of {enumerated(there)}{own * (action.dest == 'dataset')}"
-
-
-def holds(word: str, names: list[str]) -> bool:
-    """Whether a word is one of these names, but for large letters and what stands between its parts."""
-    return any(bare(word) in (bare(one), *synonyms.NAMES.get(one, "").split()) for one in names)
 
 
 def of_numbers(action: argparse.Action, name: str, words: list[str], expected: str, parser) -> str:
@@ -310,6 +189,8 @@ def of_numbers(action: argparse.Action, name: str, words: list[str], expected: s
     several = action.nargs in ("+", "*")
     words = [word for word in words if word != "="] or words
     mine = words if several else words[:1]
+    if not several and not accepted(action, mine) and accepted(action, ["".join(words)]):
+        return f"{name}: got {' '.join(words)[:60]!r}, with a space; write {name} {''.join(words)}"
     if accepted(action, mine):
         return f"{name}: got '=' with spaces; write {name} {' '.join(mine)}"
     wrong = next(word for word in mine if not accepted(action, [word]))
@@ -319,33 +200,16 @@ def of_numbers(action: argparse.Action, name: str, words: list[str], expected: s
     if several and (found := [*many, *(each for each in one_each if each not in many)]):
         said += ", with spaces between them" * bool(many)
         return f"{said}; write {' or '.join(' '.join([name, *each]) for each in found[:2])}"
-    if many and len(numbers := many[0]) > 1:
-        more = f"; several: {ONE_OF_MANY[name]} {' '.join(numbers)}" if name in ONE_OF_MANY else ""
-        fractions = " or ".join(f"{name} {each[0]}" for each in one_each[:1])
-        return f"{said}, one alone; write {fractions or f'{name} {numbers[0]}'}{more or told(action)}"
     if one_each:
         return f"{said}; did you mean {name} {one_each[0][0]}?"
+    if many and len(numbers := many[0]) > 1:
+        more = f"; several: {ONE_OF_MANY[name]} {' '.join(numbers)}" if name in ONE_OF_MANY else ""
+        return f"{said}, one alone; write {name} {numbers[0]}{more or told(action)}"
+    if bare(wrong) in DEFAULTS:
+        return f"{said}; leave {name} out for its default, or write {name} {example(action)}"
     if elsewhere := holders(wrong, parser):
         return f"{said}; did you mean {elsewhere[0]}?"
     return f"{said}; write {name} {example(action)}, for example"
-
-
-def lists(action: argparse.Action, words: list[str]) -> list[list[str]]:
-    """The numbers that stand in words with commas, dashes or brackets, if each can be taken."""
-    text = plain_text(" ".join(words))
-    if not SEVERAL.fullmatch(text):
-        return []
-    found = re.findall(NUMBER, text)
-    return [found] if all(accepted(action, [one]) for one in found) else []
-
-
-def one_by_one(action: argparse.Action, words: list[str]) -> list[list[str]]:
-    """Each word as a number, mended, if that can be done with all."""
-    found = [
-        next((mended for mended in repaired(word, action.type) if accepted(action, [mended])), None)
-        for word in words
-    ]
-    return [found] if all(one is not None for one in found) else []  # pyright: ignore[reportReturnType]
 
 
 def twice(given: list[Given]) -> str | None:
@@ -368,7 +232,8 @@ def lacking(words: list[str], free: list[argparse.Action], parser) -> str | None
     if not needed:
         return None
     names = " ".join(str(action.metavar or action.dest) for action in needed)
-    return f"got no {names}{told(needed[0])}; write {parser.prog} {' '.join([*words, names])}"
+    prog = parser.prog.replace(" [options]", "")
+    return f"got no {names}{told(needed[0])}; write {prog} {' '.join([*words, names])}"
 
 
 def stray(words: list[str], given: list[Given], free: list[argparse.Action], parser) -> str | None:
@@ -393,6 +258,11 @@ def stray(words: list[str], given: list[Given], free: list[argparse.Action], par
             return f"{said}; did you mean {written(found[0], values)}?{told(found[0])}"
     if after:
         return surplus(after)
+    if bare(word) == bare(parser.prog.rpartition(".")[2]):
+        return f"got {word[:60]!r} twice; write {parser.prog} without it"
+    path = "/" in word or re.search(r"\.\w{1,5}$", word)
+    if free and path and "--out" in parser._option_string_actions:
+        return f"{said}; did you mean --out {shlex.quote(word)}?"
     if free:
         taken = ", ".join(str(action.metavar or action.dest) for action in free)
         before = " ".join(words[: len(free)])
@@ -417,11 +287,16 @@ def elsewhere(word: str, words: list[str], parser: argparse.ArgumentParser) -> s
     options = {name: action for action in parser._actions for name in action.option_strings}
     if found := holders(word, parser):
         return f"did you mean {found[0]}?"
+    lists_of = [
+        action for action in parser._actions if action.nargs == "+" and hasattr(action.type, "expected")
+    ]
+    if SEVERAL.fullmatch(plain_text(word)) and lists_of and (found := lists(lists_of[0], [word])):
+        return f"did you mean {lists_of[0].option_strings[-1]} {' '.join(found[0])}?{told(lists_of[0])}"
     if re.fullmatch(NUMBER, plain_text(word)) or SEVERAL.fullmatch(plain_text(word)):
         named = [n for n, action in options.items() if hasattr(action.type, "expected")]
         return f"a number stands after its option: one of {enumerated(named)}"
     if "/" in word or "\\" in word or re.search(r"\.\w{1,5}$", word):
-        name = "--data" if "--data" in options and re.search(r"\.(csv|npz|tsv|txt)$", word) else "--out"
+        name = "--data" if re.search(r"\.(csv|npz|tsv|txt)$", word) else "--out"
         if name in options:
             return f"did you mean {name} {shlex.quote(word)}?"
     if found := holders(word, parser, exactly=False):

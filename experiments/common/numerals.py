@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 DASHES = "-‐‑‒–—―−﹣－"
 NUMBER = r"(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
-BETWEEN = r"\s*(?:,|;|:|×|[xX*|]|->|→|-|\s)\s*"
+BETWEEN = r"\s*(?:,|;|:|×|[xX*|/]|->|→|-|\s)\s*"
 TIMES_TEN = re.compile(r"(?:(\d+\.?\d*) ?[×xX*·] ?)?\b10 ?(?:\^|\*\*) ?\(?([-+]?\d+)\)?")
 SEVERAL = re.compile(rf"{NUMBER}(?:{BETWEEN}{NUMBER})+")
 
@@ -43,7 +43,8 @@ def repaired(text: str, kind: Callable | None) -> list[str]:
             found.append(f"{float(power[1] or 1) * float(power[2]) ** int(power[3]):.12g}")
     if ratio := re.fullmatch(r"(\d[\d.]*) ?/ ?(\d[\d.]*)", plain):
         with contextlib.suppress(ZeroDivisionError, ValueError):
-            found.append(f"{float(ratio[1]) / float(ratio[2]):.6g}")
+            part = float(ratio[1]) / float(ratio[2])
+            found += [f"{part:.6g}"] * (part < 1)
     if re.fullmatch(r"[\d.OolI]+", plain):
         found.append(plain.translate(str.maketrans("OolI", "0011")))
     if unit := re.fullmatch(rf"(-?{NUMBER}|\d+,\d+) ?([^\W\d]+|%)\.?", plain):
@@ -62,4 +63,4 @@ def scale(unit: str, kind: Callable | None) -> float:
     """What a unit after a number stands for: thousands, parts of a hundred, or seconds."""
     if "seconds" in getattr(kind, "expected", ""):
         return {"m": 60, "h": 3600}.get(unit[0].lower(), 1)
-    return {"k": 1e3, "K": 1e3, "M": 1e6, "%": 1e-2}.get(unit, 1)
+    return {"k": 1e3, "K": 1e3, "M": 1e6, "%": 1e-2, "MB": 1e-3, "TB": 1e3}.get(unit, 1)

@@ -5,8 +5,8 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
-from experiments.common import colours
-from experiments.common.mistyped import near
+from experiments.common.meant import near
+from jaxnn.gradcheck.report import colours
 
 HERE = Path(__file__).parents[1]
 

@@ -36,6 +36,8 @@ OPTIONS = {  # in small letters, with nothing between words; the first option th
     "measure": "method metric mode target",
     "network": "model net",
     "examples": "n nsamples numexamples samples",
+    "calls": "n count number",
+    "comparisons": "n count number calls",
     "seeds": "n nseeds numseeds repeat repeats runs",
     "picture": "picture png",
     "dtype": "precision type",
@@ -43,7 +45,7 @@ OPTIONS = {  # in small letters, with nothing between words; the first option th
 }  # fmt: skip
 
 NAMES = {  # the same for what the options offer
-    "autodiff": "ad automatic jax jaxgrad",
+    "autodiff": "ad auto automatic jax jaxgrad",
     "auto": "any automatic default",
     "manual": "backprop byhand hand handwritten",
     "binary_cross_entropy": "bce bcewithlogits bceloss binary bcewithlogitsloss logloss",
@@ -66,7 +68,6 @@ NAMES = {  # the same for what the options offer
     "leaky_relu": "lrelu",
     "numpy": "np",
     "cpu": "processor nogpu nocuda",
-    "learning_rate": "lr rate alpha",
     "relu": "rectifier",
     "rmsprop": "rms",
     "scikit-learn": "sklearn",

@@ -1,8 +1,10 @@
 """A few colours, where the terminal has them, in the order in which Python itself asks for them."""
 
 import os
+import re
 
 RED, GREEN, YELLOW, BOLD = "31", "32", "33", "1"
+VERDICTS = {"right": GREEN, "good": GREEN, "WRONG": RED, "POOR": RED, "cannot tell": YELLOW}
 
 
 def wanted(stream) -> bool:
@@ -30,3 +32,14 @@ def error(stream) -> str:
 def warning(stream) -> str:
     """The word that a line of warning begins with."""
     return painted("warning:", YELLOW, stream)
+
+
+def verdicts(text: str, stream) -> str:
+    """A report whose verdicts are coloured, if the stream shows colours."""
+    words = "|".join(VERDICTS)
+    return re.sub(
+        rf"^((?:formula|numerics) +)({words})",
+        lambda found: found[1] + painted(found[2], VERDICTS[found[2]], stream),
+        text,
+        flags=re.M,
+    )
