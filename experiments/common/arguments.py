@@ -24,6 +24,7 @@ from experiments.common import missing, mistyped
 from experiments.common.interruption import leave, leave_unchanged, on_signal
 from experiments.common.status import LINE, doing
 from jaxnn.gradcheck.report import colours
+from jaxnn.runs.error import RunError
 
 ACTIVATIONS = ("sigmoid", "tanh", "relu", "leaky_relu", "softplus", "silu", "gelu", "identity")
 LOSSES = ("binary_cross_entropy", "cross_entropy", "squared_error")
@@ -98,9 +99,6 @@ def run(main: Callable[[argparse.Namespace], int], parser: Parser) -> NoReturn:
     try:
         introduce(parser, arguments)
         check_environment()
-        import jaxnn.datasets  # what told() tells of
-        import jaxnn.runs.error  # noqa: F401
-
         status = main(arguments)
         on_signal(signal.SIG_IGN)  # all is done
         sys.exit(status)
@@ -137,16 +135,11 @@ def told(error: Exception) -> str | None:
         return str(error)
     if isinstance(error, ModuleNotFoundError):
         return missing.needed(error)
-    if "jaxnn.runs.error" not in sys.modules:
-        return None
-
-    from jaxnn.datasets import DatasetError
-    from jaxnn.runs.error import RunError
-
+    datasets = sys.modules.get("jaxnn.datasets")  # it is there where one of its errors was raised
+    if isinstance(error, (RunError, datasets.DatasetError) if datasets else RunError):
+        return str(error)
     first = (str(error).splitlines() or [""])[0]
     match error:
-        case DatasetError() | RunError():
-            return str(error)
         case FloatingPointError():
             return f"JAX_DEBUG_NANS: {first}"
         case OSError():
