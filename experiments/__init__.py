@@ -7,3 +7,7 @@ if (
     sys.argv[0] == "-m"
 ):  # a program is about to start: until it minds signals, Ctrl-C ends it without a traceback
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    from experiments.common.starting import check
+
+    check(sys.orig_argv)

@@ -19,6 +19,7 @@ from statistics import median
 import numpy as np
 
 from experiments.common.arguments import Parser, UserError, folder, new_file, run, whole
+from experiments.common.status import doing
 from experiments.contenders.products import LARGE
 from experiments.contenders.race import Process, Result, race, ready
 from experiments.contenders.table import CONTENDERS, EXAMPLES, FAMILY, REFERENCES
@@ -28,8 +29,8 @@ SMALL = Work([784, 17, 10], "sigmoid", batch_size=32, learning_rate=0.5, folder=
 LARGER = Work([784, 512, 512, 10], "relu", batch_size=128, learning_rate=0.1, folder="")
 NETWORKS = {"small": (SMALL, 0.94), "large": (LARGER, 0.98)}  # and the accuracy that is the target
 PATIENCE = 60  # epochs until a target counts as out of reach
-FRAMEWORKS = ("Equinox", "Flax NNX", "PyTorch, eager", "PyTorch, compiled", "scikit-learn")
-BY_HAND = ("NumPy", "jax.grad in lax.scan")
+FRAMEWORKS = ("equinox", "flax", "pytorch", "pytorch-compiled", "scikit-learn")
+BY_HAND = ("numpy", "jax-scan")
 SAME_LOSS = 0.04  # relative, of an epoch: the orders of the examples differ
 SAME_ACCURACY = 0.02
 SAME_NORM = 1e-4
@@ -52,7 +53,7 @@ def parser() -> Parser:
     p.add_argument("--batch-size", nargs="+", type=whole(1, 60000), default=[32, 128, 1024], metavar="B",
                    help="default: 32 128 1024")  # fmt: skip
     p.add_argument("--contenders", nargs="+", choices=CONTENDERS, default=list(CONTENDERS), metavar="NAME",
-                   help=f"{', '.join(CONTENDERS)}; default: all")  # fmt: skip
+                   help=f"{' '.join(CONTENDERS)}; default: all")  # fmt: skip
     p.add_argument("--rounds", type=whole(1), default=7, metavar="R", help="default: %(default)s")
     p.add_argument("--networks", type=whole(1), default=64, metavar="K", help="in the family; default: 64")
     p.add_argument("--device", choices=("auto", "cpu"), default="auto", help="default: a GPU if there is one")
@@ -106,6 +107,7 @@ def prepare(folder: Path, arguments: argparse.Namespace) -> bool:
     """Write the arrays that all contenders read; whether they are those of MNIST."""
     from jaxnn import datasets
 
+    doing("reading mnist")
     try:
         data = datasets.load("mnist", arguments.data_dir, arguments.source_dir)
     except datasets.DatasetError as error:
@@ -163,24 +165,24 @@ def processor() -> str:
 def measure_epochs(work: Work, arguments: argparse.Namespace, environment: dict[str, str]) -> dict:
     """One epoch, side by side."""
     names = [*arguments.contenders, *REFERENCES]
-    if "jaxnn, manual" not in names:
-        names.insert(0, "jaxnn, manual")
+    if "jaxnn-manual" not in names:
+        names.insert(0, "jaxnn-manual")
     results = race(names, work, arguments.rounds, environment)
     print(f"\nan epoch of {named(work)}: median of {arguments.rounds} rounds")
-    print_results(results, "jaxnn, manual")
+    print_results(results, "jaxnn-manual")
 
     seconds = medians(results)
-    ours = seconds["jaxnn, manual"]
+    ours = seconds["jaxnn-manual"]
     ratios = {}
     for title, group in (("framework", FRAMEWORKS), ("by hand", BY_HAND)):
         if there := [name for name in group if name in seconds]:
             fastest = min(there, key=lambda name: seconds[name])
             ratios[f"fastest {title} ({fastest}) / jaxnn"] = seconds[fastest] / ours
     ratios["jaxnn / matrix products alone"] = ours / seconds["matrix products alone"]
-    ratios["shuffling and data movement, part of the epoch"] = 1 - seconds["one batch, ready"] / ours
-    if "jaxnn, autodiff" in seconds:
-        ratios["autodiff / manual, time"] = seconds["jaxnn, autodiff"] / ours
-        by_hand, by_autodiff = results["jaxnn, manual"].memory, results["jaxnn, autodiff"].memory
+    ratios["shuffling and data movement, part of the epoch"] = 1 - seconds["one ready batch"] / ours
+    if "jaxnn-autodiff" in seconds:
+        ratios["autodiff / manual, time"] = seconds["jaxnn-autodiff"] / ours
+        by_hand, by_autodiff = results["jaxnn-manual"].memory, results["jaxnn-autodiff"].memory
         if by_hand and by_autodiff:
             ratios["autodiff / manual, temporary memory"] = by_autodiff / by_hand
     return report("epochs", work, results, ratios, differences(results, work))
@@ -200,6 +202,7 @@ def measure_targets(
     for turn in range(rounds):
         for name in list(names):
             clock = time.perf_counter()
+            doing(f"round {turn + 1} of {rounds}: {name} to {100 * target:g} %")
             process = Process(name, work._replace(first=PATIENCE * turn), environment)
             try:
                 first = ready(process)
@@ -220,14 +223,14 @@ def measure_targets(
             results[name] = result._replace(accuracy=accuracy)
             epochs.setdefault(name, []).append(number)
     print(f"\nfrom a cold start to {100 * target:g} % with {named(work)}: median of {rounds}")
-    print_results(results, "jaxnn, manual")
+    print_results(results, "jaxnn-manual")
     print("  epochs: " + ", ".join(f"{name} {median(numbers):g}" for name, numbers in epochs.items()))
     seconds = medians(results)
     others = [name for name in seconds if not name.startswith("jaxnn")]
     ratios = {}
-    if "jaxnn, manual" in seconds and others:
+    if "jaxnn-manual" in seconds and others:
         fastest = min(others, key=lambda name: seconds[name])
-        ratios[f"fastest other ({fastest}) / jaxnn"] = seconds[fastest] / seconds["jaxnn, manual"]
+        ratios[f"fastest other ({fastest}) / jaxnn"] = seconds[fastest] / seconds["jaxnn-manual"]
     return report("targets", work, results, ratios, []) | {"target": target, "epochs": epochs}
 
 
@@ -259,7 +262,7 @@ def measure_examples(work: Work, arguments: argparse.Namespace, environment: dic
     print_results(results, "plain gradient")
     seconds = medians(results)
     found = {name: result.losses[-1] for name, result in results.items()}
-    slow = {name: f"{name}, vmap(grad)" for name in ("norms", "clipped gradient")}
+    slow = {name: f"{name} by vmap(grad)" for name in ("norms", "clipped gradient")}
     pairs = (
         (slow["norms"], "norms"),
         ("clipped gradient", "plain gradient"),
@@ -347,7 +350,7 @@ def draw(measurements: list[dict], machine: dict, path: Path) -> None:
     panels = figure.subplots(lines, columns, squeeze=False)
     for axes, measurement in zip(panels.flat, measurements, strict=False):
         there = {name: result["seconds"] for name, result in measurement["results"].items()}
-        ours = median(there["jaxnn, manual"])
+        ours = median(there["jaxnn-manual"])
         names = sorted(there, key=lambda name: -median(there[name]))
         ratios = [median(there[name]) / ours for name in names]
         least = [ratio - min(there[name]) / ours for name, ratio in zip(names, ratios, strict=True)]

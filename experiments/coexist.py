@@ -24,6 +24,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from experiments.common.arguments import Parser, run, whole
+from experiments.common.status import doing, through
 
 COMPILED = "/jax/core/compile/backend_compile_duration"  # what JAX calls it to those who listen
 BETWEEN = 4  # programs between two comparisons
@@ -35,6 +36,7 @@ def parser() -> Parser:
     p.formatter_class = argparse.RawDescriptionHelpFormatter
     p.add_argument("--comparisons", type=whole(0), default=500, metavar="N", help="default: %(default)s")
     p.add_argument("--seed", type=whole(0), default=0, help="default: %(default)s")
+    p.product = lambda options: options.alone
     p.add_argument("--alone", action="store_true", help="the programs without the comparisons, as JSON")
     return p
 
@@ -223,7 +225,8 @@ def mixed(count: int, seed: int, alone: bool) -> tuple[list[Run], Counter[str]]:
     kinds = [] if alone else list(comparisons(mine))
     runs = []
     order = list(every)
-    for k in range((count + 1) * BETWEEN):
+    steps = (count + 1) * BETWEEN
+    for k in through(range(steps), "program", steps):
         name = order[k] if k < len(order) else draw.choice(order)
         before = compiled[0]
         bits = digest(every[name](k % 7))
@@ -236,6 +239,7 @@ def mixed(count: int, seed: int, alone: bool) -> tuple[list[Run], Counter[str]]:
 
 def alone(count: int, seed: int) -> list[Run]:
     """The same programs in a process of their own, without the comparisons."""
+    doing("the programs alone")
     command = [sys.executable, "-m", "experiments.coexist", "--alone"]
     command += ["--comparisons", str(count), "--seed", str(seed)]
     done = subprocess.run(command, capture_output=True, text=True, check=True, env=os.environ)

@@ -21,6 +21,8 @@ from experiments.common.arguments import (
     use_device,
     whole,
 )
+from experiments.common.status import doing
+from jaxnn.gradcheck.report import colours
 
 STATUS = {True: 0, False: 1, None: 3}
 PENALTY = 0.1  # λ, where a mistake in the regularisation is planted
@@ -42,6 +44,7 @@ def parser() -> Parser:
     p.add_argument("--json", action="store_true", help="print the report as JSON, and nothing else")
     p.add_argument("--html", type=new_file, metavar="FILE", help="write the report as one page, too")
     add_surroundings(p)
+    p.product = lambda arguments: arguments.json or arguments.plant == "list"
     return p
 
 
@@ -90,11 +93,12 @@ def compare(arguments: argparse.Namespace, device) -> int:
         point = planted.moved(point)
         lines.append(f"planted   {planted.said}")
     names = [f"{letter}[{l}]" for l in range(1, len(n)) for letter in "Wb"]
+    doing("comparing")
     report = compare_gradients(J, by_hand, *point, names=names)
     if arguments.json:
         print(report.to_json())
     else:
-        print("\n".join([*lines, "", str(report)]))
+        print("\n".join([*lines, "", colours.verdicts(str(report), sys.stdout)]))
     if arguments.html:
         from jaxnn.seeing.graphs.network import network, numbers
         from jaxnn.seeing.graphs.svg import svg

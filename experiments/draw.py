@@ -14,11 +14,12 @@ from experiments.common.arguments import (
     Parser,
     UserError,
     add_surroundings,
-    folder,
     new_file,
     run,
+    run_folder,
     use_device,
 )
+from experiments.common.status import doing
 
 MOST = 4_000_000  # parameters that a page can hold
 MEASURE = """
@@ -40,7 +41,9 @@ CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 def parser() -> Parser:
     """The arguments of this program."""
     p = Parser(prog="python -m experiments.draw", description=__doc__)
-    p.add_argument("run_dir", type=folder, metavar="RUN", help="the folder that --out of a training named")
+    p.add_argument(
+        "run_dir", type=run_folder, metavar="RUN", help="the folder that --out of a training named"
+    )
     p.add_argument("--out", type=new_file, metavar="FILE", help="default: RUN/draw.html")
     p.add_argument("--image", type=Path, metavar="FILE", help="begin with this picture of a digit on the pad")
     p.add_argument("--best", action="store_true", help="the network of its best epoch; default: of its last")
@@ -80,6 +83,7 @@ def main(arguments: argparse.Namespace) -> int:
     record.replace(out, html)
     print(f"wrote     {out}, {len(html.encode()) / 1000:.0f} KB; open it in a browser")
     if browser:
+        doing("drawing in chromium")
         times = measured(out, *browser)
         print(f"redraw    {statistics.median(times):.1f} ms, the median of {len(times)}")
     return 0

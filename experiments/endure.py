@@ -26,6 +26,7 @@ from statistics import median
 from experiments.common.arguments import Parser, UserError, add_surroundings, run, use_device, whole
 from experiments.common.damage import damage, fuzzed, readers
 from experiments.common.interruption import SAVED
+from experiments.common.status import doing, reached, through
 
 RUNS = {  # with an optimizer that has a state, entered in the middle of epochs too, and in several rounds
     "digits": "train --optimizer adam --epochs 200",
@@ -67,6 +68,7 @@ def main(arguments: argparse.Namespace) -> int:
     passed = []
     for number, part in zip(numbers, (kills, terminations, disks, damages, files, saves), strict=True):
         if number:
+            doing(part.__name__)
             with tempfile.TemporaryDirectory(prefix="endure-") as folder:
                 passed.append(part(number, rng, Path(folder), arguments))
     return 0 if all(passed) else 1
@@ -174,6 +176,7 @@ def kills(number: int, rng: random.Random, folder: Path, arguments: argparse.Nam
     expected = uninterrupted(arguments, folder)
     phases, killed, lost, writes, wrong, ends = Counter(), 0, [0.0], [0.0], [], []
     while killed < number:
+        reached(killed / number)
         name = arguments.runs[len(ends) % len(arguments.runs)]
         out = folder / f"{len(ends)}-{name}"
         for _ in range(min(number - killed, rng.randint(4, 8))):
@@ -209,6 +212,7 @@ def terminations(number: int, rng: random.Random, folder: Path, arguments: argpa
     expected = uninterrupted(arguments, folder)
     stopped, saved, times, wrong, ends = 0, 0, [], [], []
     while stopped < number:
+        reached(stopped / number)
         name = arguments.runs[len(ends) % len(arguments.runs)]
         out = folder / f"{len(ends)}-{name}"
         for _ in range(min(number - stopped, 6)):
@@ -256,6 +260,7 @@ def disks(number: int, rng: random.Random, folder: Path, arguments: argparse.Nam
     expected = uninterrupted(arguments, folder)
     full, wrong, ends = 0, [], []
     while len(ends) < number:
+        reached(len(ends) / number)
         name = arguments.runs[len(ends) % len(arguments.runs)]
         needed = sum(math.ceil(path.stat().st_size / 4096) for path in (folder / name).rglob("*"))
         fills = rng.random() < 0.7
@@ -298,7 +303,7 @@ def damages(number: int, rng: random.Random, folder: Path, arguments: argparse.N
     for k, tree in trees.items():
         checkpoints.write(folder / "good", k, tree, {"k": k})
     kinds, noticed, loaded, wrong = Counter(), 0, 0, []
-    for _ in range(number):
+    for _ in through(range(number), "damage", number):
         copy = folder / "copy"
         shutil.copytree(folder / "good", copy)
         many = rng.choice((1, 1, 2))
@@ -345,7 +350,7 @@ def files(number: int, rng: random.Random, folder: Path, arguments: argparse.Nam
         read(good)
     outcomes, most, wrong = {kind: Counter() for kind in read_by}, Counter(), []
     first, _ = resident()
-    for k in range(number):
+    for k in through(range(number), "file", number):
         kind = [*read_by][k % len(read_by)]
         good, read = read_by[kind]
         content = fuzzed(good, rng)
@@ -387,7 +392,7 @@ def saves(number: int, rng: random.Random, folder: Path, arguments: argparse.Nam
     saver = Saver(folder, every=0.0)
     saver.wait()
     blocked, taken = [], []
-    for k in range(number):
+    for k in through(range(number), "save", number):
         clock = time.perf_counter()
         saver.save((state, params), {"step": k})
         blocked.append(time.perf_counter() - clock)

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from experiments.common.arguments import Parser, run, whole
+from experiments.common.status import through
 
 LINES = 3  # of a sentence
 SLOW = 5.0  # seconds
@@ -114,7 +115,7 @@ def main(options: argparse.Namespace) -> int:
     tally: collections.Counter[str] = collections.Counter()
     usual = {"right", "wrong", "cannot tell", "refused", "stopped"}
     slow = 0
-    for k in range(options.first, options.first + options.calls):
+    for k in through(range(options.first, options.first + options.calls), "call", options.calls):
         odd, start = drawn(options.seed, k), time.thread_time()
         said = told(odd)
         slow += time.thread_time() - start > SLOW

@@ -20,10 +20,11 @@ import os
 import re
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 
 from experiments.common.arguments import Parser, UserError, counted, folder, new_file, rate, run, whole
+from experiments.common.status import through
 from experiments.planted.points import DTYPES, KINDS, as_dtype, networks, point_of, wide_networks
 
 PLACE = re.compile(r"[\w./<>-]+:\d+")  # file.py:12
@@ -154,8 +155,8 @@ def write(file: Path, processes: int, tests: Path, clock: float) -> int:
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(processes, spawn, quicken, (clock,)) as pool:
         others = [pool.submit(of_tests, tests), pool.submit(of_losses)]
-        found = [*pool.map(of_network, range(len(networks()) + len(wide_networks())))]
-        found += [other.result() for other in others]
+        others += [pool.submit(of_network, k) for k in range(len(networks()) + len(wide_networks()))]
+        found = [one.result() for one in through(as_completed(others), "part", len(others))]
     reports = {key: report for part in found for key, report in part.items()}
     file.write_text(json.dumps(reports, ensure_ascii=False, indent=0, sort_keys=True) + "\n", "utf-8")
     print(f"{counted(len(reports), 'comparison')} in {file}")

@@ -15,12 +15,13 @@ from experiments.common.arguments import (
     UserError,
     add_network,
     add_surroundings,
-    folder,
     new_file,
     run,
+    run_folder,
     use_device,
     whole,
 )
+from experiments.common.status import doing
 
 FORMS = (".svg", ".png", ".txt")
 MOST = 500  # nodes of a function: more of them can nobody follow, and take minutes to be laid out
@@ -30,13 +31,16 @@ def picture(text: str) -> Path:
     """The type of a file whose name says its form."""
     path = new_file(text)
     if path.suffix not in FORMS:
-        raise argparse.ArgumentTypeError(f"got {text!r}, expected a name that ends in {', '.join(FORMS)}")
+        raise argparse.ArgumentTypeError(
+            f"got {text!r}, expected a name that ends in {', '.join(FORMS)}; write {path.stem}.svg"
+        )
     return path
 
 
 def parser() -> Parser:
     """The arguments of this program."""
     p = Parser(prog="python -m experiments.graph", description=__doc__)
+    p.product = lambda arguments: not arguments.out
     p.add_argument(
         "what",
         nargs="*",
@@ -73,6 +77,8 @@ def main(arguments: argparse.Namespace) -> int:
     """Draw it, and write it or print it."""
     strangers = {"gradient", "level", "argnums"}
     match arguments.what:
+        case [_, file] if Path(file).suffix in FORMS and ":" not in file:
+            raise UserError(f"got {file[:80]!r} after RUN, expected nothing; did you mean --out {file[:80]}?")
         case [_, _]:
             strangers = {"dataset", "hidden", "activation", "loss", "seed", "example"}
         case [_, _, *_]:
@@ -90,6 +96,7 @@ def main(arguments: argparse.Namespace) -> int:
 def of_function(arguments: argparse.Namespace) -> list:
     """Pictures of a function, of a scalar one with its gradient by autodiff; and of one written by hand."""
     use_device(arguments.device)
+    doing("tracing")
 
     from jaxnn.gradcheck.calls.raised import in_full
     from jaxnn.gradcheck.named import Bad, called, found, numbers
@@ -164,7 +171,7 @@ def of_network(arguments: argparse.Namespace):
         beside = {"dataset", "hidden", "activation", "loss", "seed"} & arguments.given
         if beside:
             raise UserError(f"--{min(beside)}: a run has its own; expected no such option beside it")
-        where = {"run_dir": folder(arguments.what[0]), "best": False}
+        where = {"run_dir": run_folder(arguments.what[0]), "best": False}
         it = saved.load(argparse.Namespace(**vars(arguments) | where))
         own.lecture_only(it.settings, where["run_dir"], "the graph of a run")
         names = tuple(it.settings[name].rpartition(":")[2] for name in ("activation", "loss"))
@@ -186,6 +193,7 @@ def write(pictures: list, out: Path | None) -> None:
     from jaxnn.seeing.graphs.layered import beside
     from jaxnn.seeing.graphs.text import text
 
+    doing("drawing")
     whole = functools.reduce(beside, pictures)
     match out.suffix if out else "":
         case ".svg":

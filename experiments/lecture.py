@@ -21,6 +21,7 @@ from experiments.common.arguments import (
     use_device,
     whole,
 )
+from experiments.common.status import doing
 
 WIDTH = 78
 HIDDEN, DEEPER, ALPHA, EPOCHS, NUDGE = 17, 12, 0.5, 10, 1e-3
@@ -54,6 +55,7 @@ def main(arguments: argparse.Namespace) -> int:
         if arguments.dataset == "digits":
             raise
         raise UserError(f"{error}. Or take --dataset digits, which is bundled") from error
+    doing("computing")
     with jax.enable_x64(True):
         screens = lesson.screens(facts(data, arguments.seed))
         if not arguments.html:

@@ -21,7 +21,6 @@ a case is kept in that file, a line each, and the next call goes on from there.
 
 import argparse
 import json
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -32,6 +31,7 @@ import numpy as np
 
 from experiments.common.arguments import Parser, UserError, new_file, run, whole
 from experiments.common.intervals import rate
+from experiments.common.status import doing, through
 from experiments.planted.points import (
     DTYPES,
     KINDS,
@@ -339,11 +339,9 @@ def kept(path: Path | None) -> list[Tally]:
 def measure(
     cases: Iterator[tuple[str, Case]], count: int, until: float, options: argparse.Namespace
 ) -> list[Tally]:
-    """What is said of every case, until the time is up; a count of how far it is on a terminal."""
-    from tqdm import tqdm
-
+    """What is said of every case, until the time is up."""
     out = []
-    for key, case in tqdm(cases, total=count, disable=not sys.stderr.isatty()):
+    for key, case in through(cases, "gradient", count):
         tally = judge(key, case)
         out.append(tally)
         if options.results is not None:
@@ -375,8 +373,10 @@ def main(options: argparse.Namespace) -> int:
             old += measure(cases(count, options.seed, done), count - len(old), until, options)
         print("\n".join(lines(old)), flush=True)
         known = [t for t in known if not t.key.startswith(kind)] + old
+    doing("steps that are shown")
     if options.steps and time.monotonic() < until:
         print("\n".join(rates_of_steps(options.steps, options.seed)), flush=True)
+    doing("times of calls")
     if options.times and time.monotonic() < until:
         print(seconds_of_calls(options.times), flush=True)
     if known:

@@ -2,13 +2,14 @@
 
 import argparse
 
-from experiments.common.arguments import Parser, add_surroundings, folder, new_file, run, use_device
+from experiments.common.arguments import Parser, add_surroundings, new_file, run, run_folder, use_device
+from experiments.common.status import doing
 
 
 def parser() -> Parser:
     """The arguments of this program."""
     p = Parser(prog="python -m experiments.page", description=__doc__)
-    p.add_argument("run_dir", type=folder, metavar="RUN", help="the folder that --out named")
+    p.add_argument("run_dir", type=run_folder, metavar="RUN", help="the folder that --out named")
     p.add_argument("--out", type=new_file, metavar="FILE", help="default: page.html in that folder")
     p.add_argument(
         "--best", action="store_true", help="with the weights of its best epoch; default: the last"
@@ -25,6 +26,7 @@ def main(arguments: argparse.Namespace) -> int:
     from jaxnn.runs import record
 
     where = arguments.run_dir
+    doing("drawing the page")
     settings, timings = record.load_settings(where), record.load_timings(where)
     own.lecture_only(settings, where, "a page")
     own.unchanged(settings, where)

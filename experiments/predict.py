@@ -6,7 +6,15 @@ On its test images; or on drawings that the page of `experiments.draw` saved; or
 import argparse
 from pathlib import Path
 
-from experiments.common.arguments import Parser, UserError, add_surroundings, folder, kind_of, run, use_device
+from experiments.common.arguments import (
+    Parser,
+    UserError,
+    add_surroundings,
+    kind_of,
+    run,
+    run_folder,
+    use_device,
+)
 
 SHADES = " ░▒▓█"
 
@@ -14,7 +22,7 @@ SHADES = " ░▒▓█"
 def parser() -> Parser:
     """The arguments of this program."""
     p = Parser(prog="python -m experiments.predict", description=__doc__)
-    p.add_argument("run_dir", type=folder, metavar="RUN_DIR", help="the folder that --out named")
+    p.add_argument("run_dir", type=run_folder, metavar="RUN_DIR", help="the folder that --out named")
     p.add_argument("--best", action="store_true", help="of its best epoch; default: of its last")
     instead = p.add_mutually_exclusive_group()
     instead.add_argument(

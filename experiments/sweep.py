@@ -25,6 +25,7 @@ from experiments.common.arguments import (
     whole,
 )
 from experiments.common.continuation import Pauses, add_checkpoints, describe, progress, reopened
+from experiments.common.status import doing
 
 SHOWN = 10  # rows of the table
 
@@ -94,6 +95,7 @@ def main(arguments: argparse.Namespace) -> int:
     with pause, view:  # signals wait from now on
         print(f"compiled  in {compiled:.2f} s")
         while here := rounds.following(plan, done):
+            doing("moving the data")
             state, train, test = put(mesh, state, data.train, data.test)
             for number in range(done.epochs + 1, arguments.epochs + 1):
                 rest = Rest(plan.programs, number, state, done.step, shuffle_key, train)
@@ -138,6 +140,7 @@ def finish(plan, arguments: argparse.Namespace, device, pause, view, epochs: int
     if not out:
         return
     pause.leave_at_once()
+    doing("drawing the page")
     from experiments.common.pages import of_run, write
     from experiments.common.task import sizes
     from jaxnn import drawings  # matplotlib: half a second that bad arguments need not wait for

@@ -14,8 +14,6 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from tqdm import tqdm
-
 from experiments.common import own
 from experiments.common.arguments import (
     OPTIMIZERS,
@@ -31,7 +29,9 @@ from experiments.common.arguments import (
 )
 from experiments.common.continuation import Diverged, Pauses, add_checkpoints, describe, progress, reopened
 from experiments.common.places import own_place
+from experiments.common.status import doing
 from jaxnn.gradcheck.calls.raised import in_full
+from jaxnn.gradcheck.report import colours
 
 
 def parser() -> Parser:
@@ -200,8 +200,6 @@ def print_head(task, arguments: argparse.Namespace, settings: dict) -> None:
     """Print where, what and how is trained."""
     from experiments.common.task import print_shapes
 
-    versions = settings["versions"]
-    print(f"jaxnn {versions['jaxnn']}, jax {versions['jax']}, Python {versions['python']}")
     print(f"device    {settings['device']}")
     print_shapes(task, arguments.batch_size)
     print(
@@ -239,12 +237,11 @@ def evaluation(task) -> Callable:
 
 
 def epochs(done: Done, arguments: argparse.Namespace, programs, checkpoint) -> Iterator[int]:
-    """The numbers of the epochs to come, with a bar that shows how many."""
+    """The numbers of the epochs to come."""
     print(f"compiled  in {programs.seconds:.2f} s")
     if checkpoint:
         print(f"goes on   after {len(done.metrics)} epochs and {done.step} steps ({checkpoint.folder})")
-    numbers = range(len(done.metrics) + 1, arguments.epochs + 1)
-    yield from tqdm(numbers, unit="epoch", leave=False, disable=None)
+    yield from range(len(done.metrics) + 1, arguments.epochs + 1)
 
 
 def evaluated(evaluation, state, best, done: Done):
@@ -312,7 +309,7 @@ def report(metrics: dict, arguments: argparse.Namespace) -> None:
     """Print the metrics of an epoch, and add them to the run's file."""
     from jaxnn.runs import record
 
-    tqdm.write(
+    print(
         f"epoch {metrics['epoch']:3}/{arguments.epochs}   loss {few_digits(metrics['loss'])}   "
         f"test loss {few_digits(metrics['test_loss'])}   "
         f"test accuracy {100 * metrics['test_accuracy']:.2f} %"
@@ -326,10 +323,12 @@ def save(task, arguments: argparse.Namespace, pause: Pauses, view, state, best, 
     pause.save((state, best), done)
     print(f"trained   in {pause.seconds():.2f} s")
     percent, N = 100 * done.metrics[-1]["test_accuracy"], len(task.data.test.images)
-    print(f"accuracy  {percent:.2f} % of {N} test images")
+    accuracy = colours.painted(f"{percent:.2f} %", colours.BOLD, sys.stdout)
+    print(f"accuracy  {accuracy} of {N} test images")
     if not arguments.out:
         return
     pause.leave_at_once()
+    doing("drawing the page")
     from jaxnn import drawings  # matplotlib: half a second that bad arguments need not wait for
     from jaxnn.runs import record, seals
 

@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from experiments.common.arguments import Parser, run
+from experiments.common.status import through
 from experiments.found import layers, models, rules, tapes
 from experiments.found.row import Case, Fault, Release, Row
 
@@ -118,7 +119,7 @@ def main(arguments: argparse.Namespace) -> int:
     rows = [r for r in ROWS if arguments.only in f"{r.release.package} {r.function}"]
     with jax.enable_x64(True), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        answers = [told(row) for row in rows]
+        answers = [told(row) for row in through(rows, "row", len(rows))]
     skipped, still = answers.count(None), answers.count(True)
     print(
         f"\n{still} still wrong as stated, {len(rows) - skipped - still} not, {skipped} skipped, not passed"

@@ -42,12 +42,12 @@ def contend(name, work):
 
 
 @pytest.mark.parametrize("activation", ["sigmoid", "relu"])
-@pytest.mark.parametrize("name", [name for name in CONTENDERS if name not in ("NumPy", "PyTorch, compiled")])
+@pytest.mark.parametrize("name", [name for name in CONTENDERS if name not in ("numpy", "pytorch-compiled")])
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_all_contenders_do_the_same_work(name, activation, work):
     work = work._replace(activation=activation)  # a batch is all the data: the order does not matter
     losses, accuracy = contend(name, work)
-    expected, expected_accuracy = contend("NumPy", work)
+    expected, expected_accuracy = contend("numpy", work)
     np.testing.assert_allclose(losses, expected, rtol=2e-5)
     assert accuracy == pytest.approx(expected_accuracy, abs=1e-6)
     assert losses[2] < losses[0]
@@ -55,7 +55,7 @@ def test_all_contenders_do_the_same_work(name, activation, work):
 
 def test_a_family_of_one_is_the_network(work):
     family = ours.family(work._replace(networks=1))
-    losses, accuracy = contend("jaxnn, manual", work)
+    losses, accuracy = contend("jaxnn-manual", work)
     np.testing.assert_allclose([family.train(number) for number in (1, 2, 3)], losses, rtol=1e-5)
     assert family.accuracy() == pytest.approx(accuracy, abs=1e-6)
 
@@ -91,18 +91,18 @@ def test_whoever_does_less_is_named():
 def test_a_contender_that_fails_is_reported(work, tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT)
     (tmp_path / "train_images.npy").unlink()
-    with pytest.raises(UserError, match=r"^NumPy: ended with status 1: FileNotFoundError"):
-        race.race(["NumPy"], work, 1, dict(os.environ))
+    with pytest.raises(UserError, match=r"^numpy: ended with status 1: FileNotFoundError"):
+        race.race(["numpy"], work, 1, dict(os.environ))
 
 
 def test_contenders_take_turns_in_processes_of_their_own(work, monkeypatch):
     monkeypatch.chdir(ROOT)
-    results = race.race(["NumPy", "jaxnn, manual"], work, 3, dict(os.environ))
-    losses, _ = contend("NumPy", work)
+    results = race.race(["numpy", "jaxnn-manual"], work, 3, dict(os.environ))
+    losses, _ = contend("numpy", work)
     for result in results.values():
         assert len(result.seconds) == 3
         np.testing.assert_allclose(result.losses[:2], losses[1:], rtol=2e-5)  # the first warmed it up
-    assert results.keys() == {"NumPy", "jaxnn, manual"}
+    assert results.keys() == {"numpy", "jaxnn-manual"}
 
 
 class Scripted:
@@ -111,12 +111,12 @@ class Scripted:
     started: ClassVar[list] = []
     clock: ClassVar[list] = [0.0]
     seconds: ClassVar[dict] = {
-        "jaxnn, manual": 2.0, "jaxnn, autodiff": 3.0, "NumPy": 5.0, "scikit-learn": 7.0,
-        "PyTorch, eager": 11.0,
-        "matrix products alone": 1.25, "one batch, ready": 1.7,
+        "jaxnn-manual": 2.0, "jaxnn-autodiff": 3.0, "numpy": 5.0, "scikit-learn": 7.0,
+        "pytorch": 11.0,
+        "matrix products alone": 1.25, "one ready batch": 1.7,
         "one network": 0.5, "all at once": 1.6, "large product": 0.25,
-        "norms": 0.5, "norms, vmap(grad)": 6.5, "plain gradient": 2.0,
-        "clipped gradient": 2.6, "clipped gradient, vmap(grad)": 9.1,
+        "norms": 0.5, "norms by vmap(grad)": 6.5, "plain gradient": 2.0,
+        "clipped gradient": 2.6, "clipped gradient by vmap(grad)": 9.1,
     }  # fmt: skip
     epochs: ClassVar[dict] = {}  # until an accuracy of 98 %
     losses: ClassVar[dict] = {}
@@ -126,12 +126,9 @@ class Scripted:
         self.started.append((name, work, environment))
 
     def answer(self):
-        if self.name == "Flax NNX":
+        if self.name == "flax":
             return {"missing": "flax"}
-        return {
-            "device": "cpu (cpu)",
-            "memory": {"jaxnn, manual": 400, "jaxnn, autodiff": 500}.get(self.name),
-        }
+        return {"device": "cpu (cpu)", "memory": {"jaxnn-manual": 400, "jaxnn-autodiff": 500}.get(self.name)}
 
     def ask(self, word):
         if word == "test":
@@ -171,7 +168,7 @@ def measured(tmp_path, monkeypatch, capsys):
 
 EPOCHS = (
     "--measure", "epochs", "--network", "small", "--batch-size", "128",
-    "--contenders", "jaxnn, autodiff", "NumPy", "Flax NNX", "PyTorch, eager", "scikit-learn",
+    "--contenders", "jaxnn-autodiff", "numpy", "flax", "pytorch", "scikit-learn",
 )  # fmt: skip
 
 
@@ -181,20 +178,20 @@ def test_the_ratios_of_an_epoch_by_hand(measured, tmp_path):
     assert found["ratios"] == pytest.approx(
         {
             "fastest framework (scikit-learn) / jaxnn": 3.5,
-            "fastest by hand (NumPy) / jaxnn": 2.5,
+            "fastest by hand (numpy) / jaxnn": 2.5,
             "jaxnn / matrix products alone": 1.6,
             "shuffling and data movement, part of the epoch": 0.15,
             "autodiff / manual, time": 1.5,
             "autodiff / manual, temporary memory": 1.25,
         }
     )
-    assert re.search(r"^  fastest by hand \(NumPy\) / jaxnn +2.50$", printed, re.M)
+    assert re.search(r"^  fastest by hand \(numpy\) / jaxnn +2.50$", printed, re.M)
     assert (found["what"], found["n"], found["batch_size"]) == ("epochs", [784, 17, 10], 128)
-    assert found["results"]["NumPy"]["seconds"] == [7.5, 5.0, 10.0]
-    assert "Flax NNX is missing: no flax here (pip install 'jaxnn[bench]')\n" in printed
+    assert found["results"]["numpy"]["seconds"] == [7.5, 5.0, 10.0]
+    assert "flax is missing: no flax here (pip install 'jaxnn[bench]')\n" in printed
     assert "an epoch of 784-17-10, B = 128: median of 3 rounds\n" in printed
-    (row,) = (line for line in printed.splitlines() if line.startswith("  NumPy "))
-    assert row.split() == ["NumPy", "7500.0", "5000.0", "..", "10000.0", "2.50", "0.4000", "98.00", "%"]
+    (row,) = (line for line in printed.splitlines() if line.startswith("  numpy "))
+    assert row.split() == ["numpy", "7500.0", "5000.0", "..", "10000.0", "2.50", "0.4000", "98.00", "%"]
     assert (tmp_path / "bars.png").read_bytes().startswith(b"\x89PNG")
     for name, work, environment in Scripted.started:
         assert (work.n, work.activation, work.learning_rate) == ([784, 17, 10], "sigmoid", 0.5), name
@@ -203,31 +200,31 @@ def test_the_ratios_of_an_epoch_by_hand(measured, tmp_path):
 
 
 def test_whoever_does_other_work_is_printed_and_the_status_is_1(measured):
-    status, (found,), printed = measured(*EPOCHS, losses={"NumPy": 0.5})
+    status, (found,), printed = measured(*EPOCHS, losses={"numpy": 0.5})
     assert status == 1
     (line,) = found["differences"]
     assert f"not the same work: {line}\n" in printed
     assert line.startswith(
-        "NumPy, 784-17-10, B = 128: loss 0.5000, accuracy 0.9800; the median of all is 0.4000"
+        "numpy, 784-17-10, B = 128: loss 0.5000, accuracy 0.9800; the median of all is 0.4000"
     )
 
 
 def test_the_time_to_an_accuracy_by_hand(measured):
     status, (found,), printed = measured(
         "--measure", "targets", "--network", "small",
-        "--contenders", "jaxnn, manual", "NumPy", "Flax NNX", "scikit-learn",
-        epochs={"jaxnn, manual": 3, "NumPy": 1000, "scikit-learn": 2},
+        "--contenders", "jaxnn-manual", "numpy", "flax", "scikit-learn",
+        epochs={"jaxnn-manual": 3, "numpy": 1000, "scikit-learn": 2},
     )  # fmt: skip
     assert status == 0
     assert found["target"] == 0.94
-    assert found["epochs"] == {"jaxnn, manual": [3] * 3, "NumPy": [60] * 3, "scikit-learn": [2] * 3}
-    assert found["results"]["jaxnn, manual"]["seconds"] == [6.0] * 3
-    assert found["results"]["NumPy"]["seconds"] == [math.inf] * 3
+    assert found["epochs"] == {"jaxnn-manual": [3] * 3, "numpy": [60] * 3, "scikit-learn": [2] * 3}
+    assert found["results"]["jaxnn-manual"]["seconds"] == [6.0] * 3
+    assert found["results"]["numpy"]["seconds"] == [math.inf] * 3
     assert found["ratios"] == pytest.approx({"fastest other (scikit-learn) / jaxnn": 14 / 6})
     assert re.search(r"^  fastest other \(scikit-learn\) / jaxnn +2.33$", printed, re.M)
     assert "from a cold start to 94 % with 784-17-10, B = 32: median of 3\n" in printed
-    assert "  epochs: jaxnn, manual 3, NumPy 60, scikit-learn 2\n" in printed
-    orders = [work.first for name, work, _ in Scripted.started if name == "NumPy"]
+    assert "  epochs: jaxnn-manual 3, numpy 60, scikit-learn 2\n" in printed
+    orders = [work.first for name, work, _ in Scripted.started if name == "numpy"]
     assert orders == [0, 60, 120]  # others in every round
 
 
@@ -246,9 +243,9 @@ def test_a_family_and_single_examples_by_hand(measured):
     )
     assert examples["ratios"] == pytest.approx(
         {
-            "norms, vmap(grad) / norms": 13.0,
+            "norms by vmap(grad) / norms": 13.0,
             "clipped gradient / plain gradient": 1.3,
-            "clipped gradient, vmap(grad) / clipped gradient": 3.5,
+            "clipped gradient by vmap(grad) / clipped gradient": 3.5,
         }
     )
     assert (examples["n"], examples["batch_size"]) == ([784, 512, 512, 10], 1024)

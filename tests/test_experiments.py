@@ -167,9 +167,10 @@ def edit(folder: Path, **changes):
 def test_a_damaged_run_is_refused_in_one_line(damage, a_run, tmp_path):
     shutil.copytree(a_run[0], tmp_path, dirs_exist_ok=True)
     do, message = DAMAGE[damage]
+    words = predict.parser().parse_args([str(tmp_path)])
     do(tmp_path)
     with pytest.raises(record.RunError, match=re.escape(message)) as error:
-        predict.main(predict.parser().parse_args([str(tmp_path)]))
+        predict.main(words)
     assert "\n" not in str(error.value)
 
 
@@ -232,7 +233,7 @@ def test_a_reader_that_leaves_early_ends_the_run_quietly():
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8", cwd=ROOT
     ) as program:
         try:
-            assert program.stdout.readline().startswith("jaxnn ")
+            assert program.stdout.readline().startswith("train     jaxnn ")
             program.stdout.close()
             assert program.wait(timeout=300) == 1
             assert program.stderr.read() == ""

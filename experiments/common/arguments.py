@@ -9,16 +9,23 @@ import errno
 import io
 import logging
 import os
+import platform
 import re
 import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NoReturn
 
+import jaxnn
+from experiments.common import missing, mistyped
 from experiments.common.interruption import leave, leave_unchanged, on_signal
 from experiments.common.places import OrOwn, place
+from experiments.common.status import LINE, doing
+from jaxnn.gradcheck.report import colours
+from jaxnn.runs.error import RunError
 
 ACTIVATIONS = ("sigmoid", "tanh", "relu", "leaky_relu", "softplus", "silu", "gelu", "identity")
 LOSSES = ("binary_cross_entropy", "cross_entropy", "squared_error")
@@ -40,26 +47,40 @@ class Interrupted(Exception):
 
 
 class Parser(argparse.ArgumentParser):
-    """Answers a bad argument with one line and exit status 2."""
+    """Answers a bad argument with one line, which says what to write, and exit status 2."""
 
     def __init__(self, prog: str, description: str | None = None):
         """A program of that name; arguments are not abbreviated."""
         super().__init__(prog, f"{prog} [options]", description, allow_abbrev=False)
+        self.add_argument("--version", action="version", version=f"jaxnn {jaxnn.__version__}")
+        self.product: Callable[[argparse.Namespace], Any] = lambda arguments: False
+        """Whether standard output is for another program to read, and holds nothing but what it asks for."""
 
     def parse_args(self, args=None, namespace=None):  # pyright: ignore[reportIncompatibleMethodOverride]
         """The arguments; `given` holds the names of those that are not left at their defaults."""
-        for word in sys.argv[1:] if args is None else args:
-            if re.fullmatch("--[a-z-]+=--", word):  # Python 3.11 makes [] of it, whatever the type
-                self.error(f"argument {word[:-3]}: got '--', expected a value")
+        args = sys.argv[1:] if args is None else args
         arguments = super().parse_args(args, namespace)
         unset = argparse.Namespace(**dict.fromkeys(vars(arguments)))
         found = super().parse_args(args, unset)
         arguments.given = {name for name, value in vars(found).items() if value is not None}
         return arguments
 
+    def parse_known_args(self, args=None, namespace=None):  # pyright: ignore[reportIncompatibleMethodOverride]
+        """The arguments, where all of them are understood; of commands those of one, too."""
+        args = sys.argv[1:] if args is None else args
+        for word in args:
+            if re.fullmatch("--[a-z-]+=--", word):  # Python 3.11 makes [] of it, whatever the type
+                self.error(f"{word[:-3]}: got '--', expected a value")
+        if wrong := mistyped.answer(self, args):
+            self.error(wrong)
+        return super().parse_known_args(args, namespace)
+
     def error(self, message: str) -> NoReturn:
         """Print the line and leave."""
-        self.exit(2, f"error: {message}; --help lists what there is\n")
+        message = message.removeprefix("argument ")
+        if not re.search(r"did you mean|write ", message):
+            message += "; --help lists what there is"
+        self.exit(2, f"{colours.error(sys.stderr)} {message}\n")
 
 
 def run(main: Callable[[argparse.Namespace], int], parser: Parser) -> NoReturn:
@@ -77,10 +98,8 @@ def run(main: Callable[[argparse.Namespace], int], parser: Parser) -> NoReturn:
     if getattr(arguments, "out", None) and hasattr(arguments, "save_every"):
         on_signal(leave_unchanged)
     try:
+        introduce(parser, arguments)
         check_environment()
-        import jaxnn.datasets  # what told() tells of
-        import jaxnn.runs.error  # noqa: F401
-
         status = main(arguments)
         on_signal(signal.SIG_IGN)  # all is done
         sys.exit(status)
@@ -93,24 +112,35 @@ def run(main: Callable[[argparse.Namespace], int], parser: Parser) -> NoReturn:
     except Exception as error:
         if (line := told(error)) is None:
             raise
-        print(f"error: {line}", file=sys.stderr)
+        print(colours.error(sys.stderr), line, file=sys.stderr)
         sys.exit(2)
+    finally:
+        LINE.end()
+
+
+def introduce(parser: Parser, arguments: argparse.Namespace) -> None:
+    """Say what runs, before anything that takes time, and show on a terminal from now on what it does."""
+    name = parser.prog.rpartition(".")[2]
+    line = f"{name:9} jaxnn {jaxnn.__version__}, jax {version('jax')}, Python {platform.python_version()}"
+    if not parser.product(arguments):
+        print(line)
+    elif sys.stderr.isatty():
+        print(line, file=sys.stderr)
+    LINE.begin()
+    doing("importing jax")
 
 
 def told(error: Exception) -> str | None:
     """An error that its user can do something about, in one line; None for any other."""
     if isinstance(error, UserError | argparse.ArgumentTypeError):
         return str(error)
-    if "jaxnn.runs.error" not in sys.modules:
-        return None
-
-    from jaxnn.datasets import DatasetError
-    from jaxnn.runs.error import RunError
-
+    if isinstance(error, ModuleNotFoundError):
+        return missing.needed(error)
+    datasets = sys.modules.get("jaxnn.datasets")  # it is there where one of its errors was raised
+    if isinstance(error, (RunError, datasets.DatasetError) if datasets else RunError):
+        return str(error)
     first = (str(error).splitlines() or [""])[0]
     match error:
-        case DatasetError() | RunError():
-            return str(error)
         case FloatingPointError():
             return f"JAX_DEBUG_NANS: {first}"
         case OSError():
@@ -135,8 +165,8 @@ def hear_orbax_once() -> None:
     sys.unraisablehook = tell
 
 
-def number(kind: Callable, good: Callable[[Any], bool], expected: str) -> Callable[[str], Any]:
-    """The type of a number that is good."""
+def number(kind: Callable, good: Callable[[Any], bool], expected: str, example: str) -> Callable[[str], Any]:
+    """The type of a number that is good; `example` is one."""
 
     def parse(text: str):
         with contextlib.suppress(ValueError):
@@ -144,17 +174,21 @@ def number(kind: Callable, good: Callable[[Any], bool], expected: str) -> Callab
                 return value
         raise argparse.ArgumentTypeError(f"got {text[:40]!r}, expected {expected}")
 
+    parse.expected, parse.example = expected, example
     return parse
 
 
 def whole(low: int, high: int | None = None) -> Callable[[str], int]:
     """The type of a whole number from low to high."""
     expected = f"a whole number of at least {low}" if high is None else f"a whole number in {low}..{high}"
-    return number(int, lambda value: low <= value <= (value if high is None else high), expected)
+    example = max(low, 10) if high is None else min(max(low, 10), high)
+    return number(
+        int, lambda value: low <= value <= (value if high is None else high), expected, str(example)
+    )
 
 
-rate = number(float, lambda value: 1e-37 < value < 1e38, "a finite number above 0")  # in float32, too
-seconds = number(float, lambda value: 0 <= value < 1e9, "seconds of at least 0")
+rate = number(float, lambda value: 1e-37 < value < 1e38, "a finite number above 0", "0.1")  # in float32, too
+seconds = number(float, lambda value: 0 <= value < 1e9, "seconds of at least 0", "10")
 
 
 def few_digits(loss: float) -> str:
@@ -167,19 +201,41 @@ def counted(n: int, what: str) -> str:
     return f"{n} {what}" if n == 1 else f"{n} {what}s"
 
 
+def path(text: str) -> Path:
+    """The type of a path: what a shell has to put in place of ~ and $HOME is put there."""
+    whole = os.path.expanduser(os.path.expandvars(text))
+    if whole != text and text[0] in "~$":
+        raise argparse.ArgumentTypeError(f"got {text[:80]!r}, as it stands; write {whole}")
+    return Path(text)
+
+
 def folder(text: str) -> Path:
     """The type of a folder: with no name it would be the current one."""
     if not text:
         raise argparse.ArgumentTypeError("got '', expected the name of a folder")
-    return Path(text)
+    return path(text)
+
+
+def run_folder(text: str) -> Path:
+    """The type of a folder that a run has left."""
+    found = folder(text)
+    if os.path.lexists(found / "settings.json"):
+        return found
+    from experiments.common.meant import runs_near
+
+    near = runs_near(found)
+    advice = (
+        f"did you mean {' or '.join(near)}?" if near else "expected a folder that --out of a training named"
+    )
+    raise argparse.ArgumentTypeError(f"{repr(text)[1:-1][:200]}/settings.json: no such file; {advice}")
 
 
 def new_file(text: str) -> Path:
     """The type of a file that is written at the end; a device would be replaced by it."""
-    path = Path(text)
-    if not os.path.isdir(path.absolute().parent) or (os.path.exists(path) and not os.path.isfile(path)):
-        raise argparse.ArgumentTypeError(f"got {text!r}, expected a file in a folder that is there")
-    return path
+    found = path(text)
+    if not os.path.isdir(found.absolute().parent) or (os.path.exists(found) and not os.path.isfile(found)):
+        raise argparse.ArgumentTypeError(f"got {text[:80]!r}, expected a file in a folder that is there")
+    return found
 
 
 def add_network(parser: Parser, own: bool = False) -> None:
@@ -260,6 +316,7 @@ def use_device(name: str):
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     import jax
 
+    doing("starting the device")
     if jax.config.jax_disable_jit:  # pyright: ignore[reportAttributeAccessIssue]
         asked = os.environ.get("JAX_DISABLE_JIT")
         raise UserError(f"JAX_DISABLE_JIT: got {asked!r}, expected nothing: whole programs are compiled here")
@@ -297,10 +354,8 @@ def keep_programs() -> None:
                 raise FileNotFoundError(errno.ENOENT, "HOME is not set")
             cache.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            print(
-                f"warning: {cache}: cannot be written ({error.strerror}); programs are not kept",
-                file=sys.stderr,
-            )
+            why = f"cannot be written ({error.strerror}); programs are not kept"
+            print(colours.warning(sys.stderr), f"{cache}: {why}", file=sys.stderr)
         else:
             jax.config.update("jax_compilation_cache_dir", str(cache))
     if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:

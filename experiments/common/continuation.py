@@ -12,6 +12,7 @@ from typing import NamedTuple, get_origin, get_type_hints
 import jaxnn
 from experiments.common.arguments import Interrupted, Parser, UserError, folder, kind_of, seconds
 from experiments.common.interruption import SAVED, Interruption, leave_unchanged, on_signal
+from jaxnn.gradcheck.report import colours
 
 NUMERICAL = (
     "JAX_ENABLE_X64",
@@ -121,7 +122,7 @@ def describe(settings: argparse.Namespace, n: tuple[int, ...], device, many: int
 
 def warn(line: str) -> None:
     """Say something that the run goes on after."""
-    print(f"warning: {line}", file=sys.stderr)
+    print(colours.warning(sys.stderr), line, file=sys.stderr)
 
 
 def reopened(arguments: argparse.Namespace, parser: Parser, result: str):

@@ -4,6 +4,8 @@ import os
 import signal
 from typing import NoReturn
 
+from experiments.common.status import ERASE, LINE
+
 SAVED = 76  # the exit status of a run that was interrupted, and that the same command goes on with
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -19,7 +21,7 @@ def leave_unchanged(number: int, frame: object = None) -> NoReturn:
 
 
 def _end(status: int, line: str) -> NoReturn:
-    os.write(2, line.encode())
+    os.write(2, ERASE * LINE.shown + line.encode())
     os._exit(status)  # an exception could be lost in whatever import or compilation is going on
 
 

@@ -8,6 +8,7 @@ import jax
 import numpy as np
 
 from experiments.common.continuation import Pauses
+from experiments.common.status import doing, reached
 from jaxnn.training import steps_at_once, steps_from
 
 
@@ -25,6 +26,7 @@ def compiled(
     descend: Callable, evaluate: Callable, batch_size: int, state, key, train, test, spread=lambda f: f
 ) -> Programs:
     """The programs for a state and data of these shapes; `spread` makes them those of a family."""
+    doing("compiling")
     clock = time.perf_counter()
     steps = len(train[0]) // batch_size
     at_once = steps_at_once(steps, batch_size, sum(p.size for p in jax.tree.leaves(state.params)))
@@ -66,10 +68,12 @@ def pieces(rest: Rest) -> Iterator[tuple[int, Any, jax.Array]]:
 
 def descended(rest: Rest, best, done, pause: Pauses):
     """The state after the rest of an epoch, and what is done then; after each program there is a pause."""
-    state = rest.state
+    state, steps = rest.state, rest.programs.steps
+    doing(f"epoch {rest.number}", rest.first / steps)
     for k, state, J in pieces(rest):
         done = done._replace(step=k, costs=[*done.costs, J])
         jax.block_until_ready(done.costs[-2:-1])  # two programs at a time are under way
+        reached(k / steps)
         pause((state, best), done, f"epoch {rest.number}, step {k}")
     return state, done
 

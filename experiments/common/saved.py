@@ -7,6 +7,7 @@ import jax
 
 from experiments.common import own
 from experiments.common.arguments import UserError
+from experiments.common.status import doing
 from experiments.common.task import network, sizes
 from jaxnn import activations, datasets, losses
 from jaxnn.activations import Activation
@@ -32,6 +33,7 @@ def load(arguments: argparse.Namespace) -> Saved:
 
     Raises RunError or UserError if it is not what a training leaves, or does not fit its data.
     """
+    doing(f"reading {arguments.run_dir}")
     settings = record.load_settings(arguments.run_dir)
     own.unchanged(settings, arguments.run_dir)
     name = "best.safetensors" if arguments.best else "params.safetensors"
@@ -43,6 +45,7 @@ def load(arguments: argparse.Namespace) -> Saved:
     if not lecture:
         template = jax.eval_shape(lambda: net.init(jax.random.key(0)))
         params = record.load_like(arguments.run_dir / name, template)
+    doing("computing")
     return Saved(settings, data, net, loss, params, max(curve) if arguments.best else curve[-1])
 
 

@@ -10,6 +10,7 @@ import optax
 
 from experiments.common import own
 from experiments.common.arguments import DATASETS, UserError
+from experiments.common.status import doing
 from jaxnn import activations, datasets, losses
 from jaxnn.activations import Activation
 from jaxnn.datasets import Dataset
@@ -40,6 +41,7 @@ class Task(NamedTuple):
 
 def load(arguments: argparse.Namespace) -> Dataset:
     """The data set asked for."""
+    doing(f"reading {arguments.dataset}")
     return datasets.load(arguments.dataset, arguments.data_dir, arguments.source_dir)
 
 

@@ -9,6 +9,7 @@ import time
 from typing import NamedTuple
 
 from experiments.common.arguments import UserError
+from experiments.common.status import doing
 from experiments.contenders.work import Work
 
 
@@ -71,16 +72,19 @@ def race(
     results: dict[str, Result] = {}
     try:
         for name in names:
+            doing(f"starting {name}")
             processes[name] = Process(name, work, environment)
             if first := ready(processes[name]):
                 results[name] = first
             else:
                 processes.pop(name).end()
         for process in processes.values():
+            doing(f"warming up {process.name}")
             for _ in range(warm_up):
                 process.ask("train")
-        for _ in range(rounds):
+        for number in range(rounds):
             for name, process in processes.items():
+                doing(f"round {number + 1} of {rounds}: {name}")
                 time.sleep(0.05)  # until the threads of the one before sleep
                 answer = process.ask("train")
                 results[name].seconds.append(answer["seconds"])

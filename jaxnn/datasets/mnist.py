@@ -19,7 +19,6 @@ import zlib
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from jaxnn.datasets.dataset import Dataset, DatasetError, Examples, validate
 from jaxnn.runs import seals
@@ -133,6 +132,8 @@ def _read(path: Path, size: int) -> bytes:
 
 
 def _download(url: str, size: int, name: str, data_dir: Path) -> bytes:
+    from tqdm import tqdm
+
     answer = queue.Queue()
 
     def ask():  # in a thread of its own: nothing else bounds the time that a name look-up takes

@@ -11,8 +11,10 @@ could tell, 2 the call cannot be made, 130 interrupted.
 
 import argparse
 import contextlib
+import difflib
 import math
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -20,6 +22,7 @@ from collections.abc import Sequence
 
 from jaxnn.gradcheck.calls.raised import in_full
 from jaxnn.gradcheck.named import Bad, called, found, numbers
+from jaxnn.gradcheck.report import colours
 
 STATUS = {True: 0, False: 1, None: 3}
 BAD, INTERRUPTED = 2, 130  # as a shell has it
@@ -27,15 +30,24 @@ BAD, INTERRUPTED = 2, 130  # as a shell has it
 
 def limit(text: str) -> float:
     """A limit: a number above 0."""
-    if not 0 < (number := float(text)) < math.inf:
-        raise ValueError
-    return number
+    with contextlib.suppress(ValueError):
+        if 0 < (number := float(text)) < math.inf:
+            return number
+    point = text.replace(",", ".")
+    instead = f"; did you mean {point}?" if re.fullmatch(r"\d+\.\d+", point) and point != text else ""
+    raise argparse.ArgumentTypeError(f"got {text[:40]!r}, expected a number above 0{instead}")
 
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str):
-        """Say it in one line."""
-        print(f"error: {message}; see --help", file=sys.stderr)
+        """Say it in one line, with what can be meant by an option that there is not."""
+        message = message.removeprefix("argument ")
+        if found := re.match(r"unrecognized arguments: (-[^\s=]*)", message):
+            near = difflib.get_close_matches(found[1].replace("_", "-"), self._option_string_actions, 1)
+            message += f"; did you mean {near[0]}?" if near else ""
+        if message.startswith("the following arguments are required"):
+            message += f"; write {self.prog} mynet:loss mynet:gradient mynet:arguments"
+        print(f"{colours.error(sys.stderr)} {message}; see --help", file=sys.stderr)
         raise SystemExit(BAD)
 
 
@@ -147,12 +159,16 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         except BaseException as error:  # one of them exits, and would take its status for ours
             raise Bad(f"{options.loss} or {options.gradient} raised {in_full(error)}") from error
-        _print(report.to_json() if options.json else report.to_text(options.verbose))
+        _print(
+            report.to_json()
+            if options.json
+            else colours.verdicts(report.to_text(options.verbose), sys.stdout)
+        )
         if options.html:
             report.to_html(options.html)
             print(f"wrote {options.html}", file=sys.stderr)
     except (Bad, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"{colours.error(sys.stderr)} {error}", file=sys.stderr)
         return BAD
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

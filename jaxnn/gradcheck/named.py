@@ -1,8 +1,10 @@
 """What a command line names: a module's function, its arguments, numbers. It imports what a person names."""
 
+import difflib
 import importlib
 import importlib.util
 import os
+import re
 import sys
 from operator import attrgetter
 from typing import Any
@@ -18,18 +20,35 @@ def found(place: str) -> Any:
     """The object that "module:name" or "file.py:name" names; raises Bad."""
     home, colon, name = place.rpartition(":")
     if not colon or not home or not name:
-        raise Bad(f"{place!r} names no object: write module:name, such as mynet:loss")
+        dotted = re.fullmatch(r"([A-Za-z_][\w.]*)[./]([A-Za-z_]\w*)", place)
+        such = f"{dotted[1]}:{dotted[2]}" if dotted and dotted[2] != "py" else "mynet:loss"
+        raise Bad(f"{place!r} names no object: write module:name, such as {such}")
     try:
         module = _loaded(home)
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # a test's module that is skipped, or a script that exits
-        raise Bad(f"cannot import {home}: {in_full(error)}") from error
+        raise Bad(f"cannot import {home}: {in_full(error)}{_instead(home, name, error)}") from error
     try:
         return attrgetter(name)(module)
     except AttributeError:
         names = [n for n in dir(module) if not n.startswith("_")]
-        raise Bad(f"{home} has no {name}; it has {', '.join(names[:12]) or 'nothing'}") from None
+        near = difflib.get_close_matches(name, names, 1)
+        instead = f"; did you mean {home}:{near[0]}?" if near else ""
+        raise Bad(f"{home} has no {name}; it has {', '.join(names[:12]) or 'nothing'}{instead}") from None
+
+
+def _instead(home: str, name: str, error: BaseException) -> str:
+    """The file here that can be meant by a module or file that is not there."""
+    if not isinstance(error, ModuleNotFoundError | FileNotFoundError):
+        return ""
+    folder, file = os.path.split(home)
+    try:
+        there = sorted(one for one in os.listdir(folder or ".") if one.endswith(".py") and one.isprintable())
+    except OSError:
+        return ""
+    near = difflib.get_close_matches(file.removesuffix(".py") + ".py", there, 1)
+    return f"; did you mean {os.path.join(folder, near[0])}:{name}?" if near else ""
 
 
 def called(place: str) -> tuple:

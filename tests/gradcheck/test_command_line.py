@@ -116,7 +116,7 @@ def test_more_is_printed_where_it_is_wanted(folder, capsys):
         ("hungry:x", ["--memory", "1"], "cannot import hungry: MemoryError (hungry.py:1, in <module>)"),
         ("leaving:x", ["--memory", "1"], "it ended without a report (status 0, --memory 1)"),
         ("killed:x", ["--timeout", "60"], "it ended without a report (SIGKILL): farewell"),
-        ("mine:loss", ["--memory", "-1"], "argument --memory: invalid limit value: '-1'; see --help"),
+        ("mine:loss", ["--memory", "-1"], "--memory: got '-1', expected a number above 0; see --help"),
     ],
 )
 def test_a_process_of_its_own_is_ended_at_its_limits_in_one_line(

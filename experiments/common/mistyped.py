@@ -1,0 +1,306 @@
+"""What to write in place of what was mistyped: options, names, numbers, and words that belong to none."""
+
+import argparse
+import re
+import shlex
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from experiments.common import synonyms
+from experiments.common.meant import (
+    accepted,
+    bare,
+    enumerated,
+    example,
+    fitting,
+    held,
+    holders,
+    holds,
+    is_synonym,
+    lists,
+    meant,
+    near,
+    offered,
+    one_by_one,
+    option_exactly,
+    option_named,
+    split,
+    told,
+    written,
+)
+from experiments.common.numerals import DASHES, NUMBER, SEVERAL, plain_text
+
+ONE_OF_MANY = {"--learning-rate": "python -m experiments.sweep --learning-rates"}
+DEFAULTS = {"none", "null", "default", "auto", "automatic", "any", "all", "random"}  # no number, for people
+
+
+class Given(NamedTuple):
+    """An option of a command line, the words that follow it, and those that are too many for it."""
+
+    action: argparse.Action
+    name: str
+    words: list[str]
+    surplus: list[str]
+
+
+def answer(parser: argparse.ArgumentParser, words: Iterable[str]) -> str | None:
+    """What is wrong with a command line, and what to write; None if all of it is understood."""
+    options = {name: action for action in parser._actions for name in action.option_strings}
+    free = [action for action in parser._actions if not action.option_strings]
+    if commands := [action for action in free if action.nargs == argparse.PARSER]:
+        return of_command(commands[0], [*words], parser)  # each of which has options of its own
+    given, strays, words = [], [], [*words]
+    if "--" in words:
+        at = words.index("--")
+        strays, words = words[at + 1 :], words[:at]
+    while words:
+        word = words.pop(0)
+        if not is_option(word):
+            strays.append(word)
+            continue
+        name, equals, value = word.partition("=")
+        following = values_at(words)
+        if name not in options:
+            return unknown(name, [value] * bool(equals) + following, strays, parser)
+        several = options[name].nargs in ("+", "*")
+        most = 0 if equals or options[name].nargs == 0 else len(following) if several else 1
+        mine, surplus = [value] * bool(equals) + following[:most], following[most:]
+        del words[: len(following)]
+        given.append(Given(options[name], name, mine, surplus))
+        strays += surplus
+    if {"-h", "--help", "--version"} & {one.name for one in given}:
+        return None
+    found = filter(None, (misfit(one, parser) for one in given))
+    return (
+        next(found, None)
+        or twice(given)
+        or stray(strays, given, free, parser)
+        or lacking(strays, free, parser)
+    )
+
+
+def of_command(action: argparse.Action, words: list[str], parser) -> str | None:
+    """What to say where the first word is none of the commands of a program."""
+    there = [*map(str, action.choices or ())]
+    if not words or words[0] in (*there, "-h", "--help", "--version"):
+        return None if words else f"got no command; write {parser.prog} {' or '.join(there)}"
+    if is_option(words[0]):
+        return (
+            f"{words[0][:60]}: stands after the command; write {parser.prog} {there[0]} ... {words[0][:60]}"
+        )
+    found = near(words[0], there, {})
+    said = f"got {words[0][:60]!r}, "
+    return said + (
+        f"did you mean {found[0]}?" if found else f"expected a command; write {' or '.join(there)}"
+    )
+
+
+def is_option(word: str) -> bool:
+    """Whether a word begins as an option does; a negative number does not."""
+    return len(word) > 1 and word[0] in DASHES and not re.match(rf"[{DASHES}]({NUMBER}|inf|nan)", word)
+
+
+def values_at(words: list[str]) -> list[str]:
+    """The words before the next option."""
+    count = next((k for k, word in enumerate(words) if is_option(word)), len(words))
+    return words[:count]
+
+
+def unknown(name: str, values: list[str], strays: list[str], parser: argparse.ArgumentParser) -> str:
+    """What to say of an option that there is not, where these words stand after it and those before."""
+    said = f"{name!r}"[1:-1][:40] + ": no such option"
+    plain, colon, value = name.lstrip(DASHES).strip().partition(":")
+    values = [word.strip() for word in ([value] * bool(colon) + values)]
+    if plain in ("help", "?") or (plain == "h" and not values):
+        return f"{said}, did you mean --help?"
+    if (
+        not values
+        and (joined := re.fullmatch(rf"(\D+?)[_-]?({NUMBER})", plain))
+        and not offered(plain, parser)
+    ):
+        plain, values = joined[1], [joined[2]]
+    free = [action for action in parser._actions if not action.option_strings][len(strays) :]
+    alone = " ".join(str(action.metavar or action.dest) for action in free)
+    instead = f"{said}; {alone} stands alone: write {parser.prog} {' '.join(values) or alone}"
+    if any(bare(plain) in (bare(action.dest), bare(str(action.metavar))) for action in free):
+        return instead
+    numbers = [value for value in values if re.fullmatch(NUMBER, plain_text(value))]
+    found = meant(plain, values, numbers, parser)
+    fits = option_exactly(plain, parser) or numbers or any(fitting(one, values) for one in found if values)
+    if not fits and (others := holders(re.sub("^use[-_]?", "", plain), parser) or held(values, parser)):
+        return f"{said}, did you mean {others[0]}?"
+    if found:
+        return f"{said}, did you mean {' or '.join(written(one, values) for one in found)}?{told(found[0])}"
+    there = [action.option_strings[-1] for action in parser._actions if action.option_strings]
+    return instead if free else f"{said}; expected one of {', '.join(there)}"
+
+
+def misfit(one: Given, parser: argparse.ArgumentParser) -> str | None:
+    """What is wrong with the words after an option."""
+    action, name, words, surplus = one
+    if action.nargs == 0:
+        if words:
+            return f"{name}: got {words[0]!r}, but takes no value; write {name}"
+        return None
+    if not words:
+        what = getattr(action.type, "expected", None)
+        what = what or (f"one of {enumerated(action.choices)}" if action.choices else example(action))
+        return f"{name}: got nothing after it, expected {what}; write {name} {example(action)}"
+    if accepted(action, words):
+        return None
+    if action.choices:
+        return of_names(action, name, words, parser)
+    if expected := getattr(action.type, "expected", None):
+        return of_numbers(action, name, words + surplus, expected, parser)
+    for word in words:
+        try:
+            action.type(word)  # pyright: ignore[reportCallIssue, reportOptionalCall]
+        except argparse.ArgumentTypeError as error:
+            return f"{name}: {error}"
+        except (ValueError, TypeError):
+            return f"{name}: got {word[:40]!r}, expected {example(action)}"
+    return None
+
+
+def of_names(action: argparse.Action, name: str, words: list[str], parser) -> str:
+    """What to say where a name is none of those that an option offers."""
+    there = [*map(str, action.choices or ())]
+    wrong = next(word for word in words if word not in there)
+    if len(words) > 1 or split(words) != words:
+        parts = words if all(holds(word, there) for word in words) else split(words)
+        mended = [near(word, there, synonyms.NAMES)[:1] for word in parts]
+        if action.nargs in ("+", "*") and all(mended) and mended:
+            instead = " ".join(dict.fromkeys(one for (one,) in mended))
+            return f"{name}: got {' '.join(words)[:80]!r}, write {name} {instead}"
+    said = f"{name}: got {wrong[:40]!r}, "
+    if holds(wrong, there):
+        return f"{said}did you mean {near(wrong, there, synonyms.NAMES)[0]}? (one of {enumerated(there)})"
+    if elsewhere := [one for one in holders(wrong, parser) if not one.startswith(f"{name} ")]:
+        return f"{said}did you mean {elsewhere[0]}? ({name} is one of {enumerated(there)})"
+    options = {option.replace("-", "_"): words for option, words in synonyms.OPTIONS.items()}
+    if found := near(wrong, there, options | synonyms.NAMES):
+        return f"{said}did you mean {' or '.join(found)}? (one of {enumerated(there)})"
+    own = "; for one of your own write --data PATH" if "--data" in parser._option_string_actions else ""
+    return f"{said}expected one of {enumerated(there)}{own * (action.dest == 'dataset')}"
+
+
+def of_numbers(action: argparse.Action, name: str, words: list[str], expected: str, parser) -> str:
+    """What to say where something is no number that an option takes."""
+    several = action.nargs in ("+", "*")
+    words = [word for word in words if word != "="] or words
+    mine = words if several else words[:1]
+    if not several and not accepted(action, mine) and accepted(action, ["".join(words)]):
+        return f"{name}: got {' '.join(words)[:60]!r}, with a space; write {name} {''.join(words)}"
+    if accepted(action, mine):
+        return f"{name}: got '=' with spaces; write {name} {' '.join(mine)}"
+    wrong = next(word for word in mine if not accepted(action, [word]))
+    got = " ".join(mine) if several and len(mine) < 9 else wrong
+    said = f"{name}: got {got[:60]!r}, expected {expected}"
+    one_each, many = one_by_one(action, mine), lists(action, mine)
+    if several and (found := [*many, *(each for each in one_each if each not in many)]):
+        said += ", with spaces between them" * bool(many)
+        return f"{said}; write {' or '.join(' '.join([name, *each]) for each in found[:2])}"
+    if one_each:
+        return f"{said}; did you mean {name} {one_each[0][0]}?"
+    if many and len(numbers := many[0]) > 1:
+        more = f"; several: {ONE_OF_MANY[name]} {' '.join(numbers)}" if name in ONE_OF_MANY else ""
+        return f"{said}, one alone; write {name} {numbers[0]}{more or told(action)}"
+    if bare(wrong) in DEFAULTS:
+        return f"{said}; leave {name} out for its default, or write {name} {example(action)}"
+    if elsewhere := holders(wrong, parser):
+        return f"{said}; did you mean {elsewhere[0]}?"
+    return f"{said}; write {name} {example(action)}, for example"
+
+
+def twice(given: list[Given]) -> str | None:
+    """What to say where an option stands there twice, with other words."""
+    first: dict[str, Given] = {}
+    for one in given:
+        before = first.setdefault(one.action.dest, one)
+        if before.words != one.words:
+            words = [*before.words, *one.words]
+            if one.action.nargs in ("+", "*"):
+                return f"{one.name}: given twice; write {one.name} {' '.join(words)}"
+            both = " and ".join(words)
+            return f"{one.name}: given twice, {both}, expected it once; write {one.name} {words[-1]}"
+    return None
+
+
+def lacking(words: list[str], free: list[argparse.Action], parser) -> str | None:
+    """What to say where a word that a program needs is not there."""
+    needed = [action for action in free if action.nargs is None][len(words) :]
+    if not needed:
+        return None
+    names = " ".join(str(action.metavar or action.dest) for action in needed)
+    prog = parser.prog.replace(" [options]", "")
+    return f"got no {names}{told(needed[0])}; write {prog} {' '.join([*words, names])}"
+
+
+def stray(words: list[str], given: list[Given], free: list[argparse.Action], parser) -> str | None:
+    """What to say of words that belong to no option; None if the program takes them."""
+    many = any(action.nargs in ("*", "+") for action in free)
+    if not words or many or len(words) <= len(free):
+        return None
+    word, *more = words if not free else words[len(free) :]
+    said = f"got {word[:60]!r}, which belongs to no option"
+    after = next((one for one in given if word in one.surplus), None)
+    name, equals, value = word.partition("=")
+    values = [value] if equals else more
+    if after and bare(word).rstrip("s") == bare(after.name).rstrip("s"):
+        return f"{said}; write {after.name} {' '.join(after.words)}"
+    if re.fullmatch("[-/]?(help|[?])", word):
+        return f"{said}; write --help"
+    if bare(name) and (option_exactly(name, parser) or is_synonym(bare(name))):
+        found = option_named(name, parser)
+        if not equals and not more and given and not given[0].action.option_strings:
+            values = []
+        if found:
+            return f"{said}; did you mean {written(found[0], values)}?{told(found[0])}"
+    if after:
+        return surplus(after)
+    if bare(word) == bare(parser.prog.rpartition(".")[2]):
+        return f"got {word[:60]!r} twice; write {parser.prog} without it"
+    path = "/" in word or re.search(r"\.\w{1,5}$", word)
+    if free and path and "--out" in parser._option_string_actions:
+        return f"{said}; did you mean --out {shlex.quote(word)}?"
+    if free:
+        taken = ", ".join(str(action.metavar or action.dest) for action in free)
+        before = " ".join(words[: len(free)])
+        return f"got {word[:60]!r} after {taken}, expected nothing; write {parser.prog} {before[:60]}"
+    return f"{said}; {elsewhere(word, words, parser)}"
+
+
+def surplus(one: Given) -> str:
+    """What to say of more words after an option than it takes."""
+    words = [*one.words, *one.surplus]
+    got = f"{one.name}: got {' '.join(words)[:60]!r}"
+    if one.action.nargs == 0:
+        return f"{got}, but takes no value; write {one.name}"
+    if one.action.nargs in ("+", "*"):
+        return f"{got}; write {one.name} {' '.join(words)}"
+    more = f"; several: {ONE_OF_MANY[one.name]} {' '.join(words)}" if one.name in ONE_OF_MANY else ""
+    return f"{got}, but takes one value; write {one.name} {one.words[0]}{more}"
+
+
+def elsewhere(word: str, words: list[str], parser: argparse.ArgumentParser) -> str:
+    """With which option a word can be meant that stands alone."""
+    options = {name: action for action in parser._actions for name in action.option_strings}
+    if found := holders(word, parser):
+        return f"did you mean {found[0]}?"
+    lists_of = [
+        action for action in parser._actions if action.nargs == "+" and hasattr(action.type, "expected")
+    ]
+    if SEVERAL.fullmatch(plain_text(word)) and lists_of and (found := lists(lists_of[0], [word])):
+        return f"did you mean {lists_of[0].option_strings[-1]} {' '.join(found[0])}?{told(lists_of[0])}"
+    if re.fullmatch(NUMBER, plain_text(word)) or SEVERAL.fullmatch(plain_text(word)):
+        named = [n for n, action in options.items() if hasattr(action.type, "expected")]
+        return f"a number stands after its option: one of {enumerated(named)}"
+    if "/" in word or "\\" in word or re.search(r"\.\w{1,5}$", word):
+        name = "--data" if re.search(r"\.(csv|npz|tsv|txt)$", word) else "--out"
+        if name in options:
+            return f"did you mean {name} {shlex.quote(word)}?"
+    if found := holders(word, parser, exactly=False):
+        return f"did you mean {found[0]}?"
+    if found := option_named(word, parser):
+        return f"did you mean {written(found[0], words[1:2])}?"
+    return f"expected one of {', '.join(name for name in options if name.startswith('--'))}"

@@ -1,0 +1,154 @@
+"""What people mistype is answered in one line, which says what to write; and that is then understood."""
+
+import os
+import re
+import shlex
+from importlib import import_module
+
+import pytest
+
+from experiments.common import meant, mistyped
+from experiments.common.arguments import Parser, rate, seconds, whole
+
+# (program, what is typed, what it is told to write)
+MISTAKES = [
+    ("train", "--lr 0.1", "--learning-rate 0.1"),
+    ("train", "-lr 0.1", "--learning-rate 0.1"),
+    ("train", "--learning_rate 0.1", "--learning-rate 0.1"),
+    ("train", "--learningRate=0.1", "--learning-rate 0.1"),
+    ("train", "--lr 1e−3", "--learning-rate 1e-3"),
+    ("train", "--lr 0,1", "--learning-rate 0.1"),
+    ("train", "--bs 32", "--batch-size 32"),
+    ("train", "--batch 32", "--batch-size 32"),
+    ("train", "--batchsize 32", "--batch-size 32"),
+    ("train", "--epoch 10", "--epochs 10"),
+    ("train", "-e 10", "--epochs 10"),
+    ("train", "--num-epochs 10", "--epochs 10"),
+    ("train", "--n_epochs 10", "--epochs 10"),
+    ("train", "--max-iter 10", "--epochs 10"),
+    ("train", "—epochs 10", "--epochs 10"),
+    ("train", "--epo 1", "--epochs 1"),
+    ("train", "--epochs10", "--epochs 10"),
+    ("train", "--opt adam", "--optimizer adam"),
+    ("train", "--optimiser adam", "--optimizer adam"),
+    ("train", "--hidden-size 128", "--hidden 128"),
+    ("train", "--hidden_layer_sizes 128 64", "--hidden 128 64"),
+    ("train", "--layers 128,64", "--hidden 128 64"),
+    ("train", "--random-state 3", "--seed 3"),
+    ("train", "--adam", "--optimizer adam"),
+    ("train", "--cuda", "--device gpu"),
+    ("train", "--mnist", "--dataset mnist"),
+    ("train", "--output runs/x", "--out runs/x"),
+    ("train", "mnist", "--dataset mnist"),
+    ("train", "runs/x", "--out runs/x"),
+    ("train", "lr=0.1", "--learning-rate 0.1"),
+    ("train", "epochs 10", "--epochs 10"),
+    ("train", "--hidden 17,17", "--hidden 17 17"),
+    ("train", "--hidden 17, 17", "--hidden 17 17"),
+    ("train", "--hidden [17]", "--hidden 17"),
+    ("train", "--hidden [17, 5]", "--hidden 17 5"),
+    ("train", "--hidden 17-10", "--hidden 17 10"),
+    ("train", "--hidden 17x10", "--hidden 17 10"),
+    ("train", "--hidden=17 17", "--hidden 17 17"),
+    ("train", "--hidden '17 17'", "--hidden 17 17"),
+    ("train", "--hidden 17 --hidden 5", "--hidden 17 5"),
+    ("train", "--learning-rate 0,5", "--learning-rate 0.5"),
+    ("train", "--learning-rate 1e-3,1e-2", "python -m experiments.sweep --learning-rates 1e-3 1e-2"),
+    ("train", "--learning-rate 50%", "--learning-rate 0.5"),
+    ("train", "--learning-rate 10^-3", "--learning-rate 1e-3"),
+    ("train", "--epochs 60 epochs", "--epochs 60"),
+    ("train", "--epochs -1", "--epochs 1"),
+    ("train", "--epochs 1,000", "--epochs 1000"),
+    ("train", "--epochs 1e2", "--epochs 100"),
+    ("train", "--epochs = 10", "--epochs 10"),
+    ("train", "--save-every 5min", "--save-every 300"),
+    ("train", "--dataset MNIST", "mnist"),
+    ("train", "--dataset FashionMNIST", "fashion_mnist"),
+    ("train", "--device cuda:0", "gpu"),
+    ("train", "--activation sigmod", "sigmoid"),
+    ("train", "--activation LeakyReLU", "leaky_relu"),
+    ("train", "--loss mse", "squared_error"),
+    ("train", "--resume yes", "--resume"),
+    ("train", "--out '~/runs'", "~/runs"),
+    ("sweep", "--lr 0.1 1", "--learning-rates 0.1 1"),
+    ("sweep", "--learning-rates 0,1 0,5", "--learning-rates 0.1 0.5"),
+    ("sweep", "--widths=5,9", "--widths 5 9"),
+    ("predict", "--run runs/mnist", "python -m experiments.predict runs/mnist"),
+    ("predict", "", "python -m experiments.predict RUN_DIR"),
+    ("graph", "--output x.svg", "--out x.svg"),
+    ("benchmark", "--contenders 'jaxnn, manual' NumPy", "--contenders jaxnn-manual numpy"),
+    ("benchmark", "--measure epochs,family", "--measure epochs family"),
+    ("golden", "wirte x.json", "write"),
+    ("compare_gradients", "--dtype double", "float64"),
+    ("endure", "--runs digits,mnist", "--runs digits mnist"),
+]
+
+
+def parser_of(program):
+    return import_module(f"experiments.{program}").parser()
+
+
+@pytest.mark.parametrize(("program", "line", "write"), MISTAKES)
+def test_what_is_mistyped_is_answered_with_what_to_write(program, line, write, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as end:
+        parser_of(program).parse_args(shlex.split(line))
+    out, err = capsys.readouterr()
+    assert (end.value.code, out) == (2, "")
+    assert re.fullmatch(r"error: [^\n]{1,400}\n", err), err
+    assert re.search(r"did you mean|\bwrite\b", err)
+    assert re.search(rf"(^|\s|\W){re.escape(os.path.expanduser(write))}(\s|\W|$)", err), err
+    assert list(tmp_path.iterdir()) == []
+    if write.startswith("--"):  # what it says is understood
+        parser_of(program).parse_args(write.split())
+
+
+GOOD = [
+    ("train", "--hidden 17 17 --epochs 3 --learning-rate .5 --resume --out x --seed 0"),
+    ("train", "--hidden=17 --dataset=mnist --override epochs device --out=x"),
+    ("train", "--learning-rate 1e-3 --save-every 0"),
+    ("predict", "runs/x --best"),
+    ("predict", "--image seven.jpg -- runs/x"),
+    ("graph", "mine.py:loss mine.py:arguments --gradient mine.py:gradient --argnums 0,2"),
+    ("graph", "--hidden 5"),
+    ("golden", "write x.json --clock 20"),
+    ("golden", "compare a.json b.json"),
+]
+
+
+@pytest.mark.parametrize(("program", "line"), GOOD)
+def test_what_is_right_is_not_asked_about(program, line):
+    assert mistyped.answer(parser_of(program), shlex.split(line)) is None
+
+
+NUMBERS = [
+    (rate, "0,5", "0.5"),
+    (rate, "5e−4", "5e-4"),
+    (rate, "1/8", "0.125"),
+    (rate, "2×10⁻³", "2e-3"),
+    (rate, "3%", "0.03"),
+    (rate, "'0.5'", "0.5"),
+    (rate, "0.5f", "0.5"),
+    (whole(1), "60.0", "60"),
+    (whole(1), "6O", "60"),
+    (whole(1), "2**10", "1024"),
+    (whole(1), "0x10", "16"),
+    (whole(1), "60k", "60000"),
+    (whole(1), "1 000 000", "1000000"),
+    (seconds, "2h", "7200"),
+    (seconds, "0.5s", "0.5"),
+]
+
+
+@pytest.mark.parametrize(("kind", "typed", "number"), NUMBERS)
+def test_numbers_are_read_as_people_write_them(kind, typed, number, capsys):
+    parser = Parser(prog="python -m program")
+    parser.add_argument("--number", type=kind)
+    with pytest.raises(SystemExit):
+        parser.parse_args(["--number", typed])
+    assert re.search(rf"did you mean --number {re.escape(number)}\?\n", capsys.readouterr().err)
+
+
+def test_nothing_is_meant_that_is_not_like_it():
+    assert meant.near("cifar10", ["digits", "mnist"], {}) == []
+    assert meant.near("mnits", ["mnist", "kmnist", "digits"], {}) == ["mnist"]
