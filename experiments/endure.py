@@ -7,7 +7,6 @@ left out.
 import argparse
 import contextlib
 import io
-import json
 import math
 import random
 import re
@@ -123,12 +122,6 @@ def moment(a_run: Run, phase: str, rng: random.Random) -> bool:
     return a_run.wait_for(lambda: time.perf_counter() >= end)
 
 
-def times(checkpoint: Path) -> tuple[float, float]:
-    """When a checkpoint's state was that of the run, and when it was on the disk."""
-    told = json.loads((checkpoint / "arrays" / "_CHECKPOINT_METADATA").read_text())
-    return told["init_timestamp_nsecs"] / 1e9, (checkpoint / "SHA256SUMS").stat().st_mtime
-
-
 def outcome(out: Path) -> dict[str, bytes]:
     """All that a finished run has computed: parameters, optimizer state and the metrics of every epoch."""
     from jaxnn.runs import checkpoints
@@ -139,7 +132,7 @@ def outcome(out: Path) -> dict[str, bytes]:
     assert {"params.safetensors", "networks.jsonl"} & {*found}
     checkpoint = checkpoints.newest(out / "checkpoints", print)
     assert checkpoint
-    arrays = checkpoints.arrays(checkpoint)
+    arrays = checkpoints.content(checkpoint)
     return found | {name: array.tobytes() for name, array in arrays.items()}
 
 
@@ -171,6 +164,8 @@ def listed(wrong: list[str]) -> bool:
 
 def kills(number: int, rng: random.Random, folder: Path, arguments: argparse.Namespace) -> bool:
     """kill -9, about six times a run, and then to its end: is it that of the run that was left alone?"""
+    from jaxnn.runs.checkpoints import times
+
     expected = uninterrupted(arguments, folder)
     phases, killed, lost, writes, wrong, ends = Counter(), 0, [0.0], [0.0], [], []
     while killed < number:
@@ -334,13 +329,13 @@ def files(number: int, rng: random.Random, folder: Path, arguments: argparse.Nam
     """Read files of random content: one line of error or a good value, and little memory?
 
     The memory is all that the process has, with what numpy and the readers in C++ take, and all that stays.
-    Good files need less than 1 MB here. Orbax keeps some 10 kB of each checkpoint that it reads.
+    Good files need less than 1 MB here.
     """
     from experiments import train
     from jaxnn.datasets import DatasetError
     from jaxnn.runs.error import RunError
 
-    read_by = readers(folder, train.parser(), train.Done)
+    read_by = readers(folder, train)
     for good, read in read_by.values():
         read(good)
     outcomes, most, wrong = {kind: Counter() for kind in read_by}, Counter(), []
@@ -351,7 +346,7 @@ def files(number: int, rng: random.Random, folder: Path, arguments: argparse.Nam
         content = fuzzed(good, rng)
         before, _ = resident()
         try:
-            with contextlib.redirect_stderr(io.StringIO()):  # warnings, and what orbax says
+            with contextlib.redirect_stderr(io.StringIO()):  # warnings
                 read(content)
             outcomes[kind]["read"] += 1
         except (DatasetError, RunError, UserError) as error:

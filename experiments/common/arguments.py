@@ -7,7 +7,6 @@ import argparse
 import contextlib
 import errno
 import io
-import logging
 import os
 import re
 import signal
@@ -70,7 +69,6 @@ def run(main: Callable[[argparse.Namespace], int], parser: Parser) -> NoReturn:
         if isinstance(stream, io.TextIOWrapper):
             # A terminal without Ŷ and × still gets the rest, and a pipe gets each line at once.
             stream.reconfigure(errors="replace", line_buffering=True)
-    hear_orbax_once()
     on_signal(leave)
     arguments = parser.parse_args()
     if getattr(arguments, "out", None) and hasattr(arguments, "save_every"):
@@ -121,17 +119,6 @@ def told(error: Exception) -> str | None:
     if type(error).__name__ == "InternalFloatingPointError":  # JAX's, from a program compiled ahead
         return f"JAX_DEBUG_NANS: invalid value ({error.args[1]}) in {error.args[0]}"
     return None
-
-
-def hear_orbax_once() -> None:
-    """Of a checkpoint that orbax cannot read, leave out what it says beside the error that it raises."""
-    logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # of the errors of the other arrays
-
-    def tell(found) -> None:
-        if str(found.exc_value) != "Event loop is closed":  # of what they had still to read
-            sys.__unraisablehook__(found)
-
-    sys.unraisablehook = tell
 
 
 def number(kind: Callable, good: Callable[[Any], bool], expected: str) -> Callable[[str], Any]:

@@ -31,7 +31,7 @@ def load(arguments: argparse.Namespace) -> Saved:
     settings = record.load_settings(arguments.run_dir)
     name = "best.safetensors" if arguments.best else "params.safetensors"
     params = record.load_params(arguments.run_dir / name, settings["n"])
-    curve = [metrics["test_accuracy"] for metrics in record.load_metrics(arguments.run_dir)]
+    curve = [metrics["test_accuracy"] for metrics in record.load_metrics(arguments.run_dir, settings)]
     data, loss = data_of(arguments, settings), loss_of(settings)
     net = mlp(*settings["n"], g=getattr(activations, settings["activation"]))
     return Saved(settings, data, net, loss, params, max(curve) if arguments.best else curve[-1])
