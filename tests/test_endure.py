@@ -279,7 +279,11 @@ def test_saved_is_said_of_what_is_on_the_disk(tmp_path, monkeypatch):
         pause.interruption.signal = 15
         with pytest.raises(arguments.Interrupted, match=r"interrupted at step 3, and saved"):
             pause(W, Step(3, []), "step 3")
-        assert checkpoints.newest(tmp_path / "checkpoints", print).progress == {"settings": {}, "step": 3, "costs": []}
+        assert checkpoints.newest(tmp_path / "checkpoints", print).progress == {
+            "settings": {},
+            "step": 3,
+            "costs": [],
+        }
         monkeypatch.setattr(seals, "seal", no_space)
         with pytest.raises(record.RunError, match="cannot be written"):
             pause(W, Step(4, []), "step 4")

@@ -94,7 +94,10 @@ WRONG = {
             r"not the settings of a run \(TypeError",
         ),
         (lambda folder: (folder / "settings.json").write_text("{}"), r"\(KeyError: 'dataset'\)$"),
-        (lambda folder: (folder / "settings.json").write_text(100_000 * "["), r"\(ValueError: it is nested too deeply"),
+        (
+            lambda folder: (folder / "settings.json").write_text(100_000 * "["),
+            r"\(ValueError: it is nested too deeply",
+        ),
         (edited(padding=1_000_000 * "x"), "got more than 1,000,000 bytes, which is more than it can need"),
         (
             edited(dataset="cifar"),
@@ -139,10 +142,7 @@ WRONG = {
             lambda folder: (folder / "params.safetensors").write_bytes(b""),
             r"cannot be read \(got 0 bytes with a header of 0",
         ),
-        (
-            lambda folder: (folder / "params.safetensors").write_bytes(save(arrays())),
-            "another sha256",
-        ),
+        (lambda folder: (folder / "params.safetensors").write_bytes(save(arrays())), "another sha256"),
         (
             lambda folder: (folder / "params.safetensors").write_bytes(save(arrays(), {"a": "b"})),
             "another sha256",
@@ -154,10 +154,7 @@ WRONG = {
         (saved(W1=np.zeros((3, 5), np.float32)), r"'W\[1\]': got shape \(3, 5\), expected \(5, 3\)"),
         (saved(W1=np.zeros((5, 3))), r"W\[1\]: got float64, expected float32; JAX_ENABLE_X64 must be what"),
         (saved(b2=np.array([[np.inf], [0]], np.float32)), r"b\[2\]: got numbers that are not finite"),
-        (
-            saved(W9=np.zeros(10_000, np.float32)),
-            r"'W\[9\]': got shape \(10000,\), expected None",
-        ),
+        (saved(W9=np.zeros(10_000, np.float32)), r"'W\[9\]': got shape \(10000,\), expected None"),
     ],
 }
 

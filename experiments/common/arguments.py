@@ -16,7 +16,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
-from experiments.common.interruption import leave, leave_unchanged, on_signal
+from experiments.common.interruption import PATIENCE, leave, leave_unchanged, on_signal, unblock
+from jaxnn.shown import shown
 
 ACTIVATIONS = ("sigmoid", "tanh", "relu", "leaky_relu", "softplus", "silu", "gelu", "identity")
 LOSSES = ("binary_cross_entropy", "cross_entropy", "squared_error")
@@ -57,7 +58,7 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Print the line and leave."""
-        self.exit(2, f"error: {message}; --help lists what there is\n")
+        self.exit(2, f"error: {shown(message)}; --help lists what there is\n")
 
 
 def run(main: Callable[[argparse.Namespace], int], parser: Parser) -> NoReturn:
@@ -82,7 +83,8 @@ def run(main: Callable[[argparse.Namespace], int], parser: Parser) -> NoReturn:
         on_signal(signal.SIG_IGN)  # all is done
         sys.exit(status)
     except Interrupted as interrupted:
-        print(interrupted, file=sys.stderr)
+        unblock(PATIENCE)
+        print(shown(interrupted), file=sys.stderr)
         sys.exit(interrupted.status)
     except BrokenPipeError:  # whoever read the output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
@@ -90,7 +92,7 @@ def run(main: Callable[[argparse.Namespace], int], parser: Parser) -> NoReturn:
     except Exception as error:
         if (line := told(error)) is None:
             raise
-        print(f"error: {line}", file=sys.stderr)
+        print(f"error: {shown(line)}", file=sys.stderr)
         sys.exit(2)
 
 
@@ -113,8 +115,8 @@ def told(error: Exception) -> str | None:
         case OSError():
             return f"{error.filename or 'standard output'}: {error.strerror or error}"
         case MemoryError():
-            return f"out of memory ({error})"
-        case RuntimeError() if "RESOURCE_EXHAUSTED" in str(error):
+            return f"out of memory ({first})" if first else "out of memory"
+        case RuntimeError() if re.search("RESOURCE_EXHAUSTED|[Oo]ut of memory", str(error)):
             return f"out of memory ({first}); a smaller network needs less"
     if type(error).__name__ == "InternalFloatingPointError":  # JAX's, from a program compiled ahead
         return f"JAX_DEBUG_NANS: invalid value ({error.args[1]}) in {error.args[0]}"

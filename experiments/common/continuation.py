@@ -263,6 +263,7 @@ class Pauses:
         if came and self.out:
             self.save(tree, done)
             line = f"interrupted at {where}, and saved; the same command, or --out {self.out} alone, goes on"
+            self.interruption.last = shown(line)
             raise Interrupted(line, SAVED)
         if came:
             raise Interrupted(f"interrupted at {where}; with --out DIR a run can go on", 128 + came)
