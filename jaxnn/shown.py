@@ -4,7 +4,7 @@ LETTERS = 1000  # of a line
 
 
 def shown(text: object, most: int = LETTERS) -> str:
-    r"""Text in one line whose letters are all to be seen, and not too many; what is left out is in the middle.
+    r"""Text in one line whose letters can be seen, and are not too many: the middle of others is left out.
 
     >>> shown("a\nb\x1b[31m")
     'a\\nb\\x1b[31m'

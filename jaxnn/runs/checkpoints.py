@@ -310,7 +310,7 @@ class Saver:
 
 
 def saved(tree, costs) -> dict[str, Any]:
-    """What a `Saver` writes of a tree and of the costs of an epoch's first steps, float64, if there are any."""
+    """What a `Saver` writes: a tree, and the costs of an epoch's first steps, float64, if there are any."""
     return {"state": tree} if costs is None else {"state": tree, "costs": costs}
 
 

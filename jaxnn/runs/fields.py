@@ -73,7 +73,7 @@ def check_epochs(metrics, finite: bool = True) -> None:
 
 
 def measured(found, finite: bool = True) -> dict:
-    """Of an epoch's metrics what is known, its test_accuracy at least. Raises ValueError, which names a field.
+    """Of an epoch's metrics what is known, its test_accuracy at least. Raises ValueError, naming a field.
 
     Without `finite` a loss may be none of the numbers.
     """
