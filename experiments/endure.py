@@ -23,13 +23,17 @@ from pathlib import Path
 from statistics import median
 
 from experiments.common.arguments import Parser, UserError, add_surroundings, run, use_device, whole
-from experiments.common.damage import damage, fuzzed, readers
+from experiments.common.damage import damage, fuzzed, outcome, readers
 from experiments.common.interruption import SAVED
 
 RUNS = {  # with an optimizer that has a state, entered in the middle of epochs too, and in several rounds
     "digits": "train --optimizer adam --epochs 200",
     "mnist": "train --dataset mnist --optimizer adam --epochs 10",
     "sweep": "sweep --seeds 3 --learning-rates 0.2 1 --widths 5 9 --epochs 60 --memory 0.00035",
+}
+SMALL = {  # the runs whose every call fails once: arguments, and the parameters of all networks
+    "train": ("--hidden 5 --batch-size 32 --epochs 2 --optimizer adam --learning-rate 0.01", 385),
+    "sweep": ("--seeds 2 --learning-rates 0.2 --widths 3 5 --epochs 2 --memory 1", 4 * 385),
 }
 EVERY = 0.2  # seconds between saves
 SOON = 5.0  # seconds after which a run has left that is told to
@@ -38,6 +42,7 @@ MEMORY = 64 * 2**20  # bytes that reading a file takes at most
 PARTS = {  # how many there are without arguments, how many at most, of what
     "kills": (200, 100_000, "kill -9 at random moments of training digits and MNIST, and of a sweep"),
     "terminations": (50, 100_000, "SIGTERM at random moments of the same"),
+    "faults": (2**31, 2**31, "of the calls that train and sweep make of files, so many fail, each in 5 ways"),
     "disks": (20, 100_000, "disks that get full, or cannot be written any longer; needs the right to mount"),
     "damages": (1000, 1_000_000, "damaged checkpoints"),
     "files": (20_000, 10_000_000, "files of random content, of each kind that is read"),
@@ -64,7 +69,9 @@ def main(arguments: argparse.Namespace) -> int:
         numbers = [number for number, _, _ in PARTS.values()]
     rng = random.Random(arguments.seed)
     passed = []
-    for number, part in zip(numbers, (kills, terminations, disks, damages, files, saves), strict=True):
+    for number, part in zip(
+        numbers, (kills, terminations, faults, disks, damages, files, saves), strict=True
+    ):
         if number:
             with tempfile.TemporaryDirectory(prefix="endure-") as folder:
                 passed.append(part(number, rng, Path(folder), arguments))
@@ -120,20 +127,6 @@ def moment(a_run: Run, phase: str, rng: random.Random) -> bool:
         return False
     end = time.perf_counter() + pause
     return a_run.wait_for(lambda: time.perf_counter() >= end)
-
-
-def outcome(out: Path) -> dict[str, bytes]:
-    """All that a finished run has computed: parameters, optimizer state and the metrics of every epoch."""
-    from jaxnn.runs import checkpoints
-
-    names = ("params.safetensors", "best.safetensors", "networks.jsonl", "metrics.jsonl")
-    paths = [out / folder / name for folder in (".", "best") for name in names]
-    found = {str(path.relative_to(out)): path.read_bytes() for path in paths if path.is_file()}
-    assert {"params.safetensors", "networks.jsonl"} & {*found}
-    checkpoint = checkpoints.newest(out / "checkpoints", print)
-    assert checkpoint
-    arrays = checkpoints.content(checkpoint)
-    return found | {name: array.tobytes() for name, array in arrays.items()}
 
 
 def uninterrupted(arguments: argparse.Namespace, folder: Path) -> dict[str, dict[str, bytes]]:
@@ -232,6 +225,28 @@ def terminations(number: int, rng: random.Random, folder: Path, arguments: argpa
     print(f"  runs to the end  {len(ends)}, bit-identical: {ends.count('')}")
     listed(wrong + ends)
     return saved == stopped and not any(ends) and max(times) <= SOON
+
+
+def faults(number: int, rng: random.Random, folder: Path, arguments: argparse.Namespace) -> bool:
+    """Each call that a run makes of files fails, in each way: is nothing lost, and a line said?"""
+    from experiments import sweep, train
+    from experiments.common.faults import FAULTS, Door, Run, life, quick, wrong
+
+    found, failed = [], Counter()
+    for program in (train, sweep):
+        name = program.__name__.rpartition(".")[2]
+        a_run = Run(program, *SMALL[name])
+        with quick(a_run):
+            calls, expected = life(a_run, folder / name, Door()).calls, outcome(folder / name)
+            for nth in sorted(rng.sample(range(1, calls + 1), min(number, calls))):
+                for kind, fault in FAULTS.items():
+                    why = wrong(a_run, folder / "faulty", Door(nth, fault), expected)
+                    found.append(f"{name}, call {nth}, {kind}: {why}" if why else "")
+                    failed[name] += 1
+                    shutil.rmtree(folder / "faulty", ignore_errors=True)
+        print(f"faults             {name}: {failed[name]}, {min(number, calls)} of {calls} calls")
+    print(f"  runs to the end  {len(found)}, bit-identical: {found.count('')}")
+    return listed(found)
 
 
 def disks(number: int, rng: random.Random, folder: Path, arguments: argparse.Namespace) -> bool:

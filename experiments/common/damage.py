@@ -19,6 +19,19 @@ KINDS = (
 STRANGE = (b"[" * 5000, b"9" * 5000, b"\xff" * 8, b"\x00" * 8, b"NaN", b'"', b"{", b"-")
 
 
+def outcome(out: Path) -> dict[str, bytes]:
+    """All that a finished run has computed: parameters, optimizer state and the metrics of every epoch."""
+    from jaxnn.runs import checkpoints
+
+    names = ("params.safetensors", "best.safetensors", "networks.jsonl", "metrics.jsonl")
+    paths = [out / folder / name for folder in (".", "best") for name in names]
+    found = {str(path.relative_to(out)): path.read_bytes() for path in paths if path.is_file()}
+    assert {"params.safetensors", "networks.jsonl"} & {*found}
+    checkpoint = checkpoints.newest(out / "checkpoints", print)
+    assert checkpoint
+    return found | {name: array.tobytes() for name, array in checkpoints.content(checkpoint).items()}
+
+
 def damage(folder: Path, rng: random.Random) -> str:
     """Damage a checkpoint in a random way, and say how."""
     paths = sorted(path for path in folder.rglob("*") if path.is_file())
