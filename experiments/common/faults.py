@@ -124,7 +124,7 @@ class Run(NamedTuple):
 
 @contextlib.contextmanager
 def quick(a_run: Run) -> Iterator[None]:
-    """Within it such runs are quick: they compile once, draw nothing, and save after each half of an epoch."""
+    """Within it such runs are quick: they compile once, draw nothing, and save after half an epoch."""
     kept = {}
 
     def compiled(*task, make=programs.compiled, **options):
