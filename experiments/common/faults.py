@@ -25,6 +25,7 @@ from experiments.common.damage import outcome
 from experiments.common.interruption import SIGNALS
 from jaxnn import datasets, drawings, training
 from jaxnn.runs import checkpoints, files
+from jaxnn.shown import shown
 
 MAKES = os.O_CREAT | os.O_TRUNC
 
@@ -109,6 +110,7 @@ class Life(NamedTuple):
     status: int | None
     line: str
     said: str
+    printed: str
     calls: int
     begun: list[dict]  # the progress in each checkpoint whose writing began
     written: list[dict]  # and of those, in those that were written
@@ -171,7 +173,7 @@ def life(a_run: Run, out: Path, door: Door) -> Life:
     with (
         mock.patch.object(files, "do", door),
         mock.patch.object(checkpoints, "write", noted),
-        contextlib.redirect_stdout(io.StringIO()),
+        contextlib.redirect_stdout(io.StringIO()) as printed,
         contextlib.redirect_stderr(io.StringIO()) as said,
     ):
         try:
@@ -179,11 +181,11 @@ def life(a_run: Run, out: Path, door: Door) -> Life:
         except Killed:
             pass
         except Exception as error:
-            status, line = 2, told(error) or f"a traceback: {error!r}"
+            status, line = 2, shown(told(error) or f"a traceback: {error!r}")
     for number, handler in zip(SIGNALS, handlers, strict=True):
         signal.signal(number, handler)
     gc.collect()  # what the run held, such as its lock, is let go
-    return Life(status, line, said.getvalue(), door.calls, begun, written)
+    return Life(status, line, said.getvalue(), printed.getvalue(), door.calls, begun, written)
 
 
 def wrong(a_run: Run, out: Path, door: Door, expected: dict[str, bytes]) -> str:
