@@ -3,9 +3,7 @@
 import signal
 import sys
 
-if (
-    sys.argv[0] == "-m"
-):  # a program is about to start: until it minds signals, Ctrl-C ends it without a traceback
+if sys.argv[0] == "-m":  # a program begins: until it listens itself, Ctrl-C ends it without a traceback
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
     from experiments.common.starting import check

@@ -7,42 +7,40 @@ left out.
 import argparse
 import contextlib
 import io
-import json
 import math
 import random
 import re
-import resource
 import shutil
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 from statistics import median
+from unittest import mock
 
 from experiments.common.arguments import Parser, UserError, add_surroundings, run, use_device, whole
-from experiments.common.damage import damage, fuzzed, readers
+from experiments.common.damage import damage, fuzzed, outcome, readers
 from experiments.common.interruption import SAVED
 from experiments.common.status import doing, reached, through
+from experiments.common.victims import EVERY, RUNS, Victim, moment, uninterrupted, wrong_at_the_end
 
-RUNS = {  # with an optimizer that has a state, entered in the middle of epochs too, and in several rounds
-    "digits": "train --optimizer adam --epochs 200",
-    "mnist": "train --dataset mnist --optimizer adam --epochs 10",
-    "sweep": "sweep --seeds 3 --learning-rates 0.2 1 --widths 5 9 --epochs 60 --memory 0.00035",
+SMALL = {  # the runs whose every call fails once: arguments, and the parameters of all networks
+    "train": ("--hidden 5 --batch-size 32 --epochs 2 --optimizer adam --learning-rate 0.01", 385),
+    "sweep": ("--seeds 2 --learning-rates 0.2 --widths 3 5 --epochs 2 --memory 1", 4 * 385),
 }
-EVERY = 0.2  # seconds between saves
 SOON = 5.0  # seconds after which a run has left that is told to
 BRIEF, WRITTEN = 0.015, 0.3  # seconds that a save holds training up, and takes in all
 MEMORY = 64 * 2**20  # bytes that reading a file takes at most
 PARTS = {  # how many there are without arguments, how many at most, of what
     "kills": (200, 100_000, "kill -9 at random moments of training digits and MNIST, and of a sweep"),
     "terminations": (50, 100_000, "SIGTERM at random moments of the same"),
+    "faults": (2**31, 2**31, "of the calls that train and sweep make of files, so many fail, each in 5 ways"),
     "disks": (20, 100_000, "disks that get full, or cannot be written any longer; needs the right to mount"),
     "damages": (1000, 1_000_000, "damaged checkpoints"),
     "files": (20_000, 10_000_000, "files of random content, of each kind that is read"),
+    "hostile": (1000, 1000, "links, pipes, devices and forged fields in the place of files: all there are"),
     "saves": (100, 100_000, "saves, for their cost"),
 }
 
@@ -66,102 +64,14 @@ def main(arguments: argparse.Namespace) -> int:
         numbers = [number for number, _, _ in PARTS.values()]
     rng = random.Random(arguments.seed)
     passed = []
-    for number, part in zip(numbers, (kills, terminations, disks, damages, files, saves), strict=True):
+    for number, part in zip(
+        numbers, (kills, terminations, faults, disks, damages, files, hostile, saves), strict=True
+    ):
         if number:
             doing(part.__name__)
             with tempfile.TemporaryDirectory(prefix="endure-") as folder:
                 passed.append(part(number, rng, Path(folder), arguments))
     return 0 if all(passed) else 1
-
-
-class Run:
-    """A training or sweep in a process of its own."""
-
-    def __init__(self, name: str, arguments: argparse.Namespace, out: Path):
-        """Start it, or go on with it."""
-        self.out, self.log = out, out.with_suffix(".log")
-        program, *settings = RUNS[name].split()
-        settings += ["--save-every", str(EVERY), "--out", str(out)]
-        for option in ("data_dir", "source_dir"):
-            if getattr(arguments, option):
-                settings += [f"--{option.replace('_', '-')}", str(getattr(arguments, option))]
-        command = [sys.executable, "-m", f"experiments.{program}", *settings]
-        with self.log.open("wb") as log:
-            self.process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
-        self.training_since = math.inf
-
-    def end(self) -> tuple[int, str]:
-        """Its status and all that it printed, once it has ended."""
-        return self.process.wait(), self.log.read_text("utf-8", errors="replace")
-
-    def wait_for(self, seen: Callable[[], bool]) -> bool:
-        """Whether that was seen before the process ended."""
-        while self.process.poll() is None:
-            if self.training_since == math.inf and self.printed("compiled  "):
-                self.training_since = time.time()
-            if seen():
-                return True
-            time.sleep(0.002)
-        return False
-
-    def printed(self, text: str) -> bool:
-        """Whether it has printed this."""
-        return text in self.log.read_text("utf-8", errors="replace")
-
-    def saving(self) -> bool:
-        """Whether a checkpoint is being written."""
-        return any((self.out / "checkpoints").glob(".part-*"))
-
-
-def moment(a_run: Run, phase: str, rng: random.Random) -> bool:
-    """Wait for a random moment of that phase; False if the run ended before."""
-    pause = {"start": 2.5, "compile": 0.6, "training": 1.5, "saving": 0.04}[phase] * rng.random()
-    line = {"start": "", "compile": "device  "}.get(phase, "compiled  ")
-    if not a_run.wait_for(lambda: a_run.printed(line)):
-        return False
-    if phase == "saving" and not a_run.wait_for(a_run.saving):
-        return False
-    end = time.perf_counter() + pause
-    return a_run.wait_for(lambda: time.perf_counter() >= end)
-
-
-def times(checkpoint: Path) -> tuple[float, float]:
-    """When a checkpoint's state was that of the run, and when it was on the disk."""
-    told = json.loads((checkpoint / "arrays" / "_CHECKPOINT_METADATA").read_text())
-    return told["init_timestamp_nsecs"] / 1e9, (checkpoint / "SHA256SUMS").stat().st_mtime
-
-
-def outcome(out: Path) -> dict[str, bytes]:
-    """All that a finished run has computed: parameters, optimizer state and the metrics of every epoch."""
-    from jaxnn.runs import checkpoints
-
-    names = ("params.safetensors", "best.safetensors", "networks.jsonl", "metrics.jsonl")
-    paths = [out / folder / name for folder in (".", "best") for name in names]
-    found = {str(path.relative_to(out)): path.read_bytes() for path in paths if path.is_file()}
-    assert {"params.safetensors", "networks.jsonl"} & {*found}
-    checkpoint = checkpoints.newest(out / "checkpoints", print)
-    assert checkpoint
-    arrays = checkpoints.arrays(checkpoint)
-    return found | {name: array.tobytes() for name, array in arrays.items()}
-
-
-def uninterrupted(arguments: argparse.Namespace, folder: Path) -> dict[str, dict[str, bytes]]:
-    """What the runs end with that nothing happens to."""
-    found = {}
-    for name in arguments.runs:
-        status, text = Run(name, arguments, folder / name).end()
-        if status:
-            raise UserError(f"{name}: {text.strip()}")
-        found[name] = outcome(folder / name)
-    return found
-
-
-def wrong_at_the_end(a_run: Run, expected: dict[str, bytes]) -> str:
-    """Nothing if the run, left alone from now on, ends with what is expected; else a line."""
-    status, text = a_run.end()
-    if status and "finished run" not in text:  # it was interrupted after its last file
-        return f"status {status}: {text}"
-    return "" if outcome(a_run.out) == expected else f"{a_run.out}: another end"
 
 
 def listed(wrong: list[str]) -> bool:
@@ -173,6 +83,8 @@ def listed(wrong: list[str]) -> bool:
 
 def kills(number: int, rng: random.Random, folder: Path, arguments: argparse.Namespace) -> bool:
     """kill -9, about six times a run, and then to its end: is it that of the run that was left alone?"""
+    from jaxnn.runs.checkpoints import times
+
     expected = uninterrupted(arguments, folder)
     phases, killed, lost, writes, wrong, ends = Counter(), 0, [0.0], [0.0], [], []
     while killed < number:
@@ -181,7 +93,7 @@ def kills(number: int, rng: random.Random, folder: Path, arguments: argparse.Nam
         out = folder / f"{len(ends)}-{name}"
         for _ in range(min(number - killed, rng.randint(4, 8))):
             phase = rng.choice(("start", "compile", "training", "saving"))
-            victim = Run(name, arguments, out)
+            victim = Victim(name, arguments, out)
             hit = moment(victim, phase, rng)
             victim.process.kill()
             at = time.time()
@@ -195,7 +107,7 @@ def kills(number: int, rng: random.Random, folder: Path, arguments: argparse.Nam
             writes += [end - begin for begin, end in saved]
             if victim.training_since < at and "trained  " not in text:  # all saved, then
                 lost.append(at - max([victim.training_since, *(begin for begin, _ in saved)]))
-        ends.append(wrong_at_the_end(Run(name, arguments, out), expected[name]))
+        ends.append(wrong_at_the_end(Victim(name, arguments, out), expected[name]))
         shutil.rmtree(out)
     moments = ", ".join(f"{count} in {phase}" for phase, count in sorted(phases.items()))
     print(f"kill -9            {killed} ({moments})")
@@ -216,7 +128,7 @@ def terminations(number: int, rng: random.Random, folder: Path, arguments: argpa
         name = arguments.runs[len(ends) % len(arguments.runs)]
         out = folder / f"{len(ends)}-{name}"
         for _ in range(min(number - stopped, 6)):
-            victim = Run(name, arguments, out)
+            victim = Victim(name, arguments, out)
             if not moment(victim, rng.choice(("training", "saving")), rng):
                 break
             clock = time.perf_counter()
@@ -235,12 +147,34 @@ def terminations(number: int, rng: random.Random, folder: Path, arguments: argpa
                 saved += 1
             else:
                 wrong.append(f"status {status}: {text}")
-        ends.append(wrong_at_the_end(Run(name, arguments, out), expected[name]))
+        ends.append(wrong_at_the_end(Victim(name, arguments, out), expected[name]))
     print(f"SIGTERM, Ctrl-C    {stopped}, saved at the step it said with status {SAVED}: {saved}")
     print(f"  until it left    {median(times):.2f} s in the middle, {max(times):.2f} s at most")
     print(f"  runs to the end  {len(ends)}, bit-identical: {ends.count('')}")
     listed(wrong + ends)
     return saved == stopped and not any(ends) and max(times) <= SOON
+
+
+def faults(number: int, rng: random.Random, folder: Path, arguments: argparse.Namespace) -> bool:
+    """Each call that a run makes of files fails, in each way: is nothing lost, and a line said?"""
+    from experiments import sweep, train
+    from experiments.common.faults import FAULTS, Door, Run, life, quick, wrong
+
+    found, failed = [], Counter()
+    for program in (train, sweep):
+        name = program.__name__.rpartition(".")[2]
+        a_run = Run(program, *SMALL[name])
+        with quick(a_run):
+            calls, expected = life(a_run, folder / name, Door()).calls, outcome(folder / name)
+            for nth in sorted(rng.sample(range(1, calls + 1), min(number, calls))):
+                for kind, fault in FAULTS.items():
+                    why = wrong(a_run, folder / "faulty", Door(nth, fault), expected)
+                    found.append(f"{name}, call {nth}, {kind}: {why}" if why else "")
+                    failed[name] += 1
+                    shutil.rmtree(folder / "faulty", ignore_errors=True)
+        print(f"faults             {name}: {failed[name]}, {min(number, calls)} of {calls} calls")
+    print(f"  runs to the end  {len(found)}, bit-identical: {found.count('')}")
+    return listed(found)
 
 
 def disks(number: int, rng: random.Random, folder: Path, arguments: argparse.Namespace) -> bool:
@@ -266,13 +200,13 @@ def disks(number: int, rng: random.Random, folder: Path, arguments: argparse.Nam
         fills = rng.random() < 0.7
         mount(f"size={4096 * rng.randint(1, needed)}" if fills else "size=1g")
         try:
-            victim = Run(name, arguments, out)
+            victim = Victim(name, arguments, out)
             if not fills:
                 moment(victim, rng.choice(("training", "saving")), rng)
                 victim.process.kill()
                 victim.process.wait()
                 mount("remount", "ro")
-                victim = Run(name, arguments, out)
+                victim = Victim(name, arguments, out)
             status, text = victim.end()
             mount("remount", "rw", "size=1g")
             if status == 0:
@@ -283,7 +217,7 @@ def disks(number: int, rng: random.Random, folder: Path, arguments: argparse.Nam
                 wrong.append(f"status {status}, {why}: {text}")
             broken = {path: seals.broken(path) for path in out.glob("checkpoints/[0-9]*")}
             wrong += [f"{path}: {how}" for path, how in broken.items() if how]
-            ends.append(wrong_at_the_end(Run(name, arguments, out), expected[name]))
+            ends.append(wrong_at_the_end(Victim(name, arguments, out), expected[name]))
         finally:
             subprocess.run(["umount", str(out)], check=True)
     read_only = len(ends) - full
@@ -324,39 +258,30 @@ def damages(number: int, rng: random.Random, folder: Path, arguments: argparse.N
     return listed(wrong) and noticed == number
 
 
-def resident() -> tuple[int, int]:
-    """The bytes of memory that this process has, and the most it had since this was called before."""
-    try:
-        lines = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-        Path("/proc/self/clear_refs").write_text("5")  # VmHWM begins again
-        return 1024 * int(lines["VmRSS"].split()[0]), 1024 * int(lines["VmHWM"].split()[0])
-    except OSError:  # not Linux: the most there ever was
-        most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-        return most, most
-
-
 def files(number: int, rng: random.Random, folder: Path, arguments: argparse.Namespace) -> bool:
     """Read files of random content: one line of error or a good value, and little memory?
 
     The memory is all that the process has, with what numpy and the readers in C++ take, and all that stays.
-    Good files need less than 1 MB here. Orbax keeps some 10 kB of each checkpoint that it reads.
+    Good files need less than 1 MB here.
     """
     from experiments import train
+    from experiments.common.hostile import resident
     from jaxnn.datasets import DatasetError
     from jaxnn.runs.error import RunError
 
-    read_by = readers(folder, train.parser(), train.Done)
+    read_by = readers(folder, train)
     for good, read in read_by.values():
         read(good)
     outcomes, most, wrong = {kind: Counter() for kind in read_by}, Counter(), []
-    first, _ = resident()
+    (first, _), longest = resident(), 0.0
     for k in through(range(number), "file", number):
         kind = [*read_by][k % len(read_by)]
         good, read = read_by[kind]
         content = fuzzed(good, rng)
         before, _ = resident()
+        clock = time.perf_counter()
         try:
-            with contextlib.redirect_stderr(io.StringIO()):  # warnings, and what orbax says
+            with contextlib.redirect_stderr(io.StringIO()):  # warnings
                 read(content)
             outcomes[kind]["read"] += 1
         except (DatasetError, RunError, UserError) as error:
@@ -366,6 +291,7 @@ def files(number: int, rng: random.Random, folder: Path, arguments: argparse.Nam
         except Exception as error:
             wrong.append(f"{kind}: {error!r}")
         most[kind] = max(most[kind], resident()[1] - before)
+        longest = max(longest, time.perf_counter() - clock)
     grown = resident()[0] - first
     print(f"files              {number}, uncaught exceptions and long errors: {len(wrong)}")
     for kind, counts in outcomes.items():
@@ -374,7 +300,32 @@ def files(number: int, rng: random.Random, folder: Path, arguments: argparse.Nam
             f"{most[kind] / 2**20:.1f} MB for one at most"
         )
     print(f"  memory                   {grown / 2**20:.1f} MB more after all of them")
-    return listed(wrong[:20]) and max(grown, *most.values()) <= MEMORY
+    print(f"  time                     {longest:.2f} s at most")
+    return listed(wrong[:20]) and max(grown, *most.values()) <= MEMORY and longest <= SOON
+
+
+def hostile(number: int, rng: random.Random, folder: Path, arguments: argparse.Namespace) -> bool:
+    """Links, pipes, devices, terabytes and forged fields in the place of files: refused, soon, untouched?"""
+    from experiments import predict, train, verify
+    from experiments.common.faults import Door, Killed, Run, life, quick
+    from experiments.common.hostile import cases, met
+    from jaxnn.runs import record
+
+    a_run, there = Run(train, *SMALL["train"]), list(cases())
+    if number < len(there):
+        there = rng.sample(there, number)
+    found = []
+    with quick(a_run):
+        life(a_run, folder / "finished", Door())
+        expected = outcome(folder / "finished")
+        with mock.patch.object(record, "save_params", side_effect=Killed):
+            life(a_run, folder / "unfinished", Door())
+        for case in there:
+            cost = met(case, a_run, folder, expected, (predict, verify))
+            found.append((cost, f"{case.name}: {cost.wrong}" if cost.wrong else ""))
+    seconds, memory = (max(cost[k] for cost, _ in found) for k in (1, 2))
+    print(f"hostile files      {len(found)}; {seconds:.2f} s and {memory / 2**20:.1f} MB for one at most")
+    return listed([why for _, why in found]) and seconds <= SOON and memory <= MEMORY
 
 
 def saves(number: int, rng: random.Random, folder: Path, arguments: argparse.Namespace) -> bool:

@@ -189,7 +189,7 @@ def of_network(arguments: argparse.Namespace):
 
 def write(pictures: list, out: Path | None) -> None:
     """Write pictures side by side, in the form that the name says; print them as text where there is none."""
-    from jaxnn.runs import seals
+    from jaxnn.runs import files
     from jaxnn.seeing.graphs.layered import beside
     from jaxnn.seeing.graphs.text import text
 
@@ -207,7 +207,7 @@ def write(pictures: list, out: Path | None) -> None:
         case _:
             content = "\n".join(f"{text(picture.scene)}\n" for picture in pictures).encode(errors="replace")
     if out:
-        seals.replace(out, content)
+        files.replace(out, content)
         print(f"wrote {out}")
     else:
         print(content.decode(), end="")

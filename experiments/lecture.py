@@ -47,7 +47,7 @@ def main(arguments: argparse.Namespace) -> int:
     from experiments.common.task import load
     from experiments.lesson import screens as lesson
     from jaxnn.datasets import DatasetError
-    from jaxnn.runs import seals
+    from jaxnn.runs import files
 
     try:
         data = load(arguments)
@@ -63,7 +63,7 @@ def main(arguments: argparse.Namespace) -> int:
             go_through(screens, None if alone else answer)
             return 0
         page = lesson.html(f"The lecture, executed on {data.name}", list(screens))
-    seals.replace(arguments.html, page.encode())
+    files.replace(arguments.html, page.encode())
     print(f"wrote {arguments.html}")
     return 0
 

@@ -31,9 +31,10 @@ def main(arguments: argparse.Namespace) -> int:
     own.lecture_only(settings, where, "a page")
     own.unchanged(settings, where)
     if "learning_rates" in settings and "shuffle_seed" not in settings:
-        html = pages.of_sweep(settings, record.load_networks, timings, 0, where)
+        rows = record.load_networks(where, settings)
+        html = pages.of_sweep(settings, list, timings, 0, rows)
     else:
-        metrics, params = record.load_metrics(where), None
+        metrics, params = record.load_metrics(where, settings), None
         name = "best.safetensors" if arguments.best else "params.safetensors"
         if arguments.best or (where / name).exists():
             params = record.load_params(where / name, settings["n"])

@@ -84,7 +84,10 @@ def main(arguments: argparse.Namespace) -> int:
     _, shuffle_key = jax.random.split(jax.random.key(arguments.seed))
 
     settings = describe(arguments, task.n, device, mesh.size)
-    done = progress(arguments, settings, checkpoint, rounds.Done([[] for _ in family], 0, 0, 0, 0, [], -1))
+    steps = len(data.train.images) // arguments.batch_size
+    ends = (len(family), arguments.epochs, steps, mesh.size)
+    beginning = rounds.Done([[] for _ in family], 0, 0, 0, 0, [], -1)
+    done = progress(arguments, settings, checkpoint, beginning, lambda done: rounds.check(done, *ends))
     plan = rounds.planned(task, family, mesh, shuffle_key, arguments, done.at_once)
     state, best, done = rounds.resumed(plan, done, checkpoint)
     pause, table = Pauses(arguments, lock, settings, checkpoint, finite=False), Table()

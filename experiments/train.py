@@ -107,9 +107,13 @@ def main(arguments: argparse.Namespace) -> int:
     task = Task(data, n, g, net, loss, gradient, optimizer)
 
     init_key, shuffle_key = jax.random.split(jax.random.key(arguments.seed))
-    state = start(net.init(init_key), optimizer)
-    settings = describe(arguments, n, device) | pieces_of(arguments, task, state.params, checkpoint)
-    pause, state, best, done = resumed(state, arguments, settings, lock, checkpoint)
+
+    def begin():
+        return start(net.init(init_key), optimizer)
+
+    check_room(task, begin, arguments.batch_size, device)
+    settings = describe(arguments, n, device) | pieces_of(arguments, task, begin, checkpoint)
+    pause, state, best, done = resumed(task, begin, arguments, settings, lock, checkpoint)
     print_head(task, arguments, pause.settings)
     few = (array[: record.FEW] for array in data.train)
     train, test = jax.device_put((data.train, (*data.test, *few)))
@@ -131,7 +135,7 @@ def main(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def pieces_of(arguments: argparse.Namespace, task, params, checkpoint) -> dict:
+def pieces_of(arguments: argparse.Namespace, task, begin: Callable, checkpoint) -> dict:
     """Of pieces of one's own: their files, and what the comparison of the backward says, which is printed.
 
     Raises UserError, before anything is written, where it is wrong.
@@ -148,7 +152,7 @@ def pieces_of(arguments: argparse.Namespace, task, params, checkpoint) -> dict:
         said = "trusted, not compared"
     else:
         print(f"comparing the backward with autodiff, on {own.FEW} training examples")
-        said = compared(task, ", ".join(getattr(arguments, name) for name in files), params)
+        said = compared(task, ", ".join(getattr(arguments, name) for name in files), begin().params)
     return {"files": files, "compared": said}
 
 
@@ -180,20 +184,46 @@ def compared(task, pieces: str, params) -> str:
     return "right" if report.correct else f"not to be told: {report.headline.splitlines()[0]}"
 
 
-def resumed(state, arguments: argparse.Namespace, settings: dict, lock, checkpoint):
+def check_room(task, begin: Callable, batch_size: int, device) -> None:
+    """Raise UserError, before an array is made, where the memory is not enough."""
+    import jax
+
+    from experiments.common import memory
+
+    rows = max(batch_size, len(task.data.test.images))
+    needed = memory.needed(jax.eval_shape(begin), task.n, rows)
+    memory.check(f"--hidden: the network {'-'.join(map(str, task.n))}", needed, memory.free(device))
+
+
+def resumed(task, begin: Callable, arguments: argparse.Namespace, settings: dict, lock, checkpoint):
     """The run's pauses; and the state, best parameters and progress that it begins with or goes on from."""
     import jax
 
     from jaxnn.runs import checkpoints
 
-    best, done = state.params, progress(arguments, settings, checkpoint, Done([], 0, [], 0))
-    if checkpoint:
-        state, best = jax.device_put(checkpoints.restore(checkpoint, (state, best)))
+    steps = len(task.data.train.images) // arguments.batch_size
+    done = progress(arguments, settings, checkpoint, Done([], 0, [], 0), partial(check, steps=steps))
     if arguments.epochs < len(done.metrics) + (done.step > 0):
         raise UserError(
             f"--epochs: got {arguments.epochs}, expected more than the {len(done.metrics)} that are done"
         )
+    if checkpoint:
+        shapes = jax.eval_shape(begin)
+        found = checkpoints.restored(checkpoint, (shapes, shapes.params), (done.step,))
+        (state, best), done = jax.device_put(found[0]), done._replace(costs=found[1])
+    else:
+        state = begin()
+        best = state.params
     return Pauses(arguments, lock, settings, checkpoint, done.metrics), state, best, done
+
+
+def check(done: Done, steps: int) -> None:
+    """Raise ValueError unless a run whose epochs have so many steps can have come so far."""
+    from jaxnn.runs import fields
+
+    fields.check_epochs(done.metrics)
+    fields.check_whole("step", done.step, 0, steps)
+    fields.check_whole("best", done.best, min(1, len(done.metrics)), len(done.metrics))
 
 
 def print_head(task, arguments: argparse.Namespace, settings: dict) -> None:
@@ -330,7 +360,7 @@ def save(task, arguments: argparse.Namespace, pause: Pauses, view, state, best, 
     pause.leave_at_once()
     doing("drawing the page")
     from jaxnn import drawings  # matplotlib: half a second that bad arguments need not wait for
-    from jaxnn.runs import record, seals
+    from jaxnn.runs import record
 
     title = (
         f"{task.data.name}, {arguments.network or '-'.join(map(str, task.n))}, {arguments.activation}, "
@@ -341,7 +371,7 @@ def save(task, arguments: argparse.Namespace, pause: Pauses, view, state, best, 
     drawings.learning_curves(done.metrics, title, arguments.out / "learning_curves.png")
     view.write("finished")
     record.save_params(arguments.out / "best.safetensors", best)
-    seals.sync(arguments.out / "metrics.jsonl")
+    record.write_metrics(arguments.out, done.metrics)
     pause.finish()
     record.save_params(arguments.out / "params.safetensors", state.params)
     print(f"saved     in {arguments.out}")

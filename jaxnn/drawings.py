@@ -6,7 +6,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator
 
-from jaxnn.runs import seals
+from jaxnn.runs import files
 
 
 def learning_curves(metrics: list[dict], title: str, path: Path) -> None:
@@ -36,4 +36,4 @@ def learning_curves(metrics: list[dict], title: str, path: Path) -> None:
 def _save(figure: Figure, path: Path) -> None:
     png = io.BytesIO()
     figure.savefig(png, format="png", dpi=150)
-    seals.replace(path, png.getvalue())
+    files.replace(path, png.getvalue())

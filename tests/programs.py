@@ -13,6 +13,8 @@ from typing import NamedTuple
 import jax
 import pytest
 
+from experiments.common import interruption
+
 ROOT = Path(__file__).parent.parent
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -68,6 +70,7 @@ def as_a_process(out, err):
         patch.setattr(sys, "stderr", err)
         patch.setattr(sys, "unraisablehook", sys.unraisablehook)
         patch.setattr(os, "_exit", leave)
+        patch.setattr(interruption, "LATEST", 1e6)  # it would leave from a thread
         patch.setattr(os, "write", write)
         try:
             with (

@@ -10,7 +10,6 @@ from itertools import count
 
 import matplotlib.figure
 import numpy as np
-import orbax.checkpoint
 import pytest
 
 from experiments import endure, sweep, train
@@ -208,14 +207,14 @@ def test_what_a_kill_leaves_goes_on(whole, tmp_path, written):
 
 
 def test_training_goes_on_while_a_checkpoint_is_written(whole, tmp_path, monkeypatch):
-    save, trained, waited = orbax.checkpoint.StandardCheckpointer.save, threading.Event(), []
+    save, trained, waited = checkpoints.write, threading.Event(), []
 
-    def slowly(self, *args, **options):
+    def slowly(*args):
         waited.append(trained.wait(PATIENCE))
         trained.set()
-        return save(self, *args, **options)
+        return save(*args)
 
-    monkeypatch.setattr(orbax.checkpoint.StandardCheckpointer, "save", slowly)
+    monkeypatch.setattr(checkpoints, "write", slowly)
     done = ended(
         train, *SMALL, "--save-every", "0", "--out", tmp_path, on={"epoch   4/4": lambda: trained.set()}
     )
@@ -268,7 +267,7 @@ def test_a_run_that_diverges_keeps_its_last_good_checkpoint(tmp_path):
         )
         newest = checkpoints.newest(tmp_path / "checkpoints", print)
         assert newest.progress["step"] == before.progress["step"] == 74
-        assert all(np.isfinite(array).all() for array in checkpoints.arrays(newest).values())
+        assert all(np.isfinite(array).all() for array in checkpoints.content(newest).values())
     assert ended(train, *only, "--learning-rate", "0.002", "--override", "learning_rate").status == 0
     assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 4
 

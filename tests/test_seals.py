@@ -10,7 +10,7 @@ import pytest
 
 from jaxnn.datasets import mnist
 from jaxnn.layers import Dense
-from jaxnn.runs import checkpoints, record, seals
+from jaxnn.runs import checkpoints, files, record, seals
 
 
 class Disk:
@@ -68,7 +68,7 @@ def disk(tmp_path, monkeypatch):
 
 PARAMS = [Dense(np.ones((5, 3), np.float32), np.ones((5, 1), np.float32))]
 WRITERS = {
-    "a file": lambda folder: seals.replace(folder / "x", b"content"),
+    "a file": lambda folder: files.replace(folder / "x", b"content"),
     "a text": lambda folder: record.replace(folder / "x", "content"),
     "parameters": lambda folder: record.save_params(folder / "params.safetensors", PARAMS),
     "settings": lambda folder: record.create(folder, {"epochs": 3}, [{"loss": 0.5}]),
@@ -87,7 +87,7 @@ def test_what_was_written_is_on_the_disk(name, disk, tmp_path):
 
 
 def test_folders_that_were_made_are_on_the_disk(disk, tmp_path):
-    seals.make(tmp_path / "a" / "b" / "c")
+    files.make(tmp_path / "a" / "b" / "c")
     assert disk.finds(tmp_path / "a" / "b" / "c")
 
 
@@ -95,8 +95,8 @@ def test_a_folder_above_that_cannot_be_read_is_none_of_ours(tmp_path, monkeypatc
     def refused(path):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
-    monkeypatch.setattr(seals, "sync", refused)
-    seals.make(tmp_path / "a" / "b")
+    monkeypatch.setattr(files, "sync", refused)
+    files.make(tmp_path / "a" / "b")
     assert (tmp_path / "a" / "b").is_dir()
 
 
@@ -130,28 +130,25 @@ def test_a_disk_that_is_full_leaves_what_was_there(name, tmp_path, monkeypatch):
 
 def test_the_file_that_could_not_be_written_is_named(tmp_path):
     with pytest.raises(OSError, match="No such file") as error:
-        seals.replace(tmp_path / "no" / "x", b"content")
+        files.replace(tmp_path / "no" / "x", b"content")
     assert error.value.filename == str(tmp_path / "no" / "x")
 
 
 @pytest.fixture
 def sealed(tmp_path):
-    """A sealed folder, with a folder in it."""
-    (tmp_path / "in").mkdir()
+    """A sealed folder."""
     (tmp_path / "a").write_text("A")
-    (tmp_path / "in" / "b").write_text("B")
+    (tmp_path / "b").write_text("B")
     seals.seal(tmp_path)
     assert seals.broken(tmp_path) is None
     return tmp_path
 
 
 CHANGES = {
-    "in/b: other content than when it was sealed": lambda folder: (folder / "in" / "b").write_text("C"),
+    "b: other content than when it was sealed": lambda folder: (folder / "b").write_text("C"),
     "c: other content than when it was sealed": lambda folder: (folder / "c").write_text(""),
-    "a: other content than when it was sealed": lambda folder: (
-        (folder / "a").unlink(),
-        (folder / "a").symlink_to(folder / "in" / "b"),
-    ),
+    "a: not a file": lambda folder: ((folder / "a").unlink(), (folder / "a").symlink_to(folder / "b")),
+    "b: not a file": lambda folder: ((folder / "b").unlink(), (folder / "b").mkdir()),
     "not the files that were sealed": lambda folder: (folder / "a").unlink(),
     "SHA256SUMS: no such file": lambda folder: (folder / seals.SEAL).unlink(),
     "SHA256SUMS: not a file": lambda folder: (
@@ -176,5 +173,5 @@ def test_a_file_is_no_sealed_folder(sealed):
 def test_a_seal_is_the_input_of_sha256sum(sealed):
     assert (sealed / seals.SEAL).read_text() == (
         "559aead08264d5795d3909718cdd05abd49572e84fe55590eef31a88a08fdffd  a\n"
-        "df7e70e5021544f4834bbee64a9e3789febc4be81470df629cad6ddb03320a5c  in/b\n"
+        "df7e70e5021544f4834bbee64a9e3789febc4be81470df629cad6ddb03320a5c  b\n"
     )

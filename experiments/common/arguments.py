@@ -7,7 +7,6 @@ import argparse
 import contextlib
 import errno
 import io
-import logging
 import os
 import platform
 import re
@@ -21,11 +20,12 @@ from typing import Any, NoReturn
 
 import jaxnn
 from experiments.common import missing, mistyped
-from experiments.common.interruption import leave, leave_unchanged, on_signal
+from experiments.common.interruption import PATIENCE, leave, leave_unchanged, on_signal, unblock
 from experiments.common.places import OrOwn, place
 from experiments.common.status import LINE, doing
 from jaxnn.gradcheck.report import colours
 from jaxnn.runs.error import RunError
+from jaxnn.shown import shown
 
 ACTIVATIONS = ("sigmoid", "tanh", "relu", "leaky_relu", "softplus", "silu", "gelu", "identity")
 LOSSES = ("binary_cross_entropy", "cross_entropy", "squared_error")
@@ -80,7 +80,7 @@ class Parser(argparse.ArgumentParser):
         message = message.removeprefix("argument ")
         if not re.search(r"did you mean|write ", message):
             message += "; --help lists what there is"
-        self.exit(2, f"{colours.error(sys.stderr)} {message}\n")
+        self.exit(2, f"{colours.error(sys.stderr)} {shown(message)}\n")
 
 
 def run(main: Callable[[argparse.Namespace], int], parser: Parser) -> NoReturn:
@@ -92,7 +92,6 @@ def run(main: Callable[[argparse.Namespace], int], parser: Parser) -> NoReturn:
         if isinstance(stream, io.TextIOWrapper):
             # A terminal without Ŷ and × still gets the rest, and a pipe gets each line at once.
             stream.reconfigure(errors="replace", line_buffering=True)
-    hear_orbax_once()
     on_signal(leave)
     arguments = parser.parse_args()
     if getattr(arguments, "out", None) and hasattr(arguments, "save_every"):
@@ -104,7 +103,8 @@ def run(main: Callable[[argparse.Namespace], int], parser: Parser) -> NoReturn:
         on_signal(signal.SIG_IGN)  # all is done
         sys.exit(status)
     except Interrupted as interrupted:
-        print(interrupted, file=sys.stderr)
+        unblock(PATIENCE)
+        print(shown(interrupted), file=sys.stderr)
         sys.exit(interrupted.status)
     except BrokenPipeError:  # whoever read the output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
@@ -112,7 +112,7 @@ def run(main: Callable[[argparse.Namespace], int], parser: Parser) -> NoReturn:
     except Exception as error:
         if (line := told(error)) is None:
             raise
-        print(colours.error(sys.stderr), line, file=sys.stderr)
+        print(colours.error(sys.stderr), shown(line), file=sys.stderr)
         sys.exit(2)
     finally:
         LINE.end()
@@ -146,23 +146,12 @@ def told(error: Exception) -> str | None:
         case OSError():
             return f"{error.filename or 'standard output'}: {error.strerror or error}"
         case MemoryError():
-            return f"out of memory ({error})"
-        case RuntimeError() if "RESOURCE_EXHAUSTED" in str(error):
+            return f"out of memory ({first})" if first else "out of memory"
+        case RuntimeError() if re.search("RESOURCE_EXHAUSTED|[Oo]ut of memory", str(error)):
             return f"out of memory ({first}); a smaller network needs less"
     if type(error).__name__ == "InternalFloatingPointError":  # JAX's, from a program compiled ahead
         return f"JAX_DEBUG_NANS: invalid value ({error.args[1]}) in {error.args[0]}"
     return None
-
-
-def hear_orbax_once() -> None:
-    """Of a checkpoint that orbax cannot read, leave out what it says beside the error that it raises."""
-    logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # of the errors of the other arrays
-
-    def tell(found) -> None:
-        if str(found.exc_value) != "Event loop is closed":  # of what they had still to read
-            sys.__unraisablehook__(found)
-
-    sys.unraisablehook = tell
 
 
 def number(kind: Callable, good: Callable[[Any], bool], expected: str, example: str) -> Callable[[str], Any]:

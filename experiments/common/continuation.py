@@ -1,10 +1,12 @@
 """Runs that go on after an interruption: what the programs that train share."""
 
 import argparse
+import itertools
 import os
 import platform
 import sys
 import time
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple, get_origin, get_type_hints
@@ -13,6 +15,7 @@ import jaxnn
 from experiments.common.arguments import Interrupted, Parser, UserError, folder, kind_of, seconds
 from experiments.common.interruption import SAVED, Interruption, leave_unchanged, on_signal
 from jaxnn.gradcheck.report import colours
+from jaxnn.shown import shown
 
 NUMERICAL = (
     "JAX_ENABLE_X64",
@@ -122,7 +125,7 @@ def describe(settings: argparse.Namespace, n: tuple[int, ...], device, many: int
 
 def warn(line: str) -> None:
     """Say something that the run goes on after."""
-    print(colours.warning(sys.stderr), line, file=sys.stderr)
+    print(colours.warning(sys.stderr), shown(line), file=sys.stderr)
 
 
 def reopened(arguments: argparse.Namespace, parser: Parser, result: str):
@@ -142,7 +145,7 @@ def reopened(arguments: argparse.Namespace, parser: Parser, result: str):
     if os.path.lexists(arguments.out) and any(arguments.out.iterdir()):
         lock = record.hold(arguments.out)
         record.check_new(arguments.out, result)  # who held it before may have finished
-        checkpoint = checkpoints.newest(arguments.out / "checkpoints", warn)
+        checkpoint = checkpoints.newest(arguments.out / "checkpoints", warn, most_of(arguments.out))
     if checkpoint:
         settings, where = checkpoint.progress.get("settings"), checkpoint.folder / "progress.json"
         if not isinstance(settings, dict):
@@ -156,6 +159,22 @@ def reopened(arguments: argparse.Namespace, parser: Parser, result: str):
     return arguments, lock, None
 
 
+def most_of(out: Path):
+    """How large the files of a run's checkpoints can be, by the settings in its folder."""
+    from jaxnn.runs import checkpoints, fields, record
+
+    try:
+        settings = record.load_settings(out)
+    except record.RunError:  # a checkpoint has its own
+        return checkpoints.Most()
+    epochs, layers, networks = fields.declared(settings)
+    parameters = sum(n * (n_prev + 1) for n_prev, n in itertools.pairwise(settings["n"]))
+    return checkpoints.Most(
+        arrays=2**30 + 64 * parameters * networks,  # float64, Adam's, and room for costs
+        progress=2**20 + networks * (1000 + epochs * (500 + 60 * layers)),
+    )
+
+
 def begun(folder: Path):
     """The lock of a new run's folder. Raises UserError if a run has begun there meanwhile."""
     from jaxnn.runs import record
@@ -167,28 +186,35 @@ def begun(folder: Path):
 
 
 def so_far(checkpoint, kind):
-    """How far the run of a checkpoint had come, as a NamedTuple of that kind.
+    """How far the run of a checkpoint had come, as a NamedTuple of that kind; its costs are in the arrays.
 
     Raises UserError if the checkpoint says something else.
     """
+    found = {"costs": []} | checkpoint.progress
     for name, expected in get_type_hints(kind).items():
-        value = checkpoint.progress.get(name)
-        if not isinstance(value, get_origin(expected) or expected):
+        value = found.get(name)
+        if type(value) is not (get_origin(expected) or expected):
             where = checkpoint.folder / "progress.json"
             raise UserError(f"{where}: {name}: got {str(value)[:40]!r}, expected what this version saves")
-    return kind(*(checkpoint.progress[name] for name in kind._fields))
+    return kind(*(found[name] for name in kind._fields))
 
 
-def progress(arguments: argparse.Namespace, settings: dict, checkpoint, beginning):
+def progress(arguments: argparse.Namespace, settings: dict, checkpoint, beginning, check: Callable):
     """How far the run has come: as the checkpoint says, or without one at its beginning.
 
-    Raises UserError unless the run's device, versions and environment are those here, or overridden.
+    `check(done)` raises ValueError where it cannot have come so far. Raises UserError then, and unless the
+    run's sizes, device, versions and environment are those here, or overridden.
     """
     if not checkpoint:
         return beginning
-    names, before = ("device", "versions", "environment"), checkpoint.progress["settings"]
+    names, before = ("n", "device", "versions", "environment"), checkpoint.progress["settings"]
     agree(arguments, {name: before.get(name) for name in names}, {name: settings[name] for name in names})
-    return so_far(checkpoint, type(beginning))
+    done = so_far(checkpoint, type(beginning))
+    try:
+        check(done)
+    except ValueError as error:
+        raise UserError(f"{checkpoint.folder / 'progress.json'}: {error}") from error
+    return done
 
 
 class Diverged(Exception):
@@ -241,18 +267,19 @@ class Pauses:
         if came and self.out:
             self.save(tree, done)
             line = f"interrupted at {where}, and saved; the same command, or --out {self.out} alone, goes on"
+            self.interruption.last = shown(line)
             raise Interrupted(line, SAVED)
         if came:
             raise Interrupted(f"interrupted at {where}; with --out DIR a run can go on", 128 + came)
         if self.saver and self.saver.due():
-            self.saver.save(tree, self.progress(done))
+            self.saver.save(tree, self.progress(done), done.costs)
         if self.saver and self.saver.diverged:
             raise Diverged
 
     def save(self, tree, done: NamedTuple) -> None:
         """Save now, and return when it is on the disk."""
         if self.saver:
-            self.saver.save(tree, self.progress(done))
+            self.saver.save(tree, self.progress(done), done.costs)
             self.saver.wait()
             if self.saver.diverged:
                 raise Diverged
@@ -273,4 +300,4 @@ class Pauses:
 
     def progress(self, done: NamedTuple) -> dict:
         """What a checkpoint holds beside the arrays."""
-        return {"settings": self.settings} | done._asdict()
+        return {"settings": self.settings} | done._replace(costs=[])._asdict()

@@ -4,9 +4,8 @@ import gzip
 import random
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-
-from experiments.common.arguments import Parser
 
 KINDS = (
     "flipped bit",
@@ -18,6 +17,19 @@ KINDS = (
     "more bytes",
 )
 STRANGE = (b"[" * 5000, b"9" * 5000, b"\xff" * 8, b"\x00" * 8, b"NaN", b'"', b"{", b"-")
+
+
+def outcome(out: Path) -> dict[str, bytes]:
+    """All that a finished run has computed: parameters, optimizer state and the metrics of every epoch."""
+    from jaxnn.runs import checkpoints
+
+    names = ("params.safetensors", "best.safetensors", "networks.jsonl", "metrics.jsonl")
+    paths = [out / folder / name for folder in (".", "best") for name in names]
+    found = {str(path.relative_to(out)): path.read_bytes() for path in paths if path.is_file()}
+    assert {"params.safetensors", "networks.jsonl"} & {*found}
+    checkpoint = checkpoints.newest(out / "checkpoints", print)
+    assert checkpoint
+    return found | {name: array.tobytes() for name, array in checkpoints.content(checkpoint).items()}
 
 
 def damage(folder: Path, rng: random.Random) -> str:
@@ -72,16 +84,17 @@ def fuzzed(content: bytes, rng: random.Random) -> bytes:
     return bytes(found)
 
 
-def readers(folder: Path, parser: Parser, Done: type) -> dict[str, tuple[bytes, Callable[[bytes], object]]]:
-    """For each kind of file, a good one and what reads its like; the runs have that parser and Done."""
+def readers(folder: Path, program) -> dict[str, tuple[bytes, Callable[[bytes], object]]]:
+    """For each kind of file, a good one and what reads its like; the runs are those of that program."""
     import jax.numpy as jnp
     import numpy as np
 
-    from experiments.common.continuation import reopened, so_far
+    from experiments.common.continuation import progress, reopened
     from jaxnn.datasets import mnist
     from jaxnn.layers import Dense
     from jaxnn.runs import checkpoints, record, seals
 
+    parser, check = program.parser(), partial(program.check, steps=100)
     a_run, shape = folder / "run", (50, 28, 28)
     layer = Dense(jnp.ones((17, 64)), jnp.zeros((17, 1)))
     settings = {"dataset": "digits", "n": [64, 17], "activation": "sigmoid", "hidden": [17], "seed": 1}
@@ -89,11 +102,12 @@ def readers(folder: Path, parser: Parser, Done: type) -> dict[str, tuple[bytes, 
     params = a_run / "params.safetensors"
     record.save_params(params, [layer])
     checkpoint = checkpoints.write(folder / "checkpoints", 1, layer, {"step": 3})
-    arrays = checkpoint / "arrays"
     again = parser.parse_args(["--out", str(folder / "begun")])
     record.create(again.out, settings)
-    progress = {"settings": settings, "metrics": [{"epoch": 1}], "step": 3, "costs": [[0.5]], "best": 1}
-    begun = checkpoints.write(again.out / "checkpoints", 1, layer, progress)
+    here = {"n": [64, 17], "device": "cpu", "versions": {}, "environment": {}}
+    losses = {"loss": 0.5, "test_loss": 0.5, "test_accuracy": 0.5}
+    so_far = {"settings": settings | here, "metrics": [{"epoch": 1} | losses], "step": 3, "best": 1}
+    begun = checkpoints.write(again.out / "checkpoints", 1, layer, so_far)
     idx = bytes((0, 0, 8, 3)) + np.array(shape, ">i4").tobytes() + random.Random(0).randbytes(50 * 784)
 
     def from_file(path: Path, read: Callable[[], object]) -> tuple[bytes, Callable[[bytes], object]]:
@@ -118,9 +132,9 @@ def readers(folder: Path, parser: Parser, Done: type) -> dict[str, tuple[bytes, 
 
     def goes_on():
         (begun / seals.SEAL).write_bytes(seals.text(begun))
-        _, lock, found = reopened(again, parser, "params.safetensors")
+        arguments, lock, found = reopened(again, parser, "params.safetensors")
         del lock  # let go
-        return so_far(found, Done)
+        return progress(arguments, here, found, program.Done([], 0, [], 0), check)
 
     return {
         "IDX": (idx, lambda content: mnist.parse("file", gzip.compress(content, 1), shape)),
@@ -128,9 +142,8 @@ def readers(folder: Path, parser: Parser, Done: type) -> dict[str, tuple[bytes, 
         "settings.json": from_file(a_run / "settings.json", lambda: record.load_settings(a_run)),
         "metrics.jsonl": from_file(a_run / "metrics.jsonl", lambda: record.load_metrics(a_run)),
         "safetensors": from_file(params, lambda: record.load_params(params, (64, 17))),
-        "checkpoint": from_checkpoint(arrays / "manifest.ocdbt"),
+        "checkpoint": from_checkpoint(checkpoint / checkpoints.ARRAYS),
         "checkpoint's seal": from_checkpoint(checkpoint / seals.SEAL),
-        "sealed: arrays' names": from_checkpoint(arrays / "_METADATA", sealed=True),
-        "sealed: arrays": from_checkpoint(next((arrays / "d").iterdir()), sealed=True),
+        "sealed: arrays": from_checkpoint(checkpoint / checkpoints.ARRAYS, sealed=True),
         "sealed: progress.json": from_file(begun / "progress.json", goes_on),
     }

@@ -1,13 +1,18 @@
 """What SIGTERM and Ctrl-C do to a program."""
 
+import contextlib
 import os
+import select
 import signal
+import threading
 from typing import NoReturn
 
 from experiments.common.status import ERASE, LINE
 
 SAVED = 76  # the exit status of a run that was interrupted, and that the same command goes on with
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+PATIENCE = 0.5  # seconds that whoever reads the output has to take it, after a signal
+LATEST = 1.5  # seconds after a signal in which a run that is saved may still make its page
 
 
 def leave(number: int, frame: object = None) -> NoReturn:
@@ -20,7 +25,25 @@ def leave_unchanged(number: int, frame: object = None) -> NoReturn:
     _end(SAVED, "interrupted; the same command goes on, or begins if nothing was saved yet\n")
 
 
+def unblock(patience: float = 0.0) -> None:
+    """Give up an output that nobody reads: else who writes to it never ends.
+
+    A write that waits is repeated after a signal, and then goes nowhere.
+    """
+    for file in (1, 2):
+        with contextlib.suppress(
+            OSError, ValueError, AttributeError
+        ):  # it is closed; or Windows, without poll
+            wait = select.poll()
+            wait.register(file, select.POLLOUT)
+            if not wait.poll(1000 * patience):
+                nowhere = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(nowhere, file)
+                os.close(nowhere)
+
+
 def _end(status: int, line: str) -> NoReturn:
+    unblock(PATIENCE)
     os.write(2, ERASE * LINE.shown + line.encode())
     os._exit(status)  # an exception could be lost in whatever import or compilation is going on
 
@@ -34,12 +57,14 @@ def on_signal(handler) -> None:
 class Interruption:
     """Within `with Interruption() as interruption:`, the first signal is only noted; the second one leaves.
 
-    `interruption.signal` is the number of the signal that has come, or None.
+    `interruption.signal` is the number of the signal that has come, or None. Set `last` to what is to be said
+    at the end as soon as all is saved: what takes long after it is left out.
     """
 
     def __init__(self):
         """No signal has come."""
         self.signal: int | None = None
+        self.last = ""
 
     def __enter__(self):
         """Note signals from now on."""
@@ -49,6 +74,9 @@ class Interruption:
 
     def __exit__(self, *error):
         """Do with signals what was done before."""
+        if self.signal:
+            self._unblock_every(0)
+            self._deadline.cancel()
         for number, handler in zip(SIGNALS, self._before, strict=True):
             signal.signal(number, handler)
 
@@ -60,3 +88,17 @@ class Interruption:
     def _note(self, number: int, frame: object) -> None:
         self.signal = number
         on_signal(leave)
+        unblock(PATIENCE)
+        self._deadline = threading.Timer(LATEST, self._end_if_saved)  # a compilation hears no signal
+        self._deadline.daemon = True
+        self._deadline.start()
+        self._unblock_every(PATIENCE / 2)
+
+    def _unblock_every(self, seconds: float) -> None:
+        if hasattr(signal, "setitimer"):
+            signal.signal(signal.SIGALRM, (lambda number, frame: unblock()) if seconds else signal.SIG_DFL)
+            signal.setitimer(signal.ITIMER_REAL, seconds, seconds)
+
+    def _end_if_saved(self) -> None:
+        if self.last:
+            _end(SAVED, self.last + "\n")

@@ -4,7 +4,7 @@ import re
 import tomllib
 from pathlib import Path
 
-DISTRIBUTIONS = {"PIL": "pillow", "orbax": "orbax-checkpoint", "sklearn": "scikit-learn"}  # of other names
+DISTRIBUTIONS = {"PIL": "pillow", "sklearn": "scikit-learn"}  # of other names
 HOUSE = Path(__file__).parents[2]
 
 

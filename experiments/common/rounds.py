@@ -2,10 +2,8 @@
 
 import argparse
 import math
-import os
 import time
 from functools import partial
-from pathlib import Path
 from typing import NamedTuple
 
 import jax
@@ -14,6 +12,7 @@ import numpy as np
 import optax
 from jax.sharding import Mesh
 
+from experiments.common import memory
 from experiments.common.arguments import UserError
 from experiments.common.programs import Programs, bytes_needed, compiled, mean_cost
 from experiments.common.task import Task, chosen, is_finite, measured, on_images, sizes, tested
@@ -21,7 +20,7 @@ from jaxnn.datasets import Dataset
 from jaxnn.families import member, stack, together, widen
 from jaxnn.layers import mlp
 from jaxnn.objective import value_and_grad
-from jaxnn.runs import checkpoints
+from jaxnn.runs import checkpoints, fields
 from jaxnn.training import State, scaled, start, step
 
 
@@ -49,6 +48,7 @@ def family_of(arguments: argparse.Namespace) -> list[Settings]:
         )
     if arguments.seed + arguments.seeds > 2**32:
         raise UserError(f"--seeds: got seeds up to {arguments.seed + arguments.seeds - 1}, expected 0..2³²−1")
+    check_number(arguments)
     family = [
         Settings(seed, learning_rate, scale, hidden)
         for seed in range(arguments.seed, arguments.seed + arguments.seeds)
@@ -59,6 +59,14 @@ def family_of(arguments: argparse.Namespace) -> list[Settings]:
     if len(set(family)) < len(family):
         raise UserError("--learning-rates, --scales, --widths: got a value twice, expected each once")
     return family
+
+
+def check_number(arguments: argparse.Namespace) -> None:
+    """Raise UserError where the memory is not enough for what is measured of so many networks."""
+    lists = (arguments.learning_rates, arguments.scales, arguments.widths or [0])
+    networks = arguments.seeds * math.prod(map(len, lists))
+    what = f"--seeds, --learning-rates, --scales, --widths: a family of {networks:,} networks"
+    memory.check(what, networks * (500.0 + 300.0 * (arguments.epochs or 1)), memory.of_system())
 
 
 def widest(family: list[Settings], data: Dataset, arguments: argparse.Namespace) -> Task:
@@ -106,7 +114,7 @@ def planned(task: Task, family: list[Settings], mesh: Mesh, key, arguments, at_o
     Raises UserError if the memory is not enough for one network on each device, or for so many.
     """
     clock, alike = time.perf_counter(), are_alike(family)
-    available = arguments.memory * 1e9 if arguments.memory else free_memory(mesh.devices[0]) * 0.9
+    available = arguments.memory * 1e9 if arguments.memory else memory.free(mesh.devices[0]) * 0.9
     descend = step(on_images(task.gradient, task.data), scaled(task.optimizer, None))  # rates are in states
 
     def evaluate(state, images, labels):
@@ -129,19 +137,6 @@ def planned(task: Task, family: list[Settings], mesh: Mesh, key, arguments, at_o
         rounds = min(max(math.ceil(rounds * needed / available), rounds + 1), len(family))
 
 
-def free_memory(device) -> float:
-    """Bytes that are free on a device; on a CPU what the system has, divided among its devices."""
-    statistics = device.memory_stats()
-    if statistics and "bytes_limit" in statistics:
-        return statistics["bytes_limit"] - statistics["bytes_in_use"]
-    try:
-        lines = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
-        free = 1024.0 * int(lines["MemAvailable"].split()[0])
-    except (OSError, KeyError, ValueError):
-        free = float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
-    return free / len(jax.devices(device.platform))
-
-
 class Done(NamedTuple):
     """How far a sweep has come."""
 
@@ -157,10 +152,27 @@ class Done(NamedTuple):
 def resumed(plan: Plan, done: Done, checkpoint):
     """The state, the best one's parameters and the progress that the sweep begins with or goes on from."""
     done = done._replace(at_once=plan.at_once)
-    state, best = None, jax.tree.map(lambda p: np.zeros(p.shape[1:], p.dtype), plan.state.params)
-    if checkpoint:
-        state, best = checkpoints.restore(checkpoint, (plan.state, best))
-    return state if done.epochs or done.step else states(plan, done), best, done
+    if not checkpoint:
+        best = jax.tree.map(lambda p: np.zeros(p.shape[1:], p.dtype), plan.state.params)
+        return states(plan, done), best, done
+    best = jax.tree.map(lambda p: jax.ShapeDtypeStruct(p.shape[1:], p.dtype), plan.state.params)
+    template = (plan.state, best)
+    (state, best), costs = checkpoints.restored(checkpoint, template, (plan.at_once, done.step))
+    return state if done.epochs or done.step else states(plan, done), best, done._replace(costs=costs)
+
+
+def check(done: Done, networks: int, epochs: int, steps: int, devices: int) -> None:
+    """Raise ValueError unless a sweep of so many networks, epochs and steps can have come so far."""
+    fields.check_whole("at_once", done.at_once, 1, networks + devices)
+    fields.check_whole("first", done.first, 0, networks + done.at_once)
+    fields.check_whole("epochs", done.epochs, 0, epochs)
+    fields.check_whole("step", done.step, 0, steps)
+    fields.check_whole("best", done.best, -1, min(done.first, networks) - 1)
+    fields.check_whole("metrics", len(done.metrics), networks, networks)
+    for k, curve in enumerate(done.metrics):
+        fields.check_epochs(curve, finite=False)
+        here = epochs if k < done.first else done.epochs if k < done.first + done.at_once else 0
+        fields.check_whole(f"metrics of network {k + 1}", len(curve), here, here)
 
 
 def following(plan: Plan, done: Done) -> range:

@@ -39,7 +39,7 @@ def load(arguments: argparse.Namespace) -> Saved:
     name = "best.safetensors" if arguments.best else "params.safetensors"
     lecture = not settings.get("network")
     params = record.load_params(arguments.run_dir / name, settings["n"]) if lecture else None
-    curve = [metrics["test_accuracy"] for metrics in record.load_metrics(arguments.run_dir)]
+    curve = [metrics["test_accuracy"] for metrics in record.load_metrics(arguments.run_dir, settings)]
     data, loss = data_of(arguments, settings), loss_of(settings)
     net = network_of(settings, data)
     if not lecture:

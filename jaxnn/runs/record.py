@@ -9,31 +9,29 @@ timings.json         how long its last part took, and how that ended
 page.html            all of it to look at
 """
 
+import contextlib
 import hashlib
 import itertools
 import json
-import math
 import os
-import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import load, save
 
 from jaxnn import activations, datasets
 from jaxnn.activations import Activation
 from jaxnn.layers import Dense
-from jaxnn.runs import seals
+from jaxnn.runs import arrays, fields, files
 from jaxnn.runs.checkpoints import named
 from jaxnn.runs.error import RunError
+from jaxnn.shown import shown
 
 FEW = 64  # training images, the first: on them the sizes of the gradients are measured after each epoch
-LAYERS = 100  # more of them make a page, a graph or a compilation that nobody waits for
+LAYERS = fields.LAYERS
 UNFINISHED = {
     "settings.json",
     "metrics.jsonl",
@@ -53,28 +51,20 @@ def check_new(folder: Path, result: str = "params.safetensors") -> None:
     A finished one has the file `result`.
     """
     try:
-        found = {path.name for path in folder.iterdir()} if _exists(folder) else set()
+        found = {*files.names(folder)} if files.kind(folder) else set()
         above = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
         if not os.access(above, os.W_OK):
             raise RunError(f"--out: {folder} cannot be written (no right to, or read-only: {above})")
     except OSError as error:
         raise RunError(f"--out: {folder} cannot be used ({error.strerror}); expected a new folder") from error
-    for name in found:
-        if (folder / name).is_symlink():
-            raise RunError(f"--out: {folder / name} is a link; expected a folder with files of its own")
+    for name in sorted(found):
+        if (kind := files.kind(folder / name)) not in ("a file", "a folder", ""):
+            raise RunError(f"--out: {folder / name} is {kind}; expected a folder with files of its own")
     if result in found and "settings.json" in found:
         raise RunError(f"--out: {folder} exists and holds a finished run; expected a new folder")
     ours = all(name in UNFINISHED or name.endswith(".part") for name in found)
     if not ours or ("checkpoints" in found and "settings.json" not in found):
         raise RunError(f"--out: {folder} exists and is not empty; expected a new folder")
-
-
-def _exists(path: Path) -> bool:
-    try:
-        path.lstat()
-    except FileNotFoundError:
-        return False
-    return True
 
 
 class Hold:
@@ -110,25 +100,15 @@ def hold(folder: Path) -> Hold:
     Raises RunError if another process holds it, or it cannot be made. A process that ends, in whatever way,
     lets go.
     """
+    what = "written"
     try:
-        seals.make(folder)
-        held = Hold(folder, os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o644))
-    except OSError as error:
-        raise RunError(f"--out: {folder} cannot be written ({error.strerror})") from error
-    try:
-        if sys.platform == "win32":
-            import msvcrt
-
-            msvcrt.locking(held.file, msvcrt.LK_NBLCK, 1)
-        else:
-            import fcntl
-
-            fcntl.flock(held.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        held.close()
-        if not isinstance(error, BlockingIOError | PermissionError):
-            raise RunError(f"--out: {folder} cannot be locked ({error.strerror})") from error
+        files.make(folder)
+        what = "locked"
+        held = Hold(folder, files.lock(folder / "lock"))
+    except BlockingIOError as error:
         raise RunError(f"--out: {folder} is in use by another run; expected one at a time") from error
+    except OSError as error:
+        raise RunError(f"--out: {folder} cannot be {what} ({error.strerror})") from error
     held.check()
     return held
 
@@ -139,11 +119,16 @@ def create(folder: Path, settings: dict, metrics: Sequence[dict] = ()) -> None:
     Makes the folder, if need be. Raises RunError if that cannot be done.
     """
     try:
-        seals.make(folder)
-        seals.replace(folder / "metrics.jsonl", "".join(map(_line, metrics)).encode())
-        seals.replace(folder / "settings.json", (json.dumps(settings, indent=2) + "\n").encode())
+        files.make(folder)
+        files.replace(folder / "metrics.jsonl", "".join(map(_line, metrics)).encode())
+        files.replace(folder / "settings.json", (json.dumps(settings, indent=2) + "\n").encode())
     except OSError as error:
         raise RunError(f"--out: {folder} cannot be written ({error.strerror})") from error
+
+
+def write_metrics(folder: Path, metrics: Sequence[dict]) -> None:
+    """Write the metrics of all epochs, in the place of what was added. Raises RunError."""
+    replace(folder / "metrics.jsonl", "".join(map(_line, metrics)))
 
 
 def _line(metrics: dict) -> str:
@@ -153,7 +138,7 @@ def _line(metrics: dict) -> str:
 def replace(path: Path, text: str) -> None:
     """Write a file, whole or not at all. Raises RunError if it cannot be written."""
     try:
-        seals.replace(path, text.encode())
+        files.replace(path, text.encode())
     except OSError as error:
         raise RunError(f"{path}: cannot be written ({error.strerror})") from error
 
@@ -162,8 +147,9 @@ def append_metrics(folder: Path, metrics: dict) -> None:
     """Add one epoch's metrics. Raises RunError if they cannot be written."""
     path = folder / "metrics.jsonl"
     try:
-        with path.open("a", encoding="utf-8") as file:
-            file.write(_line(metrics))
+        files.append(path, _line(metrics).encode())
+    except FileNotFoundError as error:
+        raise RunError(f"{path}: was removed while the run was in its folder; it goes on") from error
     except OSError as error:
         raise RunError(f"{path}: cannot be written ({error.strerror})") from error
 
@@ -189,32 +175,36 @@ def save_params(path: Path, params) -> None:
 
     The file carries the sha256 of its arrays.
     """
-    arrays = {name: np.ascontiguousarray(array) for name, array in names(params).items()}
+    found = {name: files.do(np.asarray, array) for name, array in names(params).items()}
     try:
-        seals.replace(path, save(arrays, {"sha256": _sha256(arrays)}))
-    except (OSError, SafetensorError) as error:
-        raise RunError(f"{path}: cannot be written ({error})") from error
+        files.replace(path, arrays.content(found, {"sha256": _sha256(found)}))
+    except OSError as error:
+        raise RunError(f"{path}: cannot be written ({error.strerror})") from error
 
 
-def _sha256(arrays: dict[str, np.ndarray]) -> str:
+def _sha256(found: dict[str, np.ndarray]) -> str:
     digest = hashlib.sha256()
-    for name, array in sorted(arrays.items()):
+    for name, array in sorted(found.items()):
         digest.update(f"{name} {array.dtype.str} {array.shape}\n".encode() + array.tobytes())
     return digest.hexdigest()
 
 
-def _read(path: Path, most: int) -> str:
-    if not os.path.isfile(path):
-        raise RunError(f"{path}: no such file; expected the folder that --out of a finished training made")
-    return _bytes(path, most).decode()
+def read(path: Path, most: int) -> bytes:
+    """The content of a file of a run, of so many bytes at most. Raises RunError if it cannot be read."""
+    with readable(path):
+        return files.read(path, most)
 
 
-def _bytes(path: Path, most: int) -> bytes:
-    with path.open("rb") as file:
-        content = file.read(min(most, os.fstat(file.fileno()).st_size) + 1)  # as much memory is taken
-    if len(content) > most:
-        raise RunError(f"{path}: got more than {most:,} bytes, which is more than it can need")
-    return content
+@contextlib.contextmanager
+def readable(path: Path) -> Iterator[None]:
+    """Within it, what goes wrong with a file of a run is a RunError."""
+    try:
+        yield
+    except (FileNotFoundError, NotADirectoryError) as error:
+        expected = "expected the folder that --out of a finished training made"
+        raise RunError(f"{path}: no such file; {expected}") from error
+    except OSError as error:
+        raise RunError(f"{path}: {error.strerror}") from error
 
 
 def load_settings(folder: Path) -> dict:
@@ -223,12 +213,11 @@ def load_settings(folder: Path) -> dict:
     Raises RunError if they are missing or make no network.
     """
     path = folder / "settings.json"
+    content = read(path, 1_000_000)
     try:
-        settings = json.loads(_read(path, 1_000_000))
+        settings = fields.parsed(content)
         dataset, n, activation = (settings[key] for key in ("dataset", "n", "activation"))
-    except RunError:
-        raise
-    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
+    except (ValueError, TypeError, KeyError) as error:
         raise RunError(
             f"{path}: not the settings of a run ({type(error).__name__}: {_one_line(error)})"
         ) from error
@@ -236,87 +225,64 @@ def load_settings(folder: Path) -> dict:
         raise RunError(
             f"{path}: dataset: got {str(dataset)[:40]!r}, expected one of {', '.join(datasets.NAMES)}"
         )
-    if not (
-        isinstance(n, list) and len(n) >= 2 and all(type(n_l) is int and 1 <= n_l <= 1_000_000 for n_l in n)
-    ):
+    if not (fields.is_sizes(n) and len(n) >= 2):
         raise RunError(f"{path}: n: got {n!r:.80}, expected the sizes of the layers")
     if len(n) > LAYERS + 1:
         raise RunError(f"{path}: n: got {len(n) - 1:,} layers, expected at most {LAYERS}")
     own = isinstance(activation, str) and ":" in activation  # whoever looks for it says what is wrong
     if not own and not isinstance(getattr(activations, str(activation), None), Activation):
         raise RunError(f"{path}: activation: got {str(activation)[:40]!r}, expected one of jaxnn.activations")
+    if not fields.is_whole(settings.get("epochs", 1), 1, fields.EPOCHS):
+        raise RunError(f"{path}: epochs: got {str(settings['epochs'])[:40]!r}, expected 1..{fields.EPOCHS}")
     return settings
 
 
-def load_metrics(folder: Path) -> list[dict]:
-    """The metrics of each epoch, one at least, each with its test_accuracy. Raises RunError otherwise."""
-    path = folder / "metrics.jsonl"
-    try:
-        metrics = [json.loads(line) for line in _read(path, 200_000_000).splitlines()]
-    except RunError:
-        raise
-    except (OSError, ValueError, RecursionError) as error:
-        raise RunError(f"{path}: cannot be read ({_one_line(error)})") from error
-    for number, m in enumerate(metrics, start=1):
-        found = m.get("test_accuracy") if isinstance(m, dict) else None
-        if not (isinstance(found, float) and 0 <= found <= 1):
-            raise RunError(
-                f"{path}: line {number}: expected an epoch's metrics, with its test_accuracy in 0..1"
-            )
-    if not metrics:
+def load_metrics(folder: Path, settings: dict | None = None) -> list[dict]:
+    """The metrics of each epoch, one at least, each with its test_accuracy; no more than the settings state.
+
+    Raises RunError otherwise.
+    """
+    path, (epochs, layers, _) = folder / "metrics.jsonl", fields.declared(settings or {})
+    found = _lines(path, epochs, 500 + 60 * min(layers, LAYERS), fields.measured)
+    if not found:
         raise RunError(f"{path}: expected a line for each epoch, one at least, with its test_accuracy")
-    return metrics
+    return found
+
+
+def _lines(path: Path, most: int, longest: int, checked: Callable) -> list:
+    """What the lines of a file hold, so many and so long at most."""
+    found = []
+    with readable(path):
+        for number, line in enumerate(files.lines(path, most * longest, longest), start=1):
+            if number > most:
+                raise RunError(f"{path}: got more lines than the {most:,} that its settings state")
+            try:
+                found.append(checked(fields.parsed(line)))
+            except ValueError as error:
+                raise RunError(f"{path}: line {number}: {_one_line(error)}") from error
+    return found
 
 
 def load_timings(folder: Path) -> dict:
     """How the last part of a run ended, and the seconds it took; empty where that is not known."""
     try:
-        found = json.loads(_read(folder / "timings.json", 100_000))
+        found = fields.parsed(read(folder / "timings.json", 100_000))
         state, seconds = found["state"], {name: found[name] for name in ("compiled", "trained")}
-    except (OSError, ValueError, TypeError, KeyError, RecursionError):
+    except (ValueError, TypeError, KeyError):
         return {}
     good = isinstance(state, str) and all(isinstance(s, float) and 0 <= s < 1e12 for s in seconds.values())
     return {"state": state, **seconds} if good else {}
 
 
-def load_networks(folder: Path) -> list[dict]:
+def load_networks(folder: Path, settings: dict | None = None) -> list[dict]:
     """What a sweep has found of each of its networks, one at least. Raises RunError otherwise."""
-    path = folder / "networks.jsonl"
-    try:
-        rows = [json.loads(line) for line in _read(path, 200_000_000).splitlines()]
-    except RunError:
-        raise
-    except (OSError, ValueError, RecursionError) as error:
-        raise RunError(f"{path}: cannot be read ({_one_line(error)})") from error
-    for number, row in enumerate(rows, start=1):
-        if not _is_network(row):
-            raise RunError(f"{path}: line {number}: expected a network's settings and curves")
-    if not rows:
+    path, (epochs, layers, networks) = folder / "networks.jsonl", fields.declared(settings or {})
+    networks = networks if settings else 100_000
+    longest = 2000 + 100 * epochs + 10 * layers
+    found = _lines(path, networks, longest, lambda row: fields.network(row, epochs))
+    if not found:
         raise RunError(f"{path}: expected a line for each network, one at least")
-    return rows
-
-
-def _is_network(row) -> bool:
-    def known(value) -> bool:
-        return isinstance(value, float) and math.isfinite(value)
-
-    try:
-        curves = [row["curves"][key] for key in ("loss", "test_loss", "test_accuracy")]
-        hidden, lengths = row["hidden"], {len(curve) for curve in curves}
-        return (
-            type(row["seed"]) is int
-            and known(row["learning_rate"])
-            and known(row["scale"])
-            and isinstance(hidden, list)
-            and all(type(n_l) is int and n_l > 0 for n_l in hidden)
-            and all(isinstance(curve, list) for curve in curves)
-            and len(lengths) == 1
-            and min(lengths) > 0
-            and all(value is None or known(value) for curve in curves[:2] for value in curve)
-            and all(known(value) and 0 <= value <= 1 for value in curves[2])
-        )
-    except (TypeError, KeyError):
-        return False
+    return found
 
 
 def load_params(path: Path, n: Sequence[int]) -> list[Dense]:
@@ -341,37 +307,37 @@ def load_like(path: Path, template):
     Raises RunError as `load_params` does.
     """
     expected = {name: array.shape for name, array in names(template).items()}
-    if not os.path.isfile(path):
-        sweep = os.path.isfile(path.parent / "networks.jsonl")
+    dtypes = {name: str(array.dtype) for name, array in names(template).items()}
+    if not files.kind(path):
+        sweep = files.kind(path.parent / "networks.jsonl")
         why = "this is a sweep, its best network is in best/" if sweep else "this training did not finish"
         raise RunError(f"{path}: no such file; {why}")
-    most = 8 * sum(map(math.prod, expected.values())) + 1000 * (len(expected) + 2)
+
+    def check(header: arrays.Header) -> None:
+        got = {name: placed.shape for name, placed in header.placed.items()}
+        for name in expected | got:
+            if got.get(name) != expected.get(name):
+                what = f"got shape {str(got.get(name))[:80]}, expected {expected.get(name)}"
+                raise RunError(f"{path}: {name[:40]!r}: {what}")
+        for name, placed in header.placed.items():
+            if placed.dtype != dtypes[name]:
+                what = f"got {placed.dtype}, expected {dtypes[name]}"
+                raise RunError(f"{path}: {name}: {what}; JAX_ENABLE_X64 must be what it was in training")
+
     try:
-        content = _bytes(path, most)
-        arrays = load(content)
-        header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
-        sha256 = header["__metadata__"]["sha256"]
+        with readable(path):
+            found, header = arrays.load(path, check, 1000 * (len(expected) + 2))
     except RunError:
         raise
-    except (OSError, SafetensorError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise RunError(f"{path}: cannot be read ({type(error).__name__}: {_one_line(error)})") from error
-    got = {name: array.shape for name, array in arrays.items()}
-    for name in expected | got:
-        if got.get(name) != expected.get(name):
-            raise RunError(f"{path}: {name[:40]!r}: got shape {got.get(name)}, expected {expected.get(name)}")
-    for name, array in arrays.items():
-        if array.dtype != (dtype := names(template)[name].dtype):
-            raise RunError(
-                f"{path}: {name}: got {array.dtype}, expected {dtype}; "
-                "JAX_ENABLE_X64 must be what it was in training"
-            )
+    except ValueError as error:
+        raise RunError(f"{path}: cannot be read ({_one_line(error)})") from error
+    for name, array in found.items():
         if not np.isfinite(array).all():
             raise RunError(f"{path}: {name}: got numbers that are not finite")
-    if _sha256(arrays) != sha256:
+    if _sha256(found) != header.texts.get("sha256"):
         raise RunError(f"{path}: damaged: its arrays have another sha256 than the one it carries")
-    return jax.tree.unflatten(jax.tree.structure(template), [jnp.asarray(arrays[name]) for name in expected])
+    return jax.tree.unflatten(jax.tree.structure(template), [jnp.asarray(found[name]) for name in expected])
 
 
 def _one_line(error: Exception) -> str:
-    text = " ".join(str(error).split())[:200]
-    return "".join(c if c.isprintable() else "\ufffd" for c in text)
+    return shown(" ".join(str(error).split()), 200)

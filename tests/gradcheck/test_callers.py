@@ -175,7 +175,7 @@ def test_names_that_are_no_texts_are_written_out():
     assert compare_gradients(CUBES, lambda w: 3 * w**2, W, names=[1]).leaves[0].path == "1"
 
 
-HEAVY = ("optax", "orbax", "matplotlib", "sklearn", "tensorflow_datasets", "safetensors", "tqdm")
+HEAVY = ("optax", "matplotlib", "sklearn", "tensorflow_datasets", "safetensors", "tqdm")
 
 ALONE = f"""
 import sys

@@ -1,0 +1,122 @@
+"""What is read of JSON: each field is checked by its type and range before anything uses it."""
+
+import json
+import math
+from collections.abc import Callable
+
+LAYERS = 100  # more of them make a page, a graph or a compilation that nobody waits for
+EPOCHS = 1_000_000
+CURVES = ("loss", "test_loss", "test_accuracy")
+
+
+def parsed(content: bytes | str):
+    """The value of a JSON text. Raises ValueError."""
+    try:
+        return json.loads(content)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+
+
+def is_whole(value, low: int, high: int) -> bool:
+    """Whether it is a whole number from low to high; true and 3.0 are none."""
+    return type(value) is int and low <= value <= high
+
+
+def is_number(value) -> bool:
+    """Whether it is a finite number with a point, as all that is measured is written."""
+    return type(value) is float and math.isfinite(value)
+
+
+def is_share(value) -> bool:
+    """Whether it is a number from 0 to 1."""
+    return is_number(value) and 0 <= value <= 1
+
+
+def is_sizes(value) -> bool:
+    """Whether it is a list of the sizes of layers."""
+    return isinstance(value, list) and all(is_whole(n_l, 1, 1_000_000) for n_l in value)
+
+
+def are_norms(value) -> bool:
+    """Whether it is a list of a norm for each layer; null where one is not finite."""
+    return (
+        isinstance(value, list)
+        and len(value) <= LAYERS
+        and all(norm is None or (is_number(norm) and norm >= 0) for norm in value)
+    )
+
+
+MEASURED: dict[str, Callable[[object], bool]] = {
+    "epoch": lambda value: is_whole(value, 1, EPOCHS),
+    "loss": is_number,
+    "test_loss": is_number,
+    "test_accuracy": is_share,
+    "dW": are_norms,
+    "db": are_norms,
+}  # what is known of an epoch
+
+
+def check_whole(name: str, value, low: int, high: int) -> None:
+    """Raise ValueError unless the field of that name is a whole number from low to high."""
+    if not is_whole(value, low, high):
+        raise ValueError(f"{name}: got {str(value)[:40]}, expected a whole number in {low}..{high}")
+
+
+def check_epochs(metrics, finite: bool = True) -> None:
+    """Raise ValueError unless they are the whole metrics of the epochs 1, 2, and so on."""
+    if not isinstance(metrics, list) or len(metrics) > EPOCHS:
+        raise ValueError("metrics: expected a list of those of each epoch")
+    for number, found in enumerate(metrics, start=1):
+        known = measured(found, finite)
+        if known.get("epoch") != number or not {*CURVES} <= {*known}:
+            raise ValueError(f"metrics: expected those of epoch {number}, with {', '.join(CURVES)}")
+
+
+def measured(found, finite: bool = True) -> dict:
+    """Of an epoch's metrics what is known, its test_accuracy at least. Raises ValueError, naming a field.
+
+    Without `finite` a loss may be none of the numbers.
+    """
+    if not isinstance(found, dict) or not is_share(found.get("test_accuracy")):
+        raise ValueError("expected an epoch's metrics, with its test_accuracy in 0..1")
+    for name, good in MEASURED.items():
+        if not (name not in found or good(found[name]) or (not finite and type(found[name]) is float)):
+            raise ValueError(f"{name}: got {str(found[name])[:40]!r}, expected what a training writes")
+    return {name: found[name] for name in MEASURED if name in found}
+
+
+def network(row, epochs: int = EPOCHS) -> dict:
+    """What a sweep has found of a network, in so many epochs at most. Raises ValueError otherwise."""
+    try:
+        curves, lengths = row["curves"], {len(row["curves"][name]) for name in CURVES}
+        good = (
+            is_whole(row["seed"], 0, 2**32 - 1)
+            and is_number(row["learning_rate"])
+            and is_number(row["scale"])
+            and is_sizes(row["hidden"])
+            and len(row["hidden"]) <= LAYERS
+            and all(isinstance(curves[name], list) for name in CURVES)
+            and len(lengths) == 1
+            and 1 <= min(lengths) <= epochs
+            and all(value is None or is_number(value) for name in CURVES[:2] for value in curves[name])
+            and all(map(is_share, curves["test_accuracy"]))
+        )
+    except (TypeError, KeyError):
+        good = False
+    if not good:
+        raise ValueError("expected a network's settings and curves")
+    return row
+
+
+def declared(settings: dict) -> tuple[int, int, int]:
+    """How many epochs, layers and networks the settings of a run state; where they do not, a few."""
+
+    def length(name: str) -> int:
+        return len(settings[name]) if isinstance(settings.get(name), list) else 1
+
+    epochs = settings.get("epochs")
+    seeds = settings.get("seeds")
+    networks = (seeds if is_whole(seeds, 1, 2**32) else 1) * math.prod(
+        map(length, ("learning_rates", "scales", "widths"))
+    )
+    return (epochs if is_whole(epochs, 1, EPOCHS) else 10_000), length("n"), networks

@@ -1,0 +1,22 @@
+"""The nth call of files fails: a slice of what `python -m experiments.endure --faults` does with every n."""
+
+import argparse
+import random
+import re
+
+import jax
+
+from experiments import endure
+from tests.programs import ROOT
+
+
+def test_whichever_call_fails_a_run_goes_on_and_loses_nothing(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    arguments = argparse.Namespace(seed=0)
+    with jax.numpy_rank_promotion("allow"), jax.numpy_dtype_promotion("standard"):  # as optax needs it
+        passed = endure.faults(3, random.Random(5), tmp_path, arguments)
+    printed = capsys.readouterr().out
+    assert passed, printed
+    assert re.search("faults +train: 15, 3 of [0-9]{3} calls\n", printed)
+    assert re.search("faults +sweep: 15, 3 of [0-9]{3} calls\n", printed)
+    assert "runs to the end  30, bit-identical: 30\n" in printed
