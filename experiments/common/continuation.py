@@ -23,7 +23,7 @@ NUMERICAL = (
 )  # what of the environment changes the numbers of a run
 
 
-OVERRIDABLE = ("learning_rate", "epochs", "device", "versions", "environment")
+OVERRIDABLE = ("learning_rate", "epochs", "data", "test_data", "device", "versions", "environment")
 UNCOUNTED = ("out", "data_dir", "source_dir", "save_every", "resume", "override", "given", "memory")
 
 

@@ -3,6 +3,7 @@
 import argparse
 from typing import NamedTuple
 
+from experiments.common import own_data
 from experiments.common.arguments import UserError
 from experiments.common.task import sizes
 from jaxnn import activations, datasets, losses
@@ -20,7 +21,8 @@ class Saved(NamedTuple):
     net: Layer
     loss: Loss
     params: list[Dense]
-    accuracy: float  # on the test images, as training reported it
+    score: float  # accuracy, or error, on the test images, as training reported it
+    labelled: bool  # whether the test images have labels: other data may have none
 
 
 def load(arguments: argparse.Namespace) -> Saved:
@@ -31,15 +33,29 @@ def load(arguments: argparse.Namespace) -> Saved:
     settings = record.load_settings(arguments.run_dir)
     name = "best.safetensors" if arguments.best else "params.safetensors"
     params = record.load_params(arguments.run_dir / name, settings["n"])
-    curve = [metrics["test_accuracy"] for metrics in record.load_metrics(arguments.run_dir)]
-    data, loss = data_of(arguments, settings), loss_of(settings)
+    curve = [*map(record.merit, record.load_metrics(arguments.run_dir))]
+    labelled, loss = True, loss_of(settings)
+    if getattr(arguments, "data", None):
+        data, labelled = own_data.other(arguments.run_dir, settings, arguments.data)
+        fits(arguments, settings, data)
+    else:
+        data = data_of(arguments, settings)
     net = mlp(*settings["n"], g=getattr(activations, settings["activation"]))
-    return Saved(settings, data, net, loss, params, max(curve) if arguments.best else curve[-1])
+    score = abs(max(curve) if arguments.best else curve[-1])
+    return Saved(settings, data, net, loss, params, score, labelled)
 
 
 def data_of(arguments: argparse.Namespace, settings: dict) -> Dataset:
     """The data set of a run. Raises UserError if its network does not fit it."""
-    data = datasets.load(settings["dataset"], arguments.data_dir, arguments.source_dir)
+    if settings["dataset"] is None:
+        data = own_data.of_run(arguments.run_dir, settings)
+    else:
+        data = datasets.load(settings["dataset"], arguments.data_dir, arguments.source_dir)
+    return fits(arguments, settings, data)
+
+
+def fits(arguments: argparse.Namespace, settings: dict, data: Dataset) -> Dataset:
+    """The data themselves. Raises UserError if the network of the run does not fit them."""
     n, (n_x, classes) = settings["n"], sizes(data, ())
     if (n[0], n[-1]) != (n_x, classes):
         expected = f"expected {n_x} inputs and {classes} outputs for {data.name}"

@@ -1,7 +1,9 @@
 """A run on disk: the folder that a training leaves behind and that a prediction reads.
 
 settings.json        what was asked for, and the versions it ran on
-metrics.jsonl        a line an epoch: its mean cost (loss), test_loss and test_accuracy, and the sizes of the
+coding.json          of one's own data: how they became X and Y
+metrics.jsonl        a line an epoch: its mean cost (loss), test_loss and test_accuracy or, where a number is
+                     predicted, test_error, the root mean squared error in its own units; and the sizes of the
                      gradients after it, ‖dW[1]‖, ‖dW[2]‖, ... in dW and likewise in db, on the first FEW
                      training images; null: not finite
 params.safetensors   W[1], b[1], W[2], ...
@@ -30,9 +32,11 @@ from jaxnn.runs import seals
 from jaxnn.runs.error import RunError
 
 FEW = 64  # training images, the first: on them the sizes of the gradients are measured after each epoch
+SCORES = ("test_accuracy", "test_error")  # of which an epoch has one
 LAYERS = 100  # more of them make a page, a graph or a compilation that nobody waits for
 UNFINISHED = {
     "settings.json",
+    "coding.json",
     "metrics.jsonl",
     "checkpoints",
     "lock",
@@ -215,7 +219,8 @@ def load_settings(folder: Path) -> dict:
         raise RunError(
             f"{path}: not the settings of a run ({type(error).__name__}: {_one_line(error)})"
         ) from error
-    if dataset not in [*datasets.NAMES]:
+    own = dataset is None and isinstance(settings.get("data"), str)
+    if not own and dataset not in [*datasets.NAMES]:
         raise RunError(
             f"{path}: dataset: got {str(dataset)[:40]!r}, expected one of {', '.join(datasets.NAMES)}"
         )
@@ -231,7 +236,10 @@ def load_settings(folder: Path) -> dict:
 
 
 def load_metrics(folder: Path) -> list[dict]:
-    """The metrics of each epoch, one at least, each with its test_accuracy. Raises RunError otherwise."""
+    """The metrics of each epoch, one at least, each with its test_accuracy, or test_error.
+
+    Raises RunError otherwise.
+    """
     path = folder / "metrics.jsonl"
     try:
         metrics = [json.loads(line) for line in _read(path, 200_000_000).splitlines()]
@@ -240,14 +248,29 @@ def load_metrics(folder: Path) -> list[dict]:
     except (OSError, ValueError, RecursionError) as error:
         raise RunError(f"{path}: cannot be read ({_one_line(error)})") from error
     for number, m in enumerate(metrics, start=1):
-        found = m.get("test_accuracy") if isinstance(m, dict) else None
-        if not (isinstance(found, float) and 0 <= found <= 1):
+        if not _is_scored(m) or (m.keys() ^ metrics[0].keys()) & {*SCORES}:
             raise RunError(
                 f"{path}: line {number}: expected an epoch's metrics, with its test_accuracy in 0..1"
             )
     if not metrics:
         raise RunError(f"{path}: expected a line for each epoch, one at least, with its test_accuracy")
     return metrics
+
+
+def _is_scored(metrics) -> bool:
+    """Whether the metrics of an epoch hold one of SCORES, in its range."""
+    found = [metrics[name] for name in SCORES if name in metrics] if isinstance(metrics, dict) else []
+    most = 1 if isinstance(metrics, dict) and SCORES[0] in metrics else math.inf
+    return len(found) == 1 and isinstance(found[0], float) and 0 <= found[0] <= most and found[0] < math.inf
+
+
+def merit(metrics: dict) -> float:
+    """What is larger the better an epoch is: its test accuracy, or minus its test error.
+
+    >>> merit({"test_accuracy": 0.9}), merit({"test_error": 2.5})
+    (0.9, -2.5)
+    """
+    return metrics["test_accuracy"] if "test_accuracy" in metrics else -metrics["test_error"]
 
 
 def load_timings(folder: Path) -> dict:
