@@ -124,9 +124,7 @@ def print_head(plan, settings: dict, done, checkpoint) -> None:
     print(f"device    {settings['device']}")
     here = f"{len(data.train.images)} training and {len(data.test.images)} test {data.what}"
     print(
-        "\n          ".join(
-            [f"data      {data.name}: {here}", *(own_data.told(data) if data.origin else ())]
-        )
+        "\n          ".join([f"data      {data.name}: {here}", *(own_data.told(data) if data.origin else ())])
     )
     print(f"family    {counted(len(family), 'network')}: {' × '.join(counts)}")
     print(f"          of {settings['activation']}, {settings['loss']}")

@@ -131,13 +131,13 @@ def defaults(N: int, least: int = 1) -> dict[str, int]:
 
 
 def keep(folder: Path | None, data) -> None:
-    """Write down in the folder of a run, if there is one, how its data are coded. Raises RunError."""
+    """Write down in the folder of a run, if there is one, how its data are coded. Raises OSError."""
     if folder is None or data.origin is None:
         return
     from jaxnn.datasets import kept
-    from jaxnn.runs import record
+    from jaxnn.runs import seals
 
-    record.replace(folder / KEPT, kept.text(data.origin.coding))
+    seals.replace(folder / KEPT, kept.text(data.origin.coding).encode())
 
 
 def coding(folder: Path):

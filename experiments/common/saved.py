@@ -34,12 +34,13 @@ def load(arguments: argparse.Namespace) -> Saved:
     name = "best.safetensors" if arguments.best else "params.safetensors"
     params = record.load_params(arguments.run_dir / name, settings["n"])
     curve = [*map(record.merit, record.load_metrics(arguments.run_dir))]
-    labelled, loss = True, loss_of(settings)
+    labelled = True
     if getattr(arguments, "data", None):
         data, labelled = own_data.other(arguments.run_dir, settings, arguments.data)
         fits(arguments, settings, data)
     else:
         data = data_of(arguments, settings)
+    loss = loss_of(settings)
     net = mlp(*settings["n"], g=getattr(activations, settings["activation"]))
     score = abs(max(curve) if arguments.best else curve[-1])
     return Saved(settings, data, net, loss, params, score, labelled)

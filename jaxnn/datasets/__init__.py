@@ -8,7 +8,8 @@ kept in a folder of their own.
 from pathlib import Path
 
 from jaxnn.datasets import digits, mnist
-from jaxnn.datasets.dataset import Dataset, DatasetError, Examples, validate
+from jaxnn.datasets.dataset import Dataset, Examples, validate
+from jaxnn.datasets.files import DatasetError
 
 __all__ = ["NAMES", "Dataset", "DatasetError", "Examples", "load", "validate"]
 

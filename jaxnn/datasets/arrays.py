@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxnn.datasets.dataset import Coding, DatasetError
-from jaxnn.datasets.files import MOST, shown
+from jaxnn.datasets.dataset import Coding
+from jaxnn.datasets.files import MOST, DatasetError, shown
 from jaxnn.datasets.found import Found, Labels, labelled, plain
 
 PAIRS = (

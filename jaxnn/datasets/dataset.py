@@ -6,9 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Float32, Integer, UInt8
 
-
-class DatasetError(ValueError):
-    """Data that is missing or wrong: one line that says what, where, got and expected."""
+from jaxnn.datasets.files import DatasetError
 
 
 class Examples(NamedTuple):

@@ -4,9 +4,11 @@ import os
 import stat
 from pathlib import Path
 
-from jaxnn.datasets.dataset import DatasetError
-
 MOST = 1_000_000_000  # bytes of a file, and of what is unpacked from it
+
+
+class DatasetError(ValueError):
+    """Data that is missing or wrong: one line that says what, where, got and expected."""
 
 
 def shown(text: object, most: int = 40) -> str:

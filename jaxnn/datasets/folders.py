@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxnn.datasets.dataset import Coding, DatasetError
-from jaxnn.datasets.files import MOST, content, named, shown
+from jaxnn.datasets.dataset import Coding
+from jaxnn.datasets.files import MOST, DatasetError, content, named, shown
 from jaxnn.datasets.found import Found, labelled
 
 ENDINGS = (".png", ".jpg", ".jpeg")

@@ -8,8 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Integer, Shaped
 
-from jaxnn.datasets.dataset import DatasetError
-from jaxnn.datasets.files import shown
+from jaxnn.datasets.files import DatasetError, shown
 
 LONGEST = 100  # letters of a label
 

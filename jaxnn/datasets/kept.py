@@ -4,8 +4,8 @@ import json
 import math
 from collections.abc import Callable
 
-from jaxnn.datasets.dataset import Coding, DatasetError
-from jaxnn.datasets.files import shown
+from jaxnn.datasets.dataset import Coding
+from jaxnn.datasets.files import DatasetError, shown
 
 MOST = 100_000_000  # letters of such a text: a million columns
 

@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxnn.datasets.dataset import Coding, DatasetError
-from jaxnn.datasets.files import shown
+from jaxnn.datasets.dataset import Coding
+from jaxnn.datasets.files import DatasetError, shown
 from jaxnn.datasets.found import Found, labelled, number
 
 BYTE_ORDER_MARKS = {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}  # others: utf-8, with one or without
