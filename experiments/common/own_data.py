@@ -166,6 +166,8 @@ def of_run(folder: Path, settings: dict):
                 refuse(f"{name}: got {', '.join(values)[:40]!r}")
             words += [f"--{name.replace('_', '-')}", *values]
     arguments = parser.parse_args(words)
+    if not arguments.data_sha256:
+        refuse("data_sha256: got nothing, expected that of its data")
     seed = settings.get("shuffle_seed", settings.get("seed"))
     if type(seed) is not int or not 0 <= seed < 2**32:
         refuse(f"seed: got {str(seed)[:40]!r}, expected 0..2³²−1")

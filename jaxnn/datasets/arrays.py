@@ -24,6 +24,7 @@ PAIRS = (
     ("inputs", "labels"),
     ("arr_0", "arr_1"),
 )  # of inputs and labels, in whatever case; with parts x_train and y_train, or train_x and train_y
+COUNT = 100  # arrays that there can be
 SPLIT = ("{name}_{part}", "{part}_{name}")
 
 
@@ -65,20 +66,18 @@ def read(where: str, content: bytes, known: Coding | None = None) -> tuple[Found
 
 def _members(where: str, archive: zipfile.ZipFile) -> dict[str, Member]:
     """The arrays by their names in small letters; only what stands before their numbers is read."""
-    found = {}
-    for info in archive.infolist():
+    found, infos = {}, archive.infolist()
+    if len(infos) > COUNT:
+        raise DatasetError(f"{where}: got {len(infos):,} files in it, expected at most {COUNT}")
+    for info in infos:
         key = info.filename.removesuffix(".npy")
         if key == info.filename:
             continue
         with archive.open(info) as file:
             version = np.lib.format.read_magic(file)
-            headers = {
-                (1, 0): np.lib.format.read_array_header_1_0,
-                (2, 0): np.lib.format.read_array_header_2_0,
-            }
-            if version not in headers:
-                raise ValueError(f"{key}: got format {version}, expected 1.0 or 2.0")
-            shape, _, dtype = headers[version](file)
+            if version != (1, 0):  # others are for records, and have headers of any length
+                raise ValueError(f"{key}: got format {version}, expected 1.0")
+            shape, _, dtype = np.lib.format.read_array_header_1_0(file)
             left = info.file_size - file.tell()
         name = key.lower()
         if name in found:

@@ -103,11 +103,8 @@ def _found(root: Path, folder: Path, size: tuple[int, ...], known: Coding | None
     inputs: np.ndarray | None = None
     for i, path in enumerate(paths):
         found = content(path, LARGEST)
-        digest.update(
-            f"{hashlib.sha256(found).hexdigest()}  {path.relative_to(root).as_posix()}\n".encode(
-                errors="replace"
-            )
-        )
+        name = os.fsencode(path.relative_to(root).as_posix())
+        digest.update(hashlib.sha256(found).hexdigest().encode() + b"  " + name + b"\n")
         image = decoded(path, found, size, None if shape is None else len(shape) > 2)
         if shape is None:
             shape = image.shape

@@ -61,8 +61,12 @@ def load(path: Path, test: Path | None = None, asked: Asked = ALL) -> Dataset:
     >>> data.train.images.shape, sorted(data.test.labels.tolist()), data.names
     ((8, 1), [0, 1], ('cat', 'dog'))
     """
-    found, given, sha256 = _read(path, asked)
+    found, given, sha256 = _read(path, asked, expected=[*asked.sha256[:1]])
     digests, where = [sha256], named(path)
+    if len(asked.sha256) not in (0, 1 + (test is not None)):
+        raise DatasetError(
+            f"--data-sha256: got {len(asked.sha256)}, expected one for each of --data and --test-data"
+        )
     if found.labels is None:
         raise DatasetError(f"{where}: got no labels, expected one for each example")
     if given is not None and (test or asked.fraction):
@@ -76,11 +80,10 @@ def load(path: Path, test: Path | None = None, asked: Asked = ALL) -> Dataset:
         how = f"drawn by seed {asked.seed}, {asked.fraction or FRACTION:g} of {kind}"
     coding = _coding(where, found, ~chosen, asked)
     if test is not None:
-        given, _, sha256 = _read(test, asked, coding)
+        given, _, sha256 = _read(test, asked, coding, [*asked.sha256[1:]])
         digests.append(sha256)
         if given.labels is None:
             raise DatasetError(f"{named(test)}: got no labels, expected them for testing")
-    _same(digests, asked.sha256, [path, test])
     inputs, labels = coded(where, found, coding)
     train, tests = Examples(inputs[~chosen], labels[~chosen]), Examples(inputs[chosen], labels[chosen])
     if given is not None:
@@ -103,17 +106,20 @@ def _dataset(path: Path, train: Examples, test: Examples, origin: Origin) -> Dat
     return Dataset(name, train, test, len(origin.coding.names), white, origin)
 
 
-def _read(path: Path, asked: Asked, known: Coding | None = None) -> tuple[Found, Found | None, str]:
-    """What is there, what of it is for testing, and its sha256."""
+def _read(
+    path: Path, asked: Asked, known: Coding | None = None, expected: Sequence[str] = ()
+) -> tuple[Found, Found | None, str]:
+    """What is there, what of it is for testing, and its sha256, which must be the expected one, if any is."""
     where = named(path)
     if os.path.isdir(path):
         if asked.label is not None or asked.without:
             raise DatasetError(
                 f"--label, --without: got one for {where}, expected none for a folder of images"
             )
-        return folders.read(path, asked.size, known)
+        found, given, sha256 = folders.read(path, asked.size, known)
+        return found, given, same(path, sha256, expected)
     text = content(path)
-    sha256 = hashlib.sha256(text).hexdigest()
+    sha256 = same(path, hashlib.sha256(text).hexdigest(), expected)
     if asked.size:
         raise DatasetError(f"--image-size: got one for {where}, expected a folder of images with it")
     if text.startswith(b"PK"):
@@ -126,17 +132,12 @@ def _read(path: Path, asked: Asked, known: Coding | None = None) -> tuple[Found,
     return tables.read(where, text, asked.label, asked.without, known), None, sha256
 
 
-def _same(found: Sequence[str], expected: Sequence[str], paths: Sequence[Path | None]) -> None:
-    """Raise DatasetError unless the files have the sha256 that is expected, if one is."""
-    if expected and len(found) != len(expected):
-        raise DatasetError(
-            f"--data-sha256: got {len(expected)}, expected one for each of --data, --test-data"
-        )
-    for sha256, known, path in zip(found, expected or found, paths, strict=False):
-        if sha256 != known and path:
-            raise DatasetError(
-                f"{named(path)}: got content with sha256 {sha256}, expected {shown(known, 64)}"
-            )
+def same(path: Path, sha256: str, expected: Sequence[str]) -> str:
+    """The sha256 itself. Raises DatasetError unless it is the one that is expected, if any is."""
+    for known in expected:
+        if sha256 != known:
+            raise DatasetError(f"{named(path)}: got content with sha256 {sha256}, expected {known}")
+    return sha256
 
 
 def _is_numbers(found: Found, asked: Asked) -> bool:

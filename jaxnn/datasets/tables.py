@@ -18,6 +18,7 @@ from jaxnn.datasets.found import Found, labelled, number
 BYTE_ORDER_MARKS = {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}  # others: utf-8, with one or without
 SEPARATORS = {"\t": "a tab", ";": "a semicolon", ",": "a comma"}
 MISSING = {"", "na", "n/a", "nan", "null", "none", "?", "-", "."}
+LONGEST = 10_000_000  # letters of a row: a million numbers
 LARGEST = 1e300  # of a number: the difference of two is finite
 
 
@@ -98,10 +99,20 @@ def read(
 def records(where: str, content: bytes, encoding: str, separator: str) -> Iterator[tuple[int, list[str]]]:
     """The rows that are not empty, each with its number. Raises DatasetError where a file is no CSV."""
     text = io.TextIOWrapper(io.BytesIO(content), encoding, newline="")
-    row = 0
+    row = length = 0
+
+    def lines() -> Iterator[str]:
+        nonlocal length
+        while line := text.readline(LONGEST + 1):
+            length += len(line)
+            if length > LONGEST:
+                raise DatasetError(f"{where}: row {row + 1}: got more than {LONGEST:,} letters in one row")
+            yield line
+
     try:
-        rows = csv.reader(text, delimiter=separator, strict=True, skipinitialspace=True)
+        rows = csv.reader(lines(), delimiter=separator, strict=True, skipinitialspace=True)
         for row, cells in enumerate(rows, start=1):
+            length = 0
             if any(map(str.strip, cells)):
                 yield row, cells
     except csv.Error as error:
@@ -244,6 +255,11 @@ def _again(where: str, names: tuple[str, ...], width: int, known: Coding) -> Col
             )
         label = names.index(known.label) if known.label in names else None
         return Columns(tuple(names.index(name) for name in known.columns), label, names, width)
+    if not known.places:  # the training data were arrays
+        if len(known.shape) > 1:
+            raise DatasetError(f"{where}: got a table, expected images as in the training data")
+        known = known._replace(places=tuple(range(known.shape[0])), width=known.shape[0] + 1)
+        known = known._replace(label_place=known.width - 1)
     if width == known.width:
         return Columns(known.places, known.label_place, names, width)
     if width == len(known.places):
