@@ -177,7 +177,8 @@ def _labels(where: str, key: str, y: np.ndarray) -> Labels:
         one_hot = y.dtype.kind in "biuf" and bool(((y == 0) | (y == 1)).all() and (y.sum(axis=1) == 1).all())
         if not one_hot:
             raise DatasetError(f"{where}: {shown(key)}: got shape {y.shape}, expected (N,), or one-hot rows")
-        return Labels(y.argmax(axis=1), [str(k) for k in range(y.shape[1])])
+        there, codes = np.unique(y.argmax(axis=1), return_inverse=True)
+        return Labels(codes, [str(k) for k in there])
     if y.dtype.kind == "f" and not np.isfinite(y).all():
         i = int(np.argmin(np.isfinite(y)))
         raise DatasetError(f"{where}: {at(i)}: got {y[i]}, expected a finite number")

@@ -24,6 +24,11 @@ def shown(text: object, most: int = 40) -> str:
     return seen + "…" * (len(text) > most)
 
 
+def quoted(text: object) -> str:
+    """Text as `shown`, in quotes."""
+    return f"'{shown(text)}'"
+
+
 def named(path: Path) -> str:
     """A path as it may be printed."""
     return shown(path, 200)

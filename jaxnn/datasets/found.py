@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Integer, Shaped
 
-from jaxnn.datasets.files import DatasetError, shown
+from jaxnn.datasets.files import DatasetError, quoted
 
 LONGEST = 100  # letters of a label
 
@@ -68,9 +68,7 @@ def labelled(where: str, texts: Sequence[str], at: Callable[[int], str]) -> Labe
     for text, k in numbers.items():
         if not text or len(text) > LONGEST or not text.isprintable():
             i = int(np.argmax(codes == k))
-            got = (
-                f"{len(text):,} letters" if len(text) > LONGEST else repr(shown(text)) if text else "nothing"
-            )
+            got = f"{len(text):,} letters" if len(text) > LONGEST else quoted(text) if text else "nothing"
             expected = f"a label of at most {LONGEST} letters that can be printed"
             raise DatasetError(f"{where}: {at(i)}: got {got}, expected {expected}")
     return Labels(codes, list(numbers))

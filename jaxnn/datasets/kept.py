@@ -38,7 +38,7 @@ def parsed(where: str, text: str) -> Coding:
     sizes += [len(coding.places)] * bool(coding.places)
     if any(size != (n if table else 0) for size in sizes):
         raise DatasetError(f"{where}: got {shown(sizes)} columns in its fields, expected {n if table else 0}")
-    if any(place >= coding.width for place in coding.places) or coding.label_place > coding.width:
+    if len(coding.resized) == 1 or any(place >= coding.width for place in coding.places) or coding.label_place > coding.width:
         raise DatasetError(f"{where}: got columns beyond its width of {coding.width}")
     return coding
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from jaxnn.datasets import arrays, folders, tables
 from jaxnn.datasets.dataset import Coding, Dataset, Examples, Origin
-from jaxnn.datasets.files import DatasetError, content, named, shown
+from jaxnn.datasets.files import DatasetError, content, named, quoted, shown
 from jaxnn.datasets.found import Found, Labels, number, plain
 
 CLASSES = 1000  # that there can be
@@ -156,7 +156,7 @@ def _alike(where: str, found: Found) -> None:
     if 0 < len(wrong) < len(texts) / 2:
         i = int(np.argmax(found.labels.codes == wrong[0]))
         raise DatasetError(
-            f"{where}: {found.at(i)}: {found.label}: got {shown(texts[wrong[0]])!r}, expected a number, "
+            f"{where}: {found.at(i)}: {found.label}: got {quoted(texts[wrong[0]])}, expected a number, "
             "as most of them are"
         )
 
@@ -297,9 +297,7 @@ def _targets(where: str, found: Found, coding: Coding) -> np.ndarray:
         for k, text in enumerate(labels.texts):
             if number(text) is None:
                 i = int(np.argmax(labels.codes == k))
-                raise DatasetError(
-                    f"{where}: {found.at(i)}: got the label {shown(text)!r}, expected a number"
-                )
+                raise DatasetError(f"{where}: {found.at(i)}: got the label {quoted(text)}, expected a number")
         return ((values(labels) - coding.middle) / coding.unit).astype(np.float32)
     try:
         return classes(labels, coding.names)[0]
@@ -308,5 +306,5 @@ def _targets(where: str, found: Found, coding: Coding) -> np.ndarray:
         text = labels.texts[labels.codes[i]]
         there = shown(", ".join(coding.names), 100)
         raise DatasetError(
-            f"{where}: {found.at(i)}: got the class {shown(text)!r}, expected one of the training: {there}"
+            f"{where}: {found.at(i)}: got the class {quoted(text)}, expected one of the training: {there}"
         ) from None

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxnn.datasets.dataset import Coding
-from jaxnn.datasets.files import DatasetError, shown
+from jaxnn.datasets.files import DatasetError, quoted, shown
 from jaxnn.datasets.found import Found, labelled, number
 
 BYTE_ORDER_MARKS = {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}  # others: utf-8, with one or without
@@ -195,7 +195,7 @@ class Decimal:
 def _wrong(columns: Columns, place: int, cell: str, expected: str, first: bool) -> str:
     """What to say of a cell that holds no number; whether it is one of the first row of them."""
     name = columns.names[place] if columns.names and columns.names[place] else str(place + 1)
-    line = f"got {repr(shown(cell)) if cell else 'nothing'}, expected {expected or 'a number'}"
+    line = f"got {quoted(cell) if cell else 'nothing'}, expected {expected or 'a number'}"
     if expected:
         return line
     if cell.lower().strip("+-") in MISSING | {"inf", "infinity"}:
@@ -218,7 +218,7 @@ def _place(where: str, option: str, text: str, names: tuple[str, ...], width: in
     meant = f"; did you mean {alike[0]!r}?" if alike else ""
     if not names:
         meant = "; its first row is taken for an example, since it holds numbers"
-    raise DatasetError(f"{option}: got {shown(text)!r}, expected a column of {where}: {there}{meant}")
+    raise DatasetError(f"{option}: got {quoted(text)}, expected a column of {where}: {there}{meant}")
 
 
 def _chosen(
@@ -230,7 +230,7 @@ def _chosen(
     if label is not None:
         chosen = _place(where, "--label", label, names, width)
         if chosen in left_out:
-            raise DatasetError(f"--label, --without: got {shown(label)!r} in both, expected it in one")
+            raise DatasetError(f"--label, --without: got {quoted(label)} in both, expected it in one")
     elif rest:
         chosen = rest[-1]
     places = tuple(place for place in rest if place != chosen) if rest else ()
