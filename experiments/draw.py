@@ -67,6 +67,8 @@ def main(arguments: argparse.Namespace) -> int:
 
     it = saved.load(arguments)
     own.lecture_only(it.settings, arguments.run_dir, "the pad", own.PIECES)
+    if it.data.origin:
+        raise UserError(f"{arguments.run_dir}: got a run on one's own data, expected one on handwriting")
     size = sum(W.size + b.size for W, b in it.params)
     if size > MOST:
         raise UserError(f"{arguments.run_dir}: got {size:,} parameters, expected at most {MOST:,} in a page")
@@ -76,7 +78,7 @@ def main(arguments: argparse.Namespace) -> int:
         raise UserError(f"--image: {error}") from error
     said = (
         f"Trained on {it.data.name}, {it.settings['activation']}, {it.settings['loss']}: "
-        f"{100 * it.accuracy:.2f} % of {len(it.data.test.labels):,} test images."
+        f"{100 * it.score:.2f} % of {len(it.data.test.labels):,} test images."
     )
     html = pad(it.settings, it.params, examples(it), it.data.white, said, first)
     out = arguments.out or arguments.run_dir / "draw.html"

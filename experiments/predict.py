@@ -1,22 +1,27 @@
 """Read a run that `experiments.train --out RUN_DIR` wrote, and test its network again.
 
-On its test images; or on drawings that the page of `experiments.draw` saved; or on a picture of a digit.
+On its test images; or on other data of one's own, with labels or without; or on drawings that the page of
+`experiments.draw` saved; or on a picture of a digit.
 """
 
 import argparse
 from pathlib import Path
 
+from experiments.common import scores
 from experiments.common.arguments import (
     Parser,
     UserError,
     add_surroundings,
+    few_digits,
     kind_of,
     run,
     run_folder,
     use_device,
 )
+from experiments.common.own_data import place
 
 SHADES = " ░▒▓█"
+LETTERS, MOST = 16, 40  # of a class's name, and classes in a confusion matrix
 
 
 def parser() -> Parser:
@@ -25,6 +30,12 @@ def parser() -> Parser:
     p.add_argument("run_dir", type=run_folder, metavar="RUN_DIR", help="the folder that --out named")
     p.add_argument("--best", action="store_true", help="of its best epoch; default: of its last")
     instead = p.add_mutually_exclusive_group()
+    instead.add_argument(
+        "--data",
+        type=place,
+        metavar="PATH",
+        help="of a run on your own data: others like it, with labels or without, in place of its test data",
+    )
     instead.add_argument(
         "--drawings", type=Path, metavar="FILE", help="drawings.json, in place of the test images"
     )
@@ -42,6 +53,9 @@ def main(arguments: argparse.Namespace) -> int:
     from experiments.common import saved
 
     it = saved.load(arguments)
+    if it.data.origin and (arguments.image or arguments.drawings):
+        option = "--image" if arguments.image else "--drawings"
+        raise UserError(f"{option}: expected a run on handwriting; for this one: --data PATH")
     lines = [
         f"device    {kind_of(device)}",
         f"run       {arguments.run_dir}: {it.data.name}, "
@@ -51,36 +65,79 @@ def main(arguments: argparse.Namespace) -> int:
         lines += of_image(it, arguments.image)
     elif arguments.drawings:
         lines += of_drawings(it, arguments.drawings)
+    elif it.labelled:
+        lines += of_tests(it, other=bool(arguments.data))
     else:
-        lines += of_tests(it)
+        lines += of_others(it)
     print("\n".join(lines))
     return 0
 
 
-def of_tests(it) -> list[str]:
-    """How the network does on the test images."""
+def of_tests(it, other: bool) -> list[str]:
+    """How the network does on the test images, or on other data."""
     import jax
 
-    from jaxnn.encoding import flatten
+    from experiments.common.task import error
+    from jaxnn.datasets.files import shown
+    from jaxnn.encoding import inputs
     from jaxnn.evaluation import accuracy, confusion_matrix, predict
+
+    data = it.data
 
     @jax.jit
     def evaluate(params, images, labels):
-        X = flatten(images, it.data.white)
-        confusion = confusion_matrix(labels, predict(it.net, params, X), it.data.classes)
+        X = inputs(images, data.white)
+        if not data.classes:
+            return error(data, it.net.forward(params, X)[0][:, 0], labels), None
+        confusion = confusion_matrix(labels, predict(it.net, params, X), data.classes)
         return accuracy(confusion), confusion
 
-    measured, confusion = evaluate(it.params, *it.data.test)
-    N = len(it.data.test.images)
-    same = round(float(measured) * N) == round(it.accuracy * N)  # a mean may differ in its last bit
-    reported = "as training reported" if same else f"training reported {100 * it.accuracy:.2f} %"
-    width = len(str(confusion.max())) + 2
+    measured, confusion = evaluate(it.params, *data.test)
+    lines = scores.at_end(data, float(measured), "" if other else "test ")
+    if not other:
+        lines.insert(1, f"          {scores.beside(data, float(measured), it.score)}")
+    if confusion is not None:
+        lines += matrix(confusion, [shown(name, LETTERS) for name in data.names])
+    return lines
+
+
+def matrix(confusion, names: list[str]) -> list[str]:
+    """The confusion matrix, if it can be overlooked."""
+    if len(names) > MOST:
+        return [f"\nConfusion matrix: {len(names)} classes are too many to show"]
+    first = max(3, *map(len, names))
+    width = max(len(str(confusion.max())), *map(len, names)) + 2
     return [
-        f"accuracy  {100 * measured:.2f} % of {N} test images",
-        f"          {reported}",
         "\nConfusion matrix: a row for each true class, a column for each predicted one\n",
-        "     " + "".join(f"{k:{width}}" for k in range(it.data.classes)),
-        *(f"{k:3}  " + "".join(f"{count:{width}}" for count in row) for k, row in enumerate(confusion)),
+        " " * (first + 2) + "".join(f"{name:>{width}}" for name in names),
+        *(
+            f"{name:>{first}}  " + "".join(f"{count:{width}}" for count in row)
+            for name, row in zip(names, confusion, strict=True)
+        ),
+    ]
+
+
+def of_others(it) -> list[str]:
+    """What the network says to data without labels, a line for each example."""
+    import jax
+    import numpy as np
+
+    from jaxnn.encoding import inputs
+
+    @jax.jit
+    def outputs(params, images):
+        Z, _ = it.net.forward(params, inputs(images, it.data.white))
+        return it.loss.activation.forward(Z)
+
+    Y_hat = np.asarray(outputs(it.params, it.data.test.images))
+    where = it.data.origin.at
+    if not it.data.classes:
+        return [f"\n{it.data.origin.coding.label or 'prediction'}, predicted for"] + [
+            f"{where(i)}  {few_digits(it.data.middle + it.data.unit * float(y))}"
+            for i, (y,) in enumerate(Y_hat)
+        ]
+    return ["\nThe class that is predicted, and its Ŷ, for"] + [
+        f"{where(i)}  {it.data.names[row.argmax()]}  {row.max():.4f}" for i, row in enumerate(Y_hat)
     ]
 
 

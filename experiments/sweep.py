@@ -12,9 +12,11 @@ import time
 from functools import partial
 from statistics import median
 
+from experiments.common import own_data
 from experiments.common.arguments import (
     OPTIMIZERS,
     Parser,
+    UserError,
     add_network,
     add_surroundings,
     counted,
@@ -25,6 +27,7 @@ from experiments.common.arguments import (
     whole,
 )
 from experiments.common.continuation import Pauses, add_checkpoints, describe, progress, reopened
+from experiments.common.own_data import add_own_data
 from experiments.common.status import doing
 
 SHOWN = 10  # rows of the table
@@ -58,6 +61,7 @@ def parser() -> Parser:
         metavar="GB",
         help="to use on each device; default: nine tenths of what is free",
     )
+    add_own_data(p)
     add_surroundings(p)
     add_checkpoints(p, "results, page and best run")
     return p
@@ -72,13 +76,17 @@ def main(arguments: argparse.Namespace) -> int:
     from experiments.common import rounds
     from experiments.common.pages import View, of_sweep
     from experiments.common.programs import Rest, descended
-    from experiments.common.task import DEFAULTS, load, settled
+    from experiments.common.task import load, settled
     from jaxnn.families import put, split_over
 
     arguments, lock, checkpoint = reopened(arguments, parser(), "networks.jsonl")
     family = rounds.family_of(arguments)
     data = load(arguments)
-    arguments = settled(arguments, data, batch_size=max(DEFAULTS[data.name]["batch_size"], 32))
+    if not data.classes:
+        raise UserError(
+            "--loss: got a number to predict, which experiments.train does; expected classes here"
+        )
+    arguments = settled(arguments, data, least=32)
     task = rounds.widest(family, data, arguments)
     mesh = split_over(jax.devices(device.platform))
     _, shuffle_key = jax.random.split(jax.random.key(arguments.seed))
@@ -103,7 +111,7 @@ def main(arguments: argparse.Namespace) -> int:
             for number in range(done.epochs + 1, arguments.epochs + 1):
                 rest = Rest(plan.programs, number, state, done.step, shuffle_key, train)
                 state, done = descended(rest, best, done, pause)
-                done = rounds.evaluated(plan.programs.evaluate(state, *test), here, done)
+                done = rounds.evaluated(plan.programs.evaluate(state, *test), here, done, data)
                 table.show(f"epoch {number:3}/{arguments.epochs}", family, done.metrics, here)
                 view(table.epochs / left, begun(family, done))
             best, done = rounds.ended(state, best, here, done)
@@ -119,7 +127,10 @@ def print_head(plan, settings: dict, done, checkpoint) -> None:
     names = ("seed", "learning rate", "scale", "size")
     counts = [counted(len({network[i] for network in family}), name) for i, name in enumerate(names)]
     print(f"device    {settings['device']}")
-    print(f"data      {data.name}: {len(data.train.images)} training and {len(data.test.images)} test images")
+    here = f"{len(data.train.images)} training and {len(data.test.images)} test {data.what}"
+    print(
+        "\n          ".join([f"data      {data.name}: {here}", *(own_data.told(data) if data.origin else ())])
+    )
     print(f"family    {counted(len(family), 'network')}: {' × '.join(counts)}")
     print(f"          of {settings['activation']}, {settings['loss']}")
     print(
@@ -139,7 +150,7 @@ def finish(plan, arguments: argparse.Namespace, device, pause, view, epochs: int
         print("best      none: of no network is the test loss finite; smaller --learning-rates usually help")
     else:
         percent = 100 * curve[-1]["test_accuracy"]
-        print(f"best      {percent:.2f} % of {len(data.test.images)} test images: {network}")
+        print(f"best      {percent:.2f} % of {len(data.test.images)} test {data.what}: {network}")
     if not out:
         return
     pause.leave_at_once()
@@ -156,6 +167,7 @@ def finish(plan, arguments: argparse.Namespace, device, pause, view, epochs: int
         n, folder = sizes(data, network.hidden), out / "best"
         settings, params = describe(of_best, n, device), narrow(best, n)
         record.create(folder, settings, curve)
+        own_data.keep(folder, data)
         drawings.learning_curves(curve, str(network), folder / "learning_curves.png")
         write(folder / "page.html", lambda: of_run(settings, data, {}, 0, curve, params))
         record.save_params(folder / "params.safetensors", params)

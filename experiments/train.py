@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from experiments.common import own
+from experiments.common import own, own_data, scores
 from experiments.common.arguments import (
     OPTIMIZERS,
     Parser,
@@ -28,10 +28,10 @@ from experiments.common.arguments import (
     whole,
 )
 from experiments.common.continuation import Diverged, Pauses, add_checkpoints, describe, progress, reopened
+from experiments.common.own_data import add_own_data
 from experiments.common.places import own_place
 from experiments.common.status import doing
 from jaxnn.gradcheck.calls.raised import in_full
-from jaxnn.gradcheck.report import colours
 
 
 def parser() -> Parser:
@@ -66,9 +66,15 @@ def parser() -> Parser:
         default="manual",
         help="written by hand, or by jax.grad; default: %(default)s",
     )
+    add_own_data(p)
     add_surroundings(p)
     add_checkpoints(p, "settings, metrics, parameters and page")
     return p
+
+
+def default_rate(optimizer: str, classes: int) -> float:
+    """The learning rate for so many classes; with 0, for a number, whose squared error is steeper."""
+    return OPTIMIZERS[optimizer] if classes or optimizer != "sgd" else OPTIMIZERS["sgd"] / 10
 
 
 class Done(NamedTuple):
@@ -77,7 +83,7 @@ class Done(NamedTuple):
     metrics: list[dict]  # of each epoch that is done
     step: int  # of the next epoch, from which it goes on
     costs: list  # of the steps before, an array from each program
-    best: int  # the epoch with the best test accuracy, the first of them
+    best: int  # the epoch with the best test accuracy, or the least test error, the first of them
 
 
 def main(arguments: argparse.Namespace) -> int:
@@ -96,7 +102,8 @@ def main(arguments: argparse.Namespace) -> int:
 
     arguments, lock, checkpoint = reopened(arguments, parser(), "params.safetensors")
     data = load(arguments)
-    arguments = settled(arguments, data, learning_rate=OPTIMIZERS[arguments.optimizer])
+    rate = default_rate(arguments.optimizer, data.classes)
+    arguments = settled(arguments, data, learning_rate=rate)
     if checkpoint and "files" not in arguments.override:
         own.unchanged(checkpoint.progress["settings"], arguments.out, "go on with --override files")
     g, loss = chosen(arguments)
@@ -114,6 +121,7 @@ def main(arguments: argparse.Namespace) -> int:
     check_room(task, begin, arguments.batch_size, device)
     settings = describe(arguments, n, device) | pieces_of(arguments, task, begin, checkpoint)
     pause, state, best, done = resumed(task, begin, arguments, settings, lock, checkpoint)
+    own_data.keep(arguments.out, data)
     print_head(task, arguments, pause.settings)
     few = (array[: record.FEW] for array in data.train)
     train, test = jax.device_put((data.train, (*data.test, *few)))
@@ -128,7 +136,7 @@ def main(arguments: argparse.Namespace) -> int:
             rest = Rest(programs, number, state, done.step, shuffle_key, train)
             with divergence_named(rest, task, arguments):
                 state, done = descended(rest, best, done, pause)
-                best, done = evaluated(programs.evaluate(state, *test), state, best, done)
+                best, done = evaluated(programs.evaluate(state, *test), state, best, done, data)
             report(done.metrics[-1], arguments)
             view((number - first) / (arguments.epochs - first), done.metrics, state.params)
         save(task, arguments, pause, view, state, best, done)
@@ -246,22 +254,25 @@ def print_head(task, arguments: argparse.Namespace, settings: dict) -> None:
 
 
 def evaluation(task) -> Callable:
-    """Cost and accuracy on images, whether all of the state is finite, and the sizes of gradients.
+    """Cost and accuracy, or error, on images, whether all of the state is finite, and the sizes of gradients.
 
     These are the norms of each dW[l] and db[l], on a few other images.
     """
     from jax.numpy.linalg import norm
 
-    from experiments.common.task import on_images, tested
+    from experiments.common.task import error, on_images, tested
     from jaxnn.evaluation import accuracy, confusion_matrix
     from jaxnn.runs import divergence, record
 
     def evaluate(state, images, labels, *few):
         J, predictions = tested(task, state.params, images, labels)
-        confusion = confusion_matrix(labels, predictions, task.data.classes)
+        if task.data.classes:
+            score = accuracy(confusion_matrix(labels, predictions, task.data.classes))
+        else:
+            score = error(task.data, predictions, labels)
         _, dparams = on_images(task.gradient, task.data)(state.params, *few)
         sizes = [norm(array) for array in record.names(dparams).values()]
-        return J, accuracy(confusion), divergence.finite(state), sizes
+        return J, score, divergence.finite(state), sizes
 
     return evaluate
 
@@ -274,17 +285,18 @@ def epochs(done: Done, arguments: argparse.Namespace, programs, checkpoint) -> I
     yield from range(len(done.metrics) + 1, arguments.epochs + 1)
 
 
-def evaluated(evaluation, state, best, done: Done):
+def evaluated(evaluation, state, best, done: Done, data):
     """The best parameters, and what is done with the epoch behind it. Raises Diverged."""
     from experiments.common.programs import mean_cost
     from experiments.common.task import is_finite, measured
+    from jaxnn.runs.record import merit
 
-    test_J, test_accuracy, finite, sizes = evaluation
-    metrics = measured(len(done.metrics) + 1, mean_cost(done.costs), test_J, test_accuracy)
+    test_J, score, finite, sizes = evaluation
+    metrics = measured(data, len(done.metrics) + 1, mean_cost(done.costs), test_J, score)
     metrics |= gradient_sizes(state.params, sizes)
     if not (finite and is_finite(metrics)):
         raise Diverged
-    if not done.best or metrics["test_accuracy"] > done.metrics[done.best - 1]["test_accuracy"]:
+    if not done.best or merit(metrics) > merit(done.metrics[done.best - 1]):
         best, done = state.params, done._replace(best=metrics["epoch"])
     return best, Done([*done.metrics, metrics], 0, [], done.best)
 
@@ -342,7 +354,7 @@ def report(metrics: dict, arguments: argparse.Namespace) -> None:
     print(
         f"epoch {metrics['epoch']:3}/{arguments.epochs}   loss {few_digits(metrics['loss'])}   "
         f"test loss {few_digits(metrics['test_loss'])}   "
-        f"test accuracy {100 * metrics['test_accuracy']:.2f} %"
+        f"{scores.after_epoch(metrics)}"
     )
     if arguments.out:
         record.append_metrics(arguments.out, metrics)
@@ -350,17 +362,16 @@ def report(metrics: dict, arguments: argparse.Namespace) -> None:
 
 def save(task, arguments: argparse.Namespace, pause: Pauses, view, state, best, done: Done) -> None:
     """Report the end of a run, and write what it leaves behind."""
+    from jaxnn.runs import record
+
     pause.save((state, best), done)
     print(f"trained   in {pause.seconds():.2f} s")
-    percent, N = 100 * done.metrics[-1]["test_accuracy"], len(task.data.test.images)
-    accuracy = colours.painted(f"{percent:.2f} %", colours.BOLD, sys.stdout)
-    print(f"accuracy  {accuracy} of {N} test images")
+    print("\n".join(scores.at_end(task.data, abs(record.merit(done.metrics[-1])))))
     if not arguments.out:
         return
     pause.leave_at_once()
     doing("drawing the page")
     from jaxnn import drawings  # matplotlib: half a second that bad arguments need not wait for
-    from jaxnn.runs import record
 
     title = (
         f"{task.data.name}, {arguments.network or '-'.join(map(str, task.n))}, {arguments.activation}, "

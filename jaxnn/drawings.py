@@ -10,7 +10,7 @@ from jaxnn.runs import files
 
 
 def learning_curves(metrics: list[dict], title: str, path: Path) -> None:
-    """Draw the loss and the test accuracy over the epochs into a PNG file."""
+    """Draw the loss, and the test accuracy or error, over the epochs into a PNG file."""
     epochs = [m["epoch"] for m in metrics]
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     figure.suptitle(title, fontsize=10)
@@ -23,8 +23,12 @@ def learning_curves(metrics: list[dict], title: str, path: Path) -> None:
     left.yaxis.set_minor_formatter("")
     left.set_ylabel("cost J")
     left.legend()
-    right.plot(epochs, [100 * m["test_accuracy"] for m in metrics], ".-", color="C1")
-    right.set_ylabel("test accuracy (%)")
+    if "test_accuracy" in metrics[0]:
+        right.plot(epochs, [100 * m["test_accuracy"] for m in metrics], ".-", color="C1")
+        right.set_ylabel("test accuracy (%)")
+    else:
+        right.plot(epochs, [m["test_error"] for m in metrics], ".-", color="C1")
+        right.set_ylabel("test error (root mean square)")
     for axes in (left, right):
         axes.set_xlabel("epoch")
         axes.set_xlim(0.5, len(epochs) + 0.5)

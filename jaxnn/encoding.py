@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
-from jaxtyping import Array, Float, Integer, UInt8
+from jaxtyping import Array, Float, Integer, Num, UInt8
 
 
 def flatten(images: UInt8[Array, "N *size"], white: int) -> Float[Array, "N n_x"]:
@@ -17,6 +17,26 @@ def flatten(images: UInt8[Array, "N *size"], white: int) -> Float[Array, "N n_x"
     if images.dtype != jnp.uint8:
         raise TypeError(f"images: got {images.dtype}, expected uint8, from 0 to white")
     return images.reshape(images.shape[0], -1).astype(jnp.float32) / white
+
+
+def inputs(images: Num[Array, "N *size"], white: int) -> Float[Array, "N n_x"]:
+    """X: images as `flatten` makes rows of them; what is no uint8 is X already, but for its shape.
+
+    >>> import jax.numpy as jnp
+    >>> inputs(jnp.array([[0.5, -1.5]]), white=1)
+    Array([[ 0.5, -1.5]], dtype=float32)
+    """
+    return flatten(images, white) if images.dtype == jnp.uint8 else images.reshape(len(images), -1)
+
+
+def targets(labels: Num[Array, "N"], classes: int) -> Float[Array, "N n_y"]:
+    """Y: labels one-hot; with 0 classes they are numbers to be predicted, and Y is a column of them.
+
+    >>> import jax.numpy as jnp
+    >>> targets(jnp.array([0.5, -1.5]), 0).shape, targets(jnp.array([0, 2]), 3).shape
+    ((2, 1), (2, 3))
+    """
+    return one_hot(labels, classes) if classes else labels[:, None]
 
 
 def one_hot(labels: Integer[Array, "N"], classes: int) -> Float[Array, "N {classes}"]:

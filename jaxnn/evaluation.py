@@ -28,6 +28,16 @@ def confusion_matrix(
     return jnp.zeros((classes, classes), int).at[labels, predictions].add(1)
 
 
+def root_mean_square(errors: Float[Array, "N"]) -> Float[Array, ""]:
+    """The root of the mean of their squares.
+
+    >>> import jax.numpy as jnp
+    >>> root_mean_square(jnp.array([3.0, 4.0, 0.0, 0.0]))
+    Array(2.5, dtype=float32)
+    """
+    return jnp.sqrt(jnp.mean(jnp.square(errors)))
+
+
 def accuracy(confusion: Int[Array, "n n"]) -> Float[Array, ""]:
     """The part of the examples that was recognised.
 

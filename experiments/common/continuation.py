@@ -27,7 +27,10 @@ NUMERICAL = (
 )  # what of the environment changes the numbers of a run
 
 
-OVERRIDABLE = ("learning_rate", "epochs", "device", "versions", "environment", "files")
+OVERRIDABLE = (
+    *("learning_rate", "epochs", "data", "test_data", "device", "versions", "environment"),
+    "files",
+)
 UNCOUNTED = (
     *("out", "data_dir", "source_dir", "save_every", "resume", "override", "given", "memory"),
     "trust_gradient",

@@ -15,8 +15,10 @@ LONG, SOON = 60.0, 5.0  # seconds that a run takes of which the page is kept cur
 APART, SHARE = 2.0, 0.02  # seconds between two writes, and the part of the time that they may take
 LETTERS, NAMES = 200, 100  # of a setting, and settings, that are shown
 OPTIONS = {
-    "train": "dataset network hidden activation loss seed optimizer learning_rate batch_size epochs gradient",
-    "sweep": "dataset hidden activation loss seed seeds learning_rates scales widths optimizer "
+    "train": "dataset data label without test_data test_fraction image_size data_sha256 network hidden "
+    "activation loss seed optimizer learning_rate batch_size epochs gradient",
+    "sweep": "dataset data label without test_data test_fraction image_size data_sha256 hidden activation "
+    "loss seed seeds learning_rates scales widths optimizer "
     "batch_size epochs",
 }  # what of its settings a program takes
 
@@ -160,14 +162,15 @@ def of_run(
     Raises UserError where the settings name no loss.
     """
     from experiments.common.saved import activation_of, loss_of
+    from jaxnn.runs.record import merit
     from jaxnn.seeing.pages.run import Run, run_page
 
     g, loss = activation_of(settings), loss_of(settings)
     names = tuple(settings[name].rpartition(":")[2] for name in ("activation", "loss"))
     words = told(settings, timings, "finished" if params else "not finished")
     finished = timings.get("state", "finished") == "finished"
-    n, accuracies = tuple(settings["n"]), [m["test_accuracy"] for m in metrics]
-    epoch = 1 + accuracies.index(max(accuracies)) if best else len(metrics)
+    n, merits = tuple(settings["n"]), [*map(merit, metrics)]
+    epoch = 1 + merits.index(max(merits)) if best else len(metrics)
     return run_page(Run(n, names, g, loss, data, metrics, params, epoch, finished, words), refresh)
 
 
@@ -176,4 +179,5 @@ def of_sweep(settings: dict, rows: Callable, timings: dict, refresh: int, networ
     from jaxnn.seeing.pages.sweep import sweep_page
 
     words = told(settings, timings, "finished")
-    return sweep_page(settings["dataset"], rows(networks), words, refresh)
+    name = settings["dataset"] or printable(Path(settings["data"]).name, 60)
+    return sweep_page(name, rows(networks), words, refresh)

@@ -187,11 +187,11 @@ def states(plan: Plan, done: Done) -> State | None:
     return stack([state_of(plan.task, plan.family[k], alike) for k in filled]) if here else None
 
 
-def evaluated(evaluation, here: range, done: Done) -> Done:
+def evaluated(evaluation, here: range, done: Done, data: Dataset) -> Done:
     """What is done with another epoch of this round behind it."""
     metrics = [list(curve) for curve in done.metrics]
     for k, *found in zip(here, mean_cost(done.costs), *map(np.asarray, evaluation), strict=False):
-        metrics[k].append(measured(done.epochs + 1, *found))
+        metrics[k].append(measured(data, done.epochs + 1, *found))
     return done._replace(metrics=metrics, epochs=done.epochs + 1, step=0, costs=[])
 
 

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from experiments.common import own
+from experiments.common import own, own_data
 from experiments.common.arguments import UserError
 from experiments.common.status import doing
 from experiments.common.task import network, sizes
@@ -25,7 +25,8 @@ class Saved(NamedTuple):
     net: Layer
     loss: Loss
     params: Any  # of the lecture's network a list of Dense
-    accuracy: float  # on the test images, as training reported it
+    score: float  # accuracy, or error, on the test images, as training reported it
+    labelled: bool  # whether the test images have labels: other data may have none
 
 
 def load(arguments: argparse.Namespace) -> Saved:
@@ -39,19 +40,33 @@ def load(arguments: argparse.Namespace) -> Saved:
     name = "best.safetensors" if arguments.best else "params.safetensors"
     lecture = not settings.get("network")
     params = record.load_params(arguments.run_dir / name, settings["n"]) if lecture else None
-    curve = [metrics["test_accuracy"] for metrics in record.load_metrics(arguments.run_dir, settings)]
-    data, loss = data_of(arguments, settings), loss_of(settings)
-    net = network_of(settings, data)
+    curve = [*map(record.merit, record.load_metrics(arguments.run_dir, settings))]
+    labelled = True
+    if getattr(arguments, "data", None):
+        data, labelled = own_data.other(arguments.run_dir, settings, arguments.data)
+        fits(arguments, settings, data)
+    else:
+        data = data_of(arguments, settings)
+    loss, net = loss_of(settings), network_of(settings, data)
     if not lecture:
         template = jax.eval_shape(lambda: net.init(jax.random.key(0)))
         params = record.load_like(arguments.run_dir / name, template)
     doing("computing")
-    return Saved(settings, data, net, loss, params, max(curve) if arguments.best else curve[-1])
+    score = abs(max(curve) if arguments.best else curve[-1])
+    return Saved(settings, data, net, loss, params, score, labelled)
 
 
 def data_of(arguments: argparse.Namespace, settings: dict) -> Dataset:
     """The data set of a run. Raises UserError if its network does not fit it."""
-    data = datasets.load(settings["dataset"], arguments.data_dir, arguments.source_dir)
+    if settings["dataset"] is None:
+        data = own_data.of_run(arguments.run_dir, settings)
+    else:
+        data = datasets.load(settings["dataset"], arguments.data_dir, arguments.source_dir)
+    return fits(arguments, settings, data)
+
+
+def fits(arguments: argparse.Namespace, settings: dict, data: Dataset) -> Dataset:
+    """The data themselves. Raises UserError if the network of the run does not fit them."""
     n, (n_x, classes) = settings["n"], sizes(data, ())
     if (n[0], n[-1]) != (n_x, classes):
         expected = f"expected {n_x} inputs and {classes} outputs for {data.name}"

@@ -8,14 +8,14 @@ from typing import NamedTuple
 import jax
 import optax
 
-from experiments.common import own
+from experiments.common import own, own_data
 from experiments.common.arguments import DATASETS, UserError
 from experiments.common.status import doing
 from jaxnn import activations, datasets, losses
 from jaxnn.activations import Activation
 from jaxnn.datasets import Dataset
-from jaxnn.encoding import flatten, one_hot
-from jaxnn.evaluation import predict
+from jaxnn.encoding import inputs, targets
+from jaxnn.evaluation import predict, root_mean_square
 from jaxnn.layers import Layer, mlp
 from jaxnn.losses import Loss
 from jaxnn.objective import cost
@@ -41,26 +41,37 @@ class Task(NamedTuple):
 
 def load(arguments: argparse.Namespace) -> Dataset:
     """The data set asked for."""
-    doing(f"reading {arguments.dataset}")
+    doing(f"reading {getattr(arguments, 'data', None) or arguments.dataset}")
+    if hasattr(arguments, "data"):
+        own_data.check(arguments)
+        if arguments.data:
+            return own_data.load(arguments)
     return datasets.load(arguments.dataset, arguments.data_dir, arguments.source_dir)
 
 
-def settled(arguments: argparse.Namespace, data: Dataset, **defaults) -> argparse.Namespace:
+def settled(arguments: argparse.Namespace, data: Dataset, least: int = 1, **defaults) -> argparse.Namespace:
     """The arguments, with defaults, or else those of the data set, for what is not given.
 
-    Raises UserError if a batch is larger than the data.
+    A batch size that is not given is `least` at least. Raises UserError if a batch is larger than the data.
     """
-    found = DEFAULTS[arguments.dataset] | defaults
-    found = {name: value for name, value in found.items() if getattr(arguments, name) is None}
+    N = len(data.train.images)
+    if data.origin:
+        arguments, found = own_data.described(arguments, data), own_data.defaults(N, least)
+    else:
+        found = DEFAULTS[arguments.dataset]
+        found = found | {"batch_size": max(found["batch_size"], least)}
+    found = {name: value for name, value in (found | defaults).items() if getattr(arguments, name) is None}
     arguments = argparse.Namespace(**vars(arguments) | found)
-    if arguments.batch_size > (N := len(data.train.images)):
-        raise UserError(f"--batch-size: got {arguments.batch_size}, expected at most the {N} training images")
+    if arguments.batch_size > N:
+        raise UserError(
+            f"--batch-size: got {arguments.batch_size}, expected at most the {N} training {data.what}"
+        )
     return arguments
 
 
 def sizes(data: Dataset, hidden: Iterable[int]) -> tuple[int, ...]:
     """The sizes n[0], n[1], ..., n[L] of a network for this data."""
-    n = (data.train.images[0].size, *hidden, data.classes)
+    n = (math.prod(data.train.images.shape[1:]), *hidden, data.outputs)
     if len(n) > LAYERS + 1:
         raise UserError(f"--hidden: got {len(n) - 2:,} layers, expected at most {LAYERS - 1}")
     return n
@@ -100,7 +111,7 @@ def few(data: Dataset, N: int):
 
 def encode(data: Dataset, images, labels):
     """X and Y."""
-    return flatten(images, data.white), one_hot(labels, data.classes)
+    return inputs(images, data.white), targets(labels, data.classes)
 
 
 def on_images(gradient: Callable, data: Dataset) -> Callable:
@@ -109,14 +120,23 @@ def on_images(gradient: Callable, data: Dataset) -> Callable:
 
 
 def tested(task: Task, params, images, labels):
-    """The cost J on these images, and the class that is predicted for each."""
+    """The cost J on these images, and the class, or the number, that is predicted for each."""
     X, Y = encode(task.data, images, labels)
-    return cost(task.net, task.loss)(params, X, Y), predict(task.net, params, X)
+    J = cost(task.net, task.loss)(params, X, Y)
+    return J, predict(task.net, params, X) if task.data.classes else task.net.forward(params, X)[0][:, 0]
 
 
-def measured(number: int, *found) -> dict:
-    """The metrics of an epoch: its mean cost J, and the cost and the accuracy on the test images."""
-    names = ("loss", "test_loss", "test_accuracy")
+def error(data: Dataset, predictions, labels):
+    """The root mean squared error of numbers that are predicted, in their own units."""
+    return root_mean_square(predictions - labels) * data.unit
+
+
+def measured(data: Dataset, number: int, *found) -> dict:
+    """The metrics of an epoch: its mean cost J, and the cost and the accuracy on the test images.
+
+    In place of the accuracy stands the error, where numbers are predicted.
+    """
+    names = ("loss", "test_loss", "test_accuracy" if data.classes else "test_error")
     return {"epoch": number} | dict(zip(names, map(float, found), strict=True))
 
 
@@ -125,13 +145,26 @@ def is_finite(metrics: dict) -> bool:
     return math.isfinite(metrics["loss"]) and math.isfinite(metrics["test_loss"])
 
 
+def _told(data: Dataset) -> str:
+    return f"images {data.train.images.shape}, pixels 0..{data.white}, {data.classes} classes"
+
+
+def _scaled(data: Dataset) -> str:
+    coding = data.origin and data.origin.coding
+    if coding and coding.mean:
+        return ", each column standardised"
+    return f", a row each, divided by {coding.white if coding else data.white:g}"
+
+
 def print_shapes(task: Task, batch_size: int) -> None:
     """Print what the lecture writes on the board: the shape of every array of this network, for a batch."""
     data, loss = task.data, task.loss
     X, Y = few(data, batch_size)
-
-    print(f"data      {data.name}: {len(data.train.images)} training and {len(data.test.images)} test images")
-    print(f"          images {data.train.images.shape}, pixels 0..{data.white}, {data.classes} classes")
-    print(f"          X {X.shape} is a batch of them, a row each, divided by {data.white}")
-    print(f"          Y {Y.shape} is their labels, one-hot; Ŷ = {loss.activation.name}(Z) of the last layer")
+    counts = f"{len(data.train.images)} training and {len(data.test.images)} test {data.what}"
+    print(f"data      {data.name}: {counts}")
+    for line in own_data.told(data) if data.origin else [_told(data)]:
+        print(f"          {line}")
+    coded = "one-hot" if data.classes else "standardised"
+    print(f"          X {X.shape} is a batch of them{_scaled(data)}")
+    print(f"          Y {Y.shape} is their labels, {coded}; Ŷ = {loss.activation.name}(Z) of the last layer")
     print(f"network   {shapes(task.net, X)}\n")

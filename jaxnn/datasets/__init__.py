@@ -1,4 +1,4 @@
-"""Images of handwriting as numpy arrays: `load(name)`.
+"""Images of handwriting as numpy arrays: `load(name)`; and one's own data: `own.load(path)`.
 
 `digits` comes with scikit-learn. `mnist`, `fashion_mnist` and `kmnist` are downloaded once, or prepared once
 from files that are at hand, verified against the checksums that tensorflow-datasets registers, and
@@ -8,7 +8,8 @@ kept in a folder of their own.
 from pathlib import Path
 
 from jaxnn.datasets import digits, mnist
-from jaxnn.datasets.dataset import Dataset, DatasetError, Examples, validate
+from jaxnn.datasets.dataset import Dataset, Examples, validate
+from jaxnn.datasets.files import DatasetError
 
 __all__ = ["NAMES", "Dataset", "DatasetError", "Examples", "load", "validate"]
 

@@ -1,30 +1,86 @@
 """What a data set is, and the check that each one passes when it is loaded."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Integer, UInt8
+from jaxtyping import Float, Float32, Integer, UInt8
 
-
-class DatasetError(ValueError):
-    """Data that is missing or wrong: one line that says what, where, got and expected."""
+from jaxnn.datasets.files import DatasetError
 
 
 class Examples(NamedTuple):
-    """N grayscale images and their labels, 0 to classes − 1."""
+    """N grayscale images and their labels, 0 to classes − 1.
 
-    images: UInt8[np.ndarray, "N height width"]
-    labels: Integer[np.ndarray, "N"]
+    Of one's own data they may be colour images, or rows that are the X of the lecture already, and the
+    labels may be the numbers that are to be predicted.
+    """
+
+    images: UInt8[np.ndarray, "N height width *colours"] | Float32[np.ndarray, "N *size"]
+    labels: Integer[np.ndarray, "N"] | Float[np.ndarray, "N"]
+
+
+class Coding(NamedTuple):
+    """How one's own data become X and Y, as its training part says: applied again to whatever comes later."""
+
+    shape: tuple[int, ...]  # of one input: (n_x,) of a row of a table, else of an image
+    mean: tuple[float, ...]  # of each column; () of images
+    spread: tuple[float, ...]  # its standard deviation, or 1 where the column is constant; () of images
+    white: float  # the largest pixel; 1 of a table
+    columns: tuple[str, ...]  # the names of the columns; () where they have none
+    places: tuple[int, ...]  # where these columns stand in a row; () of arrays and images
+    width: int  # of such a row, its label included
+    label: str  # the name of the label's column
+    label_place: int  # and where it stands
+    resized: tuple[int, ...]  # to how many rows and columns of pixels images are brought; () if they are not
+    names: tuple[str, ...]  # of the classes, sorted; () where a number is to be predicted
+    middle: float  # the mean of the numbers to be predicted, in their own units
+    unit: float  # and their standard deviation
+
+
+class Origin(NamedTuple):
+    """Where one's own data come from."""
+
+    said: tuple[str, ...]  # lines for the person who trains with them
+    sha256: tuple[str, ...]  # of the file, and of that of the test data if it is another
+    coding: Coding
+    at: Callable[[int], str] = str  # where a test example stands: the row of a file; of other data alone
 
 
 class Dataset(NamedTuple):
-    """Training and test examples; pixels run from 0 to `white`."""
+    """Training and test examples; pixels run from 0 to `white`. With 0 classes a number is predicted."""
 
     name: str
     train: Examples
     test: Examples
     classes: int
     white: int
+    origin: Origin | None = None  # of one's own data
+
+    @property
+    def outputs(self) -> int:
+        """How many a network for it has."""
+        return self.classes or 1
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Those of the classes."""
+        return self.origin.coding.names if self.origin else tuple(map(str, range(self.classes)))
+
+    @property
+    def what(self) -> str:
+        """What the examples are called."""
+        return "images" if self.test.images.ndim > 2 else "rows"
+
+    @property
+    def middle(self) -> float:
+        """The number that a 0 of the labels is, where a number is predicted, in its own units."""
+        return self.origin.coding.middle if self.origin else 0.0
+
+    @property
+    def unit(self) -> float:
+        """What a 1 of the labels is, where a number is predicted, in its own units."""
+        return self.origin.coding.unit if self.origin else 1.0
 
 
 def validate(dataset: Dataset, train: int, test: int, height: int, width: int) -> Dataset:

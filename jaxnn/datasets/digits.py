@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxnn.datasets.dataset import Dataset, DatasetError, Examples, validate
+from jaxnn.datasets.dataset import Dataset, Examples, validate
+from jaxnn.datasets.files import DatasetError
 
 FILE = "datasets/data/digits.csv.gz"  # what sklearn.datasets.load_digits reads; that import takes a second
 

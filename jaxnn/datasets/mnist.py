@@ -20,7 +20,8 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxnn.datasets.dataset import Dataset, DatasetError, Examples, validate
+from jaxnn.datasets.dataset import Dataset, Examples, validate
+from jaxnn.datasets.files import DatasetError
 from jaxnn.runs import seals
 
 NAMES = ("mnist", "fashion_mnist", "kmnist")

@@ -7,6 +7,7 @@ from collections.abc import Callable
 LAYERS = 100  # more of them make a page, a graph or a compilation that nobody waits for
 EPOCHS = 1_000_000
 CURVES = ("loss", "test_loss", "test_accuracy")
+SCORES = ("test_accuracy", "test_error")  # of which an epoch has one
 
 
 def parsed(content: bytes | str):
@@ -37,13 +38,23 @@ def is_sizes(value) -> bool:
     return isinstance(value, list) and all(is_whole(n_l, 1, 1_000_000) for n_l in value)
 
 
+def is_size(value) -> bool:
+    """Whether it is a number of 0 or more."""
+    return is_number(value) and value >= 0
+
+
 def are_norms(value) -> bool:
     """Whether it is a list of a norm for each layer; null where one is not finite."""
-    return (
-        isinstance(value, list)
-        and len(value) <= LAYERS
-        and all(norm is None or (is_number(norm) and norm >= 0) for norm in value)
-    )
+    return isinstance(value, list) and _few_norms(value)
+
+
+def are_named_norms(value) -> bool:
+    """The same of arrays by their names."""
+    return isinstance(value, dict) and _few_norms(value.values())
+
+
+def _few_norms(values) -> bool:
+    return len(values) <= 10 * LAYERS and all(norm is None or is_size(norm) for norm in values)
 
 
 MEASURED: dict[str, Callable[[object], bool]] = {
@@ -51,8 +62,10 @@ MEASURED: dict[str, Callable[[object], bool]] = {
     "loss": is_number,
     "test_loss": is_number,
     "test_accuracy": is_share,
+    "test_error": is_size,
     "dW": are_norms,
     "db": are_norms,
+    "gradients": are_named_norms,
 }  # what is known of an epoch
 
 
@@ -68,16 +81,17 @@ def check_epochs(metrics, finite: bool = True) -> None:
         raise ValueError("metrics: expected a list of those of each epoch")
     for number, found in enumerate(metrics, start=1):
         known = measured(found, finite)
-        if known.get("epoch") != number or not {*CURVES} <= {*known}:
+        if known.get("epoch") != number or not {*CURVES[:2]} <= {*known}:
             raise ValueError(f"metrics: expected those of epoch {number}, with {', '.join(CURVES)}")
 
 
 def measured(found, finite: bool = True) -> dict:
-    """Of an epoch's metrics what is known, its test_accuracy at least. Raises ValueError, naming a field.
+    """Of an epoch's metrics what is known, its score at least. Raises ValueError, naming a field.
 
     Without `finite` a loss may be none of the numbers.
     """
-    if not isinstance(found, dict) or not is_share(found.get("test_accuracy")):
+    scores = {*SCORES} & found.keys() if isinstance(found, dict) else {}
+    if len(scores) != 1 or not all(MEASURED[name](found[name]) for name in scores):
         raise ValueError("expected an epoch's metrics, with its test_accuracy in 0..1")
     for name, good in MEASURED.items():
         if not (name not in found or good(found[name]) or (not finite and type(found[name]) is float)):

@@ -1,7 +1,9 @@
 """A run on disk: the folder that a training leaves behind and that a prediction reads.
 
 settings.json        what was asked for, and the versions it ran on
-metrics.jsonl        a line an epoch: its mean cost (loss), test_loss and test_accuracy, and the sizes of the
+coding.json          of one's own data: how they became X and Y
+metrics.jsonl        a line an epoch: its mean cost (loss), test_loss and test_accuracy or, where a number is
+                     predicted, test_error, the root mean squared error in its own units; and the sizes of the
                      gradients after it, ‖dW[1]‖, ‖dW[2]‖, ... in dW and likewise in db, on the first FEW
                      training images; null: not finite
 params.safetensors   W[1], b[1], W[2], ...; of other layers than dense ones their places, such as 0.gamma
@@ -31,9 +33,10 @@ from jaxnn.runs.error import RunError
 from jaxnn.shown import shown
 
 FEW = 64  # training images, the first: on them the sizes of the gradients are measured after each epoch
-LAYERS = fields.LAYERS
+LAYERS, SCORES = fields.LAYERS, fields.SCORES
 UNFINISHED = {
     "settings.json",
+    "coding.json",
     "metrics.jsonl",
     "checkpoints",
     "lock",
@@ -221,7 +224,8 @@ def load_settings(folder: Path) -> dict:
         raise RunError(
             f"{path}: not the settings of a run ({type(error).__name__}: {_one_line(error)})"
         ) from error
-    if dataset not in [*datasets.NAMES]:
+    own = dataset is None and isinstance(settings.get("data"), str)
+    if not own and dataset not in [*datasets.NAMES]:
         raise RunError(
             f"{path}: dataset: got {str(dataset)[:40]!r}, expected one of {', '.join(datasets.NAMES)}"
         )
@@ -238,12 +242,15 @@ def load_settings(folder: Path) -> dict:
 
 
 def load_metrics(folder: Path, settings: dict | None = None) -> list[dict]:
-    """The metrics of each epoch, one at least, each with its test_accuracy; no more than the settings state.
+    """The metrics of each epoch, one at least, each with its test_accuracy, or test_error.
 
-    Raises RunError otherwise.
+    There are no more than the settings state. Raises RunError otherwise.
     """
     path, (epochs, layers, _) = folder / "metrics.jsonl", fields.declared(settings or {})
     found = _lines(path, epochs, 500 + 60 * min(layers, LAYERS), fields.measured)
+    for number, metrics in enumerate(found, start=1):
+        if metrics.keys() & {*fields.SCORES} != found[0].keys() & {*fields.SCORES}:
+            raise RunError(f"{path}: line {number}: expected the score that the first line has")
     if not found:
         raise RunError(f"{path}: expected a line for each epoch, one at least, with its test_accuracy")
     return found
@@ -261,6 +268,15 @@ def _lines(path: Path, most: int, longest: int, checked: Callable) -> list:
             except ValueError as error:
                 raise RunError(f"{path}: line {number}: {_one_line(error)}") from error
     return found
+
+
+def merit(metrics: dict) -> float:
+    """What is larger the better an epoch is: its test accuracy, or minus its test error.
+
+    >>> merit({"test_accuracy": 0.9}), merit({"test_error": 2.5})
+    (0.9, -2.5)
+    """
+    return metrics["test_accuracy"] if "test_accuracy" in metrics else -metrics["test_error"]
 
 
 def load_timings(folder: Path) -> dict:

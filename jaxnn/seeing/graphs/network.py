@@ -12,7 +12,7 @@ import numpy as np
 from jaxnn import letters
 from jaxnn.activations import Activation
 from jaxnn.datasets import Dataset
-from jaxnn.encoding import flatten, one_hot
+from jaxnn.encoding import inputs, targets
 from jaxnn.gradcheck.jaxprs.by_numpy import by_numpy
 from jaxnn.layers import Dense
 from jaxnn.losses import Loss
@@ -81,11 +81,12 @@ def of_image(
 ) -> Placed:
     """The graph of a network with its numbers for a test image, in float64; names: of g and of the loss."""
     image, label = (jnp.asarray(array[i : i + 1]) for array in data.test)
-    X, Y = flatten(image, data.white), one_hot(label, data.classes)
+    X, Y = inputs(image, data.white), targets(label, data.classes)
     with jax.enable_x64(True):
         given = jax.tree.map(lambda array: np.asarray(array, float), (params, X, Y))
         placed = network(n, *names, by_numpy(partial(numbers, n, g, loss), *given)(*given))
-    title = f"{placed.scene.title}: test image {i} of {data.name}, label {label[0]}"
+    said = data.names[int(label[0])] if data.classes else f"{data.middle + data.unit * float(label[0]):g}"
+    title = f"{placed.scene.title}: test {data.what[:-1]} {i} of {data.name}, label {said}"
     return placed._replace(scene=placed.scene._replace(title=title))
 
 

@@ -9,12 +9,12 @@ from markupsafe import Markup
 
 from jaxnn.activations import Activation
 from jaxnn.datasets import Dataset
-from jaxnn.encoding import flatten, one_hot
+from jaxnn.encoding import inputs, targets
 from jaxnn.evaluation import confusion_matrix, predict
 from jaxnn.gradcheck.jaxprs.by_numpy import by_numpy
 from jaxnn.layers import Dense, mlp
 from jaxnn.losses import Loss
-from jaxnn.runs.record import FEW
+from jaxnn.runs.record import FEW, SCORES, merit
 from jaxnn.seeing.colours import LESS, MORE, NONE
 from jaxnn.seeing.graphs.network import network, numbers, of_image
 from jaxnn.seeing.graphs.svg import svg
@@ -22,7 +22,8 @@ from jaxnn.seeing.images import pixels, source
 from jaxnn.seeing.pages.page import page
 
 POINTS = 500  # of a curve that are drawn
-MISREAD = 12  # images that are shown
+LETTERS = 16  # of a class's name
+MISREAD, CLASSES = 12, 60  # images that are shown, and classes at most in a confusion matrix
 WEIGHTS, IN_A_ROW = 80_000, 1024  # in all images together, and in a row of one
 
 
@@ -52,8 +53,8 @@ class Run(NamedTuple):
 def run_page(run: Run, refresh: int = 0) -> str:
     """The page, as HTML; what the network makes of the test images is left for the end of the run."""
     L, arrays = len(run.n) - 1, shapes(run)
-    tested = outputs(run) if run.params and run.finished else None
-    layers, names = shown(L), ("loss", "test_loss", "test_accuracy", "dW", "db")
+    tested = outputs(run) if run.params and run.finished and run.data.classes else None
+    layers, names = shown(L), ("loss", "test_loss", *SCORES, "dW", "db")
     return page(
         "run.html",
         f"{run.data.name}, {'-'.join(map(str, run.n))}",
@@ -63,14 +64,25 @@ def run_page(run: Run, refresh: int = 0) -> str:
         run=run,
         shapes=arrays,
         parameters=sum(array.size for name, array in arrays.items() if name[0] in "Wb"),
-        graph=graph(run, tested is not None) if len(layers) == L else None,
+        graph=graph(run, bool(run.params and run.finished)) if len(layers) == L else None,
         layers=layers,
         few=len(run.data.train.images[:FEW]),
-        confusion=tested and [*enumerate(tested[2].tolist())],
+        confusion=tested and run.data.classes <= CLASSES and [*enumerate(tested[2].tolist())],
         misread=tested and misread(run, *tested[:2]),
         weights=run.params and [weights(run, run.params, l, WEIGHTS // len(layers)) for l in layers],
         scale=(LESS, NONE, MORE),
+        tested=tested is not None,
+        numbers=bool(run.params and run.finished),
+        names=[name if len(name) <= LETTERS else f"{name[:LETTERS]}…" for name in run.data.names],
+        scaled=scaled(run.data),
     )
+
+
+def scaled(data: Dataset) -> str:
+    """How examples become the rows of X, in words."""
+    if data.origin and data.origin.coding.mean:
+        return "each column less its mean, divided by its standard deviation"
+    return f"a row each, divided by {data.origin.coding.white if data.origin else data.white:g}"
 
 
 def shapes(run: Run) -> dict:
@@ -78,7 +90,7 @@ def shapes(run: Run) -> dict:
 
     def arrays(images, labels):
         params, data = mlp(*run.n, g=run.g).init(jax.random.key(0)), run.data
-        X, Y = flatten(images, data.white), one_hot(labels, data.classes)
+        X, Y = inputs(images, data.white), targets(labels, data.classes)
         return numbers(run.n, run.g, run.loss, params, X, Y)
 
     return jax.eval_shape(arrays, *run.data.train)
@@ -96,12 +108,13 @@ def shown(L: int) -> list[int]:
 
 
 def charts(curves: dict[str, list], layers: list[int]) -> list[dict]:
-    """For charts.js: costs, accuracy, and the sizes of gradients of these layers, if they are known.
+    """For charts.js: costs, accuracy or error, and the sizes of gradients of these layers, if they are known.
 
     Many epochs are thinned out; what no axis can show is a gap.
     """
-    accuracies = curves["test_accuracy"]
-    E, best = len(accuracies), 1 + accuracies.index(max(accuracies))
+    score = next(name for name in SCORES if any(found is not None for found in curves.get(name, ())))
+    merits = [merit({score: found}) for found in curves[score]]
+    E, best = len(merits), 1 + merits.index(max(merits))
     drawn = sorted({*range(0, E, -(-E // POINTS)), best - 1, E - 1})
 
     def chart(title: str, *lines: tuple, **options) -> dict:
@@ -110,7 +123,7 @@ def charts(curves: dict[str, list], layers: list[int]) -> list[dict]:
 
     return [
         chart("cost J", ("training", "loss"), ("test", "test_loss"), log=True),
-        chart("test accuracy", ("test", "test_accuracy"), percent=True),
+        chart(score.replace("_", " "), ("test", score), percent=score == SCORES[0]),
         *(
             chart(f"sizes of {d}", *((f"{d}[{l}]", d, l) for l in layers), log=True)
             for d in ("dW", "db")
@@ -129,7 +142,7 @@ def number(found, l: int = 0) -> float | None:
 def outputs(run: Run) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Of the test images: the classes that are predicted, Ŷ, and the confusion matrix; in float64."""
     net, data = mlp(*run.n, g=run.g), run.data
-    X = flatten(jnp.asarray(data.test.images), data.white)
+    X = inputs(jnp.asarray(data.test.images), data.white)
 
     def tested(params, X, labels):
         predictions, Y_hat = predict(net, params, X), run.loss.activation.forward(net.forward(params, X)[0])
@@ -146,8 +159,15 @@ def misread(run: Run, predictions: np.ndarray, Y_hat: np.ndarray) -> list[tuple]
     (wrong,) = np.nonzero(predictions != labels)
     first = wrong[np.argsort(-Y_hat[wrong, predictions[wrong]], kind="stable")[:MISREAD]]
     widths = 100 * np.abs(Y_hat) / max(np.abs(Y_hat[first]).max(initial=0), 1)
-    shown = {i: source(pixels(images[i] / run.data.white, grey=True)) for i in first}
+    shown = {i: picture(images[i], run.data.white) for i in first}
     return [(i, labels[i], predictions[i], shown[i], zip(Y_hat[i], widths[i], strict=True)) for i in first]
+
+
+def picture(image: np.ndarray, white: int) -> str | None:
+    """An image, in grey or in colour; None of the row of a table."""
+    if image.ndim < 2:
+        return None
+    return source(pixels(image / white, grey=True) if image.ndim == 2 else np.uint8(image / white * 255))
 
 
 def weights(run: Run, params: list[Dense], l: int, room: int) -> dict:
@@ -155,6 +175,8 @@ def weights(run: Run, params: list[Dense], l: int, room: int) -> dict:
     W = np.asarray(params[l - 1].W, float)
     part = W[: max(room // min(W.shape[1], IN_A_ROW), 1), :IN_A_ROW]
     most = float(np.quantile(np.abs(part), 0.99))
-    images = part.reshape(-1, *run.data.train.images.shape[1:]) if l == 1 else [part]
+    size = run.data.train.images.shape[1:]
+    neurons = l == 1 and len(size) == 2 and part.shape[1] == W.shape[1]
+    images = part.reshape(-1, *size) if neurons else [part]
     found = [source(pixels(image / (most or 1))) for image in images]
-    return {"l": l, "most": most, "shape": W.shape, "part": part.shape, "images": found}
+    return {"l": l, "most": most, "shape": W.shape, "part": part.shape, "images": found, "neurons": neurons}

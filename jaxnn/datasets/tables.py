@@ -1,0 +1,273 @@
+"""Tables: CSV files, with a header or without, between whose columns stands a comma, a semicolon or a tab."""
+
+import contextlib
+import csv
+import difflib
+import io
+import itertools
+from array import array
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from jaxnn.datasets.dataset import Coding
+from jaxnn.datasets.files import DatasetError, quoted, shown
+from jaxnn.datasets.found import Found, labelled, number
+
+BYTE_ORDER_MARKS = {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}  # others: utf-8, with one or without
+SEPARATORS = {"\t": "a tab", ";": "a semicolon", ",": "a comma"}
+MISSING = {"", "na", "n/a", "nan", "null", "none", "?", "-", "."}
+LONGEST = 10_000_000  # letters of a row: a million numbers
+LARGEST = 1e300  # of a number: the difference of two is finite
+
+
+class Columns(NamedTuple):
+    """Which columns of a table are taken for what."""
+
+    places: tuple[int, ...]  # of the inputs
+    label: int | None  # place
+    names: tuple[str, ...]  # of all columns; () without a header
+    width: int
+
+    def name(self, place: int) -> str:
+        """A column in words: its number, counted from 1, and its name."""
+        return f"column {place + 1}" + (f" ({shown(self.names[place])})" if self.names else "")
+
+
+def read(
+    where: str, content: bytes, label: str | None, without: Sequence[str], known: Coding | None = None
+) -> Found:
+    """The numbers and labels of a table; `label` and `without` are names of columns, or numbers from 1 on.
+
+    `known` is the coding of the training data, whose columns are looked for: the label may be missing then.
+    Raises DatasetError, which names the row and the column of the first fault; rows are counted from 1, the
+    header included.
+    """
+    encoding = BYTE_ORDER_MARKS.get(content[:2], "utf-8-sig")
+    separator = separator_of(where, content, encoding)
+    two = [*itertools.islice(records(where, content, encoding, separator), 2)]
+    if not two:
+        raise DatasetError(f"{where}: got no rows, expected a table")
+    (start, first), (_, second) = two[0], two[-1]
+    has_header = len(two) > 1 and is_header(first, second)
+    names = tuple(shown(name.strip(), 200) for name in first) if has_header else ()
+    if known:
+        columns = _again(where, names, len(first), known)
+    else:
+        columns = _chosen(where, names, len(first), label, without)
+    values, labels, rows, seen = array("d"), [], array("q"), {}
+    decimal = Decimal(separator)
+    for row, cells in itertools.islice(records(where, content, encoding, separator), has_header, None):
+        if len(cells) != columns.width:
+            raise DatasetError(
+                f"{where}: row {row}: got {len(cells)} columns, expected {columns.width} as in row {start}"
+            )
+        try:
+            values.extend(decimal.numbers([cells[place] for place in columns.places]))
+        except ValueError as error:
+            k, expected = error.args
+            place = columns.places[k]
+            wrong = _wrong(columns, place, cells[place].strip(), expected, not rows)
+            raise DatasetError(f"{where}: row {row}, {columns.name(place)}: {wrong}") from None
+        rows.append(row)
+        if columns.label is not None:
+            text = cells[columns.label].strip()
+            labels.append(seen.setdefault(text, text))
+    if not rows:
+        raise DatasetError(f"{where}: got no row of numbers, expected one for each example")
+
+    def at(i: int) -> str:
+        return f"row {rows[i]}"
+
+    label_name = "" if columns.label is None else columns.name(columns.label)
+    header = "the names of its columns in row 1" if names else "no names of its columns"
+    commas = ", decimal commas" if decimal.comma else ""
+    return Found(
+        np.frombuffer(values).reshape(len(rows), -1),
+        labelled(f"{where}: {label_name}", labels, at) if labels else None,
+        at,
+        (f"read with {header}, {SEPARATORS[separator]} between them{commas}",),
+        tuple(names[place] for place in columns.places) if names else (),
+        columns.places,
+        columns.width,
+        (names[columns.label] if names else label_name) if columns.label is not None else "",
+        columns.width if columns.label is None else columns.label,
+    )
+
+
+def records(where: str, content: bytes, encoding: str, separator: str) -> Iterator[tuple[int, list[str]]]:
+    """The rows that are not empty, each with its number. Raises DatasetError where a file is no CSV."""
+    text = io.TextIOWrapper(io.BytesIO(content), encoding, newline="")
+    row = length = 0
+
+    def lines() -> Iterator[str]:
+        nonlocal length
+        while line := text.readline(LONGEST + 1):
+            length += len(line)
+            if length > LONGEST:
+                raise DatasetError(f"{where}: row {row + 1}: got more than {LONGEST:,} letters in one row")
+            yield line
+
+    try:
+        rows = csv.reader(lines(), delimiter=separator, strict=True, skipinitialspace=True)
+        for row, cells in enumerate(rows, start=1):
+            length = 0
+            if any(map(str.strip, cells)):
+                yield row, cells
+    except csv.Error as error:
+        why = f"{where}: row {row + 1}: got text that is no CSV ({shown(error, 100)})"
+        raise DatasetError(f"{why}; expected quotes around a whole field, or none") from error
+    except UnicodeError as error:
+        raise DatasetError(
+            f"{where}: row {row + 1} or soon after it: got bytes that are no UTF-8, expected UTF-8"
+        ) from error
+
+
+def separator_of(where: str, content: bytes, encoding: str) -> str:
+    """What stands between columns: it makes as many of the first row as of the second, and two at least."""
+
+    def widths(separator: str) -> list[int]:
+        with contextlib.suppress(DatasetError):
+            return [
+                len(cells) for _, cells in itertools.islice(records(where, content, encoding, separator), 2)
+            ]
+        return []
+
+    found = {separator: widths(separator) for separator in SEPARATORS}
+    several = [separator for separator in SEPARATORS if found[separator] and found[separator][0] > 1]
+    return next((s for s in several if found[s][0] == found[s][-1]), several[0] if several else ",")
+
+
+def is_header(first: Sequence[str], second: Sequence[str]) -> bool:
+    """Whether the first row of a table names its columns, rather than being an example.
+
+    It does if most of what stands above numbers is text; or if it counts the columns, as programs do.
+
+    >>> is_header(["height", "width", "kind"], ["1", "2", "a"])
+    True
+    >>> is_header(["1", "?", "a"], ["1", "2", "a"])
+    False
+    >>> is_header(["0", "1", "2", "3"], ["5.1", "3.5", "1.4", "a"])
+    True
+    """
+    cells = [cell.strip() for cell in first]
+    if len(cells) > 3 and cells == [str(k) for k in range(len(cells))]:
+        return True
+    above = [a for a, b in zip(cells, second, strict=False) if number(b.replace(",", ".")) is not None]
+    text = [a for a in above if number(a.replace(",", ".")) is None and a.lower() not in MISSING]
+    return 2 * len(text) > len(above)
+
+
+class Decimal:
+    """Reads numbers with a point; or with a comma, where the file has no point in a number."""
+
+    def __init__(self, separator: str):
+        """Of a file with this between its columns: where it is a comma, no number has one."""
+        self.maybe, self.comma, self.point = separator != ",", False, False
+
+    def numbers(self, cells: list[str]) -> list[float]:
+        """The numbers in cells. Raises ValueError, with the place of the first that is none, and its form."""
+        joined = "\0".join(cells)
+        if not ("_" in joined or (self.maybe and "," in joined) or (self.comma and "." in joined)):
+            self.point |= "." in joined
+            with contextlib.suppress(ValueError):
+                values = [*map(float, cells)]
+                if all(-LARGEST < value < LARGEST for value in values):
+                    return values
+        return [self._number(k, cell) for k, cell in enumerate(cells)]
+
+    def _number(self, k: int, cell: str) -> float:
+        comma = self.maybe and "," in cell
+        value = number(cell.replace(",", ".") if comma else cell)
+        if value is None:
+            raise ValueError(k, "")
+        if abs(value) >= LARGEST:
+            raise ValueError(k, f"a number below {LARGEST:g}")
+        if comma and self.point:
+            raise ValueError(k, "a decimal point, as in the numbers before it")
+        if self.comma and "." in cell:
+            raise ValueError(k, "a decimal comma, as in the numbers before it, and no point")
+        self.comma, self.point = self.comma or comma, self.point or "." in cell
+        return value
+
+
+def _wrong(columns: Columns, place: int, cell: str, expected: str, first: bool) -> str:
+    """What to say of a cell that holds no number; whether it is one of the first row of them."""
+    name = columns.names[place] if columns.names and columns.names[place] else str(place + 1)
+    line = f"got {quoted(cell) if cell else 'nothing'}, expected {expected or 'a number'}"
+    if expected:
+        return line
+    if cell.lower().strip("+-") in MISSING | {"inf", "infinity"}:
+        return f"{line}; put one there, delete the row, or leave the column out: --without {name!r}"
+    if number(cell.replace(",", ".")) is not None:
+        return f"{line} with a decimal point (or a semicolon between the columns)"
+    if first:
+        line += f"; if this column is the label: --label {name!r}; if it is of no use: --without {name!r}"
+    return line
+
+
+def _place(where: str, option: str, text: str, names: tuple[str, ...], width: int) -> int:
+    """Where the column of that name, or of that number, stands."""
+    if text in names:
+        return names.index(text)
+    if text.isascii() and text.isdigit() and len(text) < 9 and 1 <= int(text) <= width:
+        return int(text) - 1
+    there = f"1 to {width}" + (f", or a name: {shown(', '.join(names), 200)}" if names else "")
+    alike = difflib.get_close_matches(text, names, 1)
+    meant = f"; did you mean {alike[0]!r}?" if alike else ""
+    if not names:
+        meant = "; its first row is taken for an example, since it holds numbers"
+    raise DatasetError(f"{option}: got {quoted(text)}, expected a column of {where}: {there}{meant}")
+
+
+def _chosen(
+    where: str, names: tuple[str, ...], width: int, label: str | None, without: Sequence[str]
+) -> Columns:
+    """The columns as they are asked for: the label is the last of them, if it is not named."""
+    left_out = {_place(where, "--without", text, names, width) for text in without}
+    rest = [place for place in range(width) if place not in left_out]
+    if label is not None:
+        chosen = _place(where, "--label", label, names, width)
+        if chosen in left_out:
+            raise DatasetError(f"--label, --without: got {quoted(label)} in both, expected it in one")
+    elif rest:
+        chosen = rest[-1]
+    places = tuple(place for place in rest if place != chosen) if rest else ()
+    if not places:
+        raise DatasetError(
+            f"{where}: got {width - len(left_out)} of its columns to use, expected two at least: one of "
+            "numbers and a label, with a comma, a semicolon or a tab between them"
+        )
+    return Columns(places, chosen, names, width)
+
+
+def _again(where: str, names: tuple[str, ...], width: int, known: Coding) -> Columns:
+    """The columns of the training data in another table: by their names, or without names by their places."""
+    if len(set(names)) == len(names) > 0 and len(set(known.columns)) == len(known.columns) > 0:
+        missing = [name for name in known.columns if name not in names]
+        if missing:
+            alike = difflib.get_close_matches(missing[0], names, 1)
+            meant = f"; did you mean {missing[0]!r} by {alike[0]!r}?" if alike else ""
+            raise DatasetError(
+                f"{where}: got no column {missing[0]!r}, which the training data have; there are "
+                f"{shown(', '.join(names), 200)}{meant}"
+            )
+        label = names.index(known.label) if known.label in names else None
+        return Columns(tuple(names.index(name) for name in known.columns), label, names, width)
+    if not known.places:  # the training data were arrays
+        if len(known.shape) > 1:
+            raise DatasetError(f"{where}: got a table, expected images as in the training data")
+        known = known._replace(places=tuple(range(known.shape[0])), width=known.shape[0] + 1)
+        known = known._replace(label_place=known.width - 1)
+    if width == known.width:
+        return Columns(known.places, known.label_place, names, width)
+    if width == len(known.places):
+        return Columns(tuple(range(width)), None, names, width)
+    if width == known.width - 1:
+        places = tuple(place - (place > known.label_place) for place in known.places)
+        return Columns(places, None, names, width)
+    raise DatasetError(
+        f"{where}: got {width} columns, expected {known.width} as in the training data, or without the label "
+        f"{known.width - 1}"
+    )
