@@ -32,6 +32,9 @@ class Activation(NamedTuple):
 
     forward: Callable
     backward: Callable
+    reads: str = (
+        "ZA"  # which of Z and A its backward reads: a layer keeps no other, and hands None in its place
+    )
 
 
 def logistic(Z: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
@@ -97,7 +100,7 @@ def _relu(Z):
 
 
 def _relu_backward(dA, Z, A):
-    return jnp.where(Z <= 0, 0, dA)  # dZ = dA where Z > 0; 0 at the kink
+    return jnp.where(A <= 0, 0, dA)  # dZ = dA where A > 0, which is where Z > 0; 0 at the kink
 
 
 LEAK = 0.01
@@ -108,7 +111,7 @@ def _leaky_relu(Z):
 
 
 def _leaky_relu_backward(dA, Z, A):
-    return jnp.where(Z <= 0, LEAK * dA, dA)  # dZ = dA where Z > 0, else 0.01 dA
+    return jnp.where(A <= 0, LEAK * dA, dA)  # dZ = dA where A > 0, which is where Z > 0; else 0.01 dA
 
 
 def _softplus(Z):
@@ -143,11 +146,11 @@ def _identity_backward(dA, Z, A):
     return dA  # dZ = dA
 
 
-sigmoid = Activation(logistic, _sigmoid_backward)
-tanh = Activation(jnp.tanh, _tanh_backward)
-relu = Activation(_relu, _relu_backward)
-leaky_relu = Activation(_leaky_relu, _leaky_relu_backward)
-softplus = Activation(_softplus, _softplus_backward)
-silu = Activation(_silu, _silu_backward)
-gelu = Activation(_gelu, _gelu_backward)
-identity = Activation(_identity, _identity_backward)
+sigmoid = Activation(logistic, _sigmoid_backward, reads="Z")
+tanh = Activation(jnp.tanh, _tanh_backward, reads="Z")
+relu = Activation(_relu, _relu_backward, reads="A")
+leaky_relu = Activation(_leaky_relu, _leaky_relu_backward, reads="A")
+softplus = Activation(_softplus, _softplus_backward, reads="Z")
+silu = Activation(_silu, _silu_backward, reads="Z")
+gelu = Activation(_gelu, _gelu_backward, reads="Z")
+identity = Activation(_identity, _identity_backward, reads="")

@@ -99,8 +99,8 @@ def print_shapes(task: Task, activation: str) -> None:
     data, n, _, net, loss, *_ = task
     X, Y = jax.eval_shape(lambda *train: encode(data, *train), *data.train)
     params = jax.eval_shape(net.init, jax.random.key(0))
-    Z, residuals = jax.eval_shape(net.forward, params, X)
-    layers = [(*p, r.Z, r.A) for p, r in zip(params, residuals, strict=True)]
+    Z, _ = jax.eval_shape(net.forward, params, X)
+    layers = [(*p, *2 * (jax.ShapeDtypeStruct((len(X), len(p.b)), X.dtype),)) for p in params]
     layers[-1] = (*params[-1], Z, jax.eval_shape(loss.activation.forward, Z))
 
     print(f"data      {data.name}: {len(data.train.images)} training and {len(data.test.images)} test images")
