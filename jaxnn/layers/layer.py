@@ -1,10 +1,11 @@
 """What a layer is."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 LARGE = 1 << 20  # entries: an array of more is worth making again rather than kept
@@ -27,7 +28,7 @@ class Layer(NamedTuple):
     - `again(params, residuals) -> A`: the output, made again, where that costs next to nothing. What the next
       layer would keep of it is then left out of its residuals.
     - `squared_norms(params, residuals, dA) -> (‖dparams_i‖², dA_prev)`: as backward, but of the gradient of
-      each example i alone its squared norm (N,). Of a layer without it, jaxnn.per_example says so.
+      each example i alone its squared norm (N,). Or else the name of the part that has none, "" for itself.
     """
 
     init: Callable
@@ -35,7 +36,7 @@ class Layer(NamedTuple):
     backward: Callable
     name: str = "layer"  # for the reader alone: nothing branches on it
     again: Callable | None = None
-    squared_norms: Callable | None = None
+    squared_norms: Callable | str = ""
 
 
 def rows(A: Float[Array, "*N n"]) -> Float[Array, "M n"]:
@@ -48,16 +49,28 @@ def rows(A: Float[Array, "*N n"]) -> Float[Array, "M n"]:
     return A if A.ndim == 2 else A.reshape(math.prod(A.shape[:-1]), A.shape[-1])
 
 
-def own(key, l: int):
+def own(key, l):
     """The key of part l of a network, or None, which every part is handed in an evaluation."""
     return None if key is None else jax.random.fold_in(key, l)
 
 
 def norms_of(layer: Layer) -> Callable:
     """Its squared_norms; TypeError, in one line, if it has none."""
-    if layer.squared_norms is None:
-        raise TypeError(f"net: got {layer.name}, which has no norms of the gradients of single examples")
+    if isinstance(layer.squared_norms, str):
+        part = layer.squared_norms or layer.name
+        raise TypeError(f"net: got {part}, which has no norms of the gradients of single examples")
     return layer.squared_norms
+
+
+def parts_norms(parts: Sequence[Layer], squared_norms: Callable) -> Callable | str:
+    """The squared_norms of a layer made of parts, if all of them have their own; else the name of one."""
+    without = (p.squared_norms or p.name for p in parts if isinstance(p.squared_norms, str))
+    return next(without, squared_norms)
+
+
+def no_params(backward: Callable) -> Callable:
+    """The squared norms of a layer without parameters, 0, beside its backward."""
+    return lambda params, residuals, dA: (jnp.zeros(len(dA), dA.dtype), backward(params, residuals, dA)[1])
 
 
 def apart(kept, dA):

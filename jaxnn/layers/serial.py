@@ -7,7 +7,7 @@ import jax
 
 from jaxnn.activations import Activation
 from jaxnn.layers.dense import dense
-from jaxnn.layers.layer import Layer, ShapeError, apart, norms_of, own
+from jaxnn.layers.layer import Layer, ShapeError, apart, own, parts_norms
 
 
 def serial(*layers: Layer) -> Layer:
@@ -46,7 +46,7 @@ def serial(*layers: Layer) -> Layer:
         return down([layer.backward for layer in layers], params, residuals, dA)
 
     def squared_norms(params, residuals, dA):
-        found, dA_prev = down([norms_of(layer) for layer in layers], params, residuals, dA)
+        found, dA_prev = down([layer.squared_norms for layer in layers], params, residuals, dA)
         return sum(found), dA_prev
 
     def down(backwards, params, residuals, dA):
@@ -60,7 +60,7 @@ def serial(*layers: Layer) -> Layer:
             found.append(x)
         return found[::-1], dA
 
-    return Layer(init, forward, backward, squared_norms=squared_norms)
+    return Layer(init, forward, backward, squared_norms=parts_norms(layers, squared_norms))
 
 
 class Again(NamedTuple):
