@@ -32,6 +32,9 @@ class Activation(NamedTuple):
 
     forward: Callable
     backward: Callable
+    reads: str = (
+        "ZA"  # which of Z and A its backward reads: a layer keeps no other, and hands None in its place
+    )
     name: str = "g"  # for the reader alone: nothing branches on it
 
 
@@ -98,7 +101,7 @@ def _relu(Z):
 
 
 def _relu_backward(dA, Z, A):
-    return jnp.where(Z <= 0, 0, dA)  # dZ = dA where Z > 0; 0 at the kink
+    return jnp.where(A <= 0, 0, dA)  # dZ = dA where A > 0, which is where Z > 0; 0 at the kink
 
 
 LEAK = 0.01
@@ -109,7 +112,7 @@ def _leaky_relu(Z):
 
 
 def _leaky_relu_backward(dA, Z, A):
-    return jnp.where(Z <= 0, LEAK * dA, dA)  # dZ = dA where Z > 0, else 0.01 dA
+    return jnp.where(A <= 0, LEAK * dA, dA)  # dZ = dA where A > 0, which is where Z > 0; else 0.01 dA
 
 
 def _softplus(Z):
@@ -144,11 +147,11 @@ def _identity_backward(dA, Z, A):
     return dA  # dZ = dA
 
 
-sigmoid = Activation(logistic, _sigmoid_backward, name="sigmoid")
-tanh = Activation(jnp.tanh, _tanh_backward, name="tanh")
-relu = Activation(_relu, _relu_backward, name="relu")
-leaky_relu = Activation(_leaky_relu, _leaky_relu_backward, name="leaky_relu")
-softplus = Activation(_softplus, _softplus_backward, name="softplus")
-silu = Activation(_silu, _silu_backward, name="silu")
-gelu = Activation(_gelu, _gelu_backward, name="gelu")
-identity = Activation(_identity, _identity_backward, name="identity")
+sigmoid = Activation(logistic, _sigmoid_backward, reads="Z", name="sigmoid")
+tanh = Activation(jnp.tanh, _tanh_backward, reads="Z", name="tanh")
+relu = Activation(_relu, _relu_backward, reads="A", name="relu")
+leaky_relu = Activation(_leaky_relu, _leaky_relu_backward, reads="A", name="leaky_relu")
+softplus = Activation(_softplus, _softplus_backward, reads="Z", name="softplus")
+silu = Activation(_silu, _silu_backward, reads="Z", name="silu")
+gelu = Activation(_gelu, _gelu_backward, reads="Z", name="gelu")
+identity = Activation(_identity, _identity_backward, reads="", name="identity")

@@ -55,7 +55,9 @@ def _softmax(Z):
 
 
 def _softmax_backward(dA, Z, A):
-    return A * (dA - jnp.sum(dA * A, axis=-1, keepdims=True))  # dZ = A ⊙ (dA − Σ dA ⊙ A)
+    # dZ = A ⊙ (d − Σ A ⊙ d), d = dA − dA at the largest A, so that what all dA have in common cancels first
+    d = dA - jnp.take_along_axis(dA, jnp.argmax(A, axis=-1, keepdims=True), axis=-1)
+    return A * (d - jnp.sum(A * d, axis=-1, keepdims=True))
 
 
 def _cross_entropy(Z: Float[Array, "N n"], Y: Float[Array, "N n"]) -> Float[Array, ""]:

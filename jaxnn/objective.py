@@ -7,7 +7,9 @@ from jaxnn.losses import Loss
 
 
 def cost(net: Layer, loss: Loss) -> Callable:
-    """The cost as a function: `J(params, X, Y)`, a scalar, the mean over the N rows of X.
+    """The cost as a function: `J(params, X, Y, key=None)`, a scalar, the mean over the N rows of X.
+
+    With a key it is that of a training, in which dropout drops and the like; without, of an evaluation.
 
     >>> import jax, jax.numpy as jnp
     >>> from jaxnn.activations import sigmoid
@@ -19,8 +21,8 @@ def cost(net: Layer, loss: Loss) -> Callable:
     Array(1.3862944, dtype=float32)
     """
 
-    def J(params, X, Y):
-        Z, _ = net.forward(params, X)  # the forward pass, up to Z[L]
+    def J(params, X, Y, key=None):
+        Z, _ = net.forward(params, X, key)  # the forward pass, up to Z[L]
         _check(Z, Y)
         return loss.forward(Z, Y)
 
@@ -30,8 +32,9 @@ def cost(net: Layer, loss: Loss) -> Callable:
 def value_and_grad(net: Layer, loss: Loss) -> Callable:
     """Cost and gradient, written by hand: stands in for `jax.value_and_grad(cost(net, loss))`.
 
-    Returns `J_and_dparams(params, X, Y) -> (J, dparams)`; dparams has the structure of params. For the
-    gradient of each example alone, map it over examples as batches of one:
+    Returns `J_and_dparams(params, X, Y, key=None) -> (J, dparams)`; dparams has the structure of params. A
+    key means training, as in `cost`. For the gradient of each example alone, map it over examples as
+    batches of one:
     `jax.vmap(value_and_grad(net, loss), (None, 0, 0))(params, X[:, None], Y[:, None])`.
 
     >>> import jax, jax.numpy as jnp
@@ -46,8 +49,8 @@ def value_and_grad(net: Layer, loss: Loss) -> Callable:
     ((5, 3), (2, 1))
     """
 
-    def J_and_dparams(params, X, Y):
-        Z, residuals = net.forward(params, X)  # the forward pass, up to Z[L]
+    def J_and_dparams(params, X, Y, key=None):
+        Z, residuals = net.forward(params, X, key)  # the forward pass, up to Z[L]
         _check(Z, Y)
         J = loss.forward(Z, Y)
         dZ = loss.backward(Z, Y)  # dZ[L] = 1/N (Ŷ − Y)
@@ -58,5 +61,5 @@ def value_and_grad(net: Layer, loss: Loss) -> Callable:
 
 
 def _check(Z, Y) -> None:
-    if Y.shape != Z.shape:
+    if hasattr(Z, "shape") and Y.shape != Z.shape:  # logits as factors are checked by their loss
         raise ShapeError(f"Y is {Y.shape}, Z[L] is {Z.shape}, expected the same")

@@ -25,22 +25,21 @@ def passes(n: tuple[int, ...], g: Activation, loss: Loss) -> Callable:
     """
     L = len(n) - 1
     activations = [g] * (L - 1) + [identity]
-    layers = [dense(*sizes, g) for sizes, g in zip(itertools.pairwise(n), activations, strict=True)]
+    layers = [dense(*sizes) for sizes in itertools.pairwise(n)]  # up to Z[l]
 
     def arrays(params, X, Y):
         found, A, residuals = {"A[0]": X}, X, []
-        for l, (layer, p) in enumerate(zip(layers, params, strict=True), 1):
-            A, r = layer.forward(p, A)
+        for l, (layer, g, p) in enumerate(zip(layers, activations, params, strict=True), 1):
+            Z, r = layer.forward(p, A)
+            A = g.forward(Z)
             residuals.append(r)
-            found |= {f"Z[{l}]": r.Z, f"A[{l}]": A}
-        Z = A
-        found |= {f"A[{L}]": loss.activation.forward(Z), "J": loss.forward(Z, Y)}
-        dA = loss.backward(Z, Y)  # dZ[L]: the last layer is left at Z[L]
+            found |= {f"Z[{l}]": Z, f"A[{l}]": A}
+        found |= {f"A[{L}]": loss.activation.forward(A), "J": loss.forward(A, Y)}
+        dA = loss.backward(A, Y)  # dZ[L]: the last layer is left at Z[L]
         for l in range(L, 0, -1):
-            r = residuals[l - 1]
-            found[f"dZ[{l}]"] = activations[l - 1].backward(dA, r.Z, r.A)
-            (dW, db), dA = layers[l - 1].backward(params[l - 1], r, dA)
-            found |= {f"dW[{l}]": dW, f"db[{l}]": db}
+            dZ = activations[l - 1].backward(dA, found[f"Z[{l}]"], found[f"A[{l}]"])
+            (dW, db), dA = layers[l - 1].backward(params[l - 1], residuals[l - 1], dZ)
+            found |= {f"dZ[{l}]": dZ, f"dW[{l}]": dW, f"db[{l}]": db}
             if l > 1:
                 found[f"dA[{l - 1}]"] = dA
         return found

@@ -2,7 +2,8 @@
 
 The gradient of one example's W is an outer product, dW_i = dZ_iᵀ A_i, with A_i its row of A[l-1] and
 dZ_i its row of dZ[l]. Two things follow that autodiff does not see: ‖dW_i‖² = ‖dZ_i‖² ‖A_i‖², and the sum
-of all of them, each with a weight of its own, is one matrix product.
+of all of them, each with a weight of its own, is one matrix product. How each layer has its norms stands
+beside its backward, as `squared_norms`.
 """
 
 from collections.abc import Callable
@@ -10,16 +11,18 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from jaxnn.layers import Dense, Layer, Residuals
+from jaxnn.layers import Layer
+from jaxnn.layers.layer import norms_of
 from jaxnn.losses import Loss
 
 
 def norms(net: Layer, loss: Loss) -> Callable:
     """The norm of each example's gradient: `norms_of(params, X, Y)`, of shape (N,).
 
-    The gradient is that of the example alone, as in a batch of one, over all parameters together. `net` is
-    made of dense layers; TypeError is raised if it is not. Under jit no array is larger than in a batch's
-    gradient (Goodfellow, "Efficient Per-Example Gradient Computations", arXiv:1510.01799, 2015, section 5).
+    The gradient is that of the example alone, as in a batch of one, over all parameters together. TypeError
+    is raised if a layer of `net` has no such norms: dense layers, embeddings and norms have. Of dense layers
+    on rows no array is larger than in a batch's gradient, under jit (Goodfellow, "Efficient Per-Example
+    Gradient Computations", arXiv:1510.01799, 2015, section 5).
 
     >>> import jax, jax.numpy as jnp
     >>> from jaxnn.layers import mlp
@@ -32,21 +35,17 @@ def norms(net: Layer, loss: Loss) -> Callable:
     Array([15.,  7.], dtype=float32)
     """
 
-    def norms_of(params, X, Y):
+    squared_norms = norms_of(net)
+
+    def of_each(params, X, Y):
         Z, residuals = net.forward(params, X)
         dZ = jax.vmap(loss.backward)(alone(Z), alone(Y))
-        dparams, _ = jax.vmap(net.backward, in_axes=(None, 0, 0))(params, alone(residuals), dZ)
-        return jnp.sqrt(sum(map(squared_norms, layers(dparams, Dense), layers(residuals, Residuals))))
+        squared, _ = squared_norms(
+            params, residuals, dZ[:, 0]
+        )  # every backward takes the rows for themselves
+        return jnp.sqrt(squared)
 
-    return norms_of
-
-
-def squared_norms(dparams: Dense, residuals: Residuals):
-    """‖dW_i‖² + ‖db_i‖² for each example i, of a dense layer. Its dW are not read: jit leaves them out."""
-    dZ = dparams.b[..., 0]  # db_i = dZ_i
-    A_prev = residuals.A_prev
-    # ‖dW_i‖² + ‖db_i‖² = ‖dZ_i‖² (‖A_i‖² + 1)
-    return jnp.sum(jnp.square(dZ), axis=1) * (jnp.sum(jnp.square(A_prev), axis=1) + 1)
+    return of_each
 
 
 def clipped_value_and_grad(net: Layer, loss: Loss, bound: float) -> Callable:
@@ -57,7 +56,7 @@ def clipped_value_and_grad(net: Layer, loss: Loss, bound: float) -> Callable:
     J is not clipped. The examples' clipping is that of Abadi et al., "Deep Learning with Differential
     Privacy", CCS 2016; the weighted backward pass is that of Lee and Kifer, PoPETs 2021.
 
-    Raises ValueError unless bound > 0, and TypeError if `net` has layers that are not dense.
+    Raises ValueError unless bound > 0, and TypeError if a layer of `net` has no such norms.
 
     >>> import jax, jax.numpy as jnp
     >>> from jaxnn.layers import mlp
@@ -72,14 +71,14 @@ def clipped_value_and_grad(net: Layer, loss: Loss, bound: float) -> Callable:
     """
     if not bound > 0:
         raise ValueError(f"bound: got {bound}, expected a norm above 0")
-    norms_of = norms(net, loss)
+    of_each = norms(net, loss)
 
     def J_and_dparams(params, X, Y):
         Z, residuals = net.forward(params, X)
         J = loss.forward(Z, Y)
-        norm = norms_of(params, X, Y)
+        norm = of_each(params, X, Y)
         c = bound / jnp.maximum(norm, bound)  # c_i = min(1, bound / ‖dparams_i‖)
-        dZ = c[:, None] * loss.backward(Z, Y)
+        dZ = jax.vmap(jnp.multiply)(c, loss.backward(Z, Y))
         dparams, _ = net.backward(params, residuals, dZ)
         return J, dparams
 
@@ -89,12 +88,3 @@ def clipped_value_and_grad(net: Layer, loss: Loss, bound: float) -> Callable:
 def alone(tree):
     """N batches of one example each, from a batch of N."""
     return jax.tree.map(lambda array: array[:, None], tree)
-
-
-def layers(tree, kind: type) -> list:
-    """The dense layers' nodes of a network's tree, in order; TypeError if there is anything else."""
-    nodes = jax.tree.leaves(tree, is_leaf=lambda node: isinstance(node, kind))
-    for node in nodes:
-        if not isinstance(node, kind):
-            raise TypeError(f"net: got a layer of {type(node).__name__}, expected dense layers")
-    return nodes

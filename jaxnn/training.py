@@ -1,7 +1,8 @@
 """Gradient descent: one step and one epoch as pure functions.
 
 The only place that knows optax. A gradient is any function `gradient(params, *batch) -> (J, dparams)`:
-`value_and_grad(net, loss)`, written by hand, or `jax.value_and_grad(cost(net, loss))`.
+`value_and_grad(net, loss)`, written by hand, or `jax.value_and_grad(cost(net, loss))`. Where a network
+draws random numbers, as dropout does, the last of the batch is a key.
 """
 
 from collections.abc import Callable
@@ -73,11 +74,12 @@ LARGE = 1024  # a batch of so many keeps all cores busy by itself: it is fetched
 WORK = 4e8  # parameters times examples that one program goes through at most: a tenth of a second on a CPU
 
 
-def steps_from(step: Callable, batch_size: int, steps: int) -> Callable:
+def steps_from(step: Callable, batch_size: int, steps: int, keyed: bool = False) -> Callable:
     """So many steps of an epoch, from any of them on: `descend(state, key, first, *data) -> (state, J)`.
 
     `data` are arrays with N rows each, shuffled by the key; step k takes the rows at the positions from
     k · batch_size on. J (steps,) holds each step's cost. So an epoch can be left and entered at any step.
+    If `keyed`, each step is handed a key of its own behind its batch.
 
     >>> import jax, jax.numpy as jnp
     >>> last = steps_from(lambda total, x: (total + x.sum(), x.mean()), batch_size=2, steps=1)
@@ -90,30 +92,46 @@ def steps_from(step: Callable, batch_size: int, steps: int) -> Callable:
     def descend(state, key, first, *data):
         positions = first * batch_size + jnp.arange(steps * batch_size)
         order = shuffled(key, positions, len(data[0])).reshape(steps, batch_size)
+        keys = (keys_of_steps(key, first, steps),) if keyed else ()
 
         def fetched(order):
             return tuple(rows(array, order) for array in data)
 
         if batch_size >= LARGE:
-            return jax.lax.scan(lambda state, due: step(state, *fetched(due)), state, order)
+            return jax.lax.scan(
+                lambda state, due: step(state, *fetched(due[0]), *due[1]), state, (order, keys)
+            )
 
-        def descend_along(state, batches):
-            return jax.lax.scan(lambda state, batch: step(state, *batch), state, batches)
+        def descend_along(state, batches, keys):
+            return jax.lax.scan(lambda state, due: step(state, *due[0], *due[1]), state, (batches, keys))
 
-        def descend_and_fetch(carry, following):  # neither waits for the other: they run side by side
-            state, batches = carry
-            state, J = descend_along(state, batches)
+        def descend_and_fetch(carry, due):  # neither waits for the other: they run side by side
+            (state, batches), (following, keys) = carry, due
+            state, J = descend_along(state, batches, keys)
             return (state, fetched(following)), J
 
         blocks = order[: steps - rest].reshape(-1, together, batch_size)
         following = jnp.roll(blocks, -1, axis=0)  # nothing uses what the last one fetches
-        (state, _), J = jax.lax.scan(descend_and_fetch, (state, fetched(blocks[0])), following)
+        of_blocks = tuple(k[: steps - rest].reshape(-1, together) for k in keys)
+        (state, _), J = jax.lax.scan(descend_and_fetch, (state, fetched(blocks[0])), (following, of_blocks))
         if rest == 0:
             return state, J.ravel()
-        state, J_rest = descend_along(state, fetched(order[steps - rest :]))
+        of_rest = tuple(k[steps - rest :] for k in keys)
+        state, J_rest = descend_along(state, fetched(order[steps - rest :]), of_rest)
         return state, jnp.concatenate([J.ravel(), J_rest])
 
     return descend
+
+
+def keys_of_steps(key, first, steps: int):
+    """The key of each of so many steps of an epoch: none is the epoch's own, which shuffles.
+
+    >>> import jax
+    >>> keys_of_steps(jax.random.key(0), 5, 3).shape
+    (3,)
+    """
+    own = jax.random.fold_in(key, 1)
+    return jax.vmap(jax.random.fold_in, (None, 0))(own, first + jnp.arange(steps))
 
 
 def batch(key, k: int, batch_size: int, *data) -> tuple:
@@ -128,11 +146,12 @@ def batch(key, k: int, batch_size: int, *data) -> tuple:
     return tuple(rows(array, order) for array in data)
 
 
-def epoch(step: Callable, batch_size: int) -> Callable:
+def epoch(step: Callable, batch_size: int, keyed: bool = False) -> Callable:
     """One pass over the data in shuffled batches: `epoch(state, key, *data) -> (state, J)`.
 
     `data` are arrays with N rows each, and J is the mean of the steps' costs. What the shuffle puts behind
-    the last full batch, N mod batch_size examples, is left out of this epoch.
+    the last full batch, N mod batch_size examples, is left out of this epoch. If `keyed`, each step is handed
+    a key of its own behind its batch, as a network with dropout needs it.
 
     Raises ValueError if batch_size < 1, if N < batch_size, or if the arrays differ in N.
 
@@ -156,7 +175,7 @@ def epoch(step: Callable, batch_size: int) -> Callable:
         steps = N // batch_size
         if steps == 0:
             raise ValueError(f"data: got {N} rows, expected at least the batch_size of {batch_size}")
-        state, J = steps_from(step, batch_size, steps)(state, key, 0, *data)
+        state, J = steps_from(step, batch_size, steps, keyed)(state, key, 0, *data)
         return state, jnp.mean(J)
 
     return pass_over

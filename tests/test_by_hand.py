@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnn.activations import sigmoid
-from jaxnn.layers import Dense, mlp
+from jaxnn.layers import Dense, dense, mlp
 from jaxnn.losses import binary_cross_entropy
 from jaxnn.objective import value_and_grad
 
@@ -24,8 +24,9 @@ def test_4_2_1_by_hand(x64):
     # Z[1] = log 3 · [[1, 0], [−1, 1], [0, 0]]
     # A[1] = [[3/4, 1/2], [1/4, 3/4], [1/2, 1/2]]
     # Z[2] = log 3 · [0, −1, −1]
-    Z2, (first, _) = net.forward(params, X)
-    np.testing.assert_allclose(first.A, [[3 / 4, 1 / 2], [1 / 4, 3 / 4], [1 / 2, 1 / 2]], rtol=1e-14)
+    Z2, _ = net.forward(params, X)
+    A1, _ = dense(4, 2, sigmoid).forward(params[0], X)
+    np.testing.assert_allclose(A1, [[3 / 4, 1 / 2], [1 / 4, 3 / 4], [1 / 2, 1 / 2]], rtol=1e-14)
     np.testing.assert_allclose(Z2, log3 * jnp.array([[0.0], [-1], [-1]]), rtol=1e-14, atol=1e-14)
 
     # Ŷ = [1/2, 1/4, 1/4], J = 1/3 (log 2 + log 4/3 + log 4)

@@ -46,10 +46,10 @@ def test_a_step_shows_what_it_computes_in_order():
     X, Y = jnp.ones((4, 3)), jnp.eye(2)[jnp.array([0, 1, 1, 0])]
     after, arrays = divergence.computed(net, gradient, optimizer)(state, X, Y)
     expected, J = step(gradient, optimizer)(state, X, Y)
-    _, (first, second) = net.forward(state.params, X)
+    Z2, (first, _) = net.forward(state.params, X)
     _, (dfirst, dsecond) = gradient(state.params, X, Y)
     named = [
-        ("Z[1]", first.Z), ("A[1]", first.A), ("Z[2]", second.Z), ("J", J),
+        ("Z[1]", first.Z), ("Z[2]", Z2), ("J", J),
         ("dW[2]", dsecond.W), ("db[2]", dsecond.b), ("dW[1]", dfirst.W), ("db[1]", dfirst.b),
         ("W[1] in the optimizer's 0.trace", dfirst.W), ("b[1] in the optimizer's 0.trace", dfirst.b),
         ("W[2] in the optimizer's 0.trace", dsecond.W), ("b[2] in the optimizer's 0.trace", dsecond.b),

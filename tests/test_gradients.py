@@ -83,7 +83,7 @@ THREE = SIZES[1:]  # sizes of three layers
 
 def of_slope(g: Activation, backward) -> tuple[Layer, Loss]:
     """A network whose activation goes back like this."""
-    return mlp(*THREE, g=g._replace(backward=backward)), cross_entropy
+    return mlp(*THREE, g=g._replace(backward=backward, reads="ZA")), cross_entropy
 
 
 def of_loss(loss: Loss, backward) -> tuple[Layer, Loss]:

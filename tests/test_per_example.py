@@ -140,10 +140,11 @@ def test_a_bound_must_be_above_zero(bound):
 def test_other_layers_are_refused():
     scale = Layer(
         init=lambda key: jnp.ones((1, 5)),
-        forward=lambda s, A: (A * s, A),
+        forward=lambda s, A, key=None: (A * s, A),
         backward=lambda s, A, dA: (jnp.sum(dA * A, axis=0, keepdims=True), dA * s),
+        name="scale",
     )
     net = serial(dense(3, 5), scale)
     params, X, Y = problem(net, 2)
-    with pytest.raises(TypeError, match=r"got a layer of \w+, expected dense layers"):
+    with pytest.raises(TypeError, match=r"^net: got scale, which has no norms of the gradients of single"):
         norms(net, squared_error)(params, X, Y)

@@ -117,7 +117,7 @@ def forward_mistakes(a: dict) -> dict[str, dict]:
     Y, Z2, J = a["Y"], a["Z[2]"], a["J"]
 
     def of_Z(A, W, b):
-        return dense(*W.shape[::-1]).forward(Dense(W, b), A)[1].Z
+        return dense(*W.shape[::-1]).forward(Dense(W, b), A)[0]
 
     def of_J(loss, Z, Y):
         return loss.forward(Z, Y).reshape(1, 1)
@@ -160,7 +160,7 @@ def backward_mistakes(a: dict) -> dict[str, dict]:
     X, Y, Y_hat, Z1, A1, Z2, W1, W2, dZ2, dW2, dA1, dZ1 = (a[name] for name in names)
 
     def back(dZ, A_prev, W):
-        (dW, db), dA_prev = dense(*W.shape[::-1]).backward(Dense(W, W), Residuals(A_prev, dZ, dZ), dZ)
+        (dW, db), dA_prev = dense(*W.shape[::-1]).backward(Dense(W, W), Residuals(A_prev, None, None), dZ)
         return dW, db, dA_prev
 
     wrong = {

@@ -4,6 +4,8 @@ import os
 import stat
 from pathlib import Path
 
+from jaxnn.shown import shown
+
 MOST = 1_000_000_000  # bytes of a file, and of what is unpacked from it
 
 
@@ -11,22 +13,9 @@ class DatasetError(ValueError):
     """Data that is missing or wrong: one line that says what, where, got and expected."""
 
 
-def shown(text: object, most: int = 40) -> str:
-    """Text from a file, or a name, as it may be printed: one line, nothing that moves a cursor, not too long.
-
-    >>> shown("a\\x1b[2Jb")
-    'a\\\\x1b[2Jb'
-    >>> shown("x" * 50, most=5)
-    'xxxxx…'
-    """
-    text = str(text)
-    seen = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text[:most])
-    return seen + "…" * (len(text) > most)
-
-
 def quoted(text: object) -> str:
     """Text as `shown`, in quotes."""
-    return f"'{shown(text)}'"
+    return f"'{shown(text, 40)}'"
 
 
 def named(path: Path) -> str:

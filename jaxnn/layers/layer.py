@@ -1,7 +1,14 @@
 """What a layer is."""
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+LARGE = 1 << 20  # entries: an array of more is worth making again rather than kept
 
 
 class ShapeError(ValueError):
@@ -12,10 +19,16 @@ class Layer(NamedTuple):
     """A layer, or a whole network, as three pure functions.
 
     - `init(key) -> params`
-    - `forward(params, A_prev) -> (A, residuals)`: residuals are what backward needs of the forward pass.
+    - `forward(params, A_prev, key=None) -> (A, residuals)`: residuals are what backward needs of the forward
+      pass. A key means training, where a layer may draw random numbers; None means evaluation.
     - `backward(params, residuals, dA) -> (dparams, dA_prev)`: dparams has the structure of params.
 
-    The rest describes it, for whoever looks at it; none of the three reads it.
+    The rest describes it: its name, for the reader alone; what it takes; the layers that it is. Two more say what some layers can do besides:
+
+    - `again(params, residuals) -> A`: the output, made again, where that costs next to nothing. What the next
+      layer would keep of it is then left out of its residuals.
+    - `squared_norms(params, residuals, dA) -> (‖dparams_i‖², dA_prev)`: as backward, but of the gradient of
+      each example i alone its squared norm (N,). Or else the name of the part that has none, "" for itself.
 
     >>> from jaxnn.activations import sigmoid
     >>> from jaxnn.layers import mlp
@@ -29,7 +42,54 @@ class Layer(NamedTuple):
     name: str = "layer"  # for the reader alone: nothing branches on it
     takes: tuple[int, ...] | None = None  # the shape of one example of its input, where it knows that
     layers: tuple["Layer", ...] = ()  # those that it is, one after the other
+    again: Callable | None = None
+    squared_norms: Callable | str = ""
 
     def __repr__(self) -> str:
         """Its name."""
         return self.name
+
+
+def rows(A: Float[Array, "*N n"]) -> Float[Array, "M n"]:
+    """A as a matrix: whatever comes before its last axis, examples or places in them, are rows.
+
+    >>> import jax.numpy as jnp
+    >>> rows(jnp.zeros((2, 3, 5))).shape
+    (6, 5)
+    """
+    return A if A.ndim == 2 else A.reshape(math.prod(A.shape[:-1]), A.shape[-1])
+
+
+def own(key, l):
+    """The key of part l of a network, or None, which every part is handed in an evaluation."""
+    return None if key is None else jax.random.fold_in(key, l)
+
+
+def norms_of(layer: Layer) -> Callable:
+    """Its squared_norms; TypeError, in one line, if it has none."""
+    if isinstance(layer.squared_norms, str):
+        part = layer.squared_norms or layer.name
+        raise TypeError(f"net: got {part}, which has no norms of the gradients of single examples")
+    return layer.squared_norms
+
+
+def parts_norms(parts: Sequence[Layer], squared_norms: Callable) -> Callable | str:
+    """The squared_norms of a layer made of parts, if all of them have their own; else the name of one."""
+    without = (p.squared_norms or p.name for p in parts if isinstance(p.squared_norms, str))
+    return next(without, squared_norms)
+
+
+def no_params(backward: Callable) -> Callable:
+    """The squared norms of a layer without parameters, 0, beside its backward."""
+    return lambda params, residuals, dA: (jnp.zeros(len(dA), dA.dtype), backward(params, residuals, dA)[1])
+
+
+def apart(kept, dA):
+    """The same arrays, where XLA will not join what is made of them with the forward pass.
+
+    Else it finds that a thing made again was there before, and keeps it from then on: no memory is saved. Of
+    small arrays that is left to it: they fit into the caches, and what is joined is not computed twice.
+    """
+    if all(leaf.size <= LARGE for leaf in jax.tree.leaves(kept)):
+        return kept, dA
+    return jax.lax.optimization_barrier((kept, dA))

@@ -1,16 +1,20 @@
 """Layers one after the other."""
 
 import itertools
+from typing import NamedTuple
 
 import jax
 
 from jaxnn.activations import Activation
 from jaxnn.layers.dense import dense
-from jaxnn.layers.layer import Layer, ShapeError
+from jaxnn.layers.layer import Layer, ShapeError, apart, own, parts_norms
 
 
 def serial(*layers: Layer) -> Layer:
     """Layers one after the other: a network, which is itself a layer. Its params are a list.
+
+    Each layer has a key of its own: that of the network with the layer's number, from 0, folded in. What a
+    layer can make again is not kept by the next one, and is made again on the way back.
 
     >>> import jax, jax.numpy as jnp
     >>> from jaxnn.activations import sigmoid
@@ -27,28 +31,60 @@ def serial(*layers: Layer) -> Layer:
         keys = jax.random.split(key, len(layers))
         return [layer.init(k) for layer, k in zip(layers, keys, strict=True)]
 
-    def forward(params, A):
+    def forward(params, A, key=None):
         if len(params) != len(layers):
             raise ShapeError(f"params: got those of {len(params)} layers, expected {len(layers)}")
         residuals = []
-        for layer, p in zip(layers, params, strict=True):
+        for l, (layer, p) in enumerate(zip(layers, params, strict=True)):
+            A_prev = A
             try:
-                A, r = layer.forward(p, A)
+                A, r = layer.forward(p, A_prev, own(key, l))
             except ShapeError as error:
-                raise ShapeError(f"layer {len(residuals) + 1}: {error}") from None
-            residuals.append(r)
+                raise ShapeError(f"layer {l + 1}: {error}") from None
+            residuals.append(_without(r, A_prev) if l and layers[l - 1].again else r)
         return A, residuals
 
     def backward(params, residuals, dA):
-        dparams = []
-        for layer, p, r in reversed(list(zip(layers, params, residuals, strict=True))):
-            dp, dA = layer.backward(p, r, dA)
-            dparams.append(dp)
-        return dparams[::-1], dA
+        return down([layer.backward for layer in layers], params, residuals, dA)
 
-    takes = layers[0].takes if layers else None
-    name = f"serial: {_listed(layers)}"
-    return Layer(init, forward, backward, name=name, takes=takes, layers=layers)
+    def squared_norms(params, residuals, dA):
+        found, dA_prev = down([layer.squared_norms for layer in layers], params, residuals, dA)
+        return sum(found), dA_prev
+
+    def down(backwards, params, residuals, dA):
+        residuals, found = list(residuals), []
+        for l in reversed(range(len(layers))):
+            r = residuals[l]
+            if l and layers[l - 1].again:
+                residuals[l - 1], dA = apart(residuals[l - 1], dA)
+                r = _with(r, layers[l - 1].again(params[l - 1], residuals[l - 1]))
+            x, dA = backwards[l](params[l], r, dA)
+            found.append(x)
+        return found[::-1], dA
+
+    return Layer(
+        *(init, forward, backward),
+        name=f"serial: {_listed(layers)}",
+        takes=layers[0].takes if layers else None,
+        layers=layers,
+        squared_norms=parts_norms(layers, squared_norms),
+    )
+
+
+class Again(NamedTuple):
+    """Stands in the residuals of a layer for its input, which the layer before can make again."""
+
+
+def _without(residuals, A_prev):
+    return jax.tree.map(lambda leaf: Again() if leaf is A_prev else leaf, residuals)
+
+
+def _with(residuals, A_prev):
+    return jax.tree.map(
+        lambda leaf: A_prev if isinstance(leaf, Again) else leaf,
+        residuals,
+        is_leaf=lambda node: isinstance(node, Again),
+    )
 
 
 def mlp(*n: int, g: Activation) -> Layer:

@@ -28,13 +28,14 @@ def finite(tree) -> Bool[Array, ""]:
 def computed(net: Layer, gradient: Callable, optimizer: optax.GradientTransformation) -> Callable:
     """A step that shows all of its arrays: `show(state, X, Y) -> (state, arrays)`.
 
-    `arrays` are pairs of a name and an array, in the order of the computation: Z[1], A[1], ..., Z[L], J,
-    dW[L], db[L], ..., dW[1], db[1], the optimizer's state, and the new W[1], b[1], ... The `net` is made of
-    dense layers, or else its arrays go by their places; `gradient` and `optimizer` are those of the training.
+    `arrays` are pairs of a name and an array, in the order of the computation: Z[1], ..., Z[L], J (A[l] where
+    that is kept in place of Z[l]), dW[L], db[L], ..., dW[1], db[1], the optimizer's state, and the new W[1],
+    b[1], ... The `net` is made of dense layers, or else its arrays go by their places; `gradient` and
+    `optimizer` are those of the training.
     """
 
     def show(state: State, X, Y):
-        _, residuals = net.forward(state.params, X)
+        Z, residuals = net.forward(state.params, X)
         J, dparams = gradient(state.params, X, Y)
         updates, opt_state = optimizer.update(dparams, state.opt_state, state.params)
         params: Any = optax.apply_updates(state.params, updates)
@@ -42,8 +43,9 @@ def computed(net: Layer, gradient: Callable, optimizer: optax.GradientTransforma
             trees = {"residual": residuals, "J": J, "d": dparams, "optimizer": opt_state, "new": params}
             arrays = [pair for name, tree in trees.items() for pair in named({name: tree}).items()]
             return State(params, opt_state), arrays
-        arrays = [(f"{name}[{l}]", r._asdict()[name]) for l, r in enumerate(residuals, 1) for name in "ZA"]
-        arrays[-1] = ("J", J)  # A[L] = Ŷ is the loss's
+        kept = ((f"{name}[{l}]", r._asdict()[name]) for l, r in enumerate(residuals, 1) for name in "ZA")
+        arrays = [(name, array) for name, array in kept if array is not None]
+        arrays += [(f"Z[{len(residuals)}]", Z), ("J", J)]  # A[L] = Ŷ is the loss's
         for l, layer in reversed(list(enumerate(dparams, 1))):
             arrays += [(f"dW[{l}]", layer.W), (f"db[{l}]", layer.b)]
         for path, array in named(opt_state).items():

@@ -1,0 +1,208 @@
+"""Multi-head attention, forward and backward, without the T × T matrix of weights.
+
+A_prev, A (N, T, n), T places    Q, O (B, G, T, d)    K, V (B, T, d)    L (B, G, T, 1)
+B = N times the heads of K and V, for each of which there are G heads of Q
+
+    Q = A_prev W_Qᵀ, K = A_prev W_Kᵀ, V = A_prev W_Vᵀ, head by head, Q and K turned by their place
+    S = Q Kᵀ / √d    P = softmax(S)    O = P V    A = O W_Oᵀ
+
+(Vaswani et al., "Attention is all you need", NeurIPS 2017, section 3.2.) It goes through pairs of a block of
+Q and one of K and V. O and L = log Σ eˢ are kept, and P = e^(S − L) is made again on the way back (Dao et
+al., "FlashAttention", NeurIPS 2022, algorithms 1 and 4). Pairs that a causal mask leaves out are not visited.
+A head of K and V may serve several of Q (Ainslie et al., "GQA", EMNLP 2023). Turning: Su et al., "RoFormer",
+arXiv:2104.09864 (2021), eq. 34.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.lax import dynamic_slice_in_dim, dynamic_update_slice_in_dim
+from jaxtyping import Array, Float
+
+from jaxnn.layers.layer import Layer, ShapeError, rows
+
+
+class Attention(NamedTuple):
+    """The parameters of attention; also their gradient."""
+
+    W_Q: Float[Array, "heads_d n"]
+    W_K: Float[Array, "kv_d n"]
+    W_V: Float[Array, "kv_d n"]
+    W_O: Float[Array, "n heads_d"]
+
+
+class Residuals(NamedTuple):
+    """What the backward of attention needs of its forward; V and O less the mean of V over the places."""
+
+    A_prev: object
+    Q: Float[Array, "B G T d"]
+    K: Float[Array, "B T d"]
+    V: Float[Array, "B T d"]
+    mean: Float[Array, "B 1 d"]
+    O: Float[Array, "B G T d"]
+    L: Float[Array, "B G T 1"]
+
+
+def attention(
+    n: int,
+    heads: int,
+    kv_heads: int | None = None,
+    causal: bool = True,
+    rotary: bool = True,
+    block: int = 128,
+) -> Layer:
+    """Attention of `heads` heads of n / heads numbers each, from each place to all, or to those up to it.
+
+    K and V have `kv_heads` heads, as many as Q unless given. `rotary` turns Q and K by their place.
+    Raises ValueError unless heads divide n, and kv_heads them; what is turned is of even size.
+
+    >>> import jax, jax.numpy as jnp
+    >>> layer = attention(8, heads=4, kv_heads=2)
+    >>> params = layer.init(jax.random.key(0))
+    >>> A, residuals = layer.forward(params, jnp.ones((3, 5, 8)))
+    >>> dparams, dA_prev = layer.backward(params, residuals, A)
+    >>> A.shape, dparams.W_K.shape
+    ((3, 5, 8), (4, 8))
+    """
+    kv = kv_heads or heads
+    if heads < 1 or n % heads or heads % kv or (rotary and n // heads % 2):
+        raise ValueError(
+            f"attention: got n = {n}, {heads} heads and {kv} of K and V, expected divisors, n / heads even"
+        )
+    d, G = n // heads, heads // kv
+
+    def init(key) -> Attention:
+        draw = jax.nn.initializers.glorot_uniform(in_axis=1, out_axis=0)
+        sizes = (n, n), (kv * d, n), (kv * d, n), (n, n)
+        return Attention(*map(draw, jax.random.split(key, 4), sizes))
+
+    def forward(params: Attention, A_prev: Float[Array, "N T n"], key=None):
+        if A_prev.ndim != 3 or A_prev.shape[2] != n:
+            raise ShapeError(f"attention: its input is {A_prev.shape}, expected (N, T, {n})")
+        N, X = len(A_prev), rows(A_prev)
+        Q = _heads(X @ params.W_Q.T, N, kv, G)  # Q = A_prev W_Qᵀ
+        K = _heads(X @ params.W_K.T, N, kv, 1)  # K = A_prev W_Kᵀ
+        V = _heads(X @ params.W_V.T, N, kv, 1)[:, 0]  # V = A_prev W_Vᵀ
+        if rotary:
+            Q, K = turned(Q), turned(K)
+        K, mean = K[:, 0], jnp.mean(V, axis=1, keepdims=True)
+        V = V - mean  # the rows of P sum to 1: P V = P (V − mean) + mean
+        O, L = attended(Q, K, V, causal, block)  # O = softmax(Q Kᵀ / √d) V
+        A = _places(O + mean[:, None], N) @ params.W_O.T  # A = O W_Oᵀ
+        return A.reshape(A_prev.shape), Residuals(A_prev, Q, K, V, mean, O, L)
+
+    def backward(params: Attention, residuals: Residuals, dA: Float[Array, "N T n"]):
+        A_prev, Q, K, V, mean, O, L = residuals
+        N, X, dA = len(dA), rows(A_prev), rows(dA)
+        dW_O = dA.T @ _places(O + mean[:, None], N)  # dW_O = dAᵀ O
+        dO = _heads(dA @ params.W_O, N, kv, G)  # dO = dA W_O
+        dQ, dK, dV = unattended(Q, K, V, O, L, dO, causal, block)
+        dK, dV = dK[:, None], dV[:, None]
+        if rotary:
+            dQ, dK = turned(dQ, -1), turned(dK, -1)
+        dQ, dK, dV = _places(dQ, N), _places(dK, N), _places(dV, N)
+        dX = dQ @ params.W_Q + dK @ params.W_K + dV @ params.W_V  # dA_prev = dQ W_Q + dK W_K + dV W_V
+        dparams = Attention(dQ.T @ X, dK.T @ X, dV.T @ X, dW_O)  # dW_Q = dQᵀ A_prev, and so on
+        return dparams, dX.reshape(A_prev.shape)
+
+    how = "".join((f", {kv} of K and V" if kv != heads else "", ", causal" if causal else ""))
+    return Layer(init, forward, backward, f"attention({n}, {heads} heads{how})")
+
+
+def attended(Q, K, V, causal: bool, block: int) -> tuple[Float[Array, "B G T d"], Float[Array, "B G T 1"]]:
+    """O = softmax(Q Kᵀ / √d) V and L = log Σ exp(Q Kᵀ / √d), over pairs of blocks."""
+    T, block = K.shape[1], min(block, K.shape[1])
+    Q, K, V = _padded(Q, block), _padded(K, block), _padded(V, block)
+
+    def of_pair(carry, pair):
+        O, m, total = carry
+        i, j = pair
+        S = _scores(_at(Q, i, block), _at(K, j, block), i, j, causal, T)  # S = Q Kᵀ / √d
+        O_i, m_i, total_i = (_at(x, i, block) for x in carry)
+        m_new = jnp.maximum(m_i, jnp.max(S, axis=-1, keepdims=True))
+        e, old = jnp.exp(S - m_new), jnp.exp(m_i - m_new)
+        O = _put(O, O_i * old + jnp.einsum("bgts,bsd->bgtd", e, _at(V, j, block)), i)
+        total = _put(total, total_i * old + jnp.sum(e, axis=-1, keepdims=True), i)
+        return (O, _put(m, m_new, i), total), None
+
+    one = jnp.zeros((*Q.shape[:-1], 1), Q.dtype)
+    (O, m, total), _ = jax.lax.scan(
+        of_pair, (jnp.zeros_like(Q), one - jnp.inf, one), _pairs(T, block, causal)
+    )
+    return (O / total)[:, :, :T], (m + jnp.log(total))[:, :, :T]
+
+
+def unattended(Q, K, V, O, L, dO, causal: bool, block: int):
+    """dQ, dK, dV. Taking the mean off V and O changes none of them: D below and dP change alike."""
+    T, d, block = K.shape[1], K.shape[2], min(block, K.shape[1])
+    D = jnp.sum(dO * O, axis=-1, keepdims=True)  # D = Σ_s P ⊙ dP = Σ dO ⊙ O
+    Q, K, V, L, dO, D = (_padded(x, block) for x in (Q, K, V, L, dO, D))
+
+    def of_pair(carry, pair):
+        dQ, dK, dV = carry
+        i, j = pair
+        Q_i, dO_i, K_j, V_j = _at(Q, i, block), _at(dO, i, block), _at(K, j, block), _at(V, j, block)
+        P = jnp.exp(_scores(Q_i, K_j, i, j, causal, T) - _at(L, i, block))  # P = e^(S − L)
+        dV = _put(dV, _at(dV, j, block) + jnp.einsum("bgts,bgtd->bsd", P, dO_i), j)  # dV = Pᵀ dO
+        dP = jnp.einsum("bgtd,bsd->bgts", dO_i, V_j)  # dP = dO Vᵀ
+        dS = P * (dP - _at(D, i, block)) / d**0.5  # dS = P ⊙ (dP − D), and / √d
+        dQ = _put(dQ, _at(dQ, i, block) + jnp.einsum("bgts,bsd->bgtd", dS, K_j), i)  # dQ = dS K
+        dK = _put(dK, _at(dK, j, block) + jnp.einsum("bgts,bgtd->bsd", dS, Q_i), j)  # dK = dSᵀ Q
+        return (dQ, dK, dV), None
+
+    zeros = jnp.zeros_like(Q), jnp.zeros_like(K), jnp.zeros_like(V)
+    (dQ, dK, dV), _ = jax.lax.scan(of_pair, zeros, _pairs(T, block, causal))
+    return dQ[:, :, :T], dK[:, :T], dV[:, :T]
+
+
+def turned(X: Float[Array, "... T d"], sign: int = 1, base: float = 10_000.0) -> Float[Array, "... T d"]:
+    """Entries i and i + d/2 of each place, as a point of a plane, turned by place · base^(−2i/d).
+
+    Its backward is the same with the opposite sign: the transpose of a rotation turns back.
+    """
+    T, half = X.shape[-2], X.shape[-1] // 2
+    angle = jnp.arange(T, dtype=X.dtype)[:, None] * base ** -(jnp.arange(half, dtype=X.dtype)[None] / half)
+    angle = angle.reshape((1,) * (X.ndim - 2) + angle.shape)
+    cos, sin = jnp.cos(angle), sign * jnp.sin(angle)
+    a, b = X[..., :half], X[..., half:]
+    return jnp.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1)
+
+
+def _scores(Q, K, i, j, causal: bool, T: int):
+    """S of a pair of blocks, −∞ where the mask is."""
+    S = jnp.einsum("bgtd,bsd->bgts", Q, K) / K.shape[-1] ** 0.5
+    block = S.shape[-1]
+    t, s = i * block + jnp.arange(block)[:, None], j * block + jnp.arange(block)[None]
+    seen = (s < T) & ((s <= t) | (not causal))
+    return jnp.where(seen[None, None], S, -jnp.inf)
+
+
+def _pairs(T: int, block: int, causal: bool):
+    blocks = range(-(-T // block))
+    pairs = [(i, j) for i in blocks for j in blocks if j <= i or not causal]
+    return tuple(map(jnp.array, zip(*pairs, strict=True)))
+
+
+def _padded(X, block: int):
+    return jnp.pad(X, [(0, 0)] * (X.ndim - 2) + [(0, -X.shape[-2] % block), (0, 0)])
+
+
+def _at(X, i, block: int):
+    return dynamic_slice_in_dim(X, i * block, block, X.ndim - 2)
+
+
+def _put(X, x, i):
+    return dynamic_update_slice_in_dim(X, x, i * x.shape[-2], X.ndim - 2)
+
+
+def _heads(X, N: int, kv: int, G: int):
+    """(N T, heads d) → (N kv, G, T, d)."""
+    T, d = len(X) // N, X.shape[1] // (kv * G)
+    return X.reshape(N, T, kv, G, d).transpose(0, 2, 3, 1, 4).reshape(N * kv, G, T, d)
+
+
+def _places(X, N: int):
+    """(N kv, G, T, d) → (N T, heads d)."""
+    B, G, T, d = X.shape
+    return X.reshape(N, B // N, G, T, d).transpose(0, 3, 1, 2, 4).reshape(N * T, B // N * G * d)

@@ -1,0 +1,167 @@
+"""Layers made of layers: added to their input, repeated, made again on the way back, or undone there."""
+
+import jax
+import jax.numpy as jnp
+
+from jaxnn.layers.layer import Layer, own, parts_norms
+
+
+def residual(f: Layer) -> Layer:
+    """A = A_prev + f(A_prev) (He et al., "Deep residual learning for image recognition", CVPR 2016, eq. 1).
+
+    >>> import jax, jax.numpy as jnp
+    >>> from jaxnn.layers import dense
+    >>> layer = residual(dense(3, 3))
+    >>> params = layer.init(jax.random.key(0))._replace(W=jnp.eye(3))
+    >>> layer.forward(params, jnp.ones((1, 3)))[0]
+    Array([[2., 2., 2.]], dtype=float32)
+    """
+
+    def forward(params, A_prev, key=None):
+        B, residuals = f.forward(params, A_prev, key)
+        return A_prev + B, residuals  # A = A_prev + f(A_prev)
+
+    def backward(params, residuals, dA):
+        dparams, dA_prev = f.backward(params, residuals, dA)
+        return dparams, dA + dA_prev  # dA_prev = dA + what comes back through f
+
+    def squared_norms(params, residuals, dA):
+        squared, dA_prev = f.squared_norms(params, residuals, dA)
+        return squared, dA + dA_prev
+
+    name = f"residual({f.name})"
+    return Layer(f.init, forward, backward, name, squared_norms=parts_norms([f], squared_norms))
+
+
+def repeated(f: Layer, L: int) -> Layer:
+    """L layers like f, one after the other, each with parameters of its own, stacked along a first axis.
+
+    One program of f, gone through L times forward and L times back, in place of L programs.
+
+    >>> import jax, jax.numpy as jnp
+    >>> from jaxnn.layers import dense
+    >>> layer = repeated(dense(3, 3), 4)
+    >>> layer.init(jax.random.key(0)).W.shape
+    (4, 3, 3)
+    """
+
+    def init(key):
+        return jax.vmap(f.init)(jax.random.split(key, L))
+
+    def forward(params, A_prev, key=None):
+        def of_layer(A, at):
+            l, p = at
+            return f.forward(p, A, own(key, l))
+
+        return jax.lax.scan(of_layer, A_prev, (jnp.arange(L), params))
+
+    def backward(params, residuals, dA):
+        dA_prev, dparams = jax.lax.scan(
+            lambda dA, at: f.backward(*at, dA)[::-1], dA, (params, residuals), reverse=True
+        )
+        return dparams, dA_prev
+
+    def squared_norms(params, residuals, dA):
+        dA_prev, squared = jax.lax.scan(
+            lambda dA, at: f.squared_norms(*at, dA)[::-1], dA, (params, residuals), reverse=True
+        )
+        return jnp.sum(squared, axis=0), dA_prev
+
+    name = f"{L} × {f.name}"
+    return Layer(init, forward, backward, name, squared_norms=parts_norms([f], squared_norms))
+
+
+def recomputed(f: Layer) -> Layer:
+    """f, of which only the input is kept: its forward pass is made again on the way back.
+
+    Chen et al., "Training deep nets with sublinear memory cost", arXiv:1604.06174 (2016), section 4.
+
+    >>> import jax, jax.numpy as jnp
+    >>> from jaxnn.layers import dense
+    >>> layer = recomputed(dense(3, 2))
+    >>> A, (A_prev, key) = layer.forward(layer.init(jax.random.key(0)), jnp.ones((5, 3)))
+    >>> A_prev.shape
+    (5, 3)
+    """
+
+    def forward(params, A_prev, key=None):
+        A, _ = f.forward(params, A_prev, key)
+        return A, (A_prev, key)
+
+    def again(params, residuals, dA):
+        A_prev, key = residuals
+        A_prev, dA = jax.lax.optimization_barrier((A_prev, dA))  # else XLA keeps what it has computed once
+        return f.forward(params, A_prev, key)[1], dA
+
+    def backward(params, residuals, dA):
+        return f.backward(params, *again(params, residuals, dA))
+
+    def squared_norms(params, residuals, dA):
+        return f.squared_norms(params, *again(params, residuals, dA))
+
+    name = f"recomputed({f.name})"
+    return Layer(f.init, forward, backward, name, squared_norms=parts_norms([f], squared_norms))
+
+
+def reversible(f: Layer, g: Layer, L: int) -> Layer:
+    """L blocks that can be undone: only the output of the last one is kept, however many there are.
+
+    A = (A₁, A₂), halves of the last axis: A₁ := A₁ + f(A₂), A₂ := A₂ + g(A₁). On the way back the inputs
+    are made of the outputs, A₂ := A₂ − g(A₁), A₁ := A₁ − f(A₂), and are off by their rounding, a few units
+    of 2⁻²³ for each block (Gomez et al., "The reversible residual network", NeurIPS 2017, section 3, algorithm 1).
+
+    >>> import jax, jax.numpy as jnp
+    >>> from jaxnn.activations import tanh
+    >>> from jaxnn.layers import dense
+    >>> layer = reversible(dense(3, 3, tanh), dense(3, 3, tanh), L=4)
+    >>> params = layer.init(jax.random.key(0))
+    >>> A, (kept, key) = layer.forward(params, jnp.ones((5, 6)))
+    >>> kept.shape
+    (5, 6)
+    """
+
+    def init(key):
+        return jax.vmap(lambda key: tuple(map(lambda part, k: part.init(k), (f, g), jax.random.split(key))))(
+            jax.random.split(key, L)
+        )
+
+    def keys(key, l):
+        return own(own(key, l), 0), own(own(key, l), 1)
+
+    def forward(params, A_prev, key=None):
+        def of_block(halves, at):
+            (l, (p, q)), (A1, A2) = at, halves
+            of_f, of_g = keys(key, l)
+            A1 = A1 + f.forward(p, A2, of_f)[0]  # A₁ := A₁ + f(A₂)
+            A2 = A2 + g.forward(q, A1, of_g)[0]  # A₂ := A₂ + g(A₁)
+            return (A1, A2), None
+
+        halves, _ = jax.lax.scan(of_block, _halves(A_prev), (jnp.arange(L), params))
+        A = jnp.concatenate(halves, axis=-1)
+        return A, (A, key)
+
+    def backward(params, residuals, dA):
+        A, key = residuals
+
+        def of_block(carry, at):
+            (l, (p, q)), (A1, A2, dA1, dA2) = at, carry
+            of_f, of_g = keys(key, l)
+            B, r = g.forward(q, A1, of_g)
+            A2 = A2 - B  # A₂ := A₂ − g(A₁)
+            dq, back = g.backward(q, r, dA2)
+            dA1 = dA1 + back  # dA₁ += what comes back through g
+            B, r = f.forward(p, A2, of_f)
+            A1 = A1 - B  # A₁ := A₁ − f(A₂)
+            dp, back = f.backward(p, r, dA1)
+            dA2 = dA2 + back  # dA₂ += what comes back through f
+            return (A1, A2, dA1, dA2), (dp, dq)
+
+        carry = (*_halves(A), *_halves(dA))
+        (_, _, dA1, dA2), dparams = jax.lax.scan(of_block, carry, (jnp.arange(L), params), reverse=True)
+        return dparams, jnp.concatenate([dA1, dA2], axis=-1)
+
+    return Layer(init, forward, backward, f"{L} × reversible({f.name}, {g.name})")
+
+
+def _halves(A):
+    return tuple(jnp.split(A, 2, axis=-1))

@@ -1,0 +1,237 @@
+"""Layer norm, RMS norm and batch norm, forward and backward, in formulas that keep their digits.
+
+γ, β, μ, v (n, 1)    A_prev, A, h (M, n), M rows: examples, or places in them    r: 1 / standard deviation
+
+What is centred is centred twice: the mean of numbers far from 0 is rounded, and the second mean takes off
+what the first one left. At a mean of 10⁶ standard deviations dA_prev of layer norm is then right to 2 units of
+2⁻²³ of its largest entry, where the textbook's formula is off by 25,000 of them. h and r are kept, not A: (A − β) / γ has
+few digits where γ is small.
+
+Equations: Ba, Kiros and Hinton, "Layer normalization", arXiv:1607.06450 (2016), eq. 3; Zhang and Sennrich,
+"Root mean square layer normalization", NeurIPS 2019, eq. 4; Ioffe and Szegedy, "Batch normalization", ICML
+2015, algorithms 1 and 2, and section 3 for the backward.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from jaxnn.layers.layer import Layer, ShapeError, rows
+
+LITTLE = 1e-5  # ε, added to the variance
+
+
+class Norm(NamedTuple):
+    """The parameters of layer norm; also their gradient."""
+
+    gamma: Float[Array, "n 1"]
+    beta: Float[Array, "n 1"]
+
+
+class Scale(NamedTuple):
+    """The parameter of RMS norm; also its gradient."""
+
+    gamma: Float[Array, "n 1"]
+
+
+class BatchNorm(NamedTuple):
+    """The parameters of batch norm. mean and variance are those of the data, and have the gradient 0."""
+
+    gamma: Float[Array, "n 1"]
+    beta: Float[Array, "n 1"]
+    mean: Float[Array, "n 1"]
+    variance: Float[Array, "n 1"]
+
+
+class Standardised(NamedTuple):
+    """What the backward of a norm needs: h, of mean 0 and variance 1, and r, by which it was multiplied."""
+
+    h: Float[Array, "M n"]
+    r: Float[Array, "..."]
+
+
+class OfBatch(NamedTuple):
+    """The same of a batch norm in training, with the mean and the variance of its batch."""
+
+    h: Float[Array, "M n"]
+    r: Float[Array, "..."]
+    mean: Float[Array, "n 1"]
+    variance: Float[Array, "n 1"]
+
+
+def layer_norm(n: int, eps: float = LITTLE) -> Layer:
+    """Each row of n on its own brought to mean 0 and variance 1, times γ, plus β.
+
+    >>> import jax, jax.numpy as jnp
+    >>> layer = layer_norm(2)
+    >>> A, _ = layer.forward(layer.init(jax.random.key(0)), jnp.array([[1.0, 3.0], [5.0, 9.0]]))
+    >>> print(A.round(3))
+    [[-1.  1.]
+     [-1.  1.]]
+    """
+
+    def init(key) -> Norm:
+        return Norm(jnp.ones((n, 1)), jnp.zeros((n, 1)))
+
+    def forward(params: Norm, A_prev: Float[Array, "*N n"], key=None):
+        _check("layer_norm", n, A_prev)
+        γ, β = params
+        D = _centred(rows(A_prev), axis=1)  # D = A_prev − mean
+        r = 1 / jnp.sqrt(jnp.mean(D * D, axis=1, keepdims=True) + eps)  # r = 1/√(mean(D²) + ε)
+        h = D * r
+        A = h * γ.T + β.T  # A = h ⊙ γᵀ + βᵀ
+        return A.reshape(A_prev.shape), Standardised(h, r)
+
+    def backward(params: Norm, residuals: Standardised, dA: Float[Array, "*N n"]):
+        (γ, _), (h, r) = params, residuals
+        dγ = _summed(rows(dA) * h)  # dγ = Σ dA ⊙ h, over the rows
+        dβ = _summed(rows(dA))  # dβ = Σ dA
+        G = _centred(rows(dA) * γ.T, axis=1)  # G = dA ⊙ γᵀ − mean
+        dA_prev = r * (G - h * jnp.mean(G * h, axis=1, keepdims=True))  # r (G − h mean(G ⊙ h))
+        return Norm(dγ, dβ), dA_prev.reshape(dA.shape)
+
+    def squared_norms(params, residuals, dA):
+        _, dA_prev = backward(params, residuals, dA)
+        h = residuals.h.reshape(dA.shape)
+        return _of_each(dA * h) + _of_each(dA), dA_prev  # ‖dγ_i‖² + ‖dβ_i‖², sums over the places of i
+
+    return Layer(init, forward, backward, f"layer_norm({n})", squared_norms=squared_norms)
+
+
+def rms_norm(n: int, eps: float = LITTLE) -> Layer:
+    """Each row of n on its own divided by the root of the mean of its squares, times γ.
+
+    >>> import jax, jax.numpy as jnp
+    >>> layer = rms_norm(2)
+    >>> print(layer.forward(layer.init(jax.random.key(0)), jnp.array([[3.0, -3.0]]))[0].round(3))
+    [[ 1. -1.]]
+    """
+
+    def init(key) -> Scale:
+        return Scale(jnp.ones((n, 1)))
+
+    def forward(params: Scale, A_prev: Float[Array, "*N n"], key=None):
+        _check("rms_norm", n, A_prev)
+        (γ,), X = params, rows(A_prev)
+        r = 1 / jnp.sqrt(jnp.mean(X * X, axis=1, keepdims=True) + eps)  # r = 1/√(mean(A_prev²) + ε)
+        h = X * r
+        A = h * γ.T  # A = h ⊙ γᵀ
+        return A.reshape(A_prev.shape), Standardised(h, r)
+
+    def backward(params: Scale, residuals: Standardised, dA: Float[Array, "*N n"]):
+        (γ,), (h, r) = params, residuals
+        dγ = _summed(rows(dA) * h)  # dγ = Σ dA ⊙ h, over the rows
+        G = rows(dA) * γ.T  # G = dA ⊙ γᵀ
+        dA_prev = r * (G - h * jnp.mean(G * h, axis=1, keepdims=True))  # r (G − h mean(G ⊙ h))
+        return Scale(dγ), dA_prev.reshape(dA.shape)
+
+    def squared_norms(params, residuals, dA):
+        _, dA_prev = backward(params, residuals, dA)
+        return _of_each(dA * residuals.h.reshape(dA.shape)), dA_prev
+
+    return Layer(init, forward, backward, f"rms_norm({n})", squared_norms=squared_norms)
+
+
+def batch_norm(n: int, eps: float = LITTLE) -> Layer:
+    """Each of n columns brought to mean 0 and variance 1 over all rows, times γ, plus β.
+
+    In training these are the batch's. In an evaluation they are those that stand in the parameters, where
+    `with_statistics` puts them. No gradient is of one example alone: all share the mean.
+
+    >>> import jax, jax.numpy as jnp
+    >>> layer, X = batch_norm(1), jnp.array([[1.0], [3.0]])
+    >>> params = layer.init(jax.random.key(0))
+    >>> print(layer.forward(params, X, jax.random.key(1))[0].ravel().round(3))  # in training
+    [-1.  1.]
+    >>> params = with_statistics(layer, params, X[None], jax.random.key(1))
+    >>> print(params.mean, params.variance)
+    [[2.]] [[1.]]
+    """
+
+    def init(key) -> BatchNorm:
+        one, zero = jnp.ones((n, 1)), jnp.zeros((n, 1))
+        return BatchNorm(one, zero, zero, one)
+
+    def forward(params: BatchNorm, A_prev: Float[Array, "*N n"], key=None):
+        _check("batch_norm", n, A_prev)
+        (γ, β, *known), X = params, rows(A_prev)
+        if key is None:
+            μ, v = jax.lax.stop_gradient(known)
+            r = 1 / jnp.sqrt(v.T + eps)
+            h = (X - μ.T) * r
+            residuals = Standardised(h, r)
+        else:
+            D = _centred(X, axis=0)  # D = A_prev − mean, over the rows
+            v = jnp.mean(D * D, axis=0, keepdims=True)
+            r = 1 / jnp.sqrt(v + eps)  # r = 1/√(mean(D²) + ε)
+            h = D * r
+            residuals = OfBatch(h, r, jnp.mean(X, axis=0, keepdims=True).T, v.T)
+        A = h * γ.T + β.T  # A = h ⊙ γᵀ + βᵀ
+        return A.reshape(A_prev.shape), residuals
+
+    def backward(params: BatchNorm, residuals: Standardised | OfBatch, dA: Float[Array, "*N n"]):
+        γ, (h, r, *of_batch) = params.gamma, residuals
+        dγ = _summed(rows(dA) * h)  # dγ = Σ dA ⊙ h, over the rows
+        dβ = _summed(rows(dA))  # dβ = Σ dA
+        G = rows(dA) * γ.T  # G = dA ⊙ γᵀ
+        if of_batch:
+            G = _centred(G, axis=0)  # G − mean
+            G = G - h * jnp.mean(G * h, axis=0, keepdims=True)  # G − h mean(G ⊙ h)
+        dA_prev = r * G
+        return BatchNorm(dγ, dβ, jnp.zeros_like(dβ), jnp.zeros_like(dβ)), dA_prev.reshape(dA.shape)
+
+    return Layer(init, forward, backward, f"batch_norm({n})")
+
+
+def with_statistics(net: Layer, params, batches: Float[Array, "B N ..."], key):
+    """The parameters of a network with each batch norm's mean and variance over these batches of data.
+
+    They are those of the forward pass in training, layer by layer: what `net` is evaluated with, before each
+    evaluation anew. Weight decay does no harm to them, nor does training read them.
+    Raises ValueError where the residuals of a batch norm are not kept, as in `recomputed`.
+    """
+
+    def of_batch(x):
+        l, batch = x
+        _, residuals = net.forward(params, batch, jax.random.fold_in(key, l))
+        return [(r.mean, r.variance) for r in _nodes(residuals, OfBatch) if isinstance(r, OfBatch)]
+
+    found = jax.lax.map(of_batch, (jnp.arange(len(batches)), batches))
+    leaves = _nodes(params, BatchNorm)
+    if len(found) != sum(isinstance(leaf, BatchNorm) for leaf in leaves):
+        raise ValueError("net: got a batch norm whose residuals are not kept, expected none in `recomputed`")
+    rest, filled = iter(found), []
+    for leaf in leaves:
+        if isinstance(leaf, BatchNorm):
+            m, v = next(rest)
+            mean = jnp.mean(m, axis=0)
+            variance = jnp.mean(v, axis=0) + jnp.mean(jnp.square(m - mean[None]), axis=0)
+            leaf = leaf._replace(mean=mean, variance=variance)
+        filled.append(leaf)
+    structure = jax.tree.structure(params, is_leaf=lambda node: isinstance(node, BatchNorm))
+    return jax.tree.unflatten(structure, filled)
+
+
+def _nodes(tree, kind: type) -> list:
+    return jax.tree.leaves(tree, is_leaf=lambda node: isinstance(node, kind))
+
+
+def _centred(A, axis: int):
+    D = A - jnp.mean(A, axis=axis, keepdims=True)
+    return D - jnp.mean(D, axis=axis, keepdims=True)  # of a rounded mean, what it left
+
+
+def _summed(A: Float[Array, "M n"]) -> Float[Array, "n 1"]:
+    return jnp.sum(A, axis=0, keepdims=True).T
+
+
+def _of_each(dA: Float[Array, "N *T n"]) -> Float[Array, "N"]:
+    """‖Σ_t dA_t‖² of each example."""
+    return jnp.sum(jnp.square(jnp.sum(dA.reshape(len(dA), -1, dA.shape[-1]), axis=1)), axis=1)
+
+
+def _check(name: str, n: int, A_prev) -> None:
+    if A_prev.ndim < 2 or A_prev.shape[-1] != n:
+        raise ShapeError(f"{name}: its input is {A_prev.shape}, expected (N, {n})")

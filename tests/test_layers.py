@@ -1,0 +1,254 @@
+"""Every layer's backward against jax.grad of a plain forward that is written here, by itself."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxnn.activations import sigmoid, tanh
+from jaxnn.gradcheck import compare_vjp
+from jaxnn.layers import (
+    Layer,
+    attention,
+    average_pool,
+    batch_norm,
+    convolution,
+    dense,
+    dropout,
+    layer_norm,
+    lstm,
+    max_pool,
+    recomputed,
+    repeated,
+    residual,
+    reversible,
+    rms_norm,
+    serial,
+)
+
+KEY = jax.random.key(7)
+
+
+def plain_dense(g):
+    return lambda p, X, key: g(jnp.einsum("...i,oi->...o", X, p.W) + bent(p.b, X))
+
+
+def bent(column, X):
+    return column.reshape((1,) * (X.ndim - 1) + (-1,))
+
+
+def plain_layer_norm(p, X, key):
+    mean, std = X.mean(-1, keepdims=True), jnp.sqrt(X.var(-1, keepdims=True) + 1e-5)
+    return (X - mean) / std * bent(p.gamma, X) + bent(p.beta, X)
+
+
+def plain_rms_norm(p, X, key):
+    return X / jnp.sqrt((X**2).mean(-1, keepdims=True) + 1e-5) * bent(p.gamma, X)
+
+
+def plain_batch_norm(p, X, key):
+    axes = tuple(range(X.ndim - 1))
+    mean, var = X.mean(axes, keepdims=True), X.var(axes, keepdims=True)
+    if key is None:
+        mean, var = jax.lax.stop_gradient((bent(p.mean, X), bent(p.variance, X)))
+    return (X - mean) / jnp.sqrt(var + 1e-5) * bent(p.gamma, X) + bent(p.beta, X)
+
+
+def windows(X, size, stride):
+    """(N, H_out, W_out, size, size, n), by indices."""
+    at = [np.arange((side - size) // stride + 1)[:, None] * stride + np.arange(size) for side in X.shape[1:3]]
+    return X[:, at[0][:, None, :, None], at[1][None, :, None, :]]
+
+
+def plain_convolution(stride, padding, groups, g=lambda Z: Z):
+    def forward(p, X, key):
+        X = jnp.pad(X, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
+        of_groups = zip(jnp.split(X, groups, -1), jnp.split(p.W, groups, -1), strict=True)
+        Z = [jnp.einsum("nabijc,ijco->nabo", windows(x, len(w), stride), w) for x, w in of_groups]
+        return g(jnp.concatenate(Z, -1) + bent(p.b, X))
+
+    return forward
+
+
+def plain_pool(size, stride, of):
+    return lambda p, X, key: of(windows(X, size, stride), axis=(3, 4))
+
+
+def plain_attention(heads, kv, causal, rotary):
+    def turned(X):
+        T, d = X.shape
+        angle = np.arange(T)[:, None] / 10_000.0 ** (np.arange(d // 2)[None] / (d // 2))
+        a, b = X[:, : d // 2], X[:, d // 2 :]
+        cos, sin = np.cos(angle).astype(X.dtype), np.sin(angle).astype(X.dtype)
+        return jnp.concatenate([a * cos - b * sin, b * cos + a * sin], 1)
+
+    def of_one(p, X):
+        T, n = X.shape
+        d = n // heads
+        out = []
+        for h in range(heads):
+            own, shared = slice(h * d, (h + 1) * d), slice(h * kv // heads * d, (h * kv // heads + 1) * d)
+            Q, K, V = X @ p.W_Q[own].T, X @ p.W_K[shared].T, X @ p.W_V[shared].T
+            if rotary:
+                Q, K = turned(Q), turned(K)
+            S = Q @ K.T / np.sqrt(d).astype(X.dtype)
+            if causal:
+                S = jnp.where(np.tril(np.ones((T, T), bool)), S, -jnp.inf)
+            out.append(jax.nn.softmax(S, -1) @ V)
+        return jnp.concatenate(out, 1) @ p.W_O.T
+
+    return lambda p, X, key: jax.vmap(of_one, (None, 0))(p, X)
+
+
+def plain_lstm(p, X, key):
+    h = c = jnp.zeros((len(X), p.W_H.shape[1]), X.dtype)
+    H = []
+    for t in range(X.shape[1]):
+        i, f, o, g = jnp.split(X[:, t] @ p.W_X.T + h @ p.W_H.T + p.b.T, 4, 1)
+        c = jax.nn.sigmoid(f) * c + jax.nn.sigmoid(i) * jnp.tanh(g)
+        h = jax.nn.sigmoid(o) * jnp.tanh(c)
+        H.append(h)
+    return jnp.stack(H, 1)
+
+
+def plain_block(p, X, key):
+    A = plain_layer_norm(p[0], X, key)
+    return X + plain_dense(lambda Z: Z)(p[2], plain_dense(jnp.tanh)(p[1], A, key), key)
+
+
+def of_each(of_one, L):
+    def forward(p, X, key):
+        for l in range(L):
+            X = of_one(jax.tree.map(lambda leaf, l=l: leaf[l], p), X, key)
+        return X
+
+    return forward
+
+
+def plain_reversible(p, X, key):
+    A1, A2 = jnp.split(X, 2, -1)
+    A1 = A1 + plain_dense(jnp.tanh)(p[0], A2, key)
+    return jnp.concatenate([A1, A2 + plain_dense(jax.nn.sigmoid)(p[1], A1, key)], -1)
+
+
+def plain_dropout(p, X, key):
+    return X if key is None else X * jax.random.bernoulli(key, 0.75, X.shape).astype(X.dtype) / 0.75
+
+
+BLOCK = residual(serial(layer_norm(4), dense(4, 6, tanh), dense(6, 4)))
+
+
+class Case(NamedTuple):
+    layer: Layer
+    plain: Callable
+    shape: tuple[int, ...]
+    key: Any = None
+
+
+CASES = {
+    "dense, places": Case(dense(3, 5, tanh), plain_dense(jnp.tanh), (2, 4, 3)),
+    "layer norm": Case(layer_norm(5), plain_layer_norm, (3, 5)),
+    "layer norm, places": Case(layer_norm(5), plain_layer_norm, (2, 3, 5)),
+    "rms norm": Case(rms_norm(5), plain_rms_norm, (2, 3, 5)),
+    "batch norm": Case(batch_norm(5), plain_batch_norm, (7, 5), KEY),
+    "batch norm, images": Case(batch_norm(2), plain_batch_norm, (3, 4, 5, 2), KEY),
+    "batch norm, evaluated": Case(batch_norm(5), plain_batch_norm, (7, 5)),
+    "convolution": Case(convolution(2, 3, 3), plain_convolution(1, 0, 1), (2, 5, 6, 2)),
+    "convolution, stride": Case(
+        convolution(2, 3, 3, stride=2, padding=1, g=tanh), plain_convolution(2, 1, 1, jnp.tanh), (2, 6, 7, 2)
+    ),
+    "convolution, left over": Case(convolution(2, 3, 2, stride=3), plain_convolution(3, 0, 1), (2, 7, 9, 2)),
+    "convolution, groups": Case(
+        convolution(4, 6, 2, stride=2, padding=1, groups=2), plain_convolution(2, 1, 2), (3, 5, 4, 4)
+    ),
+    "convolution, padded far": Case(convolution(1, 2, 2, padding=3), plain_convolution(1, 3, 1), (2, 3, 2, 1)),
+    "max pool": Case(max_pool(2), plain_pool(2, 2, jnp.max), (2, 4, 6, 3)),
+    "max pool, overlapping": Case(max_pool(3, 2), plain_pool(3, 2, jnp.max), (2, 6, 7, 3)),
+    "max pool, gaps": Case(max_pool(2, 3), plain_pool(2, 3, jnp.max), (2, 6, 9, 3)),
+    "average pool": Case(average_pool(2), plain_pool(2, 2, jnp.mean), (2, 4, 6, 3)),
+    "average pool, overlapping": Case(average_pool(3, 2), plain_pool(3, 2, jnp.mean), (2, 6, 7, 3)),
+    "dropout": Case(dropout(0.25), plain_dropout, (4, 5), KEY),
+    "dropout, evaluated": Case(dropout(0.25), plain_dropout, (4, 5)),
+    "attention": Case(attention(8, 2, block=3), plain_attention(2, 2, True, True), (3, 7, 8)),
+    "attention, all": Case(
+        attention(8, 2, causal=False, rotary=False, block=3), plain_attention(2, 2, False, False), (2, 5, 8)
+    ),
+    "attention, groups": Case(attention(12, 6, 2, block=2), plain_attention(6, 2, True, True), (2, 5, 12)),
+    "attention, one block": Case(attention(4, 1), plain_attention(1, 1, True, True), (2, 3, 4)),
+    "lstm": Case(lstm(3, 5, segment=3), plain_lstm, (2, 7, 3)),
+    "lstm, one segment": Case(lstm(3, 2), plain_lstm, (4, 5, 3)),
+    "block": Case(BLOCK, plain_block, (3, 2, 4)),
+    "repeated": Case(repeated(BLOCK, 3), of_each(plain_block, 3), (5, 4)),
+    "recomputed": Case(recomputed(BLOCK), plain_block, (5, 4)),
+    "repeated, recomputed": Case(repeated(recomputed(BLOCK), 3), of_each(plain_block, 3), (2, 3, 4)),
+    "reversible": Case(
+        reversible(dense(3, 3, tanh), dense(3, 3, sigmoid), 3), of_each(plain_reversible, 3), (5, 6)
+    ),
+}  # fmt: skip
+
+
+def problem(case: Case, dtype=jnp.float64):
+    params = jax.tree.map(lambda p: p.astype(dtype), case.layer.init(jax.random.key(1)))
+    leaves, structure = jax.tree.flatten(params)
+    keys = jax.random.split(jax.random.key(2), len(leaves))
+    moved = [p + jax.random.normal(k, p.shape, dtype) / 5 for p, k in zip(leaves, keys, strict=True)]
+    X = jax.random.normal(jax.random.key(3), case.shape, dtype)
+    return jax.tree.unflatten(structure, moved), X
+
+
+def pulled(layer: Layer, key):
+    def both(params, X, dA):
+        A, residuals = layer.forward(params, X, key)
+        return A, layer.backward(params, residuals, dA)
+
+    return both
+
+
+def assert_alike(ours, theirs, tolerance=1e-12):
+    assert jax.tree.structure(ours) == jax.tree.structure(theirs)
+    for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
+        assert a.shape == b.shape
+        assert a.dtype == b.dtype
+        np.testing.assert_allclose(a, b, rtol=0, atol=tolerance * max(1, float(jnp.abs(b).max())))
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_each_backward_is_that_of_autodiff_compiled_and_for_many_at_once(name, x64):
+    layer, plain, _, key = case = CASES[name]
+    params, X = problem(case)
+
+    def expected(params, X, dA):
+        A, pull = jax.vjp(lambda params, X: plain(params, X, key), params, X)
+        return A, pull(dA)
+
+    dA = jax.random.normal(jax.random.key(4), jax.eval_shape(lambda: plain(params, X, key)).shape)
+    many = jax.tree.map(lambda x: jnp.stack([x, 2 * x]), (X, dA))
+    ours, theirs = (jax.jit(jax.vmap(f, (None, 0, 0)))(params, *many) for f in (pulled(layer, key), expected))
+    assert_alike(ours, theirs)
+
+
+OPENED = ["layer norm", "rms norm", "batch norm", "convolution, groups", "max pool", "average pool",
+          "attention, one block", "lstm, one segment", "block"]  # fmt: skip
+
+
+def ruled(layer: Layer, key=None):
+    """A layer as a function with a rule, as anybody would hand it to gradcheck."""
+    function = jax.custom_vjp(lambda params, X: layer.forward(params, X, key)[0])
+
+    def forward(params, X):
+        A, residuals = layer.forward(params, X, key)
+        return A, (params, residuals)
+
+    function.defvjp(forward, lambda kept, dA: layer.backward(*kept, dA))
+    return function
+
+
+@pytest.mark.parametrize("name", OPENED)
+def test_each_backward_is_held_by_gradcheck(name):
+    layer, plain, _, key = case = CASES[name]
+    params, X = problem(case, jnp.float32)
+    report = compare_vjp(ruled(layer, key), params, X, reference=lambda params, X: plain(params, X, key))
+    assert report.correct is True, str(report)
