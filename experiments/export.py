@@ -59,10 +59,10 @@ def main(arguments: argparse.Namespace) -> int:
     use_device(arguments.device)
 
     from experiments.common import saved
-    from jaxnn.runs import seals
+    from jaxnn.runs import files
 
     content, said = FORMS[arguments.to](saved.load(arguments), arguments.run_dir)
-    seals.replace(absent(str(arguments.file)), content)
+    files.replace(absent(str(arguments.file)), content)
     print(f"wrote     {arguments.file}, {len(content):,} bytes: {said}")
     return 0
 

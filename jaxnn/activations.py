@@ -154,4 +154,4 @@ leaky_relu = Activation(_leaky_relu, _leaky_relu_backward, reads="A", name="leak
 softplus = Activation(_softplus, _softplus_backward, reads="Z", name="softplus")
 silu = Activation(_silu, _silu_backward, reads="Z", name="silu")
 gelu = Activation(_gelu, _gelu_backward, reads="Z", name="gelu")
-identity = Activation(_identity, _identity_backward, reads="", name="identity")
+identity = Activation(_identity, _identity_backward, reads="Z", name="identity")

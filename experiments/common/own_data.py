@@ -135,9 +135,9 @@ def keep(folder: Path | None, data) -> None:
     if folder is None or data.origin is None:
         return
     from jaxnn.datasets import kept
-    from jaxnn.runs import seals
+    from jaxnn.runs import files
 
-    seals.replace(folder / KEPT, kept.text(data.origin.coding).encode())
+    files.replace(folder / KEPT, kept.text(data.origin.coding).encode())
 
 
 def coding(folder: Path):
