@@ -158,7 +158,7 @@ OF_DERIVATIVES = (
             _for_slope("g′(dA[{l}]), by the gradient's own sign,",
                        lambda s, y: slope_at(s, y, s.point.cotangents[y.a])),
             _for_slope("g′(dA[{l}]), by the gradient's own sign before its mask,",
-                       _of_layer(1, lambda s, y, next: slope_at(s, y, s.point.cotangents[next.before]))),
+                       _of_layer(1, lambda s, y, next: slope_at(s, y, s.point.cotangents.get(next.before)))),
         ),
     ),
     Mistake(
