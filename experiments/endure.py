@@ -69,6 +69,7 @@ def main(arguments: argparse.Namespace) -> int:
     for number, part in zip(numbers, (kills, terminations, disks, damages, files, saves), strict=True):
         if number:
             doing(part.__name__)
+            print(f"{part.__name__:18} {number:,} to come")
             with tempfile.TemporaryDirectory(prefix="endure-") as folder:
                 passed.append(part(number, rng, Path(folder), arguments))
     return 0 if all(passed) else 1
