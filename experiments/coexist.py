@@ -248,6 +248,8 @@ def alone(count: int, seed: int) -> list[Run]:
 
 def main(options: argparse.Namespace) -> int:
     """Run all, and say what differs. 0 if no program gave other bits."""
+    if not options.alone:
+        print(f"{options.comparisons:,} comparisons between programs, and then the programs alone")
     runs, found = mixed(options.comparisons, options.seed, options.alone)
     if options.alone:
         print(json.dumps(runs))

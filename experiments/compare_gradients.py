@@ -92,13 +92,15 @@ def compare(arguments: argparse.Namespace, device) -> int:
         J, by_hand = planted.loss or J, planted.gradient
         point = planted.moved(point)
         lines.append(f"planted   {planted.said}")
+    if not arguments.json:
+        print("\n".join(lines), end="\n\n")
     names = [f"{letter}[{l}]" for l in range(1, len(n)) for letter in "Wb"]
     doing("comparing")
     report = compare_gradients(J, by_hand, *point, names=names)
     if arguments.json:
         print(report.to_json())
     else:
-        print("\n".join([*lines, "", colours.verdicts(str(report), sys.stdout)]))
+        print(colours.verdicts(str(report), sys.stdout))
     if arguments.html:
         from jaxnn.seeing.graphs.network import network, numbers
         from jaxnn.seeing.graphs.svg import svg

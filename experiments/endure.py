@@ -69,6 +69,7 @@ def main(arguments: argparse.Namespace) -> int:
     ):
         if number:
             doing(part.__name__)
+            print(f"{part.__name__:18} {number:,} to come")
             with tempfile.TemporaryDirectory(prefix="endure-") as folder:
                 passed.append(part(number, rng, Path(folder), arguments))
     return 0 if all(passed) else 1

@@ -112,6 +112,7 @@ def main(options: argparse.Namespace) -> int:
         except BaseException:
             traceback.print_exc()
         return 0
+    print(f"{options.calls:,} calls from {options.first} on, seed {options.seed}")
     tally: collections.Counter[str] = collections.Counter()
     usual = {"right", "wrong", "cannot tell", "refused", "stopped"}
     slow = 0

@@ -152,6 +152,7 @@ def write(file: Path, processes: int, tests: Path, clock: float) -> int:
     """Compare all gradients, the networks beside one another, and write what was said."""
     if not tests.is_dir():
         raise UserError(f"--tests: got {tests}, expected the folder of the tests of gradcheck")
+    print(f"compares  {len(networks()) + len(wide_networks())} networks, other losses, and all in {tests}")
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(processes, spawn, quicken, (clock,)) as pool:
         others = [pool.submit(of_tests, tests), pool.submit(of_losses)]
