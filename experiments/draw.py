@@ -19,6 +19,7 @@ from experiments.common.arguments import (
     run,
     use_device,
 )
+from jaxnn.shown import shown
 
 MOST = 4_000_000  # parameters that a page can hold
 MEASURE = """
@@ -77,7 +78,7 @@ def main(arguments: argparse.Namespace) -> int:
     html = pad(it.settings, it.params, examples(it), it.data.white, said, first)
     out = arguments.out or arguments.run_dir / "draw.html"
     record.replace(out, html)
-    print(f"wrote     {out}, {len(html.encode()) / 1000:.0f} KB; open it in a browser")
+    print(f"wrote     {shown(out)}, {len(html.encode()) / 1000:.0f} KB; open it in a browser")
     if browser:
         times = measured(out, *browser)
         print(f"redraw    {statistics.median(times):.1f} ms, the median of {len(times)}")

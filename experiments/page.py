@@ -3,6 +3,7 @@
 import argparse
 
 from experiments.common.arguments import Parser, add_surroundings, folder, new_file, run, use_device
+from jaxnn.shown import shown
 
 
 def parser() -> Parser:
@@ -40,7 +41,7 @@ def main(arguments: argparse.Namespace) -> int:
         html = pages.of_run(settings, data, timings, 0, metrics, params, arguments.best)
     out = arguments.out or where / "page.html"
     record.replace(out, html)
-    print(f"written   {out}, {len(html.encode()):,} bytes")
+    print(f"written   {shown(out)}, {len(html.encode()):,} bytes")
     return 0
 
 

@@ -7,6 +7,7 @@ import argparse
 from pathlib import Path
 
 from experiments.common.arguments import Parser, UserError, add_surroundings, folder, kind_of, run, use_device
+from jaxnn.shown import shown
 
 SHADES = " ░▒▓█"
 
@@ -36,7 +37,7 @@ def main(arguments: argparse.Namespace) -> int:
     it = saved.load(arguments)
     lines = [
         f"device    {kind_of(device)}",
-        f"run       {arguments.run_dir}: {it.data.name}, {'-'.join(map(str, it.settings['n']))}",
+        f"run       {shown(arguments.run_dir)}: {it.data.name}, {'-'.join(map(str, it.settings['n']))}",
     ]
     if arguments.image:
         lines += of_image(it, arguments.image)
@@ -98,7 +99,7 @@ def of_image(it, path: Path) -> list[str]:
     rows = ["".join(2 * SHADES[min(4, int(5 * x))] for x in row) for row in image]
     frame = "─" * 2 * len(image)
     return [
-        f"picture   {path}, of which the network sees",
+        f"picture   {shown(path)}, of which the network sees",
         f"┌{frame}┐",
         *(f"│{row}│" for row in rows),
         f"└{frame}┘",

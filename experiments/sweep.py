@@ -25,6 +25,7 @@ from experiments.common.arguments import (
     whole,
 )
 from experiments.common.continuation import Pauses, add_checkpoints, describe, progress, reopened
+from jaxnn.shown import shown
 
 SHOWN = 10  # rows of the table
 
@@ -159,7 +160,9 @@ def finish(plan, arguments: argparse.Namespace, device, pause, view, epochs: int
     pause.finish()
     lines = (json.dumps(row) + "\n" for row in rows(begun(family, done)))
     record.replace(out / "networks.jsonl", "".join(lines))
-    print(f"saved     in {out}" + (f", the best one in {out / 'best'}" if done.best >= 0 else ""))
+    print(
+        f"saved     in {shown(out)}" + (f", the best one in {shown(out / 'best')}" if done.best >= 0 else "")
+    )
 
 
 def begun(family, done) -> list[tuple]:

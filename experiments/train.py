@@ -28,6 +28,7 @@ from experiments.common.arguments import (
     whole,
 )
 from experiments.common.continuation import Diverged, Pauses, add_checkpoints, describe, progress, reopened
+from jaxnn.shown import shown
 
 
 def parser() -> Parser:
@@ -129,7 +130,7 @@ def check_room(task, begin: Callable, batch_size: int, device) -> None:
 
     rows = max(batch_size, len(task.data.test.images))
     needed = memory.needed(jax.eval_shape(begin), task.n, rows)
-    memory.check(f"--hidden: the network {'-'.join(map(str, task.n))}", needed, memory.free(device))
+    memory.check(f"--hidden: the network {'-'.join(map(str, task.n))}", needed, 0.9 * memory.free(device))
 
 
 def resumed(task, begin: Callable, arguments: argparse.Namespace, settings: dict, lock, checkpoint):
@@ -177,7 +178,7 @@ def print_head(task, arguments: argparse.Namespace, settings: dict) -> None:
         f"seed {arguments.seed}, {arguments.gradient} gradient"
     )
     for name, value in settings["environment"].items():
-        print(f"set       {name}={value}")
+        print(f"set       {name}={shown(value)}")
 
 
 def evaluation(task) -> Callable:
@@ -207,7 +208,9 @@ def epochs(done: Done, arguments: argparse.Namespace, programs, checkpoint) -> I
     """The numbers of the epochs to come, with a bar that shows how many."""
     print(f"compiled  in {programs.seconds:.2f} s")
     if checkpoint:
-        print(f"goes on   after {len(done.metrics)} epochs and {done.step} steps ({checkpoint.folder})")
+        print(
+            f"goes on   after {len(done.metrics)} epochs and {done.step} steps ({shown(checkpoint.folder)})"
+        )
     numbers = range(len(done.metrics) + 1, arguments.epochs + 1)
     yield from tqdm(numbers, unit="epoch", leave=False, disable=None)
 
@@ -300,7 +303,7 @@ def save(task, arguments: argparse.Namespace, pause: Pauses, view, state, best, 
     record.write_metrics(arguments.out, done.metrics)
     pause.finish()
     record.save_params(arguments.out / "params.safetensors", state.params)
-    print(f"saved     in {arguments.out}")
+    print(f"saved     in {shown(arguments.out)}")
 
 
 if __name__ == "__main__":

@@ -284,7 +284,7 @@ def keep_programs() -> None:
             cache.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             print(
-                f"warning: {cache}: cannot be written ({error.strerror}); programs are not kept",
+                f"warning: {shown(cache)}: cannot be written ({error.strerror}); programs are not kept",
                 file=sys.stderr,
             )
         else:
