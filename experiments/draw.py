@@ -20,6 +20,7 @@ from experiments.common.arguments import (
     use_device,
 )
 from experiments.common.status import doing
+from jaxnn.shown import shown
 
 MOST = 4_000_000  # parameters that a page can hold
 MEASURE = """
@@ -83,7 +84,7 @@ def main(arguments: argparse.Namespace) -> int:
     html = pad(it.settings, it.params, examples(it), it.data.white, said, first)
     out = arguments.out or arguments.run_dir / "draw.html"
     record.replace(out, html)
-    print(f"wrote     {out}, {len(html.encode()) / 1000:.0f} KB; open it in a browser")
+    print(f"wrote     {shown(out)}, {len(html.encode()) / 1000:.0f} KB; open it in a browser")
     if browser:
         doing("drawing in chromium")
         times = measured(out, *browser)

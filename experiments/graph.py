@@ -22,6 +22,7 @@ from experiments.common.arguments import (
     whole,
 )
 from experiments.common.status import doing
+from jaxnn.shown import shown
 
 FORMS = (".svg", ".png", ".txt")
 MOST = 500  # nodes of a function: more of them can nobody follow, and take minutes to be laid out
@@ -208,7 +209,7 @@ def write(pictures: list, out: Path | None) -> None:
             content = "\n".join(f"{text(picture.scene)}\n" for picture in pictures).encode(errors="replace")
     if out:
         files.replace(out, content)
-        print(f"wrote {out}")
+        print(f"wrote {shown(out)}")
     else:
         print(content.decode(), end="")
 

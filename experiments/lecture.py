@@ -22,6 +22,7 @@ from experiments.common.arguments import (
     whole,
 )
 from experiments.common.status import doing
+from jaxnn.shown import shown
 
 WIDTH = 78
 HIDDEN, DEEPER, ALPHA, EPOCHS, NUDGE = 17, 12, 0.5, 10, 1e-3
@@ -64,7 +65,7 @@ def main(arguments: argparse.Namespace) -> int:
             return 0
         page = lesson.html(f"The lecture, executed on {data.name}", list(screens))
     files.replace(arguments.html, page.encode())
-    print(f"wrote {arguments.html}")
+    print(f"wrote {shown(arguments.html)}")
     return 0
 
 

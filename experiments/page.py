@@ -4,6 +4,7 @@ import argparse
 
 from experiments.common.arguments import Parser, add_surroundings, new_file, run, run_folder, use_device
 from experiments.common.status import doing
+from jaxnn.shown import shown
 
 
 def parser() -> Parser:
@@ -44,7 +45,7 @@ def main(arguments: argparse.Namespace) -> int:
         html = pages.of_run(settings, data, timings, 0, metrics, params, arguments.best)
     out = arguments.out or where / "page.html"
     record.replace(out, html)
-    print(f"written   {out}, {len(html.encode()):,} bytes")
+    print(f"written   {shown(out)}, {len(html.encode()):,} bytes")
     return 0
 
 

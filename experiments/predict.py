@@ -19,6 +19,7 @@ from experiments.common.arguments import (
     use_device,
 )
 from experiments.common.own_data import place
+from jaxnn.shown import shown
 
 SHADES = " ░▒▓█"
 LETTERS, MOST = 16, 40  # of a class's name, and classes in a confusion matrix
@@ -58,7 +59,7 @@ def main(arguments: argparse.Namespace) -> int:
         raise UserError(f"{option}: expected a run on handwriting; for this one: --data PATH")
     lines = [
         f"device    {kind_of(device)}",
-        f"run       {arguments.run_dir}: {it.data.name}, "
+        f"run       {shown(arguments.run_dir)}: {it.data.name}, "
         + (it.settings.get("network") or "-".join(map(str, it.settings["n"]))),
     ]
     if arguments.image:
@@ -164,7 +165,7 @@ def of_image(it, path: Path) -> list[str]:
     rows = ["".join(2 * SHADES[min(4, int(5 * x))] for x in row) for row in image]
     frame = "─" * 2 * len(image)
     return [
-        f"picture   {path}, of which the network sees",
+        f"picture   {shown(path)}, of which the network sees",
         f"┌{frame}┐",
         *(f"│{row}│" for row in rows),
         f"└{frame}┘",

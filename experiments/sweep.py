@@ -29,6 +29,7 @@ from experiments.common.arguments import (
 from experiments.common.continuation import Pauses, add_checkpoints, describe, progress, reopened
 from experiments.common.own_data import add_own_data
 from experiments.common.status import doing
+from jaxnn.shown import shown
 
 SHOWN = 10  # rows of the table
 
@@ -174,7 +175,9 @@ def finish(plan, arguments: argparse.Namespace, device, pause, view, epochs: int
     pause.finish()
     lines = (json.dumps(row) + "\n" for row in rows(begun(family, done)))
     record.replace(out / "networks.jsonl", "".join(lines))
-    print(f"saved     in {out}" + (f", the best one in {out / 'best'}" if done.best >= 0 else ""))
+    print(
+        f"saved     in {shown(out)}" + (f", the best one in {shown(out / 'best')}" if done.best >= 0 else "")
+    )
 
 
 def begun(family, done) -> list[tuple]:

@@ -32,6 +32,7 @@ from experiments.common.own_data import add_own_data
 from experiments.common.places import own_place
 from experiments.common.status import doing
 from jaxnn.gradcheck.calls.raised import in_full
+from jaxnn.shown import shown
 
 
 def parser() -> Parser:
@@ -200,7 +201,7 @@ def check_room(task, begin: Callable, batch_size: int, device) -> None:
 
     rows = max(batch_size, len(task.data.test.images))
     needed = memory.needed(jax.eval_shape(begin), task.n, rows)
-    memory.check(f"--hidden: the network {'-'.join(map(str, task.n))}", needed, memory.free(device))
+    memory.check(f"--hidden: the network {'-'.join(map(str, task.n))}", needed, 0.9 * memory.free(device))
 
 
 def resumed(task, begin: Callable, arguments: argparse.Namespace, settings: dict, lock, checkpoint):
@@ -250,7 +251,7 @@ def print_head(task, arguments: argparse.Namespace, settings: dict) -> None:
     if "compared" in settings:
         print(f"          its backward, beside autodiff: {settings['compared']}")
     for name, value in settings["environment"].items():
-        print(f"set       {name}={value}")
+        print(f"set       {name}={shown(value)}")
 
 
 def evaluation(task) -> Callable:
@@ -281,7 +282,8 @@ def epochs(done: Done, arguments: argparse.Namespace, programs, checkpoint) -> I
     """The numbers of the epochs to come."""
     print(f"compiled  in {programs.seconds:.2f} s")
     if checkpoint:
-        print(f"goes on   after {len(done.metrics)} epochs and {done.step} steps ({checkpoint.folder})")
+        done_so_far = f"{len(done.metrics)} epochs and {done.step} steps"
+        print(f"goes on   after {done_so_far} ({shown(checkpoint.folder)})")
     yield from range(len(done.metrics) + 1, arguments.epochs + 1)
 
 
@@ -385,7 +387,7 @@ def save(task, arguments: argparse.Namespace, pause: Pauses, view, state, best, 
     record.write_metrics(arguments.out, done.metrics)
     pause.finish()
     record.save_params(arguments.out / "params.safetensors", state.params)
-    print(f"saved     in {arguments.out}")
+    print(f"saved     in {shown(arguments.out)}")
 
 
 if __name__ == "__main__":

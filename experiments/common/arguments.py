@@ -344,7 +344,7 @@ def keep_programs() -> None:
             cache.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             why = f"cannot be written ({error.strerror}); programs are not kept"
-            print(colours.warning(sys.stderr), f"{cache}: {why}", file=sys.stderr)
+            print(colours.warning(sys.stderr), f"{shown(cache)}: {why}", file=sys.stderr)
         else:
             jax.config.update("jax_compilation_cache_dir", str(cache))
     if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from experiments.common.arguments import Interrupted, UserError
 from experiments.common.continuation import NUMERICAL, warn
+from jaxnn.shown import shown
 
 LONG, SOON = 60.0, 5.0  # seconds that a run takes of which the page is kept current; and when that is known
 APART, SHARE = 2.0, 0.02  # seconds between two writes, and the part of the time that they may take
@@ -126,19 +127,15 @@ def command(settings: dict) -> str:
     return " ".join(words)
 
 
-def printable(text: str, most: int = LETTERS) -> str:
-    """Text whose letters are all to be seen, and not too many."""
-    seen = "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text[:most])
-    return seen + "…" * (len(text) > most)
-
-
 def facts(settings: dict) -> list[tuple[str, str]]:
     """The settings as pairs of a name and text, those in a table as a pair each."""
     found = []
     for key, value in settings.items():
         for name, one in value.items() if isinstance(value, dict) else [(key, value)]:
             text = " ".join(map(str, one[:LETTERS])) if isinstance(one, list | tuple) else str(one)
-            found += [(printable(name.replace("_", " ")), printable(text))] * (one is not None and key != "n")
+            found += [(shown(name.replace("_", " "), LETTERS), shown(text, LETTERS))] * (
+                one is not None and key != "n"
+            )
     return found[:NAMES]
 
 
@@ -146,12 +143,12 @@ def told(settings: dict, timings: dict, state: str):
     """What is said of a run in words; `state` is how it ended where the timings do not tell."""
     from jaxnn.seeing.pages.run import Told
 
-    ending = printable(timings.get("state", state))
+    ending = shown(timings.get("state", state), LETTERS)
     if timings:
         ending += "; compiled in {compiled:.2f} s, trained for {trained:.2f} s since it last began".format(
             **timings
         )
-    return Told(printable(command(settings), 20 * LETTERS), facts(settings), ending)
+    return Told(shown(command(settings), 20 * LETTERS), facts(settings), ending)
 
 
 def of_run(

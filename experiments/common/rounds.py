@@ -123,9 +123,10 @@ def planned(task: Task, family: list[Settings], mesh: Mesh, key, arguments, at_o
 
     data, spread = (task.data.train, task.data.test), partial(together, mesh=mesh)
     rounds = -(-len(family) // at_once) if at_once else 1
+    one = jax.eval_shape(partial(state_of, task, family[0], alike))
     while True:
         K = at_once or -(-len(family) // (rounds * mesh.size)) * mesh.size
-        state = jax.eval_shape(lambda K=K: stack([state_of(task, family[0], alike)] * K))
+        state = jax.tree.map(lambda leaf, K=K: jax.ShapeDtypeStruct((K, *leaf.shape), leaf.dtype), one)
         programs = compiled(descend, evaluate, arguments.batch_size, state, key, *data, spread)
         needed = bytes_needed(programs, *data)
         if needed <= available:

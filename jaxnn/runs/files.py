@@ -41,7 +41,7 @@ def kind(path: Path) -> str:
     """What is there: "a file", "a folder", "a link" and so on; "" where there is nothing."""
     try:
         mode = do(os.lstat, path).st_mode
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return ""
     return "a file" if stat.S_ISREG(mode) else KINDS.get(stat.S_IFMT(mode), "something else")
 

@@ -471,11 +471,6 @@ def test_of_many_layers_the_first_and_the_last_are_shown():
     assert (of_run.shown(2), of_run.shown(9)) == ([1, 2], [1, 2, 3, 7, 8, 9])
 
 
-def test_letters_that_cannot_be_seen_are_replaced():
-    assert pages.printable("a\nb\u202e" + "c" * 300) == "a\ufffdb\ufffd" + "c" * 196 + "…"
-    assert pages.printable("c" * 200) == "c" * 200
-
-
 @pytest.mark.parametrize("value", [math.inf, math.nan, "1", None, True, [1.0], 1, -1.0, 1e300, 5e-324])
 def test_a_gap_stands_for_what_no_axis_can_show(value):
     assert of_run.number(value) is None
