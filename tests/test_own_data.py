@@ -70,9 +70,9 @@ def test_tables_are_understood(case):
 
 FAULTS = {
     "text": ("1,2,a\n1,x,a\n", "t: row 2, column 2: got 'x', expected a number$"),
-    "text in the first row": ("M,2,3\nB,5,4\n", "row 1, column 1: got 'M', .* is the label: --label '1'"),
+    "text in the first row": ("M,2,3\nB,5,4\n", "row 1, column 1: got 'M', .* is the label: --label 1; .* --without 1$"),
     "nothing": (NAMED + "1,,a\n", r"row 6, column 2 \(mass\): got nothing, expected a number; put one there"),
-    "not available": (NAMED + "NA,1,a\n", r"row 6, column 1 \(size\): got 'NA', .*--without 'size'"),
+    "not available": (NAMED + "NA,1,a\n", r"row 6, column 1 \(size\): got 'NA', .*--without size$"),
     "nan": (ROWS + "1,nan,a\n", "row 5, column 2: got 'nan'"),
     "infinity": (ROWS + "1,-inf,a\n", "row 5, column 2: got '-inf'"),
     "overflow": (ROWS + "1,1e999,a\n", "row 5, column 2: got '1e999', expected a number$"),
