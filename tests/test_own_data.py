@@ -70,9 +70,10 @@ def test_tables_are_understood(case):
 
 FAULTS = {
     "text": ("1,2,a\n1,x,a\n", "t: row 2, column 2: got 'x', expected a number$"),
-    "text in the first row": ("M,2,3\nB,5,4\n", "row 1, column 1: got 'M', .* is the label: --label '1'"),
+    "text in the first row": ("M,2,3\nB,5,4\n", "row 1, column 1: got 'M', .* --label 1; .* --without 1$"),
+    "columns of text": ("at,n,of,kind\nx,1,y,a\n", r"got 'x', .* --label at; .* --without at of$"),
     "nothing": (NAMED + "1,,a\n", r"row 6, column 2 \(mass\): got nothing, expected a number; put one there"),
-    "not available": (NAMED + "NA,1,a\n", r"row 6, column 1 \(size\): got 'NA', .*--without 'size'"),
+    "not available": (NAMED + "NA,1,a\n", r"row 6, column 1 \(size\): got 'NA', .*--without size$"),
     "nan": (ROWS + "1,nan,a\n", "row 5, column 2: got 'nan'"),
     "infinity": (ROWS + "1,-inf,a\n", "row 5, column 2: got '-inf'"),
     "overflow": (ROWS + "1,1e999,a\n", "row 5, column 2: got '1e999', expected a number$"),
@@ -106,6 +107,15 @@ def test_the_first_fault_of_a_table_is_named(case):
     line = str(raised.value)
     assert line.isprintable()
     assert len(line) < 400
+
+
+def test_labels_have_decimal_commas_where_the_numbers_have_no_point():
+    for table, texts in (
+        ("1,5;2,5\n2;3\n", ["2.5", "3"]),
+        ("1.5;2,5\n2;3\n", ["2,5", "3"]),
+        ("1;a,b\n", ["a,b"]),
+    ):
+        assert read(table).labels.texts == texts
 
 
 def test_columns_that_are_not_there_are_told_from_those_that_are():
@@ -231,7 +241,8 @@ KINDS = np.array([4, 2, 4, 2, 4, 2, 4, 2])
 @pytest.mark.parametrize(
     "names",
     [
-        ("x", "y"), ("X", "Y"), ("X", "y"), ("images", "labels"), ("data", "target"), ("arr_0", "arr_1"),
+        ("x", "y"), ("X", "Y"), ("X", "y"), ("images", "labels"), ("DATA", "target"),
+        ("X", "labels"), ("arr_0", "arr_1"),
         ("x_train", "y_train", "x_test", "y_test"),
         ("train_images", "train_labels", "test_images", "test_labels"),
     ],
@@ -261,6 +272,7 @@ def test_arrays_of_other_kinds(tmp_path):
 
 
 BAD_ARRAYS = {
+    "many names": ({"x": IMAGES, "y": KINDS, "label": KINDS}, "got arrays named y and label, expected"),
     "names": ({"a": IMAGES, "b": KINDS}, "got arrays named a, b; expected inputs and labels named x and y"),
     "objects": ({"x": IMAGES, "y": np.array([None] * 8)}, "y: got Python objects, which are not loaded"),
     "objects in x": ({"x": np.array([[1, "a"]], object), "y": KINDS[:1]}, "x: got Python objects"),

@@ -172,7 +172,7 @@ def of_run(folder: Path, settings: dict):
     if type(seed) is not int or not 0 <= seed < 2**32:
         refuse(f"seed: got {str(seed)[:40]!r}, expected 0..2³²−1")
     data = load(argparse.Namespace(**vars(arguments) | {"loss": settings.get("loss"), "seed": seed}))
-    if data.origin.coding != coding(folder):
+    if data.origin is None or data.origin.coding != coding(folder):
         raise UserError(
             f"{folder / KEPT}: got another coding than that of its data; expected it as it was kept"
         )

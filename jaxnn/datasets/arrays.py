@@ -3,6 +3,7 @@
 import io
 import math
 import zipfile
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -11,21 +12,10 @@ from jaxnn.datasets.dataset import Coding
 from jaxnn.datasets.files import MOST, DatasetError, shown
 from jaxnn.datasets.found import Found, Labels, labelled, plain
 
-PAIRS = (
-    ("x", "y"),
-    ("images", "labels"),
-    ("image", "label"),
-    ("data", "target"),
-    ("data", "labels"),
-    ("data", "label"),
-    ("features", "labels"),
-    ("features", "target"),
-    ("inputs", "targets"),
-    ("inputs", "labels"),
-    ("arr_0", "arr_1"),
-)  # of inputs and labels, in whatever case; with parts x_train and y_train, or train_x and train_y
+INPUTS = ("x", "images", "image", "data", "features", "inputs", "input", "arr_0")
+LABELS = ("y", "labels", "label", "target", "targets", "classes", "class", "arr_1")
+# in whatever case; with parts x_train and y_train, or train_x and train_y, and so on
 COUNT = 100  # arrays that there can be
-SPLIT = ("{name}_{part}", "{part}_{name}")
 
 
 class Member(NamedTuple):
@@ -46,15 +36,16 @@ def read(where: str, content: bytes, known: Coding | None = None) -> tuple[Found
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             members = _members(where, archive)
             names = _names(where, members, known is not None)
-            total = sum(math.prod(members[n].shape) * members[n].dtype.itemsize for n in names if n)
+            loaded = [member for name, member in members.items() if name in names]
+            total = sum(math.prod(member.shape) * member.dtype.itemsize for member in loaded)
             if total > MOST:
                 raise DatasetError(f"{where}: got arrays of {total:,} bytes, expected at most {MOST:,}")
             found = [
-                _found(where, archive, members[x], members[y] if y else None)
+                _found(where, archive, members[str(x)], members[y] if y else None)
                 for x, y in zip(names[::2], names[1::2], strict=True)
             ]
-            unused = [member.key for name, member in members.items() if name not in names]
-    except DatasetError:
+            unused = [member.key for member in members.values() if member not in loaded]
+    except (DatasetError, MemoryError):
         raise
     except Exception as error:  # zipfile and numpy raise nearly anything
         why = f"{type(error).__name__}: {shown(error, 100)}"
@@ -102,24 +93,33 @@ def _members(where: str, archive: zipfile.ZipFile) -> dict[str, Member]:
 
 def _names(where: str, there: dict[str, Member], alone: bool) -> tuple[str | None, ...]:
     """The names of inputs and labels, and of those for testing; alone: labels may be missing."""
-    for x, y in PAIRS:
-        for form in SPLIT:
-            train = form.format(name=x, part="train"), form.format(name=y, part="train")
-            test = form.format(name=x, part="test"), form.format(name=y, part="test")
-            if alone and test[0] in there:
-                return test[0], test[1] if test[1] in there else None
-            if {*train} <= there.keys():
-                return *train, *(test if {*test} <= there.keys() else ())
-        if {x, y} <= there.keys():
-            return x, y
-    only = [x for x, _ in PAIRS if x in there] if alone else []
-    if only:
-        return only[0], None
+
+    def pair(part: str) -> tuple[str | None, str | None]:
+        return _one(where, there, INPUTS, part), _one(where, there, LABELS, part)
+
+    train, test, whole = pair("train"), pair("test"), pair("")
+    if alone and (test[0] or whole[0]):
+        return test if test[0] else whole
+    if all(train):
+        return *train, *(test if all(test) else ())
+    if all(whole):
+        return whole
     got = shown(", ".join(member.key for member in there.values()), 100)
     raise DatasetError(
         f"{where}: got arrays named {got}; expected inputs and labels named "
         "x and y, images and labels, or x_train, y_train, x_test and y_test"
     )
+
+
+def _one(where: str, there: dict[str, Member], names: Sequence[str], part: str) -> str | None:
+    """The one of these names that is there, of that part of the data."""
+    forms = ("{name}_{part}", "{part}_{name}") if part else ("{name}",)
+    possible = (form.format(name=name, part=part) for name in names for form in forms)
+    found = [name for name in possible if name in there]
+    if len(found) > 1:
+        keys = " and ".join(shown(there[name].key) for name in found)
+        raise DatasetError(f"{where}: got arrays named {keys}, expected one of them")
+    return found[0] if found else None
 
 
 def _found(where: str, archive: zipfile.ZipFile, x: Member, y: Member | None) -> Found:
@@ -154,7 +154,7 @@ def _found(where: str, archive: zipfile.ZipFile, x: Member, y: Member | None) ->
         labels = _labels(where, y.key, _load(archive, y))
     inputs = _load(archive, x)
     inputs = inputs.reshape(len(inputs), -1) if inputs.ndim < 2 or inputs.shape[1:] == (1, 1) else inputs
-    if inputs.ndim == 4 and inputs.shape[3] == 1:
+    if inputs.ndim == 4 and inputs.shape[-1] == 1:
         inputs = inputs[..., 0]
     if inputs.dtype.kind == "f" and not np.isfinite(inputs).all():
         place = np.unravel_index(np.argmin(np.isfinite(inputs)), inputs.shape)

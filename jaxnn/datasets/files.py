@@ -1,5 +1,6 @@
 """The door through which one's own files come in: only regular ones, and none larger than is expected."""
 
+import contextlib
 import os
 import stat
 from pathlib import Path
@@ -19,8 +20,11 @@ def quoted(text: object) -> str:
 
 
 def named(path: Path) -> str:
-    """A path as it may be printed."""
-    return shown(path, 200)
+    """A path as it may be printed, from the current folder on where that is shorter."""
+    text = str(path)
+    with contextlib.suppress(OSError, ValueError):
+        text = min(text, os.path.relpath(path), key=len)
+    return shown(text, 200)
 
 
 def content(path: Path, most: int = MOST) -> bytes:

@@ -98,9 +98,8 @@ def _found(root: Path, folder: Path, size: tuple[int, ...], known: Coding | None
         labels.append(label)
         if len(paths) > COUNT:
             raise DatasetError(f"{named(folder)}: got more than {COUNT:,} images, expected fewer")
-    shape = known.shape if known else None
-    size = known.resized if known else size
-    inputs: np.ndarray | None = None
+    shape, size = (known.shape, known.resized) if known else (None, size)
+    inputs = np.empty(0, np.uint8)
     for i, path in enumerate(paths):
         found = content(path, LARGEST)
         name = os.fsencode(path.relative_to(root).as_posix())
@@ -110,7 +109,7 @@ def _found(root: Path, folder: Path, size: tuple[int, ...], known: Coding | None
             shape = image.shape
         if image.shape != shape:
             raise DatasetError(unequal(path, image.shape, shape, paths[0] if known is None else None))
-        if inputs is None:
+        if i == 0:
             if len(paths) * image.size > MOST:
                 raise DatasetError(
                     f"{named(folder)}: got {len(paths)} images of {image.size:,} numbers, expected at most "

@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Callable
+from typing import Any
 
 from jaxnn.datasets.dataset import Coding
 from jaxnn.datasets.files import DatasetError, shown
@@ -31,19 +32,18 @@ def parsed(where: str, text: str) -> Coding:
     for name, good in FIELDS.items():
         if not good(found[name]):
             raise DatasetError(f"{where}: {name}: got {shown(found[name])}, expected how data were coded")
-    coding = Coding(**{name: tuple(v) if isinstance(v, list) else v for name, v in found.items()})
+    fields: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in found.items()}
+    coding = Coding(**fields)
     n = math.prod(coding.shape)
     table = len(coding.shape) == 1
     sizes = [len(coding.mean), len(coding.spread)] + [len(coding.columns)] * bool(coding.columns)
     sizes += [len(coding.places)] * bool(coding.places)
     if any(size != (n if table else 0) for size in sizes):
         raise DatasetError(f"{where}: got {shown(sizes)} columns in its fields, expected {n if table else 0}")
-    if (
-        len(coding.resized) == 1
-        or any(place >= coding.width for place in coding.places)
-        or coding.label_place > coding.width
-    ):
+    if any(place >= coding.width for place in coding.places) or coding.label_place > coding.width:
         raise DatasetError(f"{where}: got columns beyond its width of {coding.width}")
+    if len(coding.resized) == 1:
+        raise DatasetError(f"{where}: resized: got one number, expected height and width")
     return coding
 
 

@@ -213,7 +213,7 @@ def _classes(
     hint += "; is another column the label? --label NAME" if found.places else ""
     if len(names) < 2:
         raise DatasetError(
-            f"{where}: {found.label}: got one class, {names[0]!r}, expected two at least{hint}"
+            f"{where}: {found.label}: got one class, {quoted(*names)}, expected two at least{hint}"
         )
     if len(names) > CLASSES:
         raise DatasetError(

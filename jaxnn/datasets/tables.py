@@ -5,6 +5,7 @@ import csv
 import difflib
 import io
 import itertools
+import shlex
 from array import array
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -33,6 +34,10 @@ class Columns(NamedTuple):
     def name(self, place: int) -> str:
         """A column in words: its number, counted from 1, and its name."""
         return f"column {place + 1}" + (f" ({shown(self.names[place])})" if self.names else "")
+
+    def option(self, place: int) -> str:
+        """A column as the options name it, for a shell."""
+        return shlex.quote(self.names[place]) if self.names and self.names[place] else str(place + 1)
 
 
 def read(
@@ -68,7 +73,9 @@ def read(
         except ValueError as error:
             k, expected = error.args
             place = columns.places[k]
-            wrong = _wrong(columns, place, cells[place].strip(), expected, not rows)
+            wrong = _wrong(columns, place, cells, expected)
+            if not (rows or expected or known):
+                wrong += _to_choose(columns, cells, label is None)
             raise DatasetError(f"{where}: row {row}, {columns.name(place)}: {wrong}") from None
         rows.append(row)
         if columns.label is not None:
@@ -76,6 +83,8 @@ def read(
             labels.append(seen.setdefault(text, text))
     if not rows:
         raise DatasetError(f"{where}: got no row of numbers, expected one for each example")
+
+    labels = decimal.plain(labels)
 
     def at(i: int) -> str:
         return f"row {rows[i]}"
@@ -177,6 +186,13 @@ class Decimal:
                     return values
         return [self._number(k, cell) for k, cell in enumerate(cells)]
 
+    def plain(self, labels: list[str]) -> list[str]:
+        """Labels with a decimal point, if all of them are numbers and some have a comma in its place."""
+        if self.point or not self.maybe or not any("," in label for label in labels):
+            return labels
+        found = [label.replace(",", ".") for label in labels]
+        return labels if any(number(label) is None for label in found) else found
+
     def _number(self, k: int, cell: str) -> float:
         comma = self.maybe and "," in cell
         value = number(cell.replace(",", ".") if comma else cell)
@@ -192,19 +208,32 @@ class Decimal:
         return value
 
 
-def _wrong(columns: Columns, place: int, cell: str, expected: str, first: bool) -> str:
-    """What to say of a cell that holds no number; whether it is one of the first row of them."""
-    name = columns.names[place] if columns.names and columns.names[place] else str(place + 1)
+def _wrong(columns: Columns, place: int, cells: Sequence[str], expected: str) -> str:
+    """What to say of a cell that holds no number."""
+    cell = cells[place].strip()
     line = f"got {quoted(cell) if cell else 'nothing'}, expected {expected or 'a number'}"
     if expected:
         return line
     if cell.lower().strip("+-") in MISSING | {"inf", "infinity"}:
-        return f"{line}; put one there, delete the row, or leave the column out: --without {name!r}"
+        leave = f"--without {columns.option(place)}"
+        return f"{line}; put one there, delete the row, or leave the column out: {leave}"
     if number(cell.replace(",", ".")) is not None:
         return f"{line} with a decimal point (or a semicolon between the columns)"
-    if first:
-        line += f"; if this column is the label: --label {name!r}; if it is of no use: --without {name!r}"
     return line
+
+
+def _to_choose(columns: Columns, cells: Sequence[str], label: bool) -> str:
+    """What to do with columns of text: they are no inputs; one of them may be the label, if that is open."""
+    text = [
+        place
+        for place in columns.places
+        if cells[place].strip().lower() not in MISSING and number(cells[place].replace(",", ".")) is None
+    ]
+    if not text:
+        return ""
+    options = [*map(columns.option, text)]
+    leave = f"; to leave out what is text: --without {shown(' '.join(options), 120)}"
+    return (f"; if {columns.name(text[0])} is the label: --label {options[0]}" if label else "") + leave
 
 
 def _place(where: str, option: str, text: str, names: tuple[str, ...], width: int) -> int:
@@ -227,13 +256,10 @@ def _chosen(
     """The columns as they are asked for: the label is the last of them, if it is not named."""
     left_out = {_place(where, "--without", text, names, width) for text in without}
     rest = [place for place in range(width) if place not in left_out]
-    if label is not None:
-        chosen = _place(where, "--label", label, names, width)
-        if chosen in left_out:
-            raise DatasetError(f"--label, --without: got {quoted(label)} in both, expected it in one")
-    elif rest:
-        chosen = rest[-1]
-    places = tuple(place for place in rest if place != chosen) if rest else ()
+    chosen = _place(where, "--label", label, names, width) if label is not None else max(rest, default=0)
+    if label is not None and chosen in left_out:
+        raise DatasetError(f"--label, --without: got {quoted(label)} in both, expected it in one")
+    places = tuple(place for place in rest if place != chosen)
     if not places:
         raise DatasetError(
             f"{where}: got {width - len(left_out)} of its columns to use, expected two at least: one of "
@@ -244,7 +270,7 @@ def _chosen(
 
 def _again(where: str, names: tuple[str, ...], width: int, known: Coding) -> Columns:
     """The columns of the training data in another table: by their names, or without names by their places."""
-    if len(set(names)) == len(names) > 0 and len(set(known.columns)) == len(known.columns) > 0:
+    if all(there and len(set(there)) == len(there) for there in (names, known.columns)):
         missing = [name for name in known.columns if name not in names]
         if missing:
             alike = difflib.get_close_matches(missing[0], names, 1)

@@ -167,7 +167,8 @@ def picture(image: np.ndarray, white: int) -> str | None:
     """An image, in grey or in colour; None of the row of a table."""
     if image.ndim < 2:
         return None
-    return source(pixels(image / white, grey=True) if image.ndim == 2 else np.uint8(image / white * 255))
+    grey = image.ndim == 2
+    return source(pixels(image / white, grey=True) if grey else (image / white * 255).astype(np.uint8))
 
 
 def weights(run: Run, params: list[Dense], l: int, room: int) -> dict:
