@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from jaxnn import training
-from jaxnn.activations import sigmoid, tanh
+from jaxnn.activations import identity, sigmoid, tanh
 from jaxnn.gradcheck import compare_vjp
 from jaxnn.layers import (
     Layer,
@@ -37,7 +37,7 @@ from jaxnn.layers import (
     with_statistics,
 )
 from jaxnn.layers.vocabulary import Logits
-from jaxnn.losses import squared_error
+from jaxnn.losses import Loss, squared_error
 from jaxnn.objective import cost, value_and_grad
 from jaxnn.per_example import norms
 
@@ -162,39 +162,27 @@ class Case(NamedTuple):
 
 CASES = {
     "dense, places": Case(dense(3, 5, tanh), plain_dense(jnp.tanh), (2, 4, 3)),
-    "layer norm": Case(layer_norm(5), plain_layer_norm, (3, 5)),
-    "layer norm, places": Case(layer_norm(5), plain_layer_norm, (2, 3, 5)),
+    "layer norm": Case(layer_norm(5), plain_layer_norm, (2, 3, 5)),
     "rms norm": Case(rms_norm(5), plain_rms_norm, (2, 3, 5)),
     "batch norm": Case(batch_norm(5), plain_batch_norm, (7, 5), KEY),
     "batch norm, images": Case(batch_norm(2), plain_batch_norm, (3, 4, 5, 2), KEY),
     "batch norm, evaluated": Case(batch_norm(5), plain_batch_norm, (7, 5)),
-    "convolution": Case(convolution(2, 3, 3), plain_convolution(1, 0, 1), (2, 5, 6, 2)),
     "convolution, stride": Case(
         convolution(2, 3, 3, stride=2, padding=1, g=tanh), plain_convolution(2, 1, 1, jnp.tanh), (2, 6, 7, 2)
     ),
-    "convolution, left over": Case(convolution(2, 3, 2, stride=3), plain_convolution(3, 0, 1), (2, 7, 9, 2)),
     "convolution, groups": Case(
         convolution(4, 6, 2, stride=2, padding=1, groups=2), plain_convolution(2, 1, 2), (3, 5, 4, 4)
     ),
-    "convolution, padded far": Case(convolution(1, 2, 2, padding=3), plain_convolution(1, 3, 1), (2, 3, 2, 1)),
     "max pool": Case(max_pool(2), plain_pool(2, 2, jnp.max), (2, 4, 6, 3)),
     "max pool, overlapping": Case(max_pool(3, 2), plain_pool(3, 2, jnp.max), (2, 6, 7, 3)),
-    "max pool, gaps": Case(max_pool(2, 3), plain_pool(2, 3, jnp.max), (2, 6, 9, 3)),
-    "average pool": Case(average_pool(2), plain_pool(2, 2, jnp.mean), (2, 4, 6, 3)),
     "average pool, overlapping": Case(average_pool(3, 2), plain_pool(3, 2, jnp.mean), (2, 6, 7, 3)),
     "dropout": Case(dropout(0.25), plain_dropout, (4, 5), KEY),
-    "dropout, evaluated": Case(dropout(0.25), plain_dropout, (4, 5)),
-    "attention": Case(attention(8, 2, block=3), plain_attention(2, 2, True, True), (3, 7, 8)),
     "attention, all": Case(
         attention(8, 2, causal=False, rotary=False, block=3), plain_attention(2, 2, False, False), (2, 5, 8)
     ),
     "attention, groups": Case(attention(12, 6, 2, block=2), plain_attention(6, 2, True, True), (2, 5, 12)),
-    "attention, one block": Case(attention(4, 1), plain_attention(1, 1, True, True), (2, 3, 4)),
-    "lstm": Case(lstm(3, 5, segment=3), plain_lstm, (2, 7, 3)),
-    "lstm, one segment": Case(lstm(3, 2), plain_lstm, (4, 5, 3)),
+    "lstm": Case(lstm(3, 5, segment=2), plain_lstm, (2, 5, 3)),
     "block": Case(BLOCK, plain_block, (3, 2, 4)),
-    "repeated": Case(repeated(BLOCK, 3), of_each(plain_block, 3), (5, 4)),
-    "recomputed": Case(recomputed(BLOCK), plain_block, (5, 4)),
     "repeated, recomputed": Case(repeated(recomputed(BLOCK), 3), of_each(plain_block, 3), (2, 3, 4)),
     "reversible": Case(
         reversible(dense(3, 3, tanh), dense(3, 3, sigmoid), 3), of_each(plain_reversible, 3), (5, 6)
@@ -217,6 +205,11 @@ def pulled(layer: Layer, key):
         return A, layer.backward(params, residuals, dA)
 
     return both
+
+
+def compiled(function, *args):
+    """Without what takes LLVM long: the programs here run once."""
+    return jax.jit(function).lower(*args).compile(compiler_options={"xla_backend_optimization_level": 0})
 
 
 def assert_alike(ours, theirs, tolerance=1e-12):
@@ -242,8 +235,13 @@ def test_each_backward_is_that_of_autodiff_compiled_and_for_many_at_once(name, x
     assert_alike(ours, theirs)
 
 
-OPENED = ["layer norm", "rms norm", "batch norm", "convolution, groups", "max pool", "average pool",
-          "attention, one block", "lstm, one segment", "block"]  # fmt: skip
+SMALL = {
+    name: CASES[name]
+    for name in ("layer norm", "batch norm", "convolution, groups", "max pool, overlapping", "block")
+} | {
+    "attention": Case(attention(4, 2), plain_attention(2, 2, True, True), (1, 2, 4)),
+    "lstm": Case(lstm(2, 3), plain_lstm, (1, 2, 2)),
+}
 
 
 def ruled(layer: Layer, key=None):
@@ -258,9 +256,9 @@ def ruled(layer: Layer, key=None):
     return function
 
 
-@pytest.mark.parametrize("name", OPENED)
+@pytest.mark.parametrize("name", SMALL)
 def test_each_backward_is_held_by_gradcheck(name):
-    layer, plain, _, key = case = CASES[name]
+    layer, plain, _, key = case = SMALL[name]
     params, X = problem(case, jnp.float32)
     report = compare_vjp(ruled(layer, key), params, X, reference=lambda params, X: plain(params, X, key))
     assert report.correct is True, str(report)
@@ -312,8 +310,8 @@ def test_a_network_over_a_vocabulary_matches_autodiff(smoothing, block, both_end
         return -jnp.sum(weight * jnp.sum(Y * log_Y, -1)) / jnp.sum(weight)
 
     gradient = value_and_grad(net, token_cross_entropy(smoothing, block))
-    found = jax.jit(gradient)(params, TOKENS, Targets(label, weight))
-    assert_alike(found, jax.value_and_grad(plain)(params, TOKENS, label, weight))
+    args = params, TOKENS, Targets(label, weight)
+    assert_alike(compiled(gradient, *args)(*args), jax.value_and_grad(plain)(params, TOKENS, label, weight))
     J, _ = gradient(params, TOKENS, label)
     np.testing.assert_allclose(J, plain(params, TOKENS, label, jnp.ones(label.shape)), rtol=1e-13)
 
@@ -335,9 +333,9 @@ def test_what_is_no_token_becomes_nan_and_gets_no_gradient():
 
 def test_the_statistics_of_a_batch_norm_are_those_of_the_data(x64):
     net = serial(dense(3, 4, tanh), residual(batch_norm(4)), dropout(0.5), repeated(batch_norm(4), 2))
-    params, X = net.init(jax.random.key(0)), jax.random.normal(jax.random.key(1), (5, 6, 3))
+    params, X = net.init(jax.random.key(0)), jax.random.normal(jax.random.key(1), (5, 60, 3))
     filled = with_statistics(net, params, X, KEY)
-    A = jnp.tanh(X.reshape(30, 3) @ params[0].W.T)
+    A = jnp.tanh(X.reshape(300, 3) @ params[0].W.T)
     np.testing.assert_allclose(filled[1].mean[:, 0], A.mean(0), rtol=1e-12, atol=1e-15)
     np.testing.assert_allclose(filled[1].variance[:, 0], A.var(0), rtol=1e-12)
     assert filled[3].variance.shape == (2, 4, 1)
@@ -372,6 +370,12 @@ def test_an_epoch_hands_each_step_a_key_of_its_own_if_asked():
         assert keys[:3].tolist() == last[:3].tolist()
 
 
+def squares(Z, Y):
+    return jnp.sum((Z - Y) ** 2) / 2 / len(Z)
+
+
+OF_PLACES = Loss(identity, squares, lambda Z, Y: (Z - Y) / len(Z))  # of any shape
+
 EACH = {
     "dense, few places": serial(dense(3, 20, tanh), dense(20, 5)),
     "norms": serial(layer_norm(3), dense(3, 2, tanh), rms_norm(2), dropout(0.5)),
@@ -379,26 +383,27 @@ EACH = {
 }
 
 
-@pytest.mark.parametrize("shape", [(4, 3), (4, 2, 3), (4, 30, 3)], ids=str)
+@pytest.mark.parametrize("shape", [(4, 3), (4, 30, 3)], ids=str)
 @pytest.mark.parametrize("name", EACH)
 def test_the_norms_of_single_examples_are_those_of_autodiff(name, shape, x64):
     net = EACH[name]
     params, X = net.init(jax.random.key(0)), jax.random.normal(jax.random.key(1), shape)
     Y = jax.random.normal(jax.random.key(2), jax.eval_shape(net.forward, params, X)[0].shape)
-    assert_norms(net, squared_error, params, X, Y)
+    assert_norms(net, OF_PLACES, params, X, Y)
 
 
 @pytest.mark.parametrize("V", [7, 100])
 def test_the_norms_of_an_embedding_are_those_of_autodiff(V, x64):
     net = serial(embedding(V, 3), dense(3, 2, tanh))
     Y = jax.random.normal(jax.random.key(2), (*TOKENS.shape, 2))
-    assert_norms(net, squared_error, net.init(jax.random.key(0)), TOKENS, Y)
+    assert_norms(net, OF_PLACES, net.init(jax.random.key(0)), TOKENS, Y)
 
 
 def assert_norms(net, loss, params, X, Y):
-    each = jax.jit(jax.vmap(jax.grad(cost(net, loss)), (None, 0, 0)))(params, X[:, None], Y[:, None])
+    alone = params, X[:, None], Y[:, None]
+    each = compiled(jax.vmap(jax.grad(cost(net, loss)), (None, 0, 0)), *alone)(*alone)
     expected = jnp.sqrt(sum(jnp.sum(x.reshape(len(X), -1) ** 2, 1) for x in jax.tree.leaves(each)))
-    np.testing.assert_allclose(jax.jit(norms(net, loss))(params, X, Y), expected, rtol=1e-11)
+    np.testing.assert_allclose(compiled(norms(net, loss), params, X, Y)(params, X, Y), expected, rtol=1e-11)
 
 
 def test_a_layer_without_norms_of_single_examples_says_so():

@@ -26,7 +26,7 @@ from jaxnn.layers.attention import attended, unattended
 from jaxnn.layers.vocabulary import Logits
 from jaxnn.losses import cross_entropy, squared_error
 from jaxnn.objective import cost, value_and_grad
-from tests.test_layers import plain_attention, plain_batch_norm, plain_layer_norm, pulled
+from tests.test_layers import compiled, plain_attention, plain_batch_norm, plain_layer_norm, pulled
 
 EPS = 2.0**-23
 RNG = np.random.default_rng(0)
@@ -131,7 +131,7 @@ def test_a_confident_prediction_over_many_classes_keeps_its_digits(lead):
 
 
 def temporaries(function, *args) -> int:
-    return jax.jit(function).lower(*args).compile().memory_analysis().temp_size_in_bytes
+    return compiled(function, *args).memory_analysis().temp_size_in_bytes
 
 
 def of_autodiff(plain):
