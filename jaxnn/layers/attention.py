@@ -112,19 +112,19 @@ def attention(
 
 def attended(Q, K, V, causal: bool, block: int) -> tuple[Float[Array, "B G T d"], Float[Array, "B G T 1"]]:
     """O = softmax(Q Kᵀ / √d) V and L = log Σ exp(Q Kᵀ / √d), over pairs of blocks."""
-    T, block = K.shape[1], min(block, K.shape[1])
-    Q, K, V = _padded(Q, block), _padded(K, block), _padded(V, block)
+    T, G, block = K.shape[1], Q.shape[1], min(block, K.shape[1])
+    Q, K, V = _padded(Q / K.shape[2] ** 0.5, block), _padded(K, block), _padded(V, block)
 
     def of_pair(carry, pair):
         O, m, total = carry
         i, j = pair
-        S = _scores(_at(Q, i, block), _at(K, j, block), i, j, causal, T)  # S = Q Kᵀ / √d
-        O_i, m_i, total_i = (_at(x, i, block) for x in carry)
+        S = _scores(_rows(Q, i, block), _at(K, j, block), i, j, causal, T)  # S = Q Kᵀ / √d
+        O_i, m_i, total_i = (_rows(x, i, block) for x in carry)
         m_new = jnp.maximum(m_i, jnp.max(S, axis=-1, keepdims=True))
         e, old = jnp.exp(S - m_new), jnp.exp(m_i - m_new)
-        O = _put(O, O_i * old + jnp.einsum("bgts,bsd->bgtd", e, _at(V, j, block)), i)
-        total = _put(total, total_i * old + jnp.sum(e, axis=-1, keepdims=True), i)
-        return (O, _put(m, m_new, i), total), None
+        O = _put(O, O_i * old + e @ _at(V, j, block), i, G)
+        total = _put(total, total_i * old + jnp.sum(e, axis=-1, keepdims=True), i, G)
+        return (O, _put(m, m_new, i, G), total), None
 
     one = jnp.zeros((*Q.shape[:-1], 1), Q.dtype)
     (O, m, total), _ = jax.lax.scan(
@@ -135,25 +135,26 @@ def attended(Q, K, V, causal: bool, block: int) -> tuple[Float[Array, "B G T d"]
 
 def unattended(Q, K, V, O, L, dO, causal: bool, block: int):
     """dQ, dK, dV. Taking the mean off V and O changes none of them: D below and dP change alike."""
-    T, d, block = K.shape[1], K.shape[2], min(block, K.shape[1])
+    T, d, G, block = K.shape[1], K.shape[2], Q.shape[1], min(block, K.shape[1])
     D = jnp.sum(dO * O, axis=-1, keepdims=True)  # D = Σ_s P ⊙ dP = Σ dO ⊙ O
-    Q, K, V, L, dO, D = (_padded(x, block) for x in (Q, K, V, L, dO, D))
+    Q, K, V, L, dO, D = (_padded(x, block) for x in (Q / d**0.5, K, V, L, dO, D))
 
     def of_pair(carry, pair):
         dQ, dK, dV = carry
         i, j = pair
-        Q_i, dO_i, K_j, V_j = _at(Q, i, block), _at(dO, i, block), _at(K, j, block), _at(V, j, block)
-        P = jnp.exp(_scores(Q_i, K_j, i, j, causal, T) - _at(L, i, block))  # P = e^(S − L)
-        dV = _put(dV, _at(dV, j, block) + jnp.einsum("bgts,bgtd->bsd", P, dO_i), j)  # dV = Pᵀ dO
-        dP = jnp.einsum("bgtd,bsd->bgts", dO_i, V_j)  # dP = dO Vᵀ
-        dS = P * (dP - _at(D, i, block)) / d**0.5  # dS = P ⊙ (dP − D), and / √d
-        dQ = _put(dQ, _at(dQ, i, block) + jnp.einsum("bgts,bsd->bgtd", dS, K_j), i)  # dQ = dS K
-        dK = _put(dK, _at(dK, j, block) + jnp.einsum("bgts,bgtd->bsd", dS, Q_i), j)  # dK = dSᵀ Q
+        Q_i, L_i, dO_i, D_i = (_rows(x, i, block) for x in (Q, L, dO, D))
+        K_j, V_j = _at(K, j, block), _at(V, j, block)
+        P = jnp.exp(_scores(Q_i, K_j, i, j, causal, T) - L_i)  # P = e^(S − L)
+        dV = _put(dV, _at(dV, j, block) + P.mT @ dO_i, j)  # dV = Pᵀ dO
+        dP = dO_i @ V_j.mT  # dP = dO Vᵀ
+        dS = P * (dP - D_i)  # dS = P ⊙ (dP − D)
+        dQ = _put(dQ, _rows(dQ, i, block) + dS @ K_j, i, G)  # dQ = dS K / √d
+        dK = _put(dK, _at(dK, j, block) + dS.mT @ Q_i, j)  # dK = dSᵀ Q / √d
         return (dQ, dK, dV), None
 
     zeros = jnp.zeros_like(Q), jnp.zeros_like(K), jnp.zeros_like(V)
     (dQ, dK, dV), _ = jax.lax.scan(of_pair, zeros, _pairs(T, block, causal))
-    return dQ[:, :, :T], dK[:, :T], dV[:, :T]
+    return dQ[:, :, :T] / d**0.5, dK[:, :T], dV[:, :T]
 
 
 def turned(X: Float[Array, "... T d"], sign: int = 1, base: float = 10_000.0) -> Float[Array, "... T d"]:
@@ -169,13 +170,11 @@ def turned(X: Float[Array, "... T d"], sign: int = 1, base: float = 10_000.0) ->
     return jnp.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1)
 
 
-def _scores(Q, K, i, j, causal: bool, T: int):
-    """S of a pair of blocks, −∞ where the mask is."""
-    S = jnp.einsum("bgtd,bsd->bgts", Q, K) / K.shape[-1] ** 0.5
-    block = S.shape[-1]
-    t, s = i * block + jnp.arange(block)[:, None], j * block + jnp.arange(block)[None]
-    seen = (s < T) & ((s <= t) | (not causal))
-    return jnp.where(seen[None, None], S, -jnp.inf)
+def _scores(Q: Float[Array, "B Gt d"], K: Float[Array, "B s d"], i, j, causal: bool, T: int):
+    """S of a pair of blocks, −∞ where the mask is; Q is divided by √d already."""
+    S, block = Q @ K.mT, K.shape[1]
+    t, s = i * block + jnp.arange(Q.shape[1])[:, None] % block, j * block + jnp.arange(block)[None]
+    return jnp.where(((s < T) & ((s <= t) | (not causal)))[None], S, -jnp.inf)
 
 
 def _pairs(T: int, block: int, causal: bool):
@@ -188,12 +187,19 @@ def _padded(X, block: int):
     return jnp.pad(X, [(0, 0)] * (X.ndim - 2) + [(0, -X.shape[-2] % block), (0, 0)])
 
 
-def _at(X, i, block: int):
+def _at(X: Float[Array, "... T d"], i, block: int):
     return dynamic_slice_in_dim(X, i * block, block, X.ndim - 2)
 
 
-def _put(X, x, i):
-    return dynamic_update_slice_in_dim(X, x, i * x.shape[-2], X.ndim - 2)
+def _rows(X: Float[Array, "B G T d"], i, block: int):
+    """A block of every head of Q, one below the other."""
+    return _at(X, i, block).reshape(len(X), -1, X.shape[-1])
+
+
+def _put(X, x, i, G: int = 1):
+    block = x.shape[1] // G
+    x = x.reshape(*X.shape[:-2], block, X.shape[-1])
+    return dynamic_update_slice_in_dim(X, x, i * block, X.ndim - 2)
 
 
 def _heads(X, N: int, kv: int, G: int):

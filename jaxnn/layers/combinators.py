@@ -108,7 +108,7 @@ def reversible(f: Layer, g: Layer, L: int) -> Layer:
 
     A = (A₁, A₂), halves of the last axis: A₁ := A₁ + f(A₂), A₂ := A₂ + g(A₁). On the way back the inputs
     are made of the outputs, A₂ := A₂ − g(A₁), A₁ := A₁ − f(A₂), and are off by their rounding, a few units
-    of 2⁻²³ for each block (Gomez et al., "The reversible residual network", NeurIPS 2017, section 3, algorithm 1).
+    of 2⁻²³ for each block (Gomez et al., "The reversible residual network", NeurIPS 2017, algorithm 1).
 
     >>> import jax, jax.numpy as jnp
     >>> from jaxnn.activations import tanh
@@ -121,9 +121,11 @@ def reversible(f: Layer, g: Layer, L: int) -> Layer:
     """
 
     def init(key):
-        return jax.vmap(lambda key: tuple(map(lambda part, k: part.init(k), (f, g), jax.random.split(key))))(
-            jax.random.split(key, L)
-        )
+        def of_block(key):
+            first, second = jax.random.split(key)
+            return f.init(first), g.init(second)
+
+        return jax.vmap(of_block)(jax.random.split(key, L))
 
     def keys(key, l):
         return own(own(key, l), 0), own(own(key, l), 1)

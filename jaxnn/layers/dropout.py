@@ -11,7 +11,8 @@ def dropout(rate: float) -> Layer:
     """In training each entry is dropped with the probability `rate`, and the others divided by 1 − rate.
 
     In an evaluation nothing happens. The mask is kept, a byte an entry (Srivastava et al., "Dropout", JMLR
-    15, 2014, section 4, but scaled in training, not in the evaluation). Raises ValueError unless 0 ≤ rate < 1.
+    15, 2014, section 4, but scaled in training, not in the evaluation). Raises ValueError unless
+    0 ≤ rate < 1.
 
     >>> import jax, jax.numpy as jnp
     >>> A, kept = dropout(0.5).forward((), jnp.ones((2, 3)), jax.random.key(0))

@@ -14,10 +14,11 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.lax import dynamic_slice_in_dim, dynamic_update_slice_in_dim
+from jax.nn import sigmoid
 from jaxtyping import Array, Float
 
-from jaxnn.activations import logistic
-from jaxnn.layers.layer import Layer, ShapeError
+from jaxnn.layers.layer import Layer, ShapeError, rows
 
 
 class LSTM(NamedTuple):
@@ -61,36 +62,44 @@ def lstm(n_prev: int, n: int, segment: int = 16) -> Layer:
     def forward(params: LSTM, A_prev: Float[Array, "N T n_prev"], key=None):
         if A_prev.ndim != 3 or A_prev.shape[2] != n_prev:
             raise ShapeError(f"lstm: its input is {A_prev.shape}, expected (N, T, {n_prev})")
-        zero = jnp.zeros((len(A_prev), n), A_prev.dtype)
+        X, S = _filled(A_prev, segment)
+        zero = jnp.zeros((len(X), n), X.dtype)
 
-        def of_segment(carry, X):
-            after, H = jax.lax.scan(lambda carry, x: _step(params, carry, x)[:2], carry, _inputs(params, X))
-            return after, (H, carry)
+        def of_segment(carry, k):
+            start, H = carry
+            inputs = _inputs(params, _segment(X, k, S))
+            after, h = jax.lax.scan(lambda carry, x: _step(params, carry, x)[:2], start, inputs)
+            return (after, _put(H, h, k)), start
 
-        _, (H, starts) = jax.lax.scan(of_segment, (zero, zero), _segments(A_prev, segment))
-        return _together(H, A_prev.shape[1]), (A_prev, starts)
+        H = jnp.zeros((*X.shape[:2], n), X.dtype)
+        (_, H), starts = jax.lax.scan(of_segment, ((zero, zero), H), jnp.arange(X.shape[1] // S))
+        return H[:, : A_prev.shape[1]], (A_prev, starts)
 
     def backward(params: LSTM, residuals, dH: Float[Array, "N T n"]):
         A_prev, starts = residuals
-        zero = jnp.zeros((len(A_prev), n), A_prev.dtype)
+        (X, S), (dH, _) = _filled(A_prev, segment), _filled(dH, segment)
+        zero = jnp.zeros((len(X), n), X.dtype)
 
         def of_segment(carry, at):
-            d, dparams = carry
-            start, X, dH = at
-            _, steps = jax.lax.scan(lambda carry, x: _step(params, carry, x)[::2], start, _inputs(params, X))
-            d, dZ = jax.lax.scan(lambda d, at: _step_backward(params, d, *at), d, (steps, dH), reverse=True)
-            dZ_rows, X_rows, h_rows = (x.reshape(-1, x.shape[-1]) for x in (dZ, X, steps.h_prev))
-            more = LSTM(
-                dZ_rows.T @ X_rows,  # dW_X = Σ dzᵀ x
-                dZ_rows.T @ h_rows,  # dW_H = Σ dzᵀ h_prev
-                jnp.sum(dZ_rows.T, axis=1, keepdims=True),  # db = Σ dz
+            (k, start), (d, dparams, dX) = at, carry
+            x = _segment(X, k, S)
+            _, steps = jax.lax.scan(lambda carry, x: _step(params, carry, x)[::2], start, _inputs(params, x))
+            d, dz = jax.lax.scan(
+                lambda d, at: _step_backward(params, d, *at), d, (steps, _segment(dH, k, S)), reverse=True
             )
-            return (d, jax.tree.map(jnp.add, dparams, more)), dZ @ params.W_X  # dx = dz W_X
+            dz_rows, x_rows, h_rows = rows(dz), rows(x), rows(steps.h_prev)
+            more = LSTM(
+                dz_rows.T @ x_rows,  # dW_X = Σ dzᵀ x
+                dz_rows.T @ h_rows,  # dW_H = Σ dzᵀ h_prev
+                jnp.sum(dz_rows.T, axis=1, keepdims=True),  # db = Σ dz
+            )
+            dX = _put(dX, dz @ params.W_X, k)  # dx = dz W_X
+            return (d, jax.tree.map(jnp.add, dparams, more), dX), None
 
-        begin = (zero, zero), jax.tree.map(jnp.zeros_like, params)
-        at = starts, _segments(A_prev, segment), _segments(dH, segment)
-        (_, dparams), dX = jax.lax.scan(of_segment, begin, at, reverse=True)
-        return dparams, _together(dX, A_prev.shape[1])
+        begin = (zero, zero), jax.tree.map(jnp.zeros_like, params), jnp.zeros_like(X)
+        at = jnp.arange(len(starts[0])), starts
+        (_, dparams, dX), _ = jax.lax.scan(of_segment, begin, at, reverse=True)
+        return dparams, dX[:, : A_prev.shape[1]]
 
     return Layer(init, forward, backward, f"lstm({n_prev}→{n})")
 
@@ -102,7 +111,7 @@ def _inputs(params: LSTM, X: Float[Array, "S N n_prev"]) -> Float[Array, "S N n4
 def _step(params: LSTM, carry, x):
     h_prev, c_prev = carry
     i, f, o, g = jnp.split(x + h_prev @ params.W_H.T, 4, axis=1)  # z = x W_Xᵀ + h W_Hᵀ + bᵀ
-    i, f, o, g = logistic(i), logistic(f), logistic(o), jnp.tanh(g)
+    i, f, o, g = sigmoid(i), sigmoid(f), sigmoid(o), jnp.tanh(g)
     c = f * c_prev + i * g  # c := f ⊙ c + i ⊙ g
     tanh_c = jnp.tanh(c)
     h = o * tanh_c  # h := o ⊙ tanh(c)
@@ -119,13 +128,15 @@ def _step_backward(params: LSTM, d, step: Step, dH):
     return (dz @ params.W_H, dc * f), dz  # dh_prev = dz W_H, dc_prev = dc ⊙ f
 
 
-def _segments(X: Float[Array, "N T n"], segment: int) -> Float[Array, "segments S N n"]:
-    """Time first, cut into segments, of which the last is filled up with zeros."""
-    N, T, n = X.shape
-    S = min(segment, T)
-    X = jnp.pad(X, ((0, 0), (0, -T % S), (0, 0)))
-    return X.swapaxes(0, 1).reshape(-1, S, N, n)
+def _filled(X: Float[Array, "N T n"], segment: int):
+    """With zeros behind, so that segments of S steps fill it; and S."""
+    S = min(segment, X.shape[1])
+    return jnp.pad(X, ((0, 0), (0, -X.shape[1] % S), (0, 0))), S
 
 
-def _together(X: Float[Array, "segments S N n"], T: int) -> Float[Array, "N T n"]:
-    return X.reshape(-1, *X.shape[2:])[:T].swapaxes(0, 1)
+def _segment(X: Float[Array, "N T n"], k, S: int) -> Float[Array, "S N n"]:
+    return dynamic_slice_in_dim(X, k * S, S, 1).swapaxes(0, 1)
+
+
+def _put(X: Float[Array, "N T n"], x: Float[Array, "S N n"], k):
+    return dynamic_update_slice_in_dim(X, x.swapaxes(0, 1), k * len(x), 1)

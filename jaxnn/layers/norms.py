@@ -3,9 +3,9 @@
 γ, β, μ, v (n, 1)    A_prev, A, h (M, n), M rows: examples, or places in them    r: 1 / standard deviation
 
 What is centred is centred twice: the mean of numbers far from 0 is rounded, and the second mean takes off
-what the first one left. At a mean of 10⁶ standard deviations dA_prev of layer norm is then right to 2 units of
-2⁻²³ of its largest entry, where the textbook's formula is off by 25,000 of them. h and r are kept, not A: (A − β) / γ has
-few digits where γ is small.
+what the first one left. At a mean of 10⁶ standard deviations dA_prev of layer norm is then right to 2 units
+of 2⁻²³ of its largest entry, where the textbook's formula is off by 25,000 of them. h and r are kept, not A:
+(A − β) / γ has few digits where γ is small.
 
 Equations: Ba, Kiros and Hinton, "Layer normalization", arXiv:1607.06450 (2016), eq. 3; Zhang and Sennrich,
 "Root mean square layer normalization", NeurIPS 2019, eq. 4; Ioffe and Szegedy, "Batch normalization", ICML
@@ -172,14 +172,14 @@ def batch_norm(n: int, eps: float = LITTLE) -> Layer:
         return A.reshape(A_prev.shape), residuals
 
     def backward(params: BatchNorm, residuals: Standardised | OfBatch, dA: Float[Array, "*N n"]):
-        γ, (h, r, *of_batch) = params.gamma, residuals
-        dγ = _summed(rows(dA) * h)  # dγ = Σ dA ⊙ h, over the rows
-        dβ = _summed(rows(dA))  # dβ = Σ dA
-        G = rows(dA) * γ.T  # G = dA ⊙ γᵀ
+        γ, (h, r, *of_batch), G = params.gamma, residuals, rows(dA)
+        dβ = _summed(G)  # dβ = Σ dA, over the rows
         if of_batch:
-            G = _centred(G, axis=0)  # G − mean
-            G = G - h * jnp.mean(G * h, axis=0, keepdims=True)  # G − h mean(G ⊙ h)
-        dA_prev = r * G
+            G = _centred(G, axis=0)  # G = dA − mean
+        dγ = _summed(G * h)  # dγ = Σ dA ⊙ h, which is Σ G ⊙ h where the sum of h is 0
+        if of_batch:
+            G = G - h * (dγ.T / len(h))  # G − h mean(G ⊙ h)
+        dA_prev = r * γ.T * G
         return BatchNorm(dγ, dβ, jnp.zeros_like(dβ), jnp.zeros_like(dβ)), dA_prev.reshape(dA.shape)
 
     return Layer(init, forward, backward, f"batch_norm({n})")

@@ -182,7 +182,7 @@ def token_cross_entropy(smoothing: float = 0.0, block: int = 2048) -> Loss:
 
 
 def _sum_of_others(A: Float[Array, "M n"], W: Float[Array, "V n"], label: Integer[Array, "M"], block: int):
-    """m, Σ e^(z − m) and z_label, by blocks; m is the largest z, and Σ goes over all, of the others' classes."""
+    """m, the largest z of a class that is not the label's; Σ e^(z − m) over those; and z_label. By blocks."""
     V = len(W)
 
     def of_block(carry, start):
