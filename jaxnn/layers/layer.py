@@ -23,7 +23,7 @@ class Layer(NamedTuple):
       pass. A key means training, where a layer may draw random numbers; None means evaluation.
     - `backward(params, residuals, dA) -> (dparams, dA_prev)`: dparams has the structure of params.
 
-    The rest describes it: its name, for the reader alone; what it takes; the layers that it is. Two more say what some layers can do besides:
+    The rest describes it, for whoever looks at it. Two say what some layers can do besides:
 
     - `again(params, residuals) -> A`: the output, made again, where that costs next to nothing. What the next
       layer would keep of it is then left out of its residuals.
