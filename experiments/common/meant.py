@@ -46,7 +46,7 @@ def near(name: str, names: Iterable[str], known: dict[str, str]) -> list[str]:
     close = alike(asked, keys)
     if not close and len(asked) > 3:
         close = [key for key in there if asked in key or (len(key) > 3 and key in asked)][:3]
-    close = close or difflib.get_close_matches(asked, list(there), 1, 0.6)
+    close = close or difflib.get_close_matches(asked, list(there), 1, 0.65)
     return list(dict.fromkeys(there.get(key) or also[key] for key in close))
 
 
@@ -122,6 +122,8 @@ def fitting(action: argparse.Action, words: list[str]) -> list[str]:
         found = [near(word, map(str, action.choices), synonyms.NAMES)[:1] for word in split(words)]
         return [one for (one,) in found] if all(found) else []
     found = [*lists(action, words), *one_by_one(action, words)]
+    if action.nargs not in ("+", "*"):
+        found = one_by_one(action, words)
     return found[0] if found else []
 
 
@@ -218,7 +220,8 @@ def runs_near(folder: Path) -> list[str]:
         return {}
 
     around = [place for place in folder.parents if (place / "settings.json").is_file()]
-    if around or (inside := runs(folder)):
+    inside = runs(folder)
+    if around or inside:
         return [str(place) for place in around[:1]] or sorted(inside.values())[:3]
     there = runs(Path("runs")) | runs(folder.parent)
     return [there[name] for name in near(folder.name, there, {})]

@@ -3,11 +3,11 @@
 import contextlib
 import re
 import unicodedata
-from collections.abc import Callable
+from typing import Any
 
 DASHES = "-‐‑‒–—―−﹣－"
 NUMBER = r"(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
-BETWEEN = r"\s*(?:,|;|:|×|[xX*|/]|->|→|-|\s)\s*"
+BETWEEN = r"\s*(?:,|;|:|×|[xX*|/+_]|->|→|-|\s)\s*"
 TIMES_TEN = re.compile(r"(?:(\d+\.?\d*) ?[×xX*·] ?)?\b10 ?(?:\^|\*\*) ?\(?([-+]?\d+)\)?")
 SEVERAL = re.compile(rf"{NUMBER}(?:{BETWEEN}{NUMBER})+")
 
@@ -25,7 +25,7 @@ def plain_text(text: str) -> str:
     return text.strip(" \t'\"`´“”‘’„«»()[]{}<>=:~≈+,;").rstrip(".,;")
 
 
-def repaired(text: str, kind: Callable | None) -> list[str]:
+def repaired(text: str, kind: Any) -> list[str]:
     """Numbers that can be meant by a text, the likeliest first.
 
     >>> repaired("0,5", float)[1], repaired("60 epochs", int)[1], repaired("50%", float)[1]
@@ -59,7 +59,7 @@ def repaired(text: str, kind: Callable | None) -> list[str]:
     return [*dict.fromkeys(found), *(one[1:] for one in found if one.startswith("-"))]
 
 
-def scale(unit: str, kind: Callable | None) -> float:
+def scale(unit: str, kind: Any) -> float:
     """What a unit after a number stands for: thousands, parts of a hundred, or seconds."""
     if "seconds" in getattr(kind, "expected", ""):
         return {"m": 60, "h": 3600}.get(unit[0].lower(), 1)
