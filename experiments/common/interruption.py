@@ -21,7 +21,7 @@ def leave_unchanged(number: int, frame: object = None) -> NoReturn:
 
 
 def _end(status: int, line: str) -> NoReturn:
-    os.write(2, ERASE * LINE.shown + line.encode())
+    os.write(2, ERASE * bool(LINE.shown) + line.encode())
     os._exit(status)  # an exception could be lost in whatever import or compilation is going on
 
 
