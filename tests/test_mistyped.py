@@ -3,6 +3,7 @@
 import os
 import re
 import shlex
+import time
 from importlib import import_module
 
 import pytest
@@ -165,3 +166,19 @@ def test_numbers_are_read_as_people_write_them(kind, typed, number, capsys):
 def test_nothing_is_meant_that_is_not_like_it():
     assert meant.near("cifar10", ["digits", "mnist"], {}) == []
     assert meant.near("mnits", ["mnist", "kmnist", "digits"], {}) == ["mnist"]
+
+
+LONG = ["9", "a", "-", ",", "1,", "1e", " ", "1 ", "0x", "..", "é", "10^"]
+
+
+@pytest.mark.parametrize("piece", LONG)
+@pytest.mark.parametrize(
+    "option", ["", "--", "--hidden ", "--epochs ", "--learning-rate ", "--dataset ", "--override "]
+)
+def test_what_nobody_types_is_answered_soon_and_briefly(option, piece, capsys):
+    words = [*option.split(), piece * 50_000] if option != "--" else ["--" + piece * 50_000]
+    clock = time.process_time()
+    with pytest.raises(SystemExit):
+        parser_of("train").parse_args(words)
+    assert time.process_time() - clock < 2
+    assert re.fullmatch(r"error: [^\n]{1,700}\n", capsys.readouterr().err)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.common import synonyms
-from experiments.common.numerals import NUMBER, SEVERAL, plain_text, repaired
+from experiments.common.numerals import LONGEST, NUMBER, SEVERAL, plain_text, repaired
 
 LISTED = 12  # names, at most, of what there is
 
@@ -23,7 +23,7 @@ def bare(name: str) -> str:
     >>> bare("--Learning_Rate"), bare("fashion-MNIST"), bare("cuda:0")
     ('learningrate', 'fashionmnist', 'cuda0')
     """
-    return re.sub(r"[\W_]", "", unicodedata.normalize("NFKC", name).casefold())
+    return re.sub(r"[\W_]", "", unicodedata.normalize("NFKC", name[:LONGEST]).casefold())
 
 
 def near(name: str, names: Iterable[str], known: dict[str, str]) -> list[str]:
@@ -75,7 +75,7 @@ def option_named(name: str, parser: argparse.ArgumentParser) -> list[argparse.Ac
         return begun
     if found := near(name, there, synonyms.OPTIONS):
         return [there[option] for option in found]
-    parts = {part for part in re.split(r"[\W_]+", name.casefold()) if len(part) > 2} - {
+    parts = {part for part in re.split(r"[\W_]+", name[:LONGEST].casefold()) if len(part) > 2} - {
         "size",
         "dir",
         "every",
@@ -137,7 +137,7 @@ def accepted(action: argparse.Action, words: Iterable[str]) -> bool:
 
 def split(words: list[str]) -> list[str]:
     """The names in words with commas between them."""
-    return [part for part in re.split(r"[,;\s]+", " ".join(words).strip("[](){}'\"")) if part]
+    return [part for part in re.split(r"[,;\s]+", " ".join(words)[:LONGEST].strip("[](){}'\"")) if part]
 
 
 def example(action: argparse.Action) -> str:

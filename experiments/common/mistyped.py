@@ -28,7 +28,7 @@ from experiments.common.meant import (
     told,
     written,
 )
-from experiments.common.numerals import DASHES, NUMBER, SEVERAL, plain_text
+from experiments.common.numerals import DASHES, LONGEST, NUMBER, SEVERAL, plain_text
 
 ONE_OF_MANY = {"--learning-rate": "python -m experiments.sweep --learning-rates"}
 DEFAULTS = {"none", "null", "default", "auto", "automatic", "any", "all", "random"}  # no number, for people
@@ -109,7 +109,7 @@ def values_at(words: list[str]) -> list[str]:
 def unknown(name: str, values: list[str], strays: list[str], parser: argparse.ArgumentParser) -> str:
     """What to say of an option that there is not, where these words stand after it and those before."""
     said = f"{name!r}"[1:-1][:40] + ": no such option"
-    plain, colon, value = name.lstrip(DASHES).strip().partition(":")
+    plain, colon, value = name[:LONGEST].lstrip(DASHES).strip().partition(":")
     plain, *inside = plain.split() or [plain]
     values = inside + [word.strip() for word in ([value] * bool(colon) + values)]
     if plain in ("help", "?") or (plain == "h" and not values):
