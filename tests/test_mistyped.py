@@ -3,6 +3,7 @@
 import os
 import re
 import shlex
+import time
 from importlib import import_module
 
 import pytest
@@ -69,6 +70,19 @@ MISTAKES = [
     ("train", "--activation LeakyReLU", "leaky_relu"),
     ("train", "--loss mse", "squared_error"),
     ("train", "--resume yes", "--resume"),
+    ("train", "--resume runs/a", "--resume --out runs/a"),
+    ("train", "'--hidden 17 5'", "--hidden 17 5"),
+    ("train", "--hidden 128_64", "--hidden 128 64"),
+    ("train", "--save_every=0,5", "--save-every 0.5"),
+    ("train", "--learning-rate 1e -3", "--learning-rate 1e-3"),
+    ("train", "--h 5", "--hidden 5"),
+    ("train", "64-17-10", "--hidden 64 17 10"),
+    ("sweep", "--width 9 17", "--widths 9 17"),
+    ("sweep", "--memory 500MB", "--memory 0.5"),
+    ("predict", "runs/x --epoch best", "did you mean --best"),
+    ("compare_gradients", "--float64", "--dtype float64"),
+    ("compare_gradients", "--output x.html", "--html x.html"),
+    ("fuzz", "-n 100", "--calls 100"),
     ("train", "--out '~/runs'", "~/runs"),
     ("sweep", "--lr 0.1 1", "--learning-rates 0.1 1"),
     ("sweep", "--learning-rates 0,1 0,5", "--learning-rates 0.1 0.5"),
@@ -152,3 +166,19 @@ def test_numbers_are_read_as_people_write_them(kind, typed, number, capsys):
 def test_nothing_is_meant_that_is_not_like_it():
     assert meant.near("cifar10", ["digits", "mnist"], {}) == []
     assert meant.near("mnits", ["mnist", "kmnist", "digits"], {}) == ["mnist"]
+
+
+LONG = ["9", "a", "-", ",", "1,", "1e", " ", "1 ", "0x", "..", "é", "10^"]
+
+
+@pytest.mark.parametrize("piece", LONG)
+@pytest.mark.parametrize(
+    "option", ["", "--", "--hidden ", "--epochs ", "--learning-rate ", "--dataset ", "--override "]
+)
+def test_what_nobody_types_is_answered_soon_and_briefly(option, piece, capsys):
+    words = [*option.split(), piece * 50_000] if option != "--" else ["--" + piece * 50_000]
+    clock = time.process_time()
+    with pytest.raises(SystemExit):
+        parser_of("train").parse_args(words)
+    assert time.process_time() - clock < 2
+    assert re.fullmatch(r"error: [^\n]{1,700}\n", capsys.readouterr().err)

@@ -45,7 +45,7 @@ def on_a_terminal(line):
 def until(line, shown):
     """Wait until the line is shown, or is not."""
     clock = time.monotonic()
-    while line.shown is not shown:
+    while bool(line.shown) is not shown:
         assert time.monotonic() - clock < 20
         time.sleep(0.002)
 
@@ -103,7 +103,7 @@ def test_a_signal_leaves_nothing_of_the_line(line, monkeypatch):
     written = []
     monkeypatch.setattr(os, "write", lambda file, content: written.append(content))
     monkeypatch.setattr(os, "_exit", written.append)
-    line.shown = True
+    line.shown = "compiling"
     interruption.leave(signal.SIGTERM)
     assert written == [b"\r\x1b[Kinterrupted\n", 128 + signal.SIGTERM]
 

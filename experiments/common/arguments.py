@@ -16,7 +16,7 @@ import sys
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import jaxnn
 from experiments.common import missing, mistyped
@@ -154,30 +154,33 @@ def told(error: Exception) -> str | None:
     return None
 
 
-def number(kind: Callable, good: Callable[[Any], bool], expected: str, example: str) -> Callable[[str], Any]:
-    """The type of a number that is good; `example` is one."""
+class Number(NamedTuple):
+    """The type of a number that is good."""
 
-    def parse(text: str):
+    kind: Callable[[str], Any]
+    good: Callable[[Any], bool]
+    expected: str  # in words
+    example: str
+
+    def __call__(self, text: str) -> Any:
+        """The number that the text is."""
         with contextlib.suppress(ValueError):
-            if good(value := kind(text)):
+            if "_" not in text and self.good(value := self.kind(text)):
                 return value
-        raise argparse.ArgumentTypeError(f"got {text[:40]!r}, expected {expected}")
-
-    parse.expected, parse.example = expected, example
-    return parse
+        raise argparse.ArgumentTypeError(f"got {text[:40]!r}, expected {self.expected}")
 
 
-def whole(low: int, high: int | None = None) -> Callable[[str], int]:
+def whole(low: int, high: int | None = None) -> Number:
     """The type of a whole number from low to high."""
     expected = f"a whole number of at least {low}" if high is None else f"a whole number in {low}..{high}"
     example = max(low, 10) if high is None else min(max(low, 10), high)
-    return number(
+    return Number(
         int, lambda value: low <= value <= (value if high is None else high), expected, str(example)
     )
 
 
-rate = number(float, lambda value: 1e-37 < value < 1e38, "a finite number above 0", "0.1")  # in float32, too
-seconds = number(float, lambda value: 0 <= value < 1e9, "seconds of at least 0", "10")
+rate = Number(float, lambda value: 1e-37 < value < 1e38, "a finite number above 0", "0.1")  # in float32, too
+seconds = Number(float, lambda value: 0 <= value < 1e9, "seconds of at least 0", "10")
 
 
 def few_digits(loss: float) -> str:

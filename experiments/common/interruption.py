@@ -44,7 +44,7 @@ def unblock(patience: float = 0.0) -> None:
 
 def _end(status: int, line: str) -> NoReturn:
     unblock(PATIENCE)
-    os.write(2, ERASE * LINE.shown + line.encode())
+    os.write(2, ERASE * bool(LINE.shown) + line.encode())
     os._exit(status)  # an exception could be lost in whatever import or compilation is going on
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.common import synonyms
-from experiments.common.numerals import NUMBER, SEVERAL, plain_text, repaired
+from experiments.common.numerals import LONGEST, NUMBER, SEVERAL, plain_text, repaired
 
 LISTED = 12  # names, at most, of what there is
 
@@ -23,7 +23,7 @@ def bare(name: str) -> str:
     >>> bare("--Learning_Rate"), bare("fashion-MNIST"), bare("cuda:0")
     ('learningrate', 'fashionmnist', 'cuda0')
     """
-    return re.sub(r"[\W_]", "", unicodedata.normalize("NFKC", name).casefold())
+    return re.sub(r"[\W_]", "", unicodedata.normalize("NFKC", name[:LONGEST]).casefold())
 
 
 def near(name: str, names: Iterable[str], known: dict[str, str]) -> list[str]:
@@ -46,7 +46,7 @@ def near(name: str, names: Iterable[str], known: dict[str, str]) -> list[str]:
     close = alike(asked, keys)
     if not close and len(asked) > 3:
         close = [key for key in there if asked in key or (len(key) > 3 and key in asked)][:3]
-    close = close or difflib.get_close_matches(asked, list(there), 1, 0.6)
+    close = close or difflib.get_close_matches(asked, list(there), 1, 0.65)
     return list(dict.fromkeys(there.get(key) or also[key] for key in close))
 
 
@@ -75,7 +75,7 @@ def option_named(name: str, parser: argparse.ArgumentParser) -> list[argparse.Ac
         return begun
     if found := near(name, there, synonyms.OPTIONS):
         return [there[option] for option in found]
-    parts = {part for part in re.split(r"[\W_]+", name.casefold()) if len(part) > 2} - {
+    parts = {part for part in re.split(r"[\W_]+", name[:LONGEST].casefold()) if len(part) > 2} - {
         "size",
         "dir",
         "every",
@@ -122,6 +122,8 @@ def fitting(action: argparse.Action, words: list[str]) -> list[str]:
         found = [near(word, map(str, action.choices), synonyms.NAMES)[:1] for word in split(words)]
         return [one for (one,) in found] if all(found) else []
     found = [*lists(action, words), *one_by_one(action, words)]
+    if action.nargs not in ("+", "*"):
+        found = one_by_one(action, words)
     return found[0] if found else []
 
 
@@ -135,7 +137,7 @@ def accepted(action: argparse.Action, words: Iterable[str]) -> bool:
 
 def split(words: list[str]) -> list[str]:
     """The names in words with commas between them."""
-    return [part for part in re.split(r"[,;\s]+", " ".join(words).strip("[](){}'\"")) if part]
+    return [part for part in re.split(r"[,;\s]+", " ".join(words)[:LONGEST].strip("[](){}'\"")) if part]
 
 
 def example(action: argparse.Action) -> str:
@@ -218,7 +220,8 @@ def runs_near(folder: Path) -> list[str]:
         return {}
 
     around = [place for place in folder.parents if (place / "settings.json").is_file()]
-    if around or (inside := runs(folder)):
+    inside = runs(folder)
+    if around or inside:
         return [str(place) for place in around[:1]] or sorted(inside.values())[:3]
     there = runs(Path("runs")) | runs(folder.parent)
     return [there[name] for name in near(folder.name, there, {})]

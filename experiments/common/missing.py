@@ -11,10 +11,11 @@ HOUSE = Path(__file__).parents[2]
 def needed(error: ModuleNotFoundError) -> str | None:
     """What to say of a module that is missing; None if it comes with none of this project's extras."""
     module = (error.name or "").partition(".")[0]
-    distribution = DISTRIBUTIONS.get(module, module)
+    distribution = DISTRIBUTIONS.get(module, module).replace("_", "-")
     project = tomllib.loads((HOUSE / "pyproject.toml").read_text())["project"]
-    for extra, listed in {"train": project["dependencies"], **project["optional-dependencies"]}.items():
-        names = {re.split(r"[^\w-]", line)[0].replace("_", "-") for line in listed}
-        if distribution.replace("_", "-") in names - {"jaxnn"}:
+    extras = [("train", project["dependencies"]), *project["optional-dependencies"].items()]
+    for extra, listed in extras:
+        names = {re.split(r"[^\w-]", line)[0].replace("_", "-") for line in listed} - {"jaxnn"}
+        if distribution in names:
             return f"this program needs {distribution}; install it with: pip install -e '.[{extra}]'"
     return None

@@ -28,7 +28,7 @@ from experiments.common.meant import (
     told,
     written,
 )
-from experiments.common.numerals import DASHES, NUMBER, SEVERAL, plain_text
+from experiments.common.numerals import DASHES, LONGEST, NUMBER, SEVERAL, plain_text
 
 ONE_OF_MANY = {"--learning-rate": "python -m experiments.sweep --learning-rates"}
 DEFAULTS = {"none", "null", "default", "auto", "automatic", "any", "all", "random"}  # no number, for people
@@ -68,7 +68,7 @@ def answer(parser: argparse.ArgumentParser, words: Iterable[str]) -> str | None:
         del words[: len(following)]
         given.append(Given(options[name], name, mine, surplus))
         strays += surplus
-    if {"-h", "--help", "--version"} & {one.name for one in given}:
+    if {"-h", "--help", "--version"} & {one.name for one in given if not one.words}:
         return None
     found = filter(None, (misfit(one, parser) for one in given))
     return (
@@ -109,8 +109,9 @@ def values_at(words: list[str]) -> list[str]:
 def unknown(name: str, values: list[str], strays: list[str], parser: argparse.ArgumentParser) -> str:
     """What to say of an option that there is not, where these words stand after it and those before."""
     said = f"{name!r}"[1:-1][:40] + ": no such option"
-    plain, colon, value = name.lstrip(DASHES).strip().partition(":")
-    values = [word.strip() for word in ([value] * bool(colon) + values)]
+    plain, colon, value = name[:LONGEST].lstrip(DASHES).strip().partition(":")
+    plain, *inside = plain.split() or [plain]
+    values = inside + [word.strip() for word in ([value] * bool(colon) + values)]
     if plain in ("help", "?") or (plain == "h" and not values):
         return f"{said}, did you mean --help?"
     if (
@@ -120,10 +121,13 @@ def unknown(name: str, values: list[str], strays: list[str], parser: argparse.Ar
     ):
         plain, values = joined[1], [joined[2]]
     free = [action for action in parser._actions if not action.option_strings][len(strays) :]
+    free = [action for action in free if action.nargs is None]
     alone = " ".join(str(action.metavar or action.dest) for action in free)
     instead = f"{said}; {alone} stands alone: write {parser.prog} {' '.join(values) or alone}"
     if any(bare(plain) in (bare(action.dest), bare(str(action.metavar))) for action in free):
         return instead
+    if re.match("no[-_]", plain) and (off := option_named(plain[3:], parser)) and off[0].nargs == 0:
+        return f"{said}; write nothing: {off[0].option_strings[-1]} is off where it is not given"
     numbers = [value for value in values if re.fullmatch(NUMBER, plain_text(value))]
     found = meant(plain, values, numbers, parser)
     fits = option_exactly(plain, parser) or numbers or any(fitting(one, values) for one in found if values)
@@ -245,7 +249,8 @@ def stray(words: list[str], given: list[Given], free: list[argparse.Action], par
     said = f"got {word[:60]!r}, which belongs to no option"
     after = next((one for one in given if word in one.surplus), None)
     name, equals, value = word.partition("=")
-    values = [value] if equals else more
+    name, *inside = name.split() or [name]
+    values = [value] if equals else inside + more
     if after and bare(word).rstrip("s") == bare(after.name).rstrip("s"):
         return f"{said}; write {after.name} {' '.join(after.words)}"
     if re.fullmatch("[-/]?(help|[?])", word):
@@ -275,7 +280,8 @@ def surplus(one: Given) -> str:
     words = [*one.words, *one.surplus]
     got = f"{one.name}: got {' '.join(words)[:60]!r}"
     if one.action.nargs == 0:
-        return f"{got}, but takes no value; write {one.name}"
+        out = f" --out {shlex.quote(words[-1])}" * (one.name == "--resume" and "/" in words[-1])
+        return f"{got}, but takes no value; write {one.name}{out}"
     if one.action.nargs in ("+", "*"):
         return f"{got}; write {one.name} {' '.join(words)}"
     more = f"; several: {ONE_OF_MANY[one.name]} {' '.join(words)}" if one.name in ONE_OF_MANY else ""

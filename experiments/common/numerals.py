@@ -3,21 +3,25 @@
 import contextlib
 import re
 import unicodedata
-from collections.abc import Callable
+from typing import Any
 
+LONGEST = 200  # letters of what is looked at more closely: no person writes more
 DASHES = "-‐‑‒–—―−﹣－"
 NUMBER = r"(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
-BETWEEN = r"\s*(?:,|;|:|×|[xX*|/]|->|→|-|\s)\s*"
+BETWEEN = r"\s*(?:,|;|:|×|[xX*|/+_]|->|→|-|\s)\s*"
 TIMES_TEN = re.compile(r"(?:(\d+\.?\d*) ?[×xX*·] ?)?\b10 ?(?:\^|\*\*) ?\(?([-+]?\d+)\)?")
 SEVERAL = re.compile(rf"{NUMBER}(?:{BETWEEN}{NUMBER})+")
 
 
 def plain_text(text: str) -> str:
-    """Text without brackets, quotes and signs around it, in plain letters.
+    """Text without brackets, quotes and signs around it, in plain letters; nothing of a very long one.
 
     >>> plain_text("[17, 5],"), plain_text("1e−3"), plain_text("“10⁻³”")
     ('17, 5', '1e-3', '1e-3')
     """
+    if len(text) > LONGEST:
+        return ""
+    text = re.sub(r"\s+", " ", text)
     text = re.sub("[⁻⁺⁰¹²³⁴-⁹]+", lambda m: f"^{m[0]}", text)
     text = unicodedata.normalize("NFKC", text).translate(dict.fromkeys(map(ord, DASHES), "-"))
     text = TIMES_TEN.sub(lambda m: f"{m[1] or 1}e{m[2]}", text)
@@ -25,7 +29,7 @@ def plain_text(text: str) -> str:
     return text.strip(" \t'\"`´“”‘’„«»()[]{}<>=:~≈+,;").rstrip(".,;")
 
 
-def repaired(text: str, kind: Callable | None) -> list[str]:
+def repaired(text: str, kind: Any) -> list[str]:
     """Numbers that can be meant by a text, the likeliest first.
 
     >>> repaired("0,5", float)[1], repaired("60 epochs", int)[1], repaired("50%", float)[1]
@@ -59,7 +63,7 @@ def repaired(text: str, kind: Callable | None) -> list[str]:
     return [*dict.fromkeys(found), *(one[1:] for one in found if one.startswith("-"))]
 
 
-def scale(unit: str, kind: Callable | None) -> float:
+def scale(unit: str, kind: Any) -> float:
     """What a unit after a number stands for: thousands, parts of a hundred, or seconds."""
     if "seconds" in getattr(kind, "expected", ""):
         return {"m": 60, "h": 3600}.get(unit[0].lower(), 1)

@@ -32,7 +32,7 @@ class Line:
         """Nothing is done, nothing shown, and no thread there."""
         self.doing = Doing("", 0.0)
         self.lock = threading.RLock()
-        self.end_of_line, self.shown = True, False
+        self.end_of_line, self.shown = True, ""  # what stands there
         self.last = time.monotonic()  # when something was written
         self.over = threading.Event()
         self.thread: threading.Thread | None = None
@@ -64,16 +64,17 @@ class Line:
             with self.lock:
                 silent = self.end_of_line and (self.shown or time.monotonic() - self.last > SILENCE)
                 if doing.what and silent and select.select([], [terminal], [], 0)[1]:
-                    columns = shutil.get_terminal_size().columns
-                    os.write(terminal, ERASE + line(doing, time.monotonic(), columns - 1).encode())
-                    self.shown = True
+                    text = line(doing, time.monotonic(), shutil.get_terminal_size().columns - 1)
+                    if text != self.shown:
+                        os.write(terminal, ERASE + text.encode())
+                        self.shown = text
 
     def erase(self) -> None:
         """Take the line away until the next silence."""
         with self.lock:
             if self.shown:
                 os.write(self.streams[1].fileno(), ERASE)
-                self.shown = False
+                self.shown = ""
             self.last = time.monotonic()
 
 
