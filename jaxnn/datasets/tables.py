@@ -69,7 +69,7 @@ def read(
                 f"{where}: row {row}: got {len(cells)} columns, expected {columns.width} as in row {start}"
             )
         try:
-            values.extend(decimal.numbers([cells[place] for place in columns.places]))
+            values.frombytes(decimal.numbers([cells[place] for place in columns.places]).tobytes())
         except ValueError as error:
             k, expected = error.args
             place = columns.places[k]
@@ -175,16 +175,16 @@ class Decimal:
         """Of a file with this between its columns: where it is a comma, no number has one."""
         self.maybe, self.comma, self.point = separator != ",", False, False
 
-    def numbers(self, cells: list[str]) -> list[float]:
+    def numbers(self, cells: list[str]) -> np.ndarray:
         """The numbers in cells. Raises ValueError, with the place of the first that is none, and its form."""
         joined = "\0".join(cells)
         if not ("_" in joined or (self.maybe and "," in joined) or (self.comma and "." in joined)):
             self.point |= "." in joined
             with contextlib.suppress(ValueError):
-                values = [*map(float, cells)]
-                if all(-LARGEST < value < LARGEST for value in values):
+                values = np.array([*map(float, cells)])
+                if (np.abs(values) < LARGEST).all():
                     return values
-        return [self._number(k, cell) for k, cell in enumerate(cells)]
+        return np.array([self._number(k, cell) for k, cell in enumerate(cells)])
 
     def plain(self, labels: list[str]) -> list[str]:
         """Labels with a decimal point, if all of them are numbers and some have a comma in its place."""
