@@ -60,3 +60,5 @@ def value_and_grad(net: Layer, loss: Loss) -> Callable:
 def _check(Z, Y) -> None:
     if Y.shape != Z.shape:
         raise ShapeError(f"Y is {Y.shape}, Z[L] is {Z.shape}, expected the same")
+    if len(Z) == 0:
+        raise ShapeError(f"Z[L] is {Z.shape}, expected one row at least: there is no mean over none")

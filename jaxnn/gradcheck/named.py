@@ -1,5 +1,6 @@
 """What a command line names: a module's function, its arguments, numbers. It imports what a person names."""
 
+import contextlib
 import importlib
 import importlib.util
 import os
@@ -45,16 +46,28 @@ def called(place: str) -> tuple:
     return tuple(arguments) if isinstance(arguments, tuple | list) else (arguments,)
 
 
+def reachable(folder: str) -> None:
+    """Let modules of a folder be imported: before all others, unless one hides a standard one."""
+    sys.path[:] = [known for known in sys.path if os.path.abspath(known) != folder]
+    with contextlib.suppress(OSError):
+        if {os.path.splitext(name)[0] for name in os.listdir(folder)} & sys.stdlib_module_names:
+            sys.path.append(folder)
+            return
+    sys.path.insert(0, folder)
+
+
 def _loaded(home: str):
     if not home.endswith(".py"):
         return importlib.import_module(home)
     path = os.path.abspath(home)
     name = os.path.splitext(os.path.basename(path))[0]
+    if name in sys.stdlib_module_names:
+        name = f"{name}.py"  # not the name of the standard one, which others import
     if name in sys.modules and getattr(sys.modules[name], "__file__", None) == path:
         return sys.modules[name]
     if not os.path.exists(path):
         raise FileNotFoundError("no such file")
-    sys.path.insert(0, os.path.dirname(path))
+    reachable(os.path.dirname(path))
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None
     assert spec.loader is not None
