@@ -14,8 +14,13 @@ def flatten(images: UInt8[Array, "N *size"], white: int) -> Float[Array, "N n_x"
     >>> flatten(jnp.array([[[0, 8], [16, 4]]], jnp.uint8), white=16)
     Array([[0.  , 0.5 , 1.  , 0.25]], dtype=float32)
     """
+    check_array("images", images)
     if images.dtype != jnp.uint8:
         raise TypeError(f"images: got {images.dtype}, expected uint8, from 0 to white")
+    if not white > 0:
+        raise ValueError(f"white: got {white}, expected the largest pixel there can be, above 0")
+    if images.size == 0:
+        raise ValueError(f"images: got shape {images.shape}, expected one image at least, with pixels")
     return images.reshape(images.shape[0], -1).astype(jnp.float32) / white
 
 
@@ -26,7 +31,7 @@ def inputs(images: Num[Array, "N *size"], white: int) -> Float[Array, "N n_x"]:
     >>> inputs(jnp.array([[0.5, -1.5]]), white=1)
     Array([[ 0.5, -1.5]], dtype=float32)
     """
-    return flatten(images, white) if images.dtype == jnp.uint8 else images.reshape(len(images), -1)
+    return flatten(images, white) if images.dtype == jnp.uint8 else images.reshape(images.shape[0], -1)
 
 
 def targets(labels: Num[Array, "N"], classes: int) -> Float[Array, "N n_y"]:
@@ -53,6 +58,19 @@ def one_hot(labels: Integer[Array, "N"], classes: int) -> Float[Array, "N {class
     return jax.nn.one_hot(labels, classes, dtype=jnp.float32)
 
 
+def check_array(name: str, array) -> None:
+    """Raise TypeError unless it is an array, all of whose entries count.
+
+    >>> check_array("labels", [1, 2])
+    Traceback (most recent call last):
+    TypeError: labels: got list, expected an array
+    """
+    if isinstance(array, np.ma.MaskedArray):
+        raise TypeError(f"{name}: got a masked array, whose mask would be lost; expected a plain one")
+    if not hasattr(array, "dtype"):
+        raise TypeError(f"{name}: got {type(array).__name__}, expected an array")
+
+
 def check_labels(labels, classes: int) -> None:
     """Raise TypeError unless labels are integers, and ValueError unless they are a row of 0 to classes − 1.
 
@@ -63,6 +81,7 @@ def check_labels(labels, classes: int) -> None:
     Traceback (most recent call last):
     ValueError: label 1: got 3, expected 0..2
     """
+    check_array("labels", labels)
     if not jnp.issubdtype(labels.dtype, jnp.integer):
         raise TypeError(f"labels: got {labels.dtype}, expected integers")
     if labels.ndim != 1:

@@ -25,6 +25,8 @@ def confusion_matrix(
     """
     check_labels(labels, classes)
     check_labels(predictions, classes)
+    if len(labels) != len(predictions) or len(labels) == 0:
+        raise ValueError(f"got {len(labels)} labels, {len(predictions)} predictions, expected as many, not 0")
     return jnp.zeros((classes, classes), int).at[labels, predictions].add(1)
 
 

@@ -63,3 +63,5 @@ def value_and_grad(net: Layer, loss: Loss) -> Callable:
 def _check(Z, Y) -> None:
     if hasattr(Z, "shape") and Y.shape != Z.shape:  # logits as factors are checked by their loss
         raise ShapeError(f"Y is {Y.shape}, Z[L] is {Z.shape}, expected the same")
+    if len(Z) == 0:
+        raise ShapeError(f"Z[L] is {Z.shape}, expected one row at least: there is no mean over none")

@@ -408,6 +408,38 @@ LIBRARY = {
         lambda: training.epoch(STEP, 6)(training.start(GOOD, optax.sgd(0.1)), jax.random.key(0), X, Y),
         ValueError, "data: got 5 rows, expected at least the batch_size of 6",
     ),
+    "labels in a list": (lambda: encoding.one_hot([1, 2], 3), TypeError, "labels: got list, expected"),
+    "images in a list": (lambda: encoding.flatten([[1]], 16), TypeError, "images: got list, expected"),
+    "masked labels": (
+        lambda: encoding.one_hot(numpy.ma.masked_array([1, 2], [True, False]), 3), TypeError,
+        "labels: got a masked array",
+    ),
+    "white that is 0": (
+        lambda: encoding.flatten(jnp.ones((5, 8, 8), jnp.uint8), 0), ValueError, "white: got 0, expected",
+    ),
+    "no images": (
+        lambda: encoding.flatten(jnp.ones((0, 8, 8), jnp.uint8), 16), ValueError,
+        r"images: got shape \(0, 8, 8\), expected one image",
+    ),
+    "more labels than predictions": (
+        lambda: evaluation.confusion_matrix(jnp.array([1, 2]), jnp.array([1]), 3), ValueError,
+        "got 2 labels, 1 predictions, expected as many",
+    ),
+    "no labels": (
+        lambda: evaluation.confusion_matrix(jnp.zeros(0, int), jnp.zeros(0, int), 3), ValueError,
+        "got 0 labels, 0 predictions",
+    ),
+    "no examples": (
+        lambda: objective.cost(NET, binary_cross_entropy)(GOOD, X[:0], Y[:0]), ShapeError,
+        r"Z\[L\] is \(0, 17\), expected one row",
+    ),
+    "an activation by its name": (
+        lambda: mlp(3, 5, 2, g="sigmoid"), TypeError, "g: got 'sigmoid', expected an Activation",
+    ),
+    "whole numbers for weights": (
+        lambda: NET.forward([GOOD[0]._replace(W=jnp.ones((128, 64), int)), GOOD[1]], X), ShapeError,
+        r"layer 1: W is \(128, 64\) int32, b is float32, expected floating point",
+    ),
     "batches of none": (lambda: training.epoch(STEP, 0), ValueError, "batch_size: got 0, expected 1 or more"),
 }  # fmt: skip
 

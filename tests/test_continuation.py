@@ -284,3 +284,27 @@ def test_the_handlers_of_signals_are_given_back(tmp_path):
     finally:
         for number, handler in zip((signal.SIGINT, signal.SIGTERM), mine, strict=True):
             signal.signal(number, handler)
+
+
+def test_a_link_that_comes_in_the_place_of_the_checkpoints_is_not_followed(tmp_path, written):
+    out, elsewhere = tmp_path / "run", tmp_path / "elsewhere"
+
+    def swap():
+        written()
+        (out / "checkpoints").rename(elsewhere)
+        (out / "checkpoints").symlink_to(elsewhere)
+
+    done = ended(train, *SMALL, "--save-every", "0", "--out", out, on={"epoch   1/": swap})
+    assert done.status == 2
+    assert re.fullmatch(r"error: [^\n]* cannot be written \(a link; expected a folder of [^\n]*\n", done.err)
+    assert checkpoints.numbers(elsewhere) == [1]
+    assert not [*elsewhere.glob(".part-*")]
+
+
+def test_metrics_that_are_removed_while_a_run_writes_them_are_noticed(whole, tmp_path):
+    remove = (tmp_path / "metrics.jsonl").unlink
+    done = ended(train, *SMALL, *SELDOM, "--out", tmp_path, on={"epoch   2/": remove})
+    assert done.status == 2
+    assert re.fullmatch(r"error: \S*metrics.jsonl: was removed while [^\n]*\n", done.err)
+    assert ended(train, "--out", tmp_path).status == 0
+    assert endure.outcome(tmp_path) == whole

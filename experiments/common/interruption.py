@@ -65,6 +65,8 @@ class Interruption:
         """No signal has come."""
         self.signal: int | None = None
         self.last = ""
+        self._deadline = threading.Timer(LATEST, self._end_if_saved)  # a compilation hears no signal
+        self._deadline.daemon = True
 
     def __enter__(self):
         """Note signals from now on."""
@@ -89,8 +91,6 @@ class Interruption:
         self.signal = number
         on_signal(leave)
         unblock(PATIENCE)
-        self._deadline = threading.Timer(LATEST, self._end_if_saved)  # a compilation hears no signal
-        self._deadline.daemon = True
         self._deadline.start()
         self._unblock_every(PATIENCE / 2)
 

@@ -12,6 +12,7 @@ import io
 import os
 import queue
 import shutil
+import socket
 import threading
 import time
 import urllib.request
@@ -33,6 +34,7 @@ FILES = {
 }
 PREPARING = 3600.0  # seconds that it takes at most to write the arrays
 PATIENCE = 2.0  # seconds without an answer until the network counts as missing
+LONGEST = 600.0  # seconds that one file may take to download, however it comes
 
 
 def load(name: str, data_dir: str | Path | None, source_dir: str | Path | None) -> Dataset:
@@ -144,13 +146,15 @@ def _download(url: str, size: int, name: str, data_dir: Path) -> bytes:
             answer.put(error)
 
     threading.Thread(target=ask, daemon=True).start()
-    content = bytearray()
+    content, end = bytearray(), time.monotonic() + LONGEST
     try:
         response = answer.get(timeout=PATIENCE)
         if isinstance(response, Exception):
             raise response
         with response, tqdm(desc=Path(url).name, total=size, unit="B", unit_scale=True, disable=None) as bar:
             while chunk := response.read1(size + 1 - len(content)):
+                if time.monotonic() > end:
+                    raise TimeoutError(f"after {LONGEST:g} s {len(content):,} of {size:,} bytes had come")
                 content += chunk
                 bar.update(len(chunk))
     except (queue.Empty, OSError, http.client.HTTPException) as error:
@@ -162,6 +166,20 @@ def _download(url: str, size: int, name: str, data_dir: Path) -> bytes:
             "that has it"
         ) from error
     return bytes(content)
+
+
+def _is_left(name: str) -> bool:
+    """Whether a folder was made by a process of this machine that has ended."""
+    made, _, number = name.removesuffix("-before").rpartition("-")
+    if os.name == "nt" or not made.endswith(f"-{socket.gethostname()}") or not number.isdigit():
+        return False
+    try:
+        os.kill(int(number), 0)
+    except ProcessLookupError:
+        return True
+    except (OSError, OverflowError):
+        return False
+    return False
 
 
 def _load(path: Path) -> np.ndarray:
@@ -176,14 +194,14 @@ def _load(path: Path) -> np.ndarray:
 
 def _save(arrays: dict[str, np.ndarray], folder: Path) -> None:
     try:
-        temporary = folder.with_name(f".{folder.name}-{os.getpid()}")
+        temporary = folder.with_name(f".{folder.name}-{socket.gethostname()}-{os.getpid()}")
         before = temporary.with_name(f"{temporary.name}-before")
         temporary.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise DatasetError(f"{folder}: cannot be written ({error.strerror})") from error
     for path in folder.parent.glob(f".{folder.name}-*"):  # of a process that was killed
         with contextlib.suppress(OSError):
-            if time.time() - path.stat().st_mtime > PREPARING:
+            if time.time() - path.stat().st_mtime > PREPARING or _is_left(path.name):
                 shutil.rmtree(path, ignore_errors=True)
     try:
         for key, array in arrays.items():

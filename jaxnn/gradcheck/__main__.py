@@ -12,6 +12,7 @@ could tell, 2 the call cannot be made, 130 interrupted.
 import argparse
 import contextlib
 import difflib
+import io
 import math
 import os
 import re
@@ -21,8 +22,9 @@ import sys
 from collections.abc import Sequence
 
 from jaxnn.gradcheck.calls.raised import in_full
-from jaxnn.gradcheck.named import Bad, called, found, numbers
+from jaxnn.gradcheck.named import Bad, called, found, numbers, reachable
 from jaxnn.gradcheck.report import colours
+from jaxnn.gradcheck.visible import visible
 
 STATUS = {True: 0, False: 1, None: 3}
 BAD, INTERRUPTED = 2, 130  # as a shell has it
@@ -47,7 +49,7 @@ class _Parser(argparse.ArgumentParser):
             message += f"; did you mean {near[0]}?" if near else ""
         if message.startswith("the following arguments are required"):
             message += f"; write {self.prog} mynet:loss mynet:gradient mynet:arguments"
-        print(f"{colours.error(sys.stderr)} {message}; see --help", file=sys.stderr)
+        print(f"{colours.error(sys.stderr)} {visible(message)}; see --help", file=sys.stderr)
         raise SystemExit(BAD)
 
 
@@ -126,14 +128,16 @@ def _confined(options: argparse.Namespace) -> int:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the comparison that the command line asks for; return the exit status."""
     argv = sys.argv[1:] if argv is None else argv
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # where a terminal has few letters, it still gets the rest
     if list(argv) == ["--mistakes"]:
         from jaxnn.gradcheck.listing import listing
 
         _print(listing())
         return 0
     options = _parser().parse_args(argv)
-    if "" not in sys.path and os.getcwd() not in sys.path:
-        sys.path.append(os.getcwd())  # behind what is installed
+    reachable(os.getcwd())
     try:
         if options.mistakes:
             raise Bad("--mistakes lists the mistakes: it goes alone, without functions to compare")
@@ -168,7 +172,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             report.to_html(options.html)
             print(f"wrote {options.html}", file=sys.stderr)
     except (Bad, OSError) as error:
-        print(f"{colours.error(sys.stderr)} {error}", file=sys.stderr)
+        print(colours.error(sys.stderr), visible(str(error)), file=sys.stderr)
         return BAD
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

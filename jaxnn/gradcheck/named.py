@@ -1,5 +1,6 @@
 """What a command line names: a module's function, its arguments, numbers. It imports what a person names."""
 
+import contextlib
 import difflib
 import importlib
 import importlib.util
@@ -64,20 +65,30 @@ def called(place: str) -> tuple:
     return tuple(arguments) if isinstance(arguments, tuple | list) else (arguments,)
 
 
+def reachable(folder: str) -> None:
+    """Let modules of a folder be imported: before all others, unless one hides a standard one."""
+    sys.path[:] = [known for known in sys.path if os.path.abspath(known) != folder]
+    with contextlib.suppress(OSError):
+        if {os.path.splitext(name)[0] for name in os.listdir(folder)} & sys.stdlib_module_names:
+            sys.path.append(folder)
+            return
+    sys.path.insert(0, folder)
+
+
 def _loaded(home: str):
-    path = os.path.abspath(home)
-    name = os.path.splitext(os.path.basename(path))[0] if home.endswith(".py") else home.partition(".")[0]
-    if name in sys.stdlib_module_names:
-        raise ImportError(f"{name} is a module of Python itself, which others import: rename the file")
+    if not home.endswith(".py") and home.partition(".")[0] in sys.stdlib_module_names:
+        raise ImportError(f"{home} is a module of Python itself; of a file of this name write {home}.py:…")
     if not home.endswith(".py"):
         return importlib.import_module(home)
-    if getattr(sys.modules.get(name), "__file__", path) != path:
+    path = os.path.abspath(home)
+    name = os.path.splitext(os.path.basename(path))[0]
+    if name in sys.stdlib_module_names or getattr(sys.modules.get(name), "__file__", path) != path:
         name = path  # the name is another module's, which is not replaced
     if name in sys.modules:
         return sys.modules[name]
     if not os.path.exists(path):
         raise FileNotFoundError("no such file")
-    sys.path.append(os.path.dirname(path))  # for its neighbours, behind what is installed
+    reachable(os.path.dirname(path))
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None
     assert spec.loader is not None

@@ -49,6 +49,9 @@ def dense(n_prev: int, n: int, g: Activation = identity) -> Layer:
     (Array([5., 5.], dtype=float32), (5, 3))
     """
 
+    if not isinstance(g, Activation):
+        raise TypeError(f"g: got {g!r:.80}, expected an Activation, such as jaxnn.activations.sigmoid")
+
     def init(key) -> Dense:
         W = jax.nn.initializers.glorot_uniform(in_axis=1, out_axis=0)(key, (n, n_prev))
         return Dense(W, jnp.zeros((n, 1), W.dtype))
@@ -121,6 +124,8 @@ def outer_norms(
 def _check(W, b, A_prev) -> None:
     if W.ndim != 2 or b.shape != (W.shape[0], 1):
         raise ShapeError(f"W is {W.shape}, b is {b.shape}, expected (n, n_prev) and (n, 1)")
+    if not (jnp.issubdtype(W.dtype, jnp.floating) and jnp.issubdtype(b.dtype, jnp.floating)):
+        raise ShapeError(f"W is {W.shape} {W.dtype}, b is {b.dtype}, expected floating point")
     if A_prev.ndim < 2 or (A_prev.ndim > 2 and A_prev.shape[-1] != W.shape[1]):
         raise ShapeError(f"W is {W.shape}, its input is {A_prev.shape}, expected (N, {W.shape[1]})")
     if not jnp.issubdtype(A_prev.dtype, jnp.floating):

@@ -12,6 +12,7 @@ import numpy as np
 from jax.core import Tracer
 
 from jaxnn.gradcheck.calls.raised import in_full, place, said_by
+from jaxnn.gradcheck.visible import visible
 
 LONGEST = 240  # characters of what an exception says
 COMPLEX = "{} is {}, and only real numbers are compared: write it as functions of real and imaginary parts"
@@ -156,7 +157,7 @@ def argument_names(function: Callable, count: int) -> list[str]:
 def path_names(function: Callable, args: tuple) -> list[str]:
     """A name for every leaf of the arguments: params['W1'], params[0].b, x."""
     return [
-        name + jax.tree_util.keystr(path)
+        visible(name + jax.tree_util.keystr(path), 200)
         for name, arg in zip(argument_names(function, len(args)), args, strict=True)
         for path, _ in jax.tree_util.tree_flatten_with_path(arg)[0]
     ]

@@ -4,6 +4,8 @@ import os
 import sysconfig
 import traceback
 
+from jaxnn.gradcheck.visible import visible
+
 _HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep  # of gradcheck
 _LIBRARIES = tuple(
     sysconfig.get_path(kind) + os.sep for kind in ("stdlib", "platstdlib", "purelib", "platlib")
@@ -21,7 +23,7 @@ def in_full(error: BaseException) -> str:
     ...     print(in_full(error))
     ValueError: invalid literal for int() with base 10: 'seven' (<doctest ...>:2, in <module>)
     """
-    text = " ".join(said_by(error).split())
+    text = visible(" ".join(said_by(error).split()))
     calls = error.__traceback__
     while calls and calls.tb_frame.f_code.co_filename.startswith(_HERE):
         calls = calls.tb_next
