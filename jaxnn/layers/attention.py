@@ -32,18 +32,6 @@ class Attention(NamedTuple):
     W_O: Float[Array, "n heads_d"]
 
 
-class Residuals(NamedTuple):
-    """What the backward of attention needs of its forward; V and O less the mean of V over the places."""
-
-    A_prev: object
-    Q: Float[Array, "B G T d"]
-    K: Float[Array, "B T d"]
-    V: Float[Array, "B T d"]
-    mean: Float[Array, "B 1 d"]
-    O: Float[Array, "B G T d"]
-    L: Float[Array, "B G T 1"]
-
-
 def attention(
     n: int,
     heads: int,
@@ -90,10 +78,10 @@ def attention(
         V = V - mean  # the rows of P sum to 1: P V = P (V − mean) + mean
         O, L = attended(Q, K, V, causal, block)  # O = softmax(Q Kᵀ / √d) V
         A = _places(O + mean[:, None], N) @ params.W_O.T  # A = O W_Oᵀ
-        return A.reshape(A_prev.shape), Residuals(A_prev, Q, K, V, mean, O, L)
+        return A.reshape(A_prev.shape), (A_prev, Q, K, V, mean, O, L)
 
-    def backward(params: Attention, residuals: Residuals, dA: Float[Array, "N T n"]):
-        A_prev, Q, K, V, mean, O, L = residuals
+    def backward(params: Attention, residuals: tuple, dA: Float[Array, "N T n"]):
+        A_prev, Q, K, V, mean, O, L = residuals  # V and O less the mean of V over the places
         N, X, dA = len(dA), rows(A_prev), rows(dA)
         dW_O = dA.T @ _places(O + mean[:, None], N)  # dW_O = dAᵀ O
         dO = _heads(dA @ params.W_O, N, kv, G)  # dO = dA W_O
@@ -112,13 +100,14 @@ def attention(
 
 def attended(Q, K, V, causal: bool, block: int) -> tuple[Float[Array, "B G T d"], Float[Array, "B G T 1"]]:
     """O = softmax(Q Kᵀ / √d) V and L = log Σ exp(Q Kᵀ / √d), over pairs of blocks."""
-    T, G, block = K.shape[1], Q.shape[1], min(block, K.shape[1])
-    Q, K, V = _padded(Q / K.shape[2] ** 0.5, block), _padded(K, block), _padded(V, block)
+    (_, T, d), G, block = K.shape, Q.shape[1], min(block, K.shape[1])
+    Q, K, V = (_padded(x, block) for x in (Q, K, V))
 
     def of_pair(carry, pair):
         O, m, total = carry
         i, j = pair
-        S = _scores(_rows(Q, i, block), _at(K, j, block), i, j, causal, T)  # S = Q Kᵀ / √d
+        Q_i = _rows(Q, i, block) / d**0.5
+        S = _scores(Q_i, _at(K, j, block), i, j, causal, T)  # S = Q Kᵀ / √d
         O_i, m_i, total_i = (_rows(x, i, block) for x in carry)
         m_new = jnp.maximum(m_i, jnp.max(S, axis=-1, keepdims=True))
         e, old = jnp.exp(S - m_new), jnp.exp(m_i - m_new)
@@ -127,34 +116,33 @@ def attended(Q, K, V, causal: bool, block: int) -> tuple[Float[Array, "B G T d"]
         return (O, _put(m, m_new, i, G), total), None
 
     one = jnp.zeros((*Q.shape[:-1], 1), Q.dtype)
-    (O, m, total), _ = jax.lax.scan(
-        of_pair, (jnp.zeros_like(Q), one - jnp.inf, one), _pairs(T, block, causal)
-    )
+    begin = jnp.zeros_like(Q), one - jnp.inf, one
+    (O, m, total), _ = jax.lax.scan(of_pair, begin, _pairs(T, block, causal))
     return (O / total)[:, :, :T], (m + jnp.log(total))[:, :, :T]
 
 
 def unattended(Q, K, V, O, L, dO, causal: bool, block: int):
     """dQ, dK, dV. Taking the mean off V and O changes none of them: D below and dP change alike."""
-    T, d, G, block = K.shape[1], K.shape[2], Q.shape[1], min(block, K.shape[1])
+    (_, T, d), G, block = K.shape, Q.shape[1], min(block, K.shape[1])
     D = jnp.sum(dO * O, axis=-1, keepdims=True)  # D = Σ_s P ⊙ dP = Σ dO ⊙ O
-    Q, K, V, L, dO, D = (_padded(x, block) for x in (Q / d**0.5, K, V, L, dO, D))
+    Q, K, V, L, dO, D = (_padded(x, block) for x in (Q, K, V, L, dO, D))
 
     def of_pair(carry, pair):
         dQ, dK, dV = carry
         i, j = pair
         Q_i, L_i, dO_i, D_i = (_rows(x, i, block) for x in (Q, L, dO, D))
-        K_j, V_j = _at(K, j, block), _at(V, j, block)
+        Q_i, K_j, V_j = Q_i / d**0.5, _at(K, j, block), _at(V, j, block)
         P = jnp.exp(_scores(Q_i, K_j, i, j, causal, T) - L_i)  # P = e^(S − L)
         dV = _put(dV, _at(dV, j, block) + P.mT @ dO_i, j)  # dV = Pᵀ dO
         dP = dO_i @ V_j.mT  # dP = dO Vᵀ
         dS = P * (dP - D_i)  # dS = P ⊙ (dP − D)
-        dQ = _put(dQ, _rows(dQ, i, block) + dS @ K_j, i, G)  # dQ = dS K / √d
+        dQ = _put(dQ, _rows(dQ, i, block) + dS @ K_j / d**0.5, i, G)  # dQ = dS K / √d
         dK = _put(dK, _at(dK, j, block) + dS.mT @ Q_i, j)  # dK = dSᵀ Q / √d
         return (dQ, dK, dV), None
 
     zeros = jnp.zeros_like(Q), jnp.zeros_like(K), jnp.zeros_like(V)
     (dQ, dK, dV), _ = jax.lax.scan(of_pair, zeros, _pairs(T, block, causal))
-    return dQ[:, :, :T] / d**0.5, dK[:, :T], dV[:, :T]
+    return dQ[:, :, :T], dK[:, :T], dV[:, :T]
 
 
 def turned(X: Float[Array, "... T d"], sign: int = 1, base: float = 10_000.0) -> Float[Array, "... T d"]:

@@ -1,5 +1,7 @@
 """Layers made of layers: added to their input, repeated, made again on the way back, or undone there."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 
@@ -21,16 +23,13 @@ def residual(f: Layer) -> Layer:
         B, residuals = f.forward(params, A_prev, key)
         return A_prev + B, residuals  # A = A_prev + f(A_prev)
 
-    def backward(params, residuals, dA):
-        dparams, dA_prev = f.backward(params, residuals, dA)
-        return dparams, dA + dA_prev  # dA_prev = dA + what comes back through f
+    def back(through, params, residuals, dA):
+        found, dA_prev = through(params, residuals, dA)
+        return found, dA + dA_prev  # dA_prev = dA + what comes back through f
 
-    def squared_norms(params, residuals, dA):
-        squared, dA_prev = f.squared_norms(params, residuals, dA)
-        return squared, dA + dA_prev
-
-    name = f"residual({f.name})"
-    return Layer(f.init, forward, backward, name, squared_norms=parts_norms([f], squared_norms))
+    backward, squared_norms = partial(back, f.backward), partial(back, f.squared_norms)
+    norms = parts_norms([f], squared_norms)
+    return Layer(f.init, forward, backward, f"residual({f.name})", squared_norms=norms)
 
 
 def repeated(f: Layer, L: int) -> Layer:
@@ -55,20 +54,17 @@ def repeated(f: Layer, L: int) -> Layer:
 
         return jax.lax.scan(of_layer, A_prev, (jnp.arange(L), params))
 
-    def backward(params, residuals, dA):
-        dA_prev, dparams = jax.lax.scan(
-            lambda dA, at: f.backward(*at, dA)[::-1], dA, (params, residuals), reverse=True
-        )
-        return dparams, dA_prev
+    def back(through, params, residuals, dA):
+        at = params, residuals
+        dA_prev, found = jax.lax.scan(lambda dA, at: through(*at, dA)[::-1], dA, at, reverse=True)
+        return found, dA_prev
 
     def squared_norms(params, residuals, dA):
-        dA_prev, squared = jax.lax.scan(
-            lambda dA, at: f.squared_norms(*at, dA)[::-1], dA, (params, residuals), reverse=True
-        )
+        squared, dA_prev = back(f.squared_norms, params, residuals, dA)
         return jnp.sum(squared, axis=0), dA_prev
 
-    name = f"{L} × {f.name}"
-    return Layer(init, forward, backward, name, squared_norms=parts_norms([f], squared_norms))
+    norms = parts_norms([f], squared_norms)
+    return Layer(init, forward, partial(back, f.backward), f"{L} × {f.name}", squared_norms=norms)
 
 
 def recomputed(f: Layer) -> Layer:
@@ -88,19 +84,14 @@ def recomputed(f: Layer) -> Layer:
         A, _ = f.forward(params, A_prev, key)
         return A, (A_prev, key)
 
-    def again(params, residuals, dA):
+    def back(through, params, residuals, dA):
         A_prev, key = residuals
         A_prev, dA = jax.lax.optimization_barrier((A_prev, dA))  # else XLA keeps what it has computed once
-        return f.forward(params, A_prev, key)[1], dA
+        return through(params, f.forward(params, A_prev, key)[1], dA)
 
-    def backward(params, residuals, dA):
-        return f.backward(params, *again(params, residuals, dA))
-
-    def squared_norms(params, residuals, dA):
-        return f.squared_norms(params, *again(params, residuals, dA))
-
-    name = f"recomputed({f.name})"
-    return Layer(f.init, forward, backward, name, squared_norms=parts_norms([f], squared_norms))
+    backward, squared_norms = partial(back, f.backward), partial(back, f.squared_norms)
+    norms = parts_norms([f], squared_norms)
+    return Layer(f.init, forward, backward, f"recomputed({f.name})", squared_norms=norms)
 
 
 def reversible(f: Layer, g: Layer, L: int) -> Layer:

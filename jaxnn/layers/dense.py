@@ -104,10 +104,6 @@ def outer_norms(
     Over T places it is also Σ_ts (dZ_t · dZ_s)(A_t · A_s): two Gram matrices, by T² (n + n_prev)
     products, or the sum itself, by T n n_prev, whichever are fewer (Li, Tramèr, Liang and Hashimoto, "Large
     language models can be strong differentially private learners", ICLR 2022, section 4).
-
-    >>> import jax.numpy as jnp
-    >>> outer_norms(jnp.array([[3.0, 4.0]]), jnp.array([[2.0]]))  # ‖(6, 8)‖²
-    Array([100.], dtype=float32)
     """
     N, n, n_prev = len(dZ), dZ.shape[-1], A.shape[-1]
     dZ, A = dZ.reshape(N, -1, n), A.reshape(N, -1, n_prev)

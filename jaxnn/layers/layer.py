@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-LARGE = 1 << 20  # entries: an array of more is worth making again rather than kept
+LARGE = 1 << 16  # entries: an array of more is worth making again rather than kept
 
 
 class ShapeError(ValueError):

@@ -10,6 +10,7 @@ W_X (4n, n_prev)    W_H (4n, n)    b (4n, 1)    A_prev (N, T, n_prev)    H (N, T
 at the start of each segment alone; its steps are made again on the way back. dW is one product a segment.
 """
 
+from collections import namedtuple
 from typing import NamedTuple
 
 import jax
@@ -29,16 +30,7 @@ class LSTM(NamedTuple):
     b: Float[Array, "n4 1"]
 
 
-class Step(NamedTuple):
-    """What the backward of one step needs."""
-
-    i: Array
-    f: Array
-    o: Array
-    g: Array
-    h_prev: Array
-    c_prev: Array
-    tanh_c: Array
+Step = namedtuple("Step", "i f o g h_prev c_prev tanh_c")  # what the backward of one step needs
 
 
 def lstm(n_prev: int, n: int, segment: int = 16) -> Layer:

@@ -46,19 +46,15 @@ class BatchNorm(NamedTuple):
 
 
 class Standardised(NamedTuple):
-    """What the backward of a norm needs: h, of mean 0 and variance 1, and r, by which it was multiplied."""
+    """What the backward of a norm needs: h, of mean 0 and variance 1, and r, by which it was multiplied.
+
+    Of a batch norm in training also the mean and the variance of its batch.
+    """
 
     h: Float[Array, "M n"]
     r: Float[Array, "..."]
-
-
-class OfBatch(NamedTuple):
-    """The same of a batch norm in training, with the mean and the variance of its batch."""
-
-    h: Float[Array, "M n"]
-    r: Float[Array, "..."]
-    mean: Float[Array, "n 1"]
-    variance: Float[Array, "n 1"]
+    mean: Float[Array, "n 1"] | None = None
+    variance: Float[Array, "n 1"] | None = None
 
 
 def layer_norm(n: int, eps: float = LITTLE) -> Layer:
@@ -85,7 +81,7 @@ def layer_norm(n: int, eps: float = LITTLE) -> Layer:
         return A.reshape(A_prev.shape), Standardised(h, r)
 
     def backward(params: Norm, residuals: Standardised, dA: Float[Array, "*N n"]):
-        (γ, _), (h, r) = params, residuals
+        (γ, _), (h, r, *_) = params, residuals
         dγ = _summed(rows(dA) * h)  # dγ = Σ dA ⊙ h, over the rows
         dβ = _summed(rows(dA))  # dβ = Σ dA
         G = _centred(rows(dA) * γ.T, axis=1)  # G = dA ⊙ γᵀ − mean
@@ -101,13 +97,7 @@ def layer_norm(n: int, eps: float = LITTLE) -> Layer:
 
 
 def rms_norm(n: int, eps: float = LITTLE) -> Layer:
-    """Each row of n on its own divided by the root of the mean of its squares, times γ.
-
-    >>> import jax, jax.numpy as jnp
-    >>> layer = rms_norm(2)
-    >>> print(layer.forward(layer.init(jax.random.key(0)), jnp.array([[3.0, -3.0]]))[0].round(3))
-    [[ 1. -1.]]
-    """
+    """Each row of n on its own divided by the root of the mean of its squares, times γ."""
 
     def init(key) -> Scale:
         return Scale(jnp.ones((n, 1)))
@@ -121,7 +111,7 @@ def rms_norm(n: int, eps: float = LITTLE) -> Layer:
         return A.reshape(A_prev.shape), Standardised(h, r)
 
     def backward(params: Scale, residuals: Standardised, dA: Float[Array, "*N n"]):
-        (γ,), (h, r) = params, residuals
+        (γ,), (h, r, *_) = params, residuals
         dγ = _summed(rows(dA) * h)  # dγ = Σ dA ⊙ h, over the rows
         G = rows(dA) * γ.T  # G = dA ⊙ γᵀ
         dA_prev = r * (G - h * jnp.mean(G * h, axis=1, keepdims=True))  # r (G − h mean(G ⊙ h))
@@ -167,17 +157,17 @@ def batch_norm(n: int, eps: float = LITTLE) -> Layer:
             v = jnp.mean(D * D, axis=0, keepdims=True)
             r = 1 / jnp.sqrt(v + eps)  # r = 1/√(mean(D²) + ε)
             h = D * r
-            residuals = OfBatch(h, r, jnp.mean(X, axis=0, keepdims=True).T, v.T)
+            residuals = Standardised(h, r, jnp.mean(X, axis=0, keepdims=True).T, v.T)
         A = h * γ.T + β.T  # A = h ⊙ γᵀ + βᵀ
         return A.reshape(A_prev.shape), residuals
 
-    def backward(params: BatchNorm, residuals: Standardised | OfBatch, dA: Float[Array, "*N n"]):
-        γ, (h, r, *of_batch), G = params.gamma, residuals, rows(dA)
+    def backward(params: BatchNorm, residuals: Standardised, dA: Float[Array, "*N n"]):
+        γ, (h, r, of_batch, _), G = params.gamma, residuals, rows(dA)
         dβ = _summed(G)  # dβ = Σ dA, over the rows
-        if of_batch:
+        if of_batch is not None:
             G = _centred(G, axis=0)  # G = dA − mean
         dγ = _summed(G * h)  # dγ = Σ dA ⊙ h, which is Σ G ⊙ h where the sum of h is 0
-        if of_batch:
+        if of_batch is not None:
             G = G - h * (dγ.T / len(h))  # G − h mean(G ⊙ h)
         dA_prev = r * γ.T * G
         return BatchNorm(dγ, dβ, jnp.zeros_like(dβ), jnp.zeros_like(dβ)), dA_prev.reshape(dA.shape)
@@ -196,26 +186,19 @@ def with_statistics(net: Layer, params, batches: Float[Array, "B N ..."], key):
     def of_batch(x):
         l, batch = x
         _, residuals = net.forward(params, batch, jax.random.fold_in(key, l))
-        return [(r.mean, r.variance) for r in _nodes(residuals, OfBatch) if isinstance(r, OfBatch)]
+        kept = jax.tree.leaves(residuals, is_leaf=lambda node: isinstance(node, Standardised))
+        return [r[2:] for r in kept if isinstance(r, Standardised) and r.mean is not None]
 
     found = jax.lax.map(of_batch, (jnp.arange(len(batches)), batches))
-    leaves = _nodes(params, BatchNorm)
-    if len(found) != sum(isinstance(leaf, BatchNorm) for leaf in leaves):
+    leaves, structure = jax.tree.flatten(params, is_leaf=lambda node: isinstance(node, BatchNorm))
+    at = [k for k, leaf in enumerate(leaves) if isinstance(leaf, BatchNorm)]
+    if len(found) != len(at):
         raise ValueError("net: got a batch norm whose residuals are not kept, expected none in `recomputed`")
-    rest, filled = iter(found), []
-    for leaf in leaves:
-        if isinstance(leaf, BatchNorm):
-            m, v = next(rest)
-            mean = jnp.mean(m, axis=0)
-            variance = jnp.mean(v, axis=0) + jnp.mean(jnp.square(m - mean[None]), axis=0)
-            leaf = leaf._replace(mean=mean, variance=variance)
-        filled.append(leaf)
-    structure = jax.tree.structure(params, is_leaf=lambda node: isinstance(node, BatchNorm))
-    return jax.tree.unflatten(structure, filled)
-
-
-def _nodes(tree, kind: type) -> list:
-    return jax.tree.leaves(tree, is_leaf=lambda node: isinstance(node, kind))
+    for k, (m, v) in zip(at, found, strict=True):
+        mean = jnp.mean(m, axis=0)
+        variance = jnp.mean(v, axis=0) + jnp.mean(jnp.square(m - mean[None]), axis=0)
+        leaves[k] = leaves[k]._replace(mean=mean, variance=variance)
+    return jax.tree.unflatten(structure, leaves)
 
 
 def _centred(A, axis: int):

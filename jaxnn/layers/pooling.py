@@ -45,14 +45,7 @@ def max_pool(size: int, stride: int | None = None) -> Layer:
 
 
 def average_pool(size: int, stride: int | None = None) -> Layer:
-    """The mean of each window. `stride` is `size` unless given.
-
-    >>> import jax.numpy as jnp
-    >>> layer, X = average_pool(2), jnp.array([[1.0, 3.0], [3.0, 2.0]]).reshape(1, 2, 2, 1)
-    >>> A, residuals = layer.forward((), X)
-    >>> A.ravel(), layer.backward((), residuals, jnp.ones_like(A))[1].ravel()
-    (Array([2.25], dtype=float32), Array([0.25, 0.25, 0.25, 0.25], dtype=float32))
-    """
+    """The mean of each window. `stride` is `size` unless given."""
     stride = stride or size
 
     def forward(params: tuple, A_prev: Float[Array, "N H W n"], key=None):

@@ -80,14 +80,7 @@ def embedding(V: int, n: int) -> Layer:
 
 
 def head(n: int, V: int) -> Layer:
-    """The logits of V classes, as their factors: Z = A Wᵀ. Its loss is `token_cross_entropy`.
-
-    >>> import jax, jax.numpy as jnp
-    >>> layer = head(3, 7)
-    >>> Z, _ = layer.forward(layer.init(jax.random.key(0)), jnp.ones((2, 3)))
-    >>> Z.A.shape, Z.W.shape
-    ((2, 3), (7, 3))
-    """
+    """The logits of V classes, as their factors: Z = A Wᵀ. Its loss is `token_cross_entropy`."""
 
     def forward(params: Table, A: Float[Array, "*N n"], key=None):
         return Logits(A, params.E), ()  # Z = A Wᵀ
@@ -102,13 +95,6 @@ def tied(V: int, n: int, net: Layer) -> Layer:
     """A network from n to n between an embedding and a head that have one table, E.
 
     Press and Wolf, "Using the output embedding to improve language models", EACL 2017, section 3.
-
-    >>> import jax, jax.numpy as jnp
-    >>> from jaxnn.layers import dense
-    >>> layer = tied(7, 3, dense(3, 3))
-    >>> Z, _ = layer.forward(layer.init(jax.random.key(0)), jnp.array([[6, 0]]))
-    >>> Z.A.shape, Z.W.shape
-    ((1, 2, 3), (7, 3))
     """
 
     def init(key) -> Tied:
@@ -131,9 +117,10 @@ def token_cross_entropy(smoothing: float = 0.0, block: int = 2048) -> Loss:
     """Cross-entropy of softmax over many classes, of `Logits` and labels, or `Targets`, in whole numbers.
 
     J = Σ w J_i / Σ w, J_i = −Σ_k y_k log Ŷ_k, y = (1 − s) [k = label] + s / V with the smoothing s (Szegedy
-    et al., "Rethinking the inception architecture", CVPR 2016, section 7). A token of weight 0 takes no part;
-    if all have it, J = 0. Memory is that of `block` classes a token. A confident prediction keeps its
-    digits: −log Ŷ_label is log(1 + e^(log Σ_others eᶻ − z_label)), and dz_label = −Σ_others / Σ.
+    et al., "Rethinking the inception architecture", CVPR 2016, section 7). A token of weight 0 takes no part,
+    whatever its label; if all have it, J = 0. Else a label that is no class gives NaN. Memory is that of
+    `block` classes a token. A confident prediction keeps its digits: −log Ŷ_label is
+    log(1 + e^(log Σ_others eᶻ − z_label)), and dz_label = −Σ_others / Σ.
 
     >>> import jax.numpy as jnp
     >>> loss, Z = token_cross_entropy(), Logits(jnp.ones((3, 2)), jnp.zeros((4, 2)))
@@ -196,7 +183,7 @@ def _sum_of_others(A: Float[Array, "M n"], W: Float[Array, "V n"], label: Intege
 
     none = jnp.full(len(A), -jnp.inf, A.dtype), jnp.zeros(len(A), A.dtype)
     (m, total), _ = jax.lax.scan(of_block, none, _starts(V, block))
-    return m, total, jnp.sum(A * W[label], axis=1)
+    return m, total, jnp.sum(A * _looked_up(W, label), axis=1)
 
 
 def _starts(V: int, block: int):
@@ -214,9 +201,9 @@ def _flat(Z: Logits, Y):
     labels, weight = Y if isinstance(Y, Targets) else (Y, jnp.ones(Y.shape, Z.A.dtype))
     if labels.shape != Z.A.shape[:-1] or weight.shape != labels.shape:
         raise ShapeError(f"labels are {labels.shape}, weights {weight.shape}, expected {Z.A.shape[:-1]}")
-    total = jnp.sum(weight)
-    w = weight.ravel() / jnp.where(total == 0, 1, total)
-    return rows(Z.A), Z.W, labels.ravel(), w
+    total, w = jnp.sum(weight), weight.ravel()
+    label = jnp.where(w == 0, 0, labels.ravel())  # which may be none of the classes where it does not count
+    return rows(Z.A), Z.W, label, w / jnp.where(total == 0, 1, total)
 
 
 def _no_backward(dA, Z, A):
@@ -229,7 +216,7 @@ def _table(V: int, n: int):
 
 def _looked_up(E, tokens):
     if not jnp.issubdtype(tokens.dtype, jnp.integer):
-        raise ShapeError(f"embedding: its input is {tokens.dtype}, expected whole numbers")
+        raise ShapeError(f"tokens: got {tokens.dtype}, expected whole numbers")
     return E.at[tokens].get(mode="fill", fill_value=jnp.nan, wrap_negative_indices=False)
 
 
