@@ -182,3 +182,12 @@ def test_what_nobody_types_is_answered_soon_and_briefly(option, piece, capsys):
         parser_of("train").parse_args(words)
     assert time.process_time() - clock < 2
     assert re.fullmatch(r"error: [^\n]{1,700}\n", capsys.readouterr().err)
+
+
+@pytest.mark.parametrize(
+    "line", ["--out a\x1b[2J --out b", "--\x1b[31mx", "b\nerror: forged", "--hidden 1\x07"]
+)
+def test_no_control_character_is_shown(line, capsys):
+    with pytest.raises(SystemExit):
+        parser_of("train").parse_args(line.split(" "))
+    assert re.fullmatch(r"error: [^\x00-\x1f]*\n", capsys.readouterr().err)

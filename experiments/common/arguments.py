@@ -78,6 +78,7 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Print the line and leave."""
         message = message.removeprefix("argument ")
+        message = "".join(c if c.isprintable() else repr(c)[1:-1] for c in message[:2000])
         if not re.search(r"did you mean|write ", message):
             message += "; --help lists what there is"
         self.exit(2, f"{colours.error(sys.stderr)} {shown(message)}\n")
