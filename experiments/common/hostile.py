@@ -14,7 +14,6 @@ from typing import NamedTuple
 
 from experiments.common.arguments import told
 from experiments.common.damage import outcome
-from experiments.common.faults import Door, Run, life
 from jaxnn.runs import checkpoints, record, seals
 from jaxnn.shown import shown
 
@@ -151,8 +150,11 @@ def resident() -> tuple[int, int]:
         return most, most
 
 
-def met(case: Case, a_run: Run, runs: Path, expected: dict[str, bytes], readers) -> Cost:
-    """What happens where a run in a copy of `runs`, unfinished or finished, meets something hostile."""
+def met(case: Case, go_on: Callable, runs: Path, expected: dict[str, bytes], readers) -> Cost:
+    """What happens where a run in a copy of `runs`, unfinished or finished, meets something hostile.
+
+    `go_on(folder)` goes on with the run in it, and `readers` are programs that read a finished one.
+    """
     copy = runs / "copy"
     shutil.copytree(runs / ("finished" if case.finished else "unfinished"), copy)
     (runs / "outside").mkdir(exist_ok=True)
@@ -161,7 +163,7 @@ def met(case: Case, a_run: Run, runs: Path, expected: dict[str, bytes], readers)
     before, _ = resident()
     clock = time.perf_counter()
     try:
-        why = read(copy, readers) if case.finished else went_on(a_run, copy, expected)
+        why = read(copy, readers) if case.finished else went_on(go_on, copy, expected)
     finally:
         seconds, memory = time.perf_counter() - clock, resident()[1] - before
         shutil.rmtree(copy)
@@ -172,9 +174,9 @@ def met(case: Case, a_run: Run, runs: Path, expected: dict[str, bytes], readers)
     return Cost(why, seconds, memory)
 
 
-def went_on(a_run: Run, copy: Path, expected: dict[str, bytes]) -> str:
+def went_on(go_on: Callable, copy: Path, expected: dict[str, bytes]) -> str:
     """What is wrong with how a run goes on; nothing if it is refused in a line, or ends as expected."""
-    found = life(a_run, copy, Door())
+    found = go_on(copy)
     if found.status == 0:
         return judged(found.said + found.printed) or (
             "" if outcome(copy) == expected else "it ends otherwise"

@@ -12,6 +12,7 @@ page.html            all of it to look at
 """
 
 import contextlib
+import errno
 import hashlib
 import itertools
 import json
@@ -56,6 +57,8 @@ def check_new(folder: Path, result: str = "params.safetensors") -> None:
     try:
         found = {*files.names(folder)} if files.kind(folder) else set()
         above = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+        if not above.is_dir():
+            raise files.refused(above, os.strerror(errno.ENOTDIR), errno.ENOTDIR)
         if not os.access(above, os.W_OK):
             raise RunError(f"--out: {folder} cannot be written (no right to, or read-only: {above})")
     except OSError as error:
