@@ -384,7 +384,7 @@ EACH = {
 }
 
 
-@pytest.mark.parametrize(("name", "shape"), zip(EACH, [(4, 30, 3), (4, 2, 3), (4, 3)], strict=True), ids=str)
+@pytest.mark.parametrize(("name", "shape"), [*zip(EACH, [(4, 30, 3), (4, 2, 3), (4, 3)], strict=True)])
 def test_the_norms_of_single_examples_are_those_of_autodiff(name, shape, x64):
     net = EACH[name]
     params, X = net.init(jax.random.key(0)), jax.random.normal(jax.random.key(1), shape)
