@@ -8,7 +8,9 @@ from jaxnn.activations import Activation, relu, sigmoid
 from jaxnn.layers import Layer, dense, mlp, serial
 
 MLP = mlp(784, 17, 10, g=sigmoid)
-UNNAMED = Layer(lambda key: (), lambda params, A: (A, ()), lambda params, residuals, dA: (params, dA))
+UNNAMED = Layer(
+    lambda key: (), lambda params, A, key=None: (A, ()), lambda params, residuals, dA: (params, dA)
+)
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from jaxnn.shapes import WIDTH, shapes
 def stretch(n: int) -> Layer:
     """A layer with parameters in a dict and residuals of its own: A = γ ⊙ A_prev where A_prev > 0."""
 
-    def forward(params, A_prev):
+    def forward(params, A_prev, key=None):
         seen, half = A_prev > 0, A_prev / 2
         A = jnp.where(seen, params["gamma"] * A_prev, 0)
         return A, {"seen": seen, "half": half, "A_prev": A_prev}
@@ -35,7 +35,7 @@ class Kept(NamedTuple):
 def line(n_prev: int, n: int, g: str = "") -> Layer:
     """A dense layer, whose g is relu or nothing, that keeps all there is."""
 
-    def forward(params, A_prev):
+    def forward(params, A_prev, key=None):
         Z = A_prev @ params.W.T + params.b.T
         A = jnp.maximum(Z, 0) if g else Z
         return A, Kept(A_prev, Z, A)
@@ -47,10 +47,12 @@ def line(n_prev: int, n: int, g: str = "") -> Layer:
     return Layer(dense(n_prev, n).init, forward, backward, f"line({n_prev}→{n}{g})", (n_prev,))
 
 
-HANDED_ON = Layer(lambda key: (), lambda params, A: (A, ()), lambda params, kept, dA: (params, dA), "pass")
+HANDED_ON = Layer(
+    lambda key: (), lambda params, A, key=None: (A, ()), lambda params, kept, dA: (params, dA), "pass"
+)
 BARE = Layer(
     lambda key: jnp.ones((1, 2)),
-    lambda p, A: (A * p, A),
+    lambda p, A, key=None: (A * p, A),
     lambda p, A, dA: (jnp.sum(A * dA, 0, keepdims=True), dA * p),
 )
 NET = serial(serial(line(3, 5, ", relu"), stretch(5)), HANDED_ON, line(5, 2), BARE)
@@ -110,7 +112,7 @@ def test_no_line_is_wider_than_a_terminal():
     deep = {f"a{k}": {"long name of a parameter " * 3: 1.0} for k in range(9)}
     wide = dense(3, 2)._replace(
         init=lambda key: jax.tree.map(jnp.asarray, deep),
-        forward=lambda params, A: (A, {"x" * k: A * 2 for k in range(1, 120)}),
+        forward=lambda params, A, key=None: (A, {"x" * k: A * 2 for k in range(1, 120)}),
         backward=lambda params, kept, dA: (params, dA),
     )
     lines = str(shapes(serial(wide, *[mlp(3, 3, g=relu)] * 40), 7)).splitlines()

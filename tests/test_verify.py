@@ -57,7 +57,7 @@ DAMAGE = {
 def test_a_run_is_said_to_be_good(a_run):
     done = ended(verify, a_run)
     assert (done.status, done.err) == (0, "")
-    lines = done.out.splitlines()
+    _, *lines = done.out.splitlines()
     assert all(line.startswith("good      ") for line in lines)
     assert [line.split()[1] for line in lines[:-1]] == [
         "settings.json", "best.safetensors", "checkpoints/000001", "checkpoints/000002", "lock",
@@ -72,7 +72,7 @@ def test_what_is_not_good_is_named(name, a_run):
     damage(a_run)
     done = ended(verify, a_run)
     assert (done.status, done.err) == (2, "")
-    wrong = [line for line in done.out.splitlines() if not line.startswith("good ")]
+    wrong = [line for line in done.out.splitlines()[1:] if not line.startswith("good ")]
     assert len(wrong) == 2
     assert wrong[0].startswith(f"wrong     {name}: ")
     assert why in wrong[0]

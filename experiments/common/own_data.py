@@ -5,7 +5,7 @@ import os
 import re
 from pathlib import Path
 
-from experiments.common.arguments import Parser, UserError, number
+from experiments.common.arguments import Number, Parser, UserError
 
 NAMES = ("data", "label", "without", "test_data", "test_fraction", "image_size", "data_sha256")
 KEPT = "coding.json"  # the file of a run that says how its data became X and Y
@@ -34,7 +34,7 @@ def sha256(text: str) -> str:
     return text
 
 
-fraction = number(float, lambda value: 0 < value < 1, "a number between 0 and 1", "0.2")
+fraction = Number(float, lambda value: 0 < value < 1, "a number between 0 and 1", "0.2")
 
 
 def add_own_data(parser: Parser) -> None:

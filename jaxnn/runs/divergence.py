@@ -43,7 +43,7 @@ def computed(net: Layer, gradient: Callable, optimizer: optax.GradientTransforma
             trees = {"residual": residuals, "J": J, "d": dparams, "optimizer": opt_state, "new": params}
             arrays = [pair for name, tree in trees.items() for pair in named({name: tree}).items()]
             return State(params, opt_state), arrays
-        kept = ((f"{name}[{l}]", r._asdict()[name]) for l, r in enumerate(residuals, 1) for name in "ZA")
+        kept = ((f"{name}[{l}]", r._asdict()[name]) for l, r in enumerate(residuals[:-1], 1) for name in "ZA")
         arrays = [(name, array) for name, array in kept if array is not None]
         arrays += [(f"Z[{len(residuals)}]", Z), ("J", J)]  # A[L] = Ŷ is the loss's
         for l, layer in reversed(list(enumerate(dparams, 1))):
