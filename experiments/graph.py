@@ -163,7 +163,7 @@ def of_network(arguments: argparse.Namespace):
     import jax
 
     from experiments.common import own, saved
-    from experiments.common.saved import activation_of
+    from experiments.common.own import activation_of
     from experiments.common.task import chosen, load, sizes
     from jaxnn.layers import mlp
     from jaxnn.seeing.graphs.network import of_image

@@ -115,7 +115,7 @@ def shapes(net: Layer, X) -> Shapes:
     <BLANKLINE>
            X (32, 784)
     <BLANKLINE>
-     1    dense(784→17, sigmoid)                 13,345 parameters, 4,352 bytes kept
+     1    dense(784→17, sigmoid)                 13,345 parameters, 2,176 bytes kept
              W (17, 784)   b (17, 1)   Z (32, 17)   A (32, 17)
             dW (17, 784)  db (17, 1)  dZ (32, 17)  dA (32, 17)
     <BLANKLINE>
@@ -124,7 +124,7 @@ def shapes(net: Layer, X) -> Shapes:
             dW (10, 17)  db (10, 1)  dZ = dA (32, 10)
     <BLANKLINE>
     13,525 parameters of 54,100 bytes, and as many for their gradients; forward
-    keeps 5,632 bytes for backward, beside X of 100,352 bytes
+    keeps 3,456 bytes for backward, beside X of 100,352 bytes
     """
     A = given = _input(net, X)
     X, rows = Named(("X",), A.shape, _bytes(A), _is_real(A)), []

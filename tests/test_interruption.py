@@ -48,7 +48,8 @@ def test_a_signal_ends_it_though_nobody_reads_its_output(code, status):
 
 def test_ctrl_c_before_the_program_has_begun_ends_it_without_a_traceback():
     code = (
-        "import sys; sys.argv[0] = '-m'; import experiments, os, signal; os.kill(os.getpid(), signal.SIGINT)"
+        "import sys; sys.argv[0] = '-m'; sys.orig_argv = ['python', '-m', 'experiments.train']; "
+        "import experiments, os, signal; os.kill(os.getpid(), signal.SIGINT)"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True)
     assert (done.returncode, done.stderr) == (-signal.SIGINT, b"")

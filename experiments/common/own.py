@@ -131,3 +131,17 @@ def _asked(arguments: argparse.Namespace, function, offered: dict) -> dict:
 def _a(kind: type) -> str:
     article = "an" if kind.__name__[0] in "AEIO" else "a"
     return f"{article} {kind.__module__}.{kind.__name__}"
+
+
+def activation_of(settings: dict):
+    """The Activation of a run. Raises UserError if its settings name none."""
+    from jaxnn import activations
+
+    return piece("activation", settings["activation"], activations.Activation, activations)
+
+
+def loss_of(settings: dict):
+    """The Loss of a run. Raises UserError if its settings name none."""
+    from jaxnn import losses
+
+    return piece("loss", settings.get("loss"), losses.Loss, losses)

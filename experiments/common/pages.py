@@ -158,7 +158,7 @@ def of_run(
 
     Raises UserError where the settings name no loss.
     """
-    from experiments.common.saved import activation_of, loss_of
+    from experiments.common.own import activation_of, loss_of
     from jaxnn.runs.record import merit
     from jaxnn.seeing.pages.run import Run, run_page
 

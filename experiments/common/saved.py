@@ -9,8 +9,7 @@ from experiments.common import own, own_data
 from experiments.common.arguments import UserError
 from experiments.common.status import doing
 from experiments.common.task import network, sizes
-from jaxnn import activations, datasets, losses
-from jaxnn.activations import Activation
+from jaxnn import datasets
 from jaxnn.datasets import Dataset
 from jaxnn.layers import Layer, mlp
 from jaxnn.losses import Loss
@@ -47,7 +46,7 @@ def load(arguments: argparse.Namespace) -> Saved:
         fits(arguments, settings, data)
     else:
         data = data_of(arguments, settings)
-    loss, net = loss_of(settings), network_of(settings, data)
+    loss, net = own.loss_of(settings), network_of(settings, data)
     if not lecture:
         template = jax.eval_shape(lambda: net.init(jax.random.key(0)))
         params = record.load_like(arguments.run_dir / name, template)
@@ -76,7 +75,7 @@ def fits(arguments: argparse.Namespace, settings: dict, data: Dataset) -> Datase
 
 def network_of(settings: dict, data: Dataset) -> Layer:
     """The network of a run. Raises UserError if its file gives another one."""
-    g = activation_of(settings)
+    g = own.activation_of(settings)
     if not settings.get("network"):
         return mlp(*settings["n"], g=g)
     hidden = settings.get("hidden")
@@ -84,13 +83,3 @@ def network_of(settings: dict, data: Dataset) -> Layer:
         raise UserError(f"hidden: got {str(hidden)[:40]!r}, expected the sizes of layers")
     asked = {"network": settings["network"], "hidden": hidden, "given": set()}
     return network(argparse.Namespace(**asked), data, g)[1]
-
-
-def activation_of(settings: dict) -> Activation:
-    """The activation of a run. Raises UserError if its settings name none."""
-    return own.piece("activation", settings["activation"], Activation, activations)
-
-
-def loss_of(settings: dict) -> Loss:
-    """The loss of a run. Raises UserError if its settings name none."""
-    return own.piece("loss", settings.get("loss"), Loss, losses)
