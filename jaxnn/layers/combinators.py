@@ -71,13 +71,6 @@ def recomputed(f: Layer) -> Layer:
     """f, of which only the input is kept: its forward pass is made again on the way back.
 
     Chen et al., "Training deep nets with sublinear memory cost", arXiv:1604.06174 (2016), section 4.
-
-    >>> import jax, jax.numpy as jnp
-    >>> from jaxnn.layers import dense
-    >>> layer = recomputed(dense(3, 2))
-    >>> A, (A_prev, key) = layer.forward(layer.init(jax.random.key(0)), jnp.ones((5, 3)))
-    >>> A_prev.shape
-    (5, 3)
     """
 
     def forward(params, A_prev, key=None):
