@@ -9,15 +9,7 @@ from jaxnn.layers.layer import Layer, own, parts_norms
 
 
 def residual(f: Layer) -> Layer:
-    """A = A_prev + f(A_prev) (He et al., "Deep residual learning for image recognition", CVPR 2016, eq. 1).
-
-    >>> import jax, jax.numpy as jnp
-    >>> from jaxnn.layers import dense
-    >>> layer = residual(dense(3, 3))
-    >>> params = layer.init(jax.random.key(0))._replace(W=jnp.eye(3))
-    >>> layer.forward(params, jnp.ones((1, 3)))[0]
-    Array([[2., 2., 2.]], dtype=float32)
-    """
+    """A = A_prev + f(A_prev) (He et al., "Deep residual learning", CVPR 2016, eq. 1)."""
 
     def forward(params, A_prev, key=None):
         B, residuals = f.forward(params, A_prev, key)
