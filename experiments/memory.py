@@ -172,16 +172,12 @@ def measured(layer: str, ways: dict[str, Callable], args: tuple, rounds: int) ->
             begun = time.perf_counter()
             jax.block_until_ready(program(*args))
             times[way].append(1000 * (time.perf_counter() - begun))
-    return [
-        Measured(
-            layer,
-            way,
-            program.memory_analysis().temp_size_in_bytes,
-            statistics.median(times[way]),
-            error(found[way][1], truth),
-        )
-        for way, program in compiled.items()
-    ]
+    rows = []
+    for way, program in compiled.items():
+        memory: Any = program.memory_analysis()
+        off = error(found[way][1], truth)
+        rows.append(Measured(layer, way, memory.temp_size_in_bytes, statistics.median(times[way]), off))
+    return rows
 
 
 def in_float64(function: Callable, args: tuple):

@@ -179,8 +179,7 @@ def _at(X: Float[Array, "... T d"], i, block: int):
     return dynamic_slice_in_dim(X, i * block, block, X.ndim - 2)
 
 
-def _rows(X: Float[Array, "B G T d"], i, block: int):
-    """A block of every head of Q, one below the other."""
+def _rows(X: Float[Array, "B G T d"], i, block: int):  # of every head of Q, one below the other
     return _at(X, i, block).reshape(len(X), -1, X.shape[-1])
 
 
@@ -190,13 +189,11 @@ def _put(X, x, i, G: int = 1):
     return dynamic_update_slice_in_dim(X, x, i * block, X.ndim - 2)
 
 
-def _heads(X, N: int, kv: int, G: int):
-    """(N T, heads d) → (N kv, G, T, d)."""
+def _heads(X, N: int, kv: int, G: int):  # (N T, heads d) → (N kv, G, T, d)
     T, d = len(X) // N, X.shape[1] // (kv * G)
     return X.reshape(N, T, kv, G, d).transpose(0, 2, 3, 1, 4).reshape(N * kv, G, T, d)
 
 
-def _places(X, N: int):
-    """(N kv, G, T, d) → (N T, heads d)."""
+def _places(X, N: int):  # (N kv, G, T, d) → (N T, heads d)
     B, G, T, d = X.shape
     return X.reshape(N, B // N, G, T, d).transpose(0, 3, 1, 2, 4).reshape(N * T, B // N * G * d)

@@ -9,15 +9,7 @@ from jaxnn.layers.layer import Layer, own, parts_norms
 
 
 def residual(f: Layer) -> Layer:
-    """A = A_prev + f(A_prev) (He et al., "Deep residual learning for image recognition", CVPR 2016, eq. 1).
-
-    >>> import jax, jax.numpy as jnp
-    >>> from jaxnn.layers import dense
-    >>> layer = residual(dense(3, 3))
-    >>> params = layer.init(jax.random.key(0))._replace(W=jnp.eye(3))
-    >>> layer.forward(params, jnp.ones((1, 3)))[0]
-    Array([[2., 2., 2.]], dtype=float32)
-    """
+    """A = A_prev + f(A_prev) (He et al., "Deep residual learning", CVPR 2016, eq. 1)."""
 
     def forward(params, A_prev, key=None):
         B, residuals = f.forward(params, A_prev, key)
@@ -71,13 +63,6 @@ def recomputed(f: Layer) -> Layer:
     """f, of which only the input is kept: its forward pass is made again on the way back.
 
     Chen et al., "Training deep nets with sublinear memory cost", arXiv:1604.06174 (2016), section 4.
-
-    >>> import jax, jax.numpy as jnp
-    >>> from jaxnn.layers import dense
-    >>> layer = recomputed(dense(3, 2))
-    >>> A, (A_prev, key) = layer.forward(layer.init(jax.random.key(0)), jnp.ones((5, 3)))
-    >>> A_prev.shape
-    (5, 3)
     """
 
     def forward(params, A_prev, key=None):

@@ -13,7 +13,7 @@ from jax.lax import conv_general_dilated
 from jaxtyping import Array, Float
 
 from jaxnn.activations import Activation, identity
-from jaxnn.layers.dense import Dense, Residuals
+from jaxnn.layers.dense import Dense, Residuals, kept, made_again
 from jaxnn.layers.layer import Layer, ShapeError, rows
 
 IMAGES, KERNEL = "NHWC", "HWIO"
@@ -61,7 +61,7 @@ def convolution(
             dimension_numbers=(IMAGES, KERNEL, IMAGES), feature_group_count=groups,
         ) + b.reshape(1, 1, 1, n)  # fmt: skip
         A = g.forward(Z)  # A = g(Z)
-        return A, Residuals(A_prev, Z if "Z" in g.reads else None, A if "A" in g.reads else None)
+        return A, kept(g, A_prev, Z, A)
 
     def backward(params: Dense, residuals: Residuals, dA: Float[Array, "N H_out W_out n"]):
         W, _ = params
@@ -84,17 +84,7 @@ def convolution(
         )  # fmt: skip
         return Dense(dW, db), dA_prev
 
-    def again(params: Dense, residuals: Residuals):
-        return residuals.A if residuals.A is not None else g.forward(residuals.Z)
-
-    how = "".join(
-        f", {word} {value}" for word, value, usual in
-        (("stride", stride, 1), ("padding", padding, 0), ("groups", groups, 1)) if value != usual
-    )  # fmt: skip
-    return Layer(
-        init,
-        forward,
-        backward,
-        f"convolution({size}×{size}, {n_prev}→{n}{how})",
-        again=again if g.reads else None,
-    )
+    options = (("stride", stride, 1), ("padding", padding, 0), ("groups", groups, 1))
+    how = "".join(f", {word} {value}" for word, value, usual in options if value != usual)
+    name = f"convolution({size}×{size}, {n_prev}→{n}{how})"
+    return Layer(init, forward, backward, name, again=made_again(g))

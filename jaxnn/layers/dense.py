@@ -64,7 +64,7 @@ def dense(n_prev: int, n: int, g: Activation = identity) -> Layer:
         Z = rows(A_prev) @ W.T + b.T  # Z[l] = A[l-1] W[l]ᵀ + b[l]ᵀ
         Z = Z.reshape(*A_prev.shape[:-1], len(W))
         A = g.forward(Z)  # A[l] = g(Z[l])
-        return A, Residuals(A_prev, Z if "Z" in g.reads else None, A if "A" in g.reads else None)
+        return A, kept(g, A_prev, Z, A)
 
     def backward(
         params: Dense, residuals: Residuals, dA: Float[Array, "*N n"]
@@ -77,9 +77,6 @@ def dense(n_prev: int, n: int, g: Activation = identity) -> Layer:
         dA_prev = dZ @ W  # dA[l-1] = dZ[l] W[l]
         return Dense(dW, db), dA_prev.reshape(*dA.shape[:-1], W.shape[1])
 
-    def again(params: Dense, residuals: Residuals):
-        return residuals.A if residuals.A is not None else g.forward(residuals.Z)
-
     def squared_norms(params: Dense, residuals: Residuals, dA):
         A_prev, Z, A = residuals
         dZ = g.backward(dA, Z, A)
@@ -91,9 +88,19 @@ def dense(n_prev: int, n: int, g: Activation = identity) -> Layer:
         *(init, forward, backward),
         name=f"dense({n_prev}→{n}{shown})",
         takes=(n_prev,),
-        again=again if g.reads else None,
+        again=made_again(g),
         squared_norms=squared_norms,
     )
+
+
+def kept(g: Activation, A_prev, Z, A) -> Residuals:
+    """Of Z and A what g reads."""
+    return Residuals(A_prev, Z if "Z" in g.reads else None, A if "A" in g.reads else None)
+
+
+def made_again(g: Activation):
+    """A layer's `again`, where it keeps Z or A."""
+    return (lambda params, r: g.forward(r.Z) if r.A is None else r.A) if g.reads else None
 
 
 def outer_norms(

@@ -51,12 +51,7 @@ class Layer(NamedTuple):
 
 
 def rows(A: Float[Array, "*N n"]) -> Float[Array, "M n"]:
-    """A as a matrix: whatever comes before its last axis, examples or places in them, are rows.
-
-    >>> import jax.numpy as jnp
-    >>> rows(jnp.zeros((2, 3, 5))).shape
-    (6, 5)
-    """
+    """A as a matrix: whatever comes before its last axis, examples or places in them, are rows."""
     return A if A.ndim == 2 else A.reshape(math.prod(A.shape[:-1]), A.shape[-1])
 
 

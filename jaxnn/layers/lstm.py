@@ -11,6 +11,7 @@ at the start of each segment alone; its steps are made again on the way back. dW
 """
 
 from collections import namedtuple
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -57,10 +58,13 @@ def lstm(n_prev: int, n: int, segment: int = 16) -> Layer:
         X, S = _filled(A_prev, segment)
         zero = jnp.zeros((len(X), n), X.dtype)
 
+        def of_step(carry, x):
+            (h, c), _ = _step(params, carry, x)
+            return (h, c), h
+
         def of_segment(carry, k):
             start, H = carry
-            inputs = _inputs(params, _segment(X, k, S))
-            after, h = jax.lax.scan(lambda carry, x: _step(params, carry, x)[:2], start, inputs)
+            after, h = jax.lax.scan(of_step, start, _inputs(params, _segment(X, k, S)))
             return (after, _put(H, h, k)), start
 
         H = jnp.zeros((*X.shape[:2], n), X.dtype)
@@ -75,7 +79,7 @@ def lstm(n_prev: int, n: int, segment: int = 16) -> Layer:
         def of_segment(carry, at):
             (k, start), (d, dparams, dX) = at, carry
             x = _segment(X, k, S)
-            _, steps = jax.lax.scan(lambda carry, x: _step(params, carry, x)[::2], start, _inputs(params, x))
+            _, steps = jax.lax.scan(partial(_step, params), start, _inputs(params, x))
             d, dz = jax.lax.scan(
                 lambda d, at: _step_backward(params, d, *at), d, (steps, _segment(dH, k, S)), reverse=True
             )
@@ -107,7 +111,7 @@ def _step(params: LSTM, carry, x):
     c = f * c_prev + i * g  # c := f ⊙ c + i ⊙ g
     tanh_c = jnp.tanh(c)
     h = o * tanh_c  # h := o ⊙ tanh(c)
-    return (h, c), h, Step(i, f, o, g, h_prev, c_prev, tanh_c)
+    return (h, c), Step(i, f, o, g, h_prev, c_prev, tanh_c)
 
 
 def _step_backward(params: LSTM, d, step: Step, dH):

@@ -210,8 +210,7 @@ def _summed(A: Float[Array, "M n"]) -> Float[Array, "n 1"]:
     return jnp.sum(A, axis=0, keepdims=True).T
 
 
-def _of_each(dA: Float[Array, "N *T n"]) -> Float[Array, "N"]:
-    """‖Σ_t dA_t‖² of each example."""
+def _of_each(dA: Float[Array, "N *T n"]) -> Float[Array, "N"]:  # ‖Σ_t dA_t‖² of each example
     return jnp.sum(jnp.square(jnp.sum(dA.reshape(len(dA), -1, dA.shape[-1]), axis=1)), axis=1)
 
 

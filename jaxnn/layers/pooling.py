@@ -76,7 +76,7 @@ def put_back(parts, size: int, stride: int, shape: tuple[int, ...]) -> Float[Arr
     if stride == size and (H_out * size, W_out * size) == (H, W):  # each pixel is in one window
         tiles = jnp.stack(parts, 3).reshape(N, H_out, W_out, size, size, n)
         return tiles.swapaxes(2, 3).reshape(N, H, W, n)
-    spread = 0
+    spread = jnp.zeros((N, H, W, n), parts[0].dtype)
     for k, part in enumerate(parts):
         i, j = divmod(k, size)
         after = (H - i - stride * (H_out - 1) - 1, W - j - stride * (W_out - 1) - 1)

@@ -55,9 +55,9 @@ def serial(*layers: Layer) -> Layer:
         residuals, found = list(residuals), []
         for l in reversed(range(len(layers))):
             r = residuals[l]
-            if l and layers[l - 1].again:
+            if l and (again := layers[l - 1].again):
                 residuals[l - 1], dA = apart(residuals[l - 1], dA)
-                r = _with(r, layers[l - 1].again(params[l - 1], residuals[l - 1]))
+                r = _with(r, again(params[l - 1], residuals[l - 1]))
             x, dA = backwards[l](params[l], r, dA)
             found.append(x)
         return found[::-1], dA
