@@ -279,7 +279,7 @@ class Pauses:
         if self.saver and self.saver.diverged:
             raise Diverged
 
-    def save(self, tree, done: NamedTuple) -> None:
+    def save(self, tree, done) -> None:
         """Save now, and return when it is on the disk."""
         if self.saver:
             self.saver.save(tree, self.progress(done), done.costs)

@@ -176,5 +176,5 @@ def of_sweep(settings: dict, rows: Callable, timings: dict, refresh: int, networ
     from jaxnn.seeing.pages.sweep import sweep_page
 
     words = told(settings, timings, "finished")
-    name = settings["dataset"] or printable(Path(settings["data"]).name, 60)
+    name = settings["dataset"] or shown(Path(settings["data"]).name, 60)
     return sweep_page(name, rows(networks), words, refresh)

@@ -284,7 +284,8 @@ def _again(where: str, names: tuple[str, ...], width: int, known: Coding) -> Col
     if not known.places:  # the training data were arrays
         if len(known.shape) > 1:
             raise DatasetError(f"{where}: got a table, expected images as in the training data")
-        known = known._replace(places=tuple(range(known.shape[0])), width=known.shape[0] + 1)
+        n = known.shape[0] if known.shape else 1
+        known = known._replace(places=tuple(range(n)), width=n + 1)
         known = known._replace(label_place=known.width - 1)
     if width == known.width:
         return Columns(known.places, known.label_place, names, width)

@@ -127,11 +127,10 @@ def _placed(name: str, entry) -> Placed:
         code, shape, (begin, end) = entry["dtype"], entry["shape"], entry["data_offsets"]
         dtype = DTYPES[code]
         good = len(entry) == 3 and len(shape) <= AXES and isinstance(shape, list)
-        good = good and all(type(n) is int and 0 <= n < 2**62 for n in [*shape, begin, end])
+        if not (good and all(type(n) is int and 0 <= n < 2**62 for n in [*shape, begin, end])):
+            raise ValueError
     except (TypeError, KeyError, ValueError):
-        good = False
-    if not good:
-        raise ValueError(f"{name[:40]!r}: expected a dtype that is known, a shape and two offsets")
+        raise ValueError(f"{name[:40]!r}: expected a known dtype, a shape and two offsets") from None
     placed = Placed(dtype, tuple(shape), begin, end)
     if end - begin != math.prod(shape) * np.dtype(dtype).itemsize:
         raise ValueError(f"{name[:40]!r}: got {end - begin:,} bytes, expected those of {str(placed)[:80]}")

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxnn.runs import arrays, fields, files, seals
@@ -73,7 +74,7 @@ def named(tree) -> dict[str, Any]:
 
 def is_key(leaf) -> bool:
     """Whether it holds keys of random numbers, whose bits are not its own dtype."""
-    return hasattr(leaf, "dtype") and jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+    return hasattr(leaf, "dtype") and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
 def drawn_by(key) -> str:
@@ -102,20 +103,20 @@ def newest(folder: Path, skipped: Callable[[str], None], most: Most = Most()) ->
     `skipped` gets a line for each newer one that is damaged, or, where they are many, for the first ones and
     one for the rest. Raises RunError if all of them are, or if an earlier version has saved the newest.
     """
-    there = numbers(folder)
-    damaged = 0
-    for number in there:
+    good, damaged = None, 0
+    for number in (there := numbers(folder)):
         path = _path(folder, number)
         found = whole(path, most)
         if isinstance(found, Checkpoint):
+            good = found
             break
         damaged += 1
         if damaged <= TOLD:
             skipped(f"{path}: damaged ({found}), skipped")
     if damaged > TOLD:
         skipped(f"{folder}: {damaged - TOLD} older ones are damaged, too, and skipped")
-    if damaged < len(there):
-        return found
+    if good:
+        return good
     if there:
         raise RunError(f"{folder}: no checkpoint in it is whole; delete it, and the run begins again")
     return None
@@ -170,7 +171,7 @@ def restore(checkpoint: Checkpoint, template):
     there = content(checkpoint, compare, 10_000 + sum(200 + len(name) for name in expected))
     leaves, structure = jax.tree.flatten(template)
     found = [
-        jax.random.wrap_key_data(there[name], impl=drawn_by(leaf)) if is_key(leaf) else there[name]
+        jax.random.wrap_key_data(jnp.asarray(there[name]), impl=drawn_by(leaf)) if is_key(leaf) else there[name]
         for name, leaf in zip(expected, leaves, strict=True)
     ]
     return jax.tree.unflatten(structure, found)

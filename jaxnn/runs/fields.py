@@ -128,9 +128,9 @@ def declared(settings: dict) -> tuple[int, int, int]:
     def length(name: str) -> int:
         return len(settings[name]) if isinstance(settings.get(name), list) else 1
 
-    epochs = settings.get("epochs")
-    seeds = settings.get("seeds")
-    networks = (seeds if is_whole(seeds, 1, 2**32) else 1) * math.prod(
-        map(length, ("learning_rates", "scales", "widths"))
-    )
-    return (epochs if is_whole(epochs, 1, EPOCHS) else 10_000), length("n"), networks
+    def whole(name: str, most: int, otherwise: int) -> int:
+        found = settings.get(name)
+        return found if isinstance(found, int) and is_whole(found, 1, most) else otherwise
+
+    networks = whole("seeds", 2**32, 1) * math.prod(map(length, ("learning_rates", "scales", "widths")))
+    return whole("epochs", EPOCHS, 10_000), length("n"), networks
