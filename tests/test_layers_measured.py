@@ -1,10 +1,14 @@
 """What the layers' own backward is for: digits, and memory, in bytes of the compiled program."""
 
+import json
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from experiments import memory
+from experiments.common.arguments import UserError
 from jaxnn.activations import gelu, relu, tanh
 from jaxnn.layers import (
     attention,
@@ -226,3 +230,19 @@ def test_max_pooling_keeps_a_byte_a_window():
 
     X = jax.ShapeDtypeStruct((16, 28, 28, 32), jnp.float32)
     assert temporaries(of_loss, X) <= 16 * 14 * 14 * 32 * 5
+
+
+def test_the_program_measures_and_tells_what_it_does_not_know(capsys):
+    small = ["--rows", "8", "--width", "8", "--rounds", "1"]
+    assert memory.main(memory.parser().parse_args([*small, "--layers", "mlp-relu", "--json"])) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["sizes"]["width"] == 8
+    ways = [row["way"] for row in told["rows"]]
+    assert ways == ["by hand", "jax.vjp", "checkpoint", "checkpoint, dots kept"]
+    assert all(row["error"] < 50 for row in told["rows"])
+    for wrong, said in (
+        (["--layers", "dens"], "--layers: got dens, expected some of"),
+        (["--width", "9"], "a multiple of 8"),
+    ):
+        with pytest.raises(UserError, match=said):
+            memory.main(memory.parser().parse_args(wrong))

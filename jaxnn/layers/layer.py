@@ -79,12 +79,10 @@ def no_params(backward: Callable) -> Callable:
     return lambda params, residuals, dA: (jnp.zeros(len(dA), dA.dtype), backward(params, residuals, dA)[1])
 
 
-def apart(kept, dA):
+def apart(kept, dA, size: int):
     """The same arrays, where XLA will not join what is made of them with the forward pass.
 
-    Else it finds that a thing made again was there before, and keeps it from then on: no memory is saved. Of
-    small arrays that is left to it: they fit into the caches, and what is joined is not computed twice.
+    Else it finds that a thing made again was there before, and keeps it from then on: no memory is saved. If
+    that is of small size it is left to it: it fits into the caches, and what is joined is not computed twice.
     """
-    if all(leaf.size <= LARGE for leaf in jax.tree.leaves(kept)):
-        return kept, dA
-    return jax.lax.optimization_barrier((kept, dA))
+    return (kept, dA) if size <= LARGE else jax.lax.optimization_barrier((kept, dA))

@@ -106,12 +106,12 @@ def rms_norm(n: int, eps: float = LITTLE) -> Layer:
         _check("rms_norm", n, A_prev)
         (γ,), X = params, rows(A_prev)
         r = 1 / jnp.sqrt(jnp.mean(X * X, axis=1, keepdims=True) + eps)  # r = 1/√(mean(A_prev²) + ε)
-        h = X * r
-        A = h * γ.T  # A = h ⊙ γᵀ
-        return A.reshape(A_prev.shape), Standardised(h, r)
+        A = X * r * γ.T  # A = h ⊙ γᵀ, h = A_prev ⊙ r
+        return A.reshape(A_prev.shape), (A_prev, r)
 
-    def backward(params: Scale, residuals: Standardised, dA: Float[Array, "*N n"]):
-        (γ,), (h, r, *_) = params, residuals
+    def backward(params: Scale, residuals: tuple, dA: Float[Array, "*N n"]):
+        (γ,), (A_prev, r) = params, residuals
+        h = rows(A_prev) * r
         dγ = _summed(rows(dA) * h)  # dγ = Σ dA ⊙ h, over the rows
         G = rows(dA) * γ.T  # G = dA ⊙ γᵀ
         dA_prev = r * (G - h * jnp.mean(G * h, axis=1, keepdims=True))  # r (G − h mean(G ⊙ h))
@@ -119,7 +119,8 @@ def rms_norm(n: int, eps: float = LITTLE) -> Layer:
 
     def squared_norms(params, residuals, dA):
         _, dA_prev = backward(params, residuals, dA)
-        return _of_each(dA * residuals.h.reshape(dA.shape)), dA_prev
+        A_prev, r = residuals
+        return _of_each(dA * (rows(A_prev) * r).reshape(dA.shape)), dA_prev
 
     return Layer(init, forward, backward, f"rms_norm({n})", squared_norms=squared_norms)
 

@@ -56,7 +56,8 @@ def serial(*layers: Layer) -> Layer:
         for l in reversed(range(len(layers))):
             r = residuals[l]
             if l and (again := layers[l - 1].again):
-                residuals[l - 1], dA = apart(residuals[l - 1], dA)
+                size = jax.eval_shape(again, params[l - 1], residuals[l - 1]).size
+                residuals[l - 1], dA = apart(residuals[l - 1], dA, size)
                 r = _with(r, again(params[l - 1], residuals[l - 1]))
             x, dA = backwards[l](params[l], r, dA)
             found.append(x)
