@@ -189,7 +189,7 @@ def compared(task, pieces: str, params) -> str:
         why = str(error) if isinstance(error, BadCall) else in_full(error)
         raise UserError(f"{pieces}: the gradient cannot be compared: {why}; {instead}") from error
     if report.correct is False:
-        raise UserError(f"{pieces}: the backward written by hand is wrong; {instead}\n\n{report}")
+        raise UserError(f"{pieces}: the backward written by hand is wrong; {instead}", str(report))
     return "right" if report.correct else f"not to be told: {report.headline.splitlines()[0]}"
 
 

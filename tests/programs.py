@@ -35,6 +35,12 @@ class Ended(NamedTuple):
     out: str
     err: str
 
+    @property
+    def result(self) -> str:
+        """What it prints behind the line that says what runs."""
+        first, end, rest = self.out.partition("\n")
+        return rest if " jaxnn " in first else first + end + rest
+
 
 class Left(BaseException):
     """The process has ended at once."""

@@ -55,7 +55,8 @@ SMALL = ["--hidden", "5", "--epochs", "3"]
 
 
 def trained(folder, *args):
-    return train.main(train.parser().parse_args([*SMALL, "--out", str(folder), *args]))
+    small = SMALL if "--hidden" not in args else [x for x in SMALL if x not in ("--hidden", "5")]
+    return train.main(train.parser().parse_args([*small, "--out", str(folder), *args]))
 
 
 @pytest.fixture(scope="module")

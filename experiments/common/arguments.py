@@ -34,7 +34,12 @@ DATASETS = ("digits", "mnist", "fashion_mnist", "kmnist")
 
 
 class UserError(Exception):
-    """What went wrong, in one line for the person who can change it."""
+    """What went wrong, in one line for the person who can change it; and a report of it, if there is one."""
+
+    def __init__(self, line: str, report: str = ""):
+        """The line and the report."""
+        super().__init__(line)
+        self.report = report
 
 
 class Interrupted(Exception):
@@ -114,6 +119,8 @@ def run(main: Callable[[argparse.Namespace], int], parser: Parser) -> NoReturn:
         if (line := told(error)) is None:
             raise
         print(colours.error(sys.stderr), shown(line), file=sys.stderr)
+        if report := getattr(error, "report", ""):
+            print(f"\n{report}", file=sys.stderr)
         sys.exit(2)
     finally:
         LINE.end()

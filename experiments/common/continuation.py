@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
-from typing import NamedTuple, get_origin, get_type_hints
+from typing import get_origin, get_type_hints
 
 import jaxnn
 from experiments.common.arguments import Interrupted, Parser, UserError, folder, kind_of, seconds
@@ -262,7 +262,7 @@ class Pauses:
             self.lock.close()
         self.interruption.__exit__(*error)
 
-    def __call__(self, tree, done: NamedTuple, where: str) -> None:
+    def __call__(self, tree, done, where: str) -> None:
         """Save if it is time, and leave, after saving, if a signal has come."""
         if self.lock:
             self.lock.check()
@@ -301,6 +301,6 @@ class Pauses:
         """Ignore signals from now on: with the file that is written next the run is finished."""
         self.interruption.ignore()
 
-    def progress(self, done: NamedTuple) -> dict:
+    def progress(self, done) -> dict:
         """What a checkpoint holds beside the arrays."""
         return {"settings": self.settings} | done._replace(costs=[])._asdict()

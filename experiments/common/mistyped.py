@@ -217,16 +217,12 @@ def of_numbers(action: argparse.Action, name: str, words: list[str], expected: s
 
 
 def twice(given: list[Given]) -> str | None:
-    """What to say where an option stands there twice, with other words."""
+    """What to say where an option that takes a list stands there twice; of others the last counts."""
     first: dict[str, Given] = {}
     for one in given:
         before = first.setdefault(one.action.dest, one)
-        if before.words != one.words:
-            words = [*before.words, *one.words]
-            if one.action.nargs in ("+", "*"):
-                return f"{one.name}: given twice; write {one.name} {' '.join(words)}"
-            both = " and ".join(words)
-            return f"{one.name}: given twice, {both}, expected it once; write {one.name} {words[-1]}"
+        if one.action.nargs in ("+", "*") and before.words != one.words:
+            return f"{one.name}: given twice; write {one.name} {' '.join([*before.words, *one.words])}"
     return None
 
 

@@ -5,13 +5,18 @@ import os
 import stat
 from pathlib import Path
 
-from jaxnn.shown import shown
+from jaxnn import shown as texts
 
 MOST = 1_000_000_000  # bytes of a file, and of what is unpacked from it
 
 
 class DatasetError(ValueError):
     """Data that is missing or wrong: one line that says what, where, got and expected."""
+
+
+def shown(text: object, most: int = 40) -> str:
+    """Text from a file, or a name, as it may be printed."""
+    return texts.shown(text, most)
 
 
 def quoted(text: object) -> str:

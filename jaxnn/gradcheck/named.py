@@ -76,8 +76,6 @@ def reachable(folder: str) -> None:
 
 
 def _loaded(home: str):
-    if not home.endswith(".py") and home.partition(".")[0] in sys.stdlib_module_names:
-        raise ImportError(f"{home} is a module of Python itself; of a file of this name write {home}.py:…")
     if not home.endswith(".py"):
         return importlib.import_module(home)
     path = os.path.abspath(home)

@@ -170,11 +170,13 @@ def restore(checkpoint: Checkpoint, template):
 
     there = content(checkpoint, compare, 10_000 + sum(200 + len(name) for name in expected))
     leaves, structure = jax.tree.flatten(template)
-    found = [
-        jax.random.wrap_key_data(jnp.asarray(there[name]), impl=drawn_by(leaf)) if is_key(leaf) else there[name]
-        for name, leaf in zip(expected, leaves, strict=True)
-    ]
-    return jax.tree.unflatten(structure, found)
+
+    def made(name: str, leaf):
+        if not is_key(leaf):
+            return there[name]
+        return jax.random.wrap_key_data(jnp.asarray(there[name]), impl=drawn_by(leaf))
+
+    return jax.tree.unflatten(structure, [*map(made, expected, leaves)])
 
 
 def restored(checkpoint: Checkpoint, template, steps: tuple[int, ...]) -> tuple[Any, list]:

@@ -430,7 +430,7 @@ def test_a_picture_is_read_and_what_the_network_saw_is_shown(trained, tmp_path):
     done = ended(predict, trained, "--image", path)
     assert (done.status, done.err) == (0, "")
     assert "guess     7" in done.out
-    lines = done.out.splitlines()[3:]
+    lines = done.out.splitlines()[4:]
     rows = [line for line in lines if line.startswith("│")]
     assert [len(row) for row in rows] == [18] * 8
     assert set("".join(rows)) > set(" ▒│")
@@ -442,7 +442,7 @@ def test_a_picture_is_read_and_what_the_network_saw_is_shown(trained, tmp_path):
 def test_what_cannot_be_read_ends_in_one_line_and_status_2(line, trained, tmp_path):
     (bad := tmp_path / "bad").write_text("nothing")
     done = ended(predict, trained, *line.format(bad=bad).split())
-    assert (done.status, done.out) == (2, "")
+    assert (done.status, done.result) == (2, "")
     assert done.err.startswith("error: ")
     assert done.err.count("\n") == 1
 
@@ -462,7 +462,7 @@ def test_a_run_that_makes_no_page_is_told_in_one_line(change, why, trained, tmp_
     settings = json.loads((tmp_path / "settings.json").read_text())
     (tmp_path / "settings.json").write_text(json.dumps(settings | change))
     done = ended(draw, tmp_path)
-    assert (done.status, done.out) == (2, "")
+    assert (done.status, done.result) == (2, "")
     assert why in done.err
     assert done.err.count("\n") == 1
     assert not (tmp_path / "draw.html").exists()

@@ -195,7 +195,7 @@ def test_the_first_layer_of_a_network_gives_a_dA_that_nothing_uses():
         ("dA_prev = dZ @ W", "(4, 7)")
     ]
     assert [node.title for node in scene.nodes][:4] == [f"params[{l}].{p}" for l in (0, 1) for p in "Wb"]
-    assert Counter(node.title for node in steps(scene))["Z = A_prev @ W.T + b.T"] == 2
+    assert Counter(node.title for node in steps(scene))["Z = rows(A_prev) @ W.T + b.T"] == 2
     assert [node.shape for node in scene.nodes if node.kind == "gradient"] == [
         "(3, 5)",
         "(3, 1)",

@@ -429,7 +429,7 @@ def test_in_training_the_page_is_written_once(monkeypatch, tmp_path):
         record, "replace", lambda path, text: written.append(path.name) or replace(path, text)
     )
     assert ended(train, *SMALL, "--out", tmp_path).status == 0
-    assert written == ["timings.json", "page.html"]
+    assert written.count("page.html") == 1
 
 
 def a_large_run(epochs, n=(784, 17, 10), N=99):
@@ -514,7 +514,7 @@ def test_hostile_settings_are_text(seed, a_run, a_sweep, tmp_path):
         shutil.copytree(folder, tmp_path / folder.parent.name)
         path = tmp_path / folder.parent.name / "settings.json"
         settings = json.loads(path.read_text())
-        kept = {"dataset", "n", "activation", "loss", "learning_rates"}
+        kept = {"dataset", "n", "activation", "loss", "learning_rates", "epochs", "seeds", "scales", "widths"}
         strange = {name: rng.choice(HOSTILE) for name in settings.keys() - kept}
         strange |= {name: rng.choice(HOSTILE) for name in HOSTILE if isinstance(name, str)}
         path.write_text(json.dumps(settings | strange))
