@@ -130,7 +130,7 @@ def _placed(name: str, entry) -> Placed:
         if not (good and all(type(n) is int and 0 <= n < 2**62 for n in [*shape, begin, end])):
             raise ValueError
     except (TypeError, KeyError, ValueError):
-        raise ValueError(f"{name[:40]!r}: expected a known dtype, a shape and two offsets") from None
+        raise ValueError(f"{name[:40]!r}: expected a dtype that is known, a shape and two offsets") from None
     placed = Placed(dtype, tuple(shape), begin, end)
     if end - begin != math.prod(shape) * np.dtype(dtype).itemsize:
         raise ValueError(f"{name[:40]!r}: got {end - begin:,} bytes, expected those of {str(placed)[:80]}")
