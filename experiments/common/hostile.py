@@ -186,10 +186,12 @@ def went_on(go_on: Callable, copy: Path, expected: dict[str, bytes]) -> str:
 
 def read(copy: Path, readers) -> str:
     """What is wrong with how a finished run is read; nothing if it is refused in a line, or read."""
-    with contextlib.redirect_stdout(io.StringIO()) as out:
+    with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(out):
         for program in readers:
             try:
                 program.main(program.parser().parse_args([str(copy)]))
+            except SystemExit:  # refused with its arguments
+                continue
             except Exception as error:
                 print(shown(told(error) or f"a traceback: {error!r}"))
         with contextlib.suppress(record.RunError):

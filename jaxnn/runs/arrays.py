@@ -78,7 +78,7 @@ def header_of(path: Path, most: int = HEADER) -> Header:
 
 def fill(file: int, array: np.ndarray) -> None:
     """Read the next bytes of a file into an array."""
-    left = memoryview(array.reshape(-1).view(np.uint8))
+    left = array.reshape(-1).view(np.uint8).data
     while left:
         piece = files.do(os.read, file, min(files.PIECE, len(left)))
         if not piece:

@@ -116,7 +116,7 @@ def without_penalty(scene: Scene) -> Scene:
 def slope_at(scene: Scene, layer: Layer, z: np.ndarray | None) -> np.ndarray | None:
     """g′(z) with the g of a layer, at any z of the shape of Z[l]."""
     f = scene.derivatives.get(layer.number)
-    if f is None or np.shape(z) != scene.point.values[layer.z].shape:
+    if f is None or z is None or np.shape(z) != scene.point.values[layer.z].shape:
         return None
     return np.asarray(f(z, scene.point.values))
 
