@@ -39,7 +39,7 @@ def absent(text: str) -> Path:
     """The type of a file that is not there yet."""
     path = new_file(text)
     if os.path.lexists(path):
-        raise argparse.ArgumentTypeError(f"{text!r:.80} exists; expected a new file")
+        raise argparse.ArgumentTypeError(f"{text!r:.200} exists; expected a new file")
     return path
 
 

@@ -141,7 +141,7 @@ def test_a_file_that_is_there_is_refused_and_left_alone(tmp_path):
     path.write_text("mine")
     done = ended(export, tmp_path / "no run", "--to", "npz", path)
     assert done.status == 2
-    assert "run.npz exists; expected a new file" in done.err
+    assert "run.npz' exists; expected a new file" in done.err
     done = ended(export, tmp_path / "no run", "--to", "npz", tmp_path / "new.npz")
     assert (done.status, done.err.count("\n")) == (2, 1)
     assert [p.name for p in tmp_path.iterdir()] == ["run.npz"]

@@ -205,7 +205,7 @@ def path(text: str) -> Path:
     """The type of a path: what a shell has to put in place of ~ and $HOME is put there."""
     whole = os.path.expanduser(os.path.expandvars(text))
     if whole != text and text[0] in "~$":
-        raise argparse.ArgumentTypeError(f"got {text[:80]!r}, as it stands; write {whole}")
+        raise argparse.ArgumentTypeError(f"got {text[:200]!r}, as it stands; write {whole}")
     return Path(text)
 
 
@@ -234,7 +234,7 @@ def new_file(text: str) -> Path:
     """The type of a file that is written at the end; a device would be replaced by it."""
     found = path(text)
     if not os.path.isdir(found.absolute().parent) or (os.path.exists(found) and not os.path.isfile(found)):
-        raise argparse.ArgumentTypeError(f"got {text[:80]!r}, expected a file in a folder that is there")
+        raise argparse.ArgumentTypeError(f"got {text[:200]!r}, expected a file in a folder that is there")
     return found
 
 

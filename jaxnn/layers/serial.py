@@ -52,13 +52,15 @@ def serial(*layers: Layer) -> Layer:
         return sum(found), dA_prev
 
     def down(backwards, params, residuals, dA):
-        residuals, found = list(residuals), []
+        found = []
         for l in reversed(range(len(layers))):
             r = residuals[l]
+            if layers[l].again:
+                r, dA = apart(r, dA, dA.size)
             if l and (again := layers[l - 1].again):
                 size = jax.eval_shape(again, params[l - 1], residuals[l - 1]).size
-                residuals[l - 1], dA = apart(residuals[l - 1], dA, size)
-                r = _with(r, again(params[l - 1], residuals[l - 1]))
+                kept, dA = apart(residuals[l - 1], dA, size)  # not those that its backward will read
+                r = _with(r, again(params[l - 1], kept))
             x, dA = backwards[l](params[l], r, dA)
             found.append(x)
         return found[::-1], dA

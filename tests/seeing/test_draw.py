@@ -414,7 +414,7 @@ def test_drawings_are_scored(trained, tmp_path):
     shown = [float(y) for y in first.split()[2:]]
     assert len(shown) == 10
     assert max(shown) == shown[7] > 0.5
-    assert max(map(len, done.out.splitlines()[2:])) <= 80
+    assert max(map(len, done.out.splitlines()[3:])) <= 80
 
 
 def test_ones_of_any_size_are_read_as_ones(trained, tmp_path):

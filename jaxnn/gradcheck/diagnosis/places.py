@@ -98,17 +98,14 @@ def how_off(found: np.ndarray, right: np.ndarray, row: str = "row", column: str 
         if order := _permutation(found, right, axis):
             return How(f"has its {other}s in another order ({', '.join(map(str, order[:8]))})")
     kept = known[np.abs(known) > FITTED]
-    rest = (
-        (
-            0 < kept.size < known.size and _alike(kept),
-            f"is multiplied by a mask of 0 and {max(known, key=abs):.6g}",
-        ),
-        (_alike(gap), f"has {gap.flat[0]:.6g} added to it"),
-        ((known > 0).all(), "has the right signs, but is {:.3g} to {:.3g} times what it should be"),
-        (True, "is wrong in every entry"),
-    )
-    says = next(says for holds, says in rest if holds)
-    return How(says.format(known.min(), known.max()))
+    if 0 < kept.size < known.size and _alike(kept):
+        return How(f"is multiplied by a mask of 0 and {max(known, key=abs):.6g}")
+    if _alike(gap):
+        return How(f"has {gap.flat[0]:.6g} added to it")
+    if (known > 0).all():
+        ends = f"{known.min():.3g} to {known.max():.3g}"
+        return How(f"has the right signs, but is {ends} times what it should be", True)
+    return How("is wrong in every entry")
 
 
 def _alike(values: np.ndarray) -> bool:
@@ -239,7 +236,7 @@ def placed(scenes: list[Scene], names: Names) -> tuple[list[Finding], Spent | No
 def _of_faults(found: list[Fault], scene: Scene, given: Scene, names: Names) -> Finding:
     """The topmost is the cause of what is below, unless those steps are wrong themselves."""
     if scene is not given:  # its rows and entries are none of the caller's
-        found = [f._replace(how=How("is wrong in part")) if f.how.entries else f for f in found]
+        found = [f._replace(how=How("is wrong")) if f.how.entries else f for f in found]
     first, *rest = found
     if rest and (first.followed or first.kind != "dZ"):
         after = f"; and {'; '.join(f.sentence(names) for f in rest)}."
