@@ -74,12 +74,8 @@ def npz(it, run_dir: Path) -> tuple[bytes, str]:
     from jaxnn.runs import record
 
     arrays: dict[str, Any] = {name: np.asarray(array) for name, array in record.names(it.params).items()}
-    beside = {
-        "network": str(it.net),
-        "activation": it.settings["activation"],
-        "output": it.loss.activation.name,
-        "white": it.data.white,
-    }
+    g = {} if it.settings.get("network") else {"activation": it.settings["activation"]}
+    beside = {"network": str(it.net), **g, "output": it.loss.activation.name, **coded(it.data)}
     content = io.BytesIO()
     np.savez(content, **arrays | beside)
     return content.getvalue(), f"{listed(arrays)}; and {', '.join(beside)}"
@@ -98,22 +94,30 @@ def torch(it, run_dir: Path) -> tuple[bytes, str]:
         arrays[f"{len(modules)}.weight"] = np.ascontiguousarray(W)
         arrays[f"{len(modules)}.bias"] = np.ascontiguousarray(b)[:, 0]
         modules += [["Linear", *W.shape[::-1]], g]
-    texts = {"sequence": modules[:-1], "output": MODULES[it.loss.activation.name], "white": it.data.white}
+    texts = {"sequence": modules[:-1], "output": MODULES[it.loss.activation.name], **coded(it.data)}
     metadata = {name: json.dumps(value) for name, value in texts.items()}
     return save(arrays, metadata), f"{listed(arrays)}; and {', '.join(metadata)}"
 
 
 def stablehlo(it, run_dir: Path) -> tuple[bytes, str]:
-    """The function from images (N, height, width), of any N, to Ŷ, with the parameters in it."""
+    """The function from images (N, height, width), or rows, of any N, to Ŷ, with the parameters in it.
+
+    They are as the data have them: columns are standardised in it, and a number is given in its own units.
+    """
     import jax
+    import jax.numpy as jnp
     from jax import export
 
-    from experiments.common.task import encode
+    known = {
+        name: jnp.asarray(value, jnp.float32) for name, value in coded(it.data).items() if name in NUMBERS
+    }
 
     def Y_hat(images):
-        X, _ = encode(it.data, images, jax.numpy.zeros(images.shape[0], int))
+        X = images.reshape(images.shape[0], -1).astype(jnp.float32)
+        X = (X - known["mean"][None]) / known["spread"][None] if "mean" in known else X / known["white"]
         Z, _ = it.net.forward(it.params, X)
-        return it.loss.activation.forward(Z)
+        Y = it.loss.activation.forward(Z)
+        return Y if it.data.classes else Y * known["unit"] + known["middle"]
 
     images = it.data.test.images
     shape = export.symbolic_shape(", ".join(["N", *map(str, images.shape[1:])]))
@@ -125,8 +129,23 @@ def stablehlo(it, run_dir: Path) -> tuple[bytes, str]:
         why = " ".join(str(error).split())[:200]
         raise UserError(f"{run_dir}: {it.net} cannot be exported for any N ({why})") from error
     (given,), (found,) = exported.in_avals, exported.out_avals
-    said = f"images {given.dtype} {_shape(given)} to Ŷ {found.dtype} {_shape(found)}"
+    said = f"{it.data.what} {given.dtype} {_shape(given)} to Ŷ {found.dtype} {_shape(found)}"
     return bytes(exported.serialize()), f"{said}, for {', '.join(PLATFORMS)}"
+
+
+NUMBERS = ("white", "mean", "spread", "middle", "unit")
+
+
+def coded(data) -> dict[str, Any]:
+    """How the data become X, and Ŷ a class or a number: X = images / white, or (rows − mean) / spread."""
+    if not data.origin:
+        return {"white": data.white}
+    coding = data.origin.coding
+    found = {"mean": coding.mean, "spread": coding.spread} if coding.mean else {"white": coding.white}
+    found |= {"columns": coding.columns} if coding.columns else {}
+    return found | (
+        {"names": coding.names} if data.classes else {"middle": coding.middle, "unit": coding.unit}
+    )
 
 
 def listed(names) -> str:

@@ -11,7 +11,7 @@ import pytest
 from safetensors import safe_open
 from safetensors.numpy import load_file
 
-from experiments import export
+from experiments import export, train
 from jaxnn import activations, datasets, losses
 from jaxnn.layers import mlp
 from jaxnn.runs import record
@@ -146,3 +146,43 @@ def test_a_file_that_is_there_is_refused_and_left_alone(tmp_path):
     assert (done.status, done.err.count("\n")) == (2, 1)
     assert [p.name for p in tmp_path.iterdir()] == ["run.npz"]
     assert path.read_text() == "mine"
+
+
+def table(path, rng, labels):
+    """120 rows far from 0, of which nothing can be told unless they are standardised."""
+    rows = rng.normal(size=(120, 2)) * [3, 0.02] + [500, -7]
+    lines = [f"{a!r},{b!r},{labels(a, b)}" for a, b in rows.tolist()]
+    path.write_text("height,weight,what\n" + "\n".join(lines) + "\n")
+    return rows, [labels(a, b) for a, b in rows.tolist()]
+
+
+def exported(folder, *words):
+    """What the function and the arrays of a run on a table say of rows as they stand in it."""
+    assert ended(train, "--data", folder / "t.csv", "--out", folder / "run", *words).status == 0
+    for form in ("npz", "stablehlo"):
+        assert ended(export, folder / "run", "--to", form, folder / form).status == 0
+    Y_hat = jax.export.deserialize(bytearray((folder / "stablehlo").read_bytes())).call
+    return Y_hat, np.load(folder / "npz")
+
+
+def test_rows_of_a_table_are_standardised_in_what_is_exported(tmp_path):
+    rows, labels = table(
+        tmp_path / "t.csv", np.random.default_rng(0), lambda a, b: "tall" if a > 500 else "low"
+    )
+    Y_hat, of = exported(tmp_path, "--epochs", 20)
+    found = np.asarray(Y_hat(rows.astype(np.float32))).argmax(axis=1)
+    assert np.mean(of["names"][found] == labels) > 0.95
+    A = (rows - of["mean"]) / of["spread"]
+    for l in (1, 2):
+        A = 1 / (1 + np.exp(-(A @ of[f"W[{l}]"].T + of[f"b[{l}]"].T)))
+    assert np.array_equal(A.argmax(axis=1), found)
+    assert of["columns"].tolist() == ["height", "weight"]
+
+
+def test_a_number_is_exported_in_its_own_units(tmp_path):
+    rows, labels = table(tmp_path / "t.csv", np.random.default_rng(1), lambda a, b: 7000 + 100 * (a - 500))
+    Y_hat, of = exported(tmp_path, "--loss", "squared_error", "--epochs", 30)
+    found = np.asarray(Y_hat(rows.astype(np.float32)))[:, 0]
+    assert np.std(found - labels) < 0.3 * np.std(labels)
+    assert abs(np.mean(found) - 7000) < 100
+    assert of["unit"] == pytest.approx(np.std(labels), rel=0.2)

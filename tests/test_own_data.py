@@ -778,3 +778,8 @@ def test_a_run_whose_coding_was_changed_is_refused(a_run, tmp_path):
 def test_defaults_by_the_number_of_examples():
     assert [own_data.defaults(N)["batch_size"] for N in (1, 8, 9_999, 10_000)] == [1, 8, 8, 100]
     assert own_data.defaults(20, least=32)["batch_size"] == 20
+
+
+def test_images_where_a_table_was_learnt_are_told_so():
+    said = folders.unequal(Path("zoo/1.png"), (6, 5), (4,), None)
+    assert said == "zoo/1.png: got 5×6 pixels, expected rows of 4 numbers as in training"

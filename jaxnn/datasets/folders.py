@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import math
 import os
 import warnings
 from collections.abc import Iterator
@@ -131,10 +132,12 @@ def unequal(path: Path, got: tuple[int, ...], expected: tuple[int, ...], first: 
     """What to say of an image that is not as the first one, or as those of the training."""
 
     def words(shape: tuple[int, ...]) -> str:
+        if len(shape) < 2:
+            return f"rows of {math.prod(shape)} numbers"
         return f"{shape[1]}×{shape[0]} pixels" + (" in colour" if len(shape) > 2 else "")
 
     as_in = f"as in {named(first)}" if first else "as in training"
-    how = f"; --image-size {expected[1]}x{expected[0]} brings all to one size" if first else ""
+    how = f"; --image-size {expected[-1]}x{expected[0]} brings all to one size" if first else ""
     return f"{named(path)}: got {words(got)}, expected {words(expected)} {as_in}{how}"
 
 
