@@ -193,8 +193,9 @@ def of_numbers(action: argparse.Action, name: str, words: list[str], expected: s
     several = action.nargs in ("+", "*")
     words = [word for word in words if word != "="] or words
     mine = words if several else words[:1]
-    grouped = all(re.fullmatch(r"\d{3}", word) for word in words[1:])  # 10 000
-    if not several and not accepted(action, mine) and grouped and accepted(action, ["".join(words)]):
+    parts = all(re.fullmatch(r"\d{3}", word) for word in words[1:])  # 10 000
+    parts |= not re.fullmatch(r"[\d.]+", words[0])  # 1e -3
+    if not several and not accepted(action, mine) and parts and accepted(action, ["".join(words)]):
         return f"{name}: got {' '.join(words)[:60]!r}, with a space; write {name} {''.join(words)}"
     if accepted(action, mine):
         return f"{name}: got '=' with spaces; write {name} {' '.join(mine)}"
