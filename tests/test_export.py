@@ -162,7 +162,8 @@ def exported(folder, *words):
     for form in ("npz", "stablehlo"):
         assert ended(export, folder / "run", "--to", form, folder / form).status == 0
     Y_hat = jax.export.deserialize(bytearray((folder / "stablehlo").read_bytes())).call
-    return Y_hat, np.load(folder / "npz")
+    with np.load(folder / "npz") as of:
+        return Y_hat, dict(of)
 
 
 def test_rows_of_a_table_are_standardised_in_what_is_exported(tmp_path):
