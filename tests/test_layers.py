@@ -330,6 +330,10 @@ def test_what_is_no_token_becomes_nan_and_gets_no_gradient():
     A, tokens = layer.forward(params, jnp.array([0, 3, -1]))
     assert jnp.isnan(A).tolist() == [[False] * 2, [True] * 2, [True] * 2]
     assert layer.backward(params, tokens, jnp.ones((3, 2)))[0].E.tolist() == [[1, 1], [0, 0], [0, 0]]
+    tokens = jnp.array([[0, 9], [9, 9], [-1, -1]])
+    for table in (layer, embedding(9, 2)):  # which take different formulas for two places
+        squared, _ = table.squared_norms(table.init(KEY), tokens, jnp.ones((3, 2, 2)))
+        assert squared.tolist() == [2, 0, 0]
 
 
 def test_the_statistics_of_a_batch_norm_are_those_of_the_data(x64):
@@ -342,7 +346,7 @@ def test_the_statistics_of_a_batch_norm_are_those_of_the_data(x64):
     assert filled[3].variance.shape == (2, 4, 1)
     np.testing.assert_allclose(filled[3].variance[1], 1, rtol=0.1)
     assert jax.tree.structure(filled) == jax.tree.structure(params)
-    with pytest.raises(ValueError, match="batch norm whose residuals are not kept"):
+    with pytest.raises(ValueError, match="a batch norm's residuals are not kept"):
         with_statistics(recomputed(batch_norm(3)), batch_norm(3).init(KEY), X, KEY)
 
 
@@ -425,6 +429,12 @@ REFUSED = {
     "attention: its input is (2, 4), expected (N, T, 4)": (attention(4, 2), jnp.ones((2, 4))),
     "lstm: its input is (2, 3, 5), expected (N, T, 4)": (lstm(4, 2), jnp.ones((2, 3, 5))),
     "tokens: got float32, expected whole numbers": (embedding(4, 2), jnp.ones((2, 3))),
+    "dense(1→3): gives (2, 3), which is added to (2, 1), expected the same shape": (
+        residual(dense(1, 3)), jnp.ones((2, 1))),
+    "dense(2→1): gives (4, 1), which is added to (4, 2), expected the same shape": (
+        reversible(dense(2, 1), dense(2, 2), 3), jnp.ones((4, 4))),
+    "reversible: its input is (4, 5), expected two halves of the last axis": (
+        reversible(dense(2, 2), dense(2, 2), 3), jnp.ones((4, 5))),
 }  # fmt: skip
 
 

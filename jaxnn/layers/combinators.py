@@ -5,7 +5,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
-from jaxnn.layers.layer import Layer, own, parts_norms
+from jaxnn.layers.layer import Layer, ShapeError, own, parts_norms
 
 
 def residual(f: Layer) -> Layer:
@@ -13,7 +13,7 @@ def residual(f: Layer) -> Layer:
 
     def forward(params, A_prev, key=None):
         B, residuals = f.forward(params, A_prev, key)
-        return A_prev + B, residuals  # A = A_prev + f(A_prev)
+        return _plus(A_prev, B, f), residuals  # A = A_prev + f(A_prev)
 
     def back(through, params, residuals, dA):
         found, dA_prev = through(params, residuals, dA)
@@ -110,8 +110,8 @@ def reversible(f: Layer, g: Layer, L: int) -> Layer:
         def of_block(halves, at):
             (l, (p, q)), (A1, A2) = at, halves
             of_f, of_g = keys(key, l)
-            A1 = A1 + f.forward(p, A2, of_f)[0]  # A₁ := A₁ + f(A₂)
-            A2 = A2 + g.forward(q, A1, of_g)[0]  # A₂ := A₂ + g(A₁)
+            A1 = _plus(A1, f.forward(p, A2, of_f)[0], f)  # A₁ := A₁ + f(A₂)
+            A2 = _plus(A2, g.forward(q, A1, of_g)[0], g)  # A₂ := A₂ + g(A₁)
             return (A1, A2), None
 
         halves, _ = jax.lax.scan(of_block, _halves(A_prev), (jnp.arange(L), params))
@@ -141,5 +141,13 @@ def reversible(f: Layer, g: Layer, L: int) -> Layer:
     return Layer(init, forward, backward, f"{L} × reversible({f.name}, {g.name})")
 
 
+def _plus(A, B, f: Layer):
+    if A.shape != B.shape:
+        raise ShapeError(f"{f.name}: gives {B.shape}, which is added to {A.shape}, expected the same shape")
+    return A + B
+
+
 def _halves(A):
+    if A.shape[-1] % 2:
+        raise ShapeError(f"reversible: its input is {A.shape}, expected two halves of the last axis")
     return tuple(jnp.split(A, 2, axis=-1))

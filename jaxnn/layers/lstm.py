@@ -5,9 +5,10 @@ W_X (4n, n_prev)    W_H (4n, n)    b (4n, 1)    A_prev (N, T, n_prev)    H (N, T
     z = x W_Xᵀ + h W_Hᵀ + bᵀ, in four parts: i, f, o = σ(z_i), σ(z_f), σ(z_o), g = tanh(z_g)
     c := f ⊙ c + i ⊙ g    h := o ⊙ tanh(c)
 
-(Gers, Schmidhuber and Cummins, "Learning to forget", Neural Computation 12, 2000; the backward pass: Graves,
-"Supervised sequence labelling with recurrent neural networks", Springer 2012, section 4.6.) h and c are kept
-at the start of each segment alone; its steps are made again on the way back. dW is one product a segment.
+(Gers, Schmidhuber and Cummins, "Learning to forget", Neural Computation 12, 2000; the backward pass: Greff
+et al., "LSTM: a search space odyssey", IEEE TNNLS 28, 2017, appendix A, without the peepholes; their z is g
+here, their y is h.) h and c are kept at the start of each segment alone; its steps are made again on the way
+back. dW is one product a segment.
 """
 
 from collections import namedtuple
@@ -106,8 +107,8 @@ def _inputs(params: LSTM, X: Float[Array, "S N n_prev"]) -> Float[Array, "S N n4
 
 def _step(params: LSTM, carry, x):
     h_prev, c_prev = carry
-    i, f, o, g = jnp.split(x + h_prev @ params.W_H.T, 4, axis=1)  # z = x W_Xᵀ + h W_Hᵀ + bᵀ
-    i, f, o, g = sigmoid(i), sigmoid(f), sigmoid(o), jnp.tanh(g)
+    z = jnp.split(x + h_prev @ params.W_H.T, 4, axis=1)  # z = x W_Xᵀ + h W_Hᵀ + bᵀ, x being x W_Xᵀ + bᵀ
+    i, f, o, g = sigmoid(z[0]), sigmoid(z[1]), sigmoid(z[2]), jnp.tanh(z[3])
     c = f * c_prev + i * g  # c := f ⊙ c + i ⊙ g
     tanh_c = jnp.tanh(c)
     h = o * tanh_c  # h := o ⊙ tanh(c)
@@ -116,11 +117,13 @@ def _step(params: LSTM, carry, x):
 
 def _step_backward(params: LSTM, d, step: Step, dH):
     (dh, dc), (i, f, o, g, _, c_prev, tanh_c) = d, step
-    dh = dh + dH  # from the next step, and from the output
-    dc = dc + dh * o * (1 - tanh_c) * (1 + tanh_c)  # dc += dh ⊙ o ⊙ tanh′(c)
-    di, df, do, dg = dc * g, dc * c_prev, dh * tanh_c, dc * i
-    dz = [di * i * (1 - i), df * f * (1 - f), do * o * (1 - o), dg * (1 - g) * (1 + g)]  # dz = d ⊙ g′(z)
-    dz = jnp.concatenate(dz, axis=1)
+    dh = dh + dH  # dh = dH + W_Hᵀ dz, of the step after
+    dc = dc + dh * o * (1 - tanh_c) * (1 + tanh_c)  # dc = dh ⊙ o ⊙ tanh′(c) + dc ⊙ f, of the step after
+    dz_i = dc * g * i * (1 - i)  # dz_i = dc ⊙ g ⊙ σ′(z_i)
+    dz_f = dc * c_prev * f * (1 - f)  # dz_f = dc ⊙ c_prev ⊙ σ′(z_f)
+    dz_o = dh * tanh_c * o * (1 - o)  # dz_o = dh ⊙ tanh(c) ⊙ σ′(z_o)
+    dz_g = dc * i * (1 - g) * (1 + g)  # dz_g = dc ⊙ i ⊙ tanh′(z_g)
+    dz = jnp.concatenate([dz_i, dz_f, dz_o, dz_g], axis=1)
     return (dz @ params.W_H, dc * f), dz  # dh_prev = dz W_H, dc_prev = dc ⊙ f
 
 

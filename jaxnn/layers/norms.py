@@ -4,12 +4,15 @@
 
 What is centred is centred twice: the mean of numbers far from 0 is rounded, and the second mean takes off
 what the first one left. At a mean of 10⁶ standard deviations dA_prev of layer norm is then right to 2 units
-of 2⁻²³ of its largest entry, where the textbook's formula is off by 25,000 of them. h and r are kept, not A:
-(A − β) / γ has few digits where γ is small.
+of 2⁻²³ of its largest entry, where the textbook's formula is off by 25,000 of them. h and r are kept (of
+RMS norm A_prev and r), not A: (A − β) / γ has few digits where γ is small. The three terms of the papers'
+backward, through the numbers, the variance and the mean, are one here: with dh = dA ⊙ γᵀ, G = dh − mean(dh),
+the second is −r h mean(G ⊙ h), for h has the mean 0, and the third is what is taken off dh.
 
 Equations: Ba, Kiros and Hinton, "Layer normalization", arXiv:1607.06450 (2016), eq. 3; Zhang and Sennrich,
 "Root mean square layer normalization", NeurIPS 2019, eq. 4; Ioffe and Szegedy, "Batch normalization", ICML
-2015, algorithms 1 and 2, and section 3 for the backward.
+2015, algorithm 1, and section 3 for the backward. The variance of an evaluation is that of all rows, as a
+population's; algorithm 2 there takes the mean of the batches' variances, times m / (m − 1).
 """
 
 from typing import NamedTuple
@@ -46,7 +49,7 @@ class BatchNorm(NamedTuple):
 
 
 class Standardised(NamedTuple):
-    """What the backward of a norm needs: h, of mean 0 and variance 1, and r, by which it was multiplied.
+    """What the backward of a norm needs: h, the numbers before γ and β, and r, by which they were multiplied.
 
     Of a batch norm in training also the mean and the variance of its batch.
     """
@@ -155,22 +158,23 @@ def batch_norm(n: int, eps: float = LITTLE) -> Layer:
             residuals = Standardised(h, r)
         else:
             D = _centred(X, axis=0)  # D = A_prev − mean, over the rows
-            v = jnp.mean(D * D, axis=0, keepdims=True)
-            r = 1 / jnp.sqrt(v + eps)  # r = 1/√(mean(D²) + ε)
+            v = jnp.mean(D * D, axis=0, keepdims=True).T
+            r = 1 / jnp.sqrt(v.T + eps)  # r = 1/√(mean(D²) + ε)
             h = D * r
-            residuals = Standardised(h, r, jnp.mean(X, axis=0, keepdims=True).T, v.T)
+            residuals = Standardised(h, r, jnp.mean(X, axis=0, keepdims=True).T, v)
         A = h * γ.T + β.T  # A = h ⊙ γᵀ + βᵀ
         return A.reshape(A_prev.shape), residuals
 
     def backward(params: BatchNorm, residuals: Standardised, dA: Float[Array, "*N n"]):
-        γ, (h, r, of_batch, _), G = params.gamma, residuals, rows(dA)
+        γ, (h, r, mean, _), G = params.gamma, residuals, rows(dA)
+        in_training = mean is not None
         dβ = _summed(G)  # dβ = Σ dA, over the rows
-        if of_batch is not None:
+        if in_training:
             G = _centred(G, axis=0)  # G = dA − mean
         dγ = _summed(G * h)  # dγ = Σ dA ⊙ h, which is Σ G ⊙ h where the sum of h is 0
-        if of_batch is not None:
-            G = G - h * (dγ.T / len(h))  # G − h mean(G ⊙ h)
-        dA_prev = r * γ.T * G
+        if in_training:
+            G = G - h * (dγ.T / len(h))  # G − h mean(G ⊙ h), whose mean is dγᵀ / M
+        dA_prev = r * γ.T * G  # r γᵀ ⊙ (G − h mean(G ⊙ h))
         return BatchNorm(dγ, dβ, jnp.zeros_like(dβ), jnp.zeros_like(dβ)), dA_prev.reshape(dA.shape)
 
     return Layer(init, forward, backward, f"batch_norm({n})")
@@ -181,7 +185,7 @@ def with_statistics(net: Layer, params, batches: Float[Array, "B N ..."], key):
 
     They are those of the forward pass in training, layer by layer: what `net` is evaluated with, before each
     evaluation anew. Weight decay does no harm to them, nor does training read them.
-    Raises ValueError where the residuals of a batch norm are not kept, as in `recomputed`.
+    Raises ValueError where the residuals of a batch norm are not kept, as in `recomputed` and `reversible`.
     """
 
     def of_batch(x):
@@ -194,7 +198,7 @@ def with_statistics(net: Layer, params, batches: Float[Array, "B N ..."], key):
     leaves, structure = jax.tree.flatten(params, is_leaf=lambda node: isinstance(node, BatchNorm))
     at = [k for k, leaf in enumerate(leaves) if isinstance(leaf, BatchNorm)]
     if len(found) != len(at):
-        raise ValueError("net: got a batch norm whose residuals are not kept, expected none in `recomputed`")
+        raise ValueError("net: a batch norm's residuals are not kept; none may be in what is made again")
     for k, (m, v) in zip(at, found, strict=True):
         mean = jnp.mean(m, axis=0)
         variance = jnp.mean(v, axis=0) + jnp.mean(jnp.square(m - mean[None]), axis=0)

@@ -16,7 +16,8 @@ from jaxnn.layers.layer import Layer, ShapeError, no_params
 def max_pool(size: int, stride: int | None = None) -> Layer:
     """The largest of each window. Where several are, the first takes the gradient, row by row, as in JAX.
 
-    Which one it was is kept, a byte for each window, not the images. `stride` is `size` unless given.
+    Which one it was is kept, a byte for each window up to 16×16, not the images. `stride` is `size` unless
+    given.
 
     >>> import jax.numpy as jnp
     >>> layer, X = max_pool(2), jnp.array([[1.0, 3.0], [3.0, 2.0]]).reshape(1, 2, 2, 1)
@@ -29,7 +30,7 @@ def max_pool(size: int, stride: int | None = None) -> Layer:
     def forward(params: tuple, A_prev: Float[Array, "N H W n"], key=None):
         _check("max_pool", size, A_prev)
         A, *others = views(A_prev, size, stride)
-        first = jnp.zeros(A.shape, jnp.uint8 if size < 16 else jnp.int32)
+        first = jnp.zeros(A.shape, jnp.uint8 if size <= 16 else jnp.int32)
         for k, X in enumerate(others, 1):
             larger = ~(X <= A) & (A == A)  # of several that are no numbers, the first
             A, first = jnp.where(larger, X, A), jnp.where(larger, k, first)  # A = max over the window

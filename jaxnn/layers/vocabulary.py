@@ -33,7 +33,7 @@ class Tied(NamedTuple):
 
 
 class Logits(NamedTuple):
-    """Z = A Wᵀ, as its factors; also dJ/dZ, as (dA, dW)."""
+    """Z = A Wᵀ, as its factors; also what dJ/dZ becomes behind them, (dA, dW)."""
 
     A: Float[Array, "*N n"]
     W: Float[Array, "V n"]
@@ -70,6 +70,7 @@ def embedding(V: int, n: int) -> Layer:
     def squared_norms(params, tokens, dA):
         N, (V, n) = len(tokens), params.E.shape
         tokens, dA = tokens.reshape(N, -1), dA.reshape(N, -1, n)
+        dA = jnp.where(((tokens >= 0) & (tokens < V))[..., None], dA, 0)
         if tokens.shape[1] ** 2 <= V:  # ‖dE_i‖² = Σ_ts [token_t = token_s] dA_t · dA_s
             same = tokens[:, :, None] == tokens[:, None]
             return jnp.sum(jnp.where(same, jnp.einsum("ntk,nsk->nts", dA, dA), 0), axis=(1, 2)), None
@@ -118,8 +119,8 @@ def token_cross_entropy(smoothing: float = 0.0, block: int = 2048) -> Loss:
 
     J = Σ w J_i / Σ w, J_i = −Σ_k y_k log Ŷ_k, y = (1 − s) [k = label] + s / V with the smoothing s (Szegedy
     et al., "Rethinking the inception architecture", CVPR 2016, section 7). A token of weight 0 takes no part,
-    whatever its label; if all have it, J = 0. Else a label that is no class gives NaN. Memory is that of
-    `block` classes a token. A confident prediction keeps its digits: −log Ŷ_label is
+    whatever its label, where its A is finite; if all have it, J = 0. Else a label that is no class gives NaN.
+    Memory is that of `block` classes a token. A confident prediction keeps its digits: −log Ŷ_label is
     log(1 + e^(log Σ_others eᶻ − z_label)), and dz_label = −Σ_others / Σ.
 
     >>> import jax.numpy as jnp
