@@ -44,6 +44,15 @@ OPTIONS = {  # in small letters, with nothing between words; the first option th
     "widths": "width",
 }  # fmt: skip
 
+ENDINGS = {  # of the names of files, and the option that takes such a file
+    "--image": "png jpg jpeg gif bmp webp tif tiff heic",
+    "--data": "csv tsv txt npz xls xlsx",
+    "--drawings": "json",
+    "--picture": "png svg pdf",
+    "--html": "html htm",
+    "--json": "json",
+}
+
 NAMES = {  # the same for what the options offer
     "autodiff": "ad auto automatic jax jaxgrad",
     "auto": "any automatic default",
@@ -72,6 +81,8 @@ NAMES = {  # the same for what the options offer
     "rmsprop": "rms",
     "scikit-learn": "sklearn",
     "silu": "swish",
+    "torch": "pt pth pytorch safetensors",
+    "stablehlo": "hlo mlir jax",
     "pytorch": "torch pytorcheager eager",
     "pytorch-compiled": "torchcompile",
 }  # fmt: skip
