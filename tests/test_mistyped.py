@@ -8,7 +8,7 @@ from importlib import import_module
 
 import pytest
 
-from experiments.common import meant, mistyped
+from experiments.common import meant, mistyped, synonyms
 from experiments.common.arguments import Parser, rate, seconds, whole
 
 # (program, what is typed, what it is told to write)
@@ -107,6 +107,15 @@ MISTAKES = [
     ("predict", "a --image b.png --drawings b.png", "write one of them"),
     ("draw", "b.png a", "python -m experiments.draw a --image b.png"),
     ("page", "a p.html", "python -m experiments.page a --out p.html"),
+    ("sweep", "--network my.py:net", "python -m experiments.train --network"),
+    ("compare_gradients", "--network my.py:net", "python -m experiments.train --network"),
+    ("predict", "a --epochs 3", "python -m experiments.train --epochs"),
+    ("train", "--to npz", "python -m experiments.export RUN FILE --to npz"),
+    ("benchmark", "--batch-size 32,128", "--batch-size 32 128\n"),
+    ("train", "--batch-size 32,128", "--batch-size 32"),
+    ("train", "--hidden 1,024", "--hidden 1024"),
+    ("benchmark", "--picture x.jpg", "x.png"),
+    ("graph", "--out x.pdf", "x.svg"),
     ("predict", "a --image c.png", "did you mean b.png"),
 ]
 
@@ -150,6 +159,14 @@ GOOD = [
 @pytest.mark.parametrize(("program", "line"), GOOD)
 def test_what_is_right_is_not_asked_about(program, line):
     assert mistyped.answer(parser_of(program), shlex.split(line)) is None
+
+
+def test_what_is_said_to_be_another_program_s_is_so():
+    for name, written in synonyms.OF_OTHERS.items():
+        options = [meant.bare(option) for option in re.findall(r"--[\w-]+", written)]
+        assert name in options
+        there = [meant.bare(option) for option in parser_of(written.split()[0])._option_string_actions]
+        assert name in there
 
 
 NUMBERS = [

@@ -254,6 +254,21 @@ def new_file(text: str) -> Path:
     return found
 
 
+def new_picture(*forms: str) -> Callable[[str], Path]:
+    """The type of a file that is written at the end, whose name says which of these forms it has."""
+
+    def picture(text: str) -> Path:
+        found = new_file(text)
+        if found.suffix not in forms:
+            instead = found.with_suffix(forms[0]) if found.name else forms[0]
+            raise argparse.ArgumentTypeError(
+                f"got {text[:200]!r}, expected a name that ends in {', '.join(forms)}; write {instead}"
+            )
+        return found
+
+    return picture
+
+
 def add_network(parser: Parser, own: bool = False) -> None:
     """Add --dataset, --hidden, --activation, --loss and --seed; with `own` they may be one's own."""
     parser.add_argument("--dataset", choices=DATASETS, default="digits", help="default: %(default)s")

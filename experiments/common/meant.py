@@ -221,14 +221,14 @@ def taker(word: str, parser: argparse.ArgumentParser) -> str | None:
     return "--out" if "--out" in there and (end or "/" in word or "\\" in word) else None
 
 
-def files_near(path: Path, ending: str = "") -> list[str]:
+def files_near(path: Path, ending: str = "") -> list[Path]:
     """The files and folders beside a path, which is none, that can be meant by it."""
-    there: dict[str, str] = {}
+    there: dict[str, Path] = {}
     with contextlib.suppress(OSError):
         beside = islice(path.parent.iterdir(), 1000)
-        there = {one.name: str(one) for one in beside if one.name.isprintable() and one.name.endswith(ending)}
+        there = {one.name: one for one in beside if one.name.isprintable() and one.name.endswith(ending)}
     exact = [there[name] for name in there if bare(name) == bare(path.name)]
-    return exact or [there[name] for name in difflib.get_close_matches(path.name[:LONGEST], there, 1, 0.7)]
+    return exact or [there[name] for name in difflib.get_close_matches(path.name[:LONGEST], there, 1, 0.8)]
 
 
 def runs_near(folder: Path) -> list[str]:

@@ -152,6 +152,9 @@ def unknown(name: str, values: list[str], line: Line, parser: argparse.ArgumentP
         return f"{said}; write nothing: {off[0].option_strings[-1]} is off where it is not given"
     numbers = [value for value in values if re.fullmatch(NUMBER, plain_text(value))]
     found = meant(plain, values, numbers, parser)
+    another = synonyms.OF_OTHERS.get(bare(plain))
+    if another and not any(fitting(one, values) for one in found if values):
+        return f"{said} here; write python -m experiments.{another}"
     fits = option_exactly(plain, parser) or numbers or any(fitting(one, values) for one in found if values)
     if not fits and (others := holders(re.sub("^use[-_]?", "", plain), parser) or held(values, parser)):
         return f"{said}, did you mean {others[0]}?"
@@ -225,12 +228,19 @@ def of_numbers(action: argparse.Action, name: str, words: list[str], expected: s
     got = " ".join(mine) if several and len(mine) < 9 else wrong
     said = f"{name}: got {got[:60]!r}, expected {expected}"
     one_each, many = one_by_one(action, mine), lists(action, mine)
+    if many and any(re.match(r"0\d", part) for part in many[0]):
+        many = []  # 1,024 is no list
+    whole = getattr(action.type, "kind", None) is int and "," in " ".join(mine)
+    if many and several and whole:
+        one_each = []  # 32,128 is
     if several and (found := [*many, *(each for each in one_each if each not in many)]):
         said += ", with spaces between them" * bool(many)
         return f"{said}; write {' or '.join(' '.join([name, *each]) for each in found[:2])}"
-    if one_each:
+    if one_each and not (many and whole):
         return f"{said}; did you mean {name} {one_each[0][0]}?"
     if many and len(numbers := many[0]) > 1:
+        if one_each:
+            return f"{said}, one alone; write {name} {numbers[0]} or {name} {one_each[0][0]}"
         more = f"; several: {ONE_OF_MANY[name]} {' '.join(numbers)}" if name in ONE_OF_MANY else ""
         return f"{said}, one alone; write {name} {numbers[0]}{more or told(action)}"
     if bare(wrong) in DEFAULTS:
