@@ -18,7 +18,7 @@ from statistics import median
 
 import numpy as np
 
-from experiments.common.arguments import Parser, UserError, folder, new_file, run, whole
+from experiments.common.arguments import Parser, UserError, folder, new_file, new_picture, run, whole
 from experiments.common.status import doing
 from experiments.contenders.products import LARGE
 from experiments.contenders.race import Process, Result, race, ready
@@ -60,12 +60,16 @@ def parser() -> Parser:
     p.add_argument("--data-dir", type=folder, metavar="DIR", help="as for experiments.train")
     p.add_argument("--source-dir", type=folder, metavar="DIR", help="as for experiments.train")
     p.add_argument("--json", type=new_file, metavar="FILE", help="write everything that was measured")
-    p.add_argument("--picture", type=new_file, metavar="FILE", help="draw the epochs as bars, a PNG file")
+    p.add_argument(
+        "--picture", type=new_picture(".png", ".svg", ".pdf"), metavar="FILE", help="draw the epochs as bars"
+    )
     return p
 
 
 def main(arguments: argparse.Namespace) -> int:
     """Measure, and report."""
+    if arguments.picture and "epochs" not in arguments.measure:
+        raise UserError("--picture: got no epochs to draw, expected --measure epochs with it")
     with tempfile.TemporaryDirectory(prefix="jaxnn-benchmark-") as folder:
         mnist = prepare(Path(folder), arguments)
         environment = surroundings(arguments)
@@ -341,8 +345,6 @@ def draw(measurements: list[dict], machine: dict, path: Path) -> None:
     """A panel for each measurement of epochs: a bar for each contender, as a multiple of jaxnn's time."""
     from matplotlib.figure import Figure
 
-    if not measurements:
-        raise UserError("--picture: got no epochs to draw, expected --measure epochs")
     columns = min(3, len(measurements))
     lines = -(-len(measurements) // columns)
     figure = Figure(figsize=(4.6 * columns, 3.4 * lines), layout="constrained")

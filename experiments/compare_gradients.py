@@ -50,6 +50,8 @@ def parser() -> Parser:
 
 def main(arguments: argparse.Namespace) -> int:
     """Compare, and print the report."""
+    if arguments.layer and not arguments.plant:
+        raise UserError("--layer: expected --plant ID with it; --plant list lists what can be planted")
     device = use_device(arguments.device)
 
     import jax
@@ -69,6 +71,10 @@ def compare(arguments: argparse.Namespace, device) -> int:
     from jaxnn.objective import cost, value_and_grad
 
     data = load(arguments)
+    if arguments.examples > (N := len(data.train.images)):
+        raise UserError(
+            f"--examples: got {arguments.examples}, expected at most the {N} training {data.what}"
+        )
     images, labels = (jnp.asarray(array[: arguments.examples]) for array in data.train)
     n = sizes(data, arguments.hidden)
     g, loss = chosen(arguments)

@@ -14,6 +14,7 @@ from experiments.common.arguments import (
     Parser,
     UserError,
     add_surroundings,
+    given_file,
     new_file,
     run,
     run_folder,
@@ -46,7 +47,9 @@ def parser() -> Parser:
         "run_dir", type=run_folder, metavar="RUN", help="the folder that --out of a training named"
     )
     p.add_argument("--out", type=new_file, metavar="FILE", help="default: RUN/draw.html")
-    p.add_argument("--image", type=Path, metavar="FILE", help="begin with this picture of a digit on the pad")
+    p.add_argument(
+        "--image", type=given_file, metavar="FILE", help="begin with this picture of a digit on the pad"
+    )
     p.add_argument("--best", action="store_true", help="the network of its best epoch; default: of its last")
     p.add_argument("--measure", action="store_true", help="time the redraws of a drawing, too, in chromium")
     add_surroundings(p)

@@ -15,11 +15,12 @@ from experiments.common.arguments import (
     Parser,
     UserError,
     add_surroundings,
-    folder,
     new_file,
     run,
+    run_folder,
     use_device,
 )
+from jaxnn.shown import shown
 
 MODULES = {
     "sigmoid": ["Sigmoid"],
@@ -32,6 +33,7 @@ MODULES = {
     "identity": ["Identity"],
     "softmax": ["Softmax", 1],
 }  # of torch.nn, with what they are made with
+ENDINGS = {"npz": ".npz", "torch": ".safetensors", "stablehlo": ".stablehlo"}  # of the names of files
 PLATFORMS = ("cpu", "cuda", "tpu")
 
 
@@ -46,8 +48,10 @@ def absent(text: str) -> Path:
 def parser() -> Parser:
     """The arguments of this program."""
     p = Parser(prog="python -m experiments.export", description=__doc__)
-    p.add_argument("run_dir", type=folder, metavar="RUN", help="the folder that --out of a training named")
-    p.add_argument("file", type=absent, metavar="FILE", help="a new file")
+    p.add_argument(
+        "run_dir", type=run_folder, metavar="RUN", help="the folder that --out of a training named"
+    )
+    p.add_argument("file", type=absent, metavar="FILE", help="a new file, such as net.npz")
     p.add_argument("--to", choices=FORMS, required=True, help="what to write")
     p.add_argument("--best", action="store_true", help="of its best epoch; default: of its last")
     add_surroundings(p)
@@ -56,14 +60,22 @@ def parser() -> Parser:
 
 def main(arguments: argparse.Namespace) -> int:
     """Write it, whole or not at all, and say what it holds."""
+    form, file = arguments.to, arguments.file
+    if file.suffix not in ("", ENDINGS[form]):
+        meant = next((name for name, ending in ENDINGS.items() if ending == file.suffix), None)
+        other = f", or --to {meant}" if meant else ""
+        raise UserError(
+            f"FILE: got {str(file)!r:.80} for --to {form}, whose files end in {ENDINGS[form]}; "
+            f"write {shown(file.with_suffix(ENDINGS[form]))}{other}"
+        )
     use_device(arguments.device)
 
     from experiments.common import saved
     from jaxnn.runs import files
 
-    content, said = FORMS[arguments.to](saved.load(arguments), arguments.run_dir)
-    files.replace(absent(str(arguments.file)), content)
-    print(f"wrote     {arguments.file}, {len(content):,} bytes: {said}")
+    content, said = FORMS[form](saved.load(arguments), arguments.run_dir)
+    files.replace(absent(str(file)), content)
+    print(f"wrote     {file}, {len(content):,} bytes: {said}")
     return 0
 
 

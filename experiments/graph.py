@@ -15,7 +15,7 @@ from experiments.common.arguments import (
     UserError,
     add_network,
     add_surroundings,
-    new_file,
+    new_picture,
     run,
     run_folder,
     use_device,
@@ -26,16 +26,6 @@ from jaxnn.shown import shown
 
 FORMS = (".svg", ".png", ".txt")
 MOST = 500  # nodes of a function: more of them can nobody follow, and take minutes to be laid out
-
-
-def picture(text: str) -> Path:
-    """The type of a file whose name says its form."""
-    path = new_file(text)
-    if path.suffix not in FORMS:
-        raise argparse.ArgumentTypeError(
-            f"got {text!r}, expected a name that ends in {', '.join(FORMS)}; write {path.stem}.svg"
-        )
-    return path
 
 
 def parser() -> Parser:
@@ -62,7 +52,7 @@ def parser() -> Parser:
     )
     p.add_argument(
         "--out",
-        type=picture,
+        type=new_picture(*FORMS),
         metavar="FILE",
         help="FILE.svg, FILE.png or FILE.txt; default: text on the screen",
     )

@@ -19,6 +19,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from experiments.common.arguments import Parser, UserError, run, whole
+from experiments.common.meant import near, split
 
 
 def parser() -> Parser:
@@ -210,8 +211,11 @@ def main(arguments: argparse.Namespace) -> int:
         raise UserError(f"--width: got {sizes.width}, expected a multiple of 8")
     known = works(sizes)
     names = arguments.layers or [*known, "head"]
-    if unknown := [name for name in names if name not in {*known, "head"}]:
-        raise UserError(f"--layers: got {unknown[0]}, expected some of {', '.join([*known, 'head'])}")
+    there = [*known, "head"]
+    if unknown := [name for name in names if name not in there]:
+        meant = [name for word in split(names) for name in near(word, there, {})[:1]]
+        advice = f"; write --layers {' '.join(dict.fromkeys(meant))}" if meant else ""
+        raise UserError(f"--layers: got {unknown[0][:80]!r}, expected some of {', '.join(there)}{advice}")
     results = []
     for name in names:
         todo = head(sizes) if name == "head" else (ways(known[name]), problem(known[name]))

@@ -13,6 +13,7 @@ from experiments.common.arguments import (
     UserError,
     add_surroundings,
     few_digits,
+    given_file,
     kind_of,
     run,
     run_folder,
@@ -38,10 +39,10 @@ def parser() -> Parser:
         help="of a run on your own data: others like it, with labels or without, in place of its test data",
     )
     instead.add_argument(
-        "--drawings", type=Path, metavar="FILE", help="drawings.json, in place of the test images"
+        "--drawings", type=given_file, metavar="FILE", help="drawings.json, in place of the test images"
     )
     instead.add_argument(
-        "--image", type=Path, metavar="FILE", help="a scan or photo, in place of the test images"
+        "--image", type=given_file, metavar="FILE", help="a scan or photo, in place of the test images"
     )
     add_surroundings(p)
     return p

@@ -165,13 +165,14 @@ def _row(place: str, layer: Layer, A_prev) -> tuple[Row, Any]:
     params, same = _params(layer), []
 
     def forward(params, A_prev):
-        A, residuals = layer.forward(params, A_prev)
+        A, residuals = _pair("forward", layer.forward(params, A_prev), "(A, residuals)")
         there = [A, A_prev, *jax.tree.leaves(params), *jax.tree.leaves(residuals)]
         same[:] = [next(k for k, other in enumerate(there) if other is array) for array in there]
         return A, residuals
 
     A, residuals = jax.eval_shape(forward, params, A_prev)
-    _check(params, A_prev, *jax.eval_shape(layer.backward, params, residuals, A))
+    gradients = jax.eval_shape(layer.backward, params, residuals, A)
+    _check(params, A_prev, *_pair("backward", gradients, "(dparams, dA_prev)"))
     own, kept = _named(params, "params"), _named(residuals, "residual")
     arrays = {}  # the first that is the same array: it, and its names
     for (name, array), k in zip(kept, same[2 + len(own) :], strict=True):
@@ -211,6 +212,16 @@ def _residuals(net: Layer, residuals) -> Iterator[Any]:
         yield residuals
     for layer, kept in zip(net.layers, residuals if net.layers else (), strict=True):
         yield from _residuals(layer, kept)
+
+
+def _pair(what: str, found, expected: str) -> tuple[Any, Any]:
+    """What a layer's forward or backward returned. Raises ShapeError unless it is a pair."""
+    if isinstance(found, tuple | list) and len(found) == 2 and not hasattr(found, "_fields"):
+        return found[0], found[1]
+    got = f"{len(found)} things" if isinstance(found, tuple | list) else f"one thing, {type(found).__name__},"
+    if hasattr(found, "_fields"):
+        got = f"one thing, {type(found).__name__},"
+    raise ShapeError(f"its {what} returns {got} expected two: return {expected}")
 
 
 def _check(params, A_prev, dparams, dA_prev) -> None:

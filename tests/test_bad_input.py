@@ -108,7 +108,7 @@ BAD = [
     (predict, "{things}", "settings.json: no such file"),
     (predict, "{finished} --best", "best.safetensors: no such file"),
     (predict, "{finished}", "cannot be read"),
-    (predict, "a b", "got 'b' after RUN_DIR, expected nothing"),
+    (predict, "a b", "got 'b' beside RUN_DIR, expected nothing"),
     (compare_gradients, "--dtype float16", "got 'float16', did you mean float"),
     (compare_gradients, "--examples 0", NUMBER),
     (compare_gradients, "--layer 0", NUMBER),

@@ -8,7 +8,7 @@ from importlib import import_module
 
 import pytest
 
-from experiments.common import meant, mistyped
+from experiments.common import meant, mistyped, synonyms
 from experiments.common.arguments import Parser, rate, seconds, whole
 
 # (program, what is typed, what it is told to write)
@@ -95,6 +95,28 @@ MISTAKES = [
     ("golden", "wirte x.json", "write"),
     ("compare_gradients", "--dtype double", "float64"),
     ("endure", "--runs digits,mnist", "--runs digits mnist"),
+    ("export", "a --to npz --out d.npz", "python -m experiments.export a d.npz --to npz"),
+    ("export", "--out d.npz a --to npz", "python -m experiments.export a d.npz --to npz"),
+    ("export", "a", "python -m experiments.export a FILE --to npz"),
+    ("export", "a net.safetensors", "python -m experiments.export a net.safetensors --to torch"),
+    ("export", "d.npz a --to npz", "python -m experiments.export a d.npz --to npz"),
+    ("export", "a d.npz more --to npz", "python -m experiments.export a d.npz --to npz"),
+    ("predict", "seven.png a", "python -m experiments.predict a --image seven.png"),
+    ("predict", "a seven.png", "python -m experiments.predict a --image seven.png"),
+    ("predict", "a new.csv --best", "python -m experiments.predict a --best --data new.csv"),
+    ("predict", "a --image b.png --drawings b.png", "write one of them"),
+    ("draw", "b.png a", "python -m experiments.draw a --image b.png"),
+    ("page", "a p.html", "python -m experiments.page a --out p.html"),
+    ("sweep", "--network my.py:net", "python -m experiments.train --network"),
+    ("compare_gradients", "--network my.py:net", "python -m experiments.train --network"),
+    ("predict", "a --epochs 3", "python -m experiments.train --epochs"),
+    ("train", "--to npz", "python -m experiments.export RUN FILE --to npz"),
+    ("benchmark", "--batch-size 32,128", "--batch-size 32 128\n"),
+    ("train", "--batch-size 32,128", "--batch-size 32"),
+    ("train", "--hidden 1,024", "--hidden 1024"),
+    ("benchmark", "--picture x.jpg", "x.png"),
+    ("graph", "--out x.pdf", "x.svg"),
+    ("predict", "a --image c.png", "did you mean b.png"),
 ]
 
 
@@ -105,6 +127,10 @@ def parser_of(program):
 @pytest.mark.parametrize(("program", "line", "write"), MISTAKES)
 def test_what_is_mistyped_is_answered_with_what_to_write(program, line, write, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "settings.json").touch()  # as far as a run is looked at
+    (tmp_path / "b.png").touch()
+    before = sorted(tmp_path.rglob("*"))
     with pytest.raises(SystemExit) as end:
         parser_of(program).parse_args(shlex.split(line))
     out, err = capsys.readouterr()
@@ -112,7 +138,7 @@ def test_what_is_mistyped_is_answered_with_what_to_write(program, line, write, c
     assert re.fullmatch(r"error: [^\n]{1,400}\n", err), err
     assert re.search(r"did you mean|\bwrite\b", err)
     assert re.search(rf"(^|\s|\W){re.escape(os.path.expanduser(write))}(\s|\W|$)", err), err
-    assert list(tmp_path.iterdir()) == []
+    assert sorted(tmp_path.rglob("*")) == before
     if write.startswith("--"):  # what it says is understood
         parser_of(program).parse_args(write.split())
 
@@ -122,7 +148,7 @@ GOOD = [
     ("train", "--hidden=17 --dataset=mnist --override epochs device --out=x"),
     ("train", "--learning-rate 1e-3 --save-every 0"),
     ("predict", "runs/x --best"),
-    ("predict", "--image seven.jpg -- runs/x"),
+    ("predict", "--best -- runs/x"),
     ("graph", "mine.py:loss mine.py:arguments --gradient mine.py:gradient --argnums 0,2"),
     ("graph", "--hidden 5"),
     ("golden", "write x.json --clock 20"),
@@ -133,6 +159,14 @@ GOOD = [
 @pytest.mark.parametrize(("program", "line"), GOOD)
 def test_what_is_right_is_not_asked_about(program, line):
     assert mistyped.answer(parser_of(program), shlex.split(line)) is None
+
+
+def test_what_is_said_to_be_another_program_s_is_so():
+    for name, written in synonyms.OF_OTHERS.items():
+        options = [meant.bare(option) for option in re.findall(r"--[\w-]+", written)]
+        assert name in options
+        there = [meant.bare(option) for option in parser_of(written.split()[0])._option_string_actions]
+        assert name in there
 
 
 NUMBERS = [

@@ -218,7 +218,7 @@ def test_a_run_from_elsewhere_names_no_code_that_is_run(network, folder):
         ("--network mine:still", "has no parameters, expected some to train"),
         ("--network mine:whole --hidden 5", "--hidden: mine.py:whole is a layer already"),
         ("--network mine:net --activation tanh", "--activation: mine.py:net does not ask for it"),
-        ("--activation mine:quartic", "mine.py:quartic: got Loss, expected an jaxnn.activations.Activation"),
+        ("--activation mine:quartic", "mine.py:quartic: got Loss, expected a jaxnn.activations.Activation"),
         ("--loss mine:sine", "mine.py:sine: got Activation, expected a jaxnn.losses.Loss"),
     ],
 )

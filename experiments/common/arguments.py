@@ -84,7 +84,9 @@ class Parser(argparse.ArgumentParser):
         """Print the line and leave."""
         message = message.removeprefix("argument ")
         message = "".join(c if c.isprintable() else repr(c)[1:-1] for c in message[:2000])
-        if not re.search(r"did you mean|write ", message):
+        if both := re.fullmatch(r"(\S+): not allowed with argument (\S+)", message):
+            message = f"{both[1]}, {both[2]}: got both; write one of them"
+        if not re.search(r"did you mean|write |expected|no such|there is", message):
             message += "; --help lists what there is"
         self.exit(2, f"{colours.error(sys.stderr)} {shown(message)}\n")
 
@@ -230,12 +232,41 @@ def run_folder(text: str) -> Path:
     raise argparse.ArgumentTypeError(f"{repr(text)[1:-1][:200]}/settings.json: no such file; {advice}")
 
 
+def given_file(text: str) -> Path:
+    """The type of a file that is read."""
+    from experiments.common.meant import files_near
+
+    found = path(text)
+    if not os.path.lexists(found):
+        near = files_near(found)
+        advice = f"did you mean {near[0]}?" if near else "expected a file that is there"
+        raise argparse.ArgumentTypeError(f"got {text[:200]!r}: no such file; {advice}")
+    if os.path.isdir(found):
+        raise argparse.ArgumentTypeError(f"got {text[:200]!r}, a folder, expected a file in it")
+    return found
+
+
 def new_file(text: str) -> Path:
     """The type of a file that is written at the end; a device would be replaced by it."""
     found = path(text)
     if not os.path.isdir(found.absolute().parent) or (os.path.exists(found) and not os.path.isfile(found)):
         raise argparse.ArgumentTypeError(f"got {text[:200]!r}, expected a file in a folder that is there")
     return found
+
+
+def new_picture(*forms: str) -> Callable[[str], Path]:
+    """The type of a file that is written at the end, whose name says which of these forms it has."""
+
+    def picture(text: str) -> Path:
+        found = new_file(text)
+        if found.suffix not in forms:
+            instead = found.with_suffix(forms[0]) if found.name else forms[0]
+            raise argparse.ArgumentTypeError(
+                f"got {text[:200]!r}, expected a name that ends in {', '.join(forms)}; write {instead}"
+            )
+        return found
+
+    return picture
 
 
 def add_network(parser: Parser, own: bool = False) -> None:

@@ -50,7 +50,7 @@ def add_checkpoints(parser: Parser, what: str) -> None:
         type=seconds,
         default=10.0,
         metavar="SECONDS",
-        help="how often what --out needs to go on is saved; default: %(default)g",
+        help="how often what --out needs to go on is saved; 0: as often as can be; default: %(default)g",
     )
     parser.add_argument(
         "--resume",
@@ -142,6 +142,8 @@ def reopened(arguments: argparse.Namespace, parser: Parser, result: str):
     if not arguments.out:
         if arguments.resume:
             raise UserError("--resume: got no --out, expected the folder of an interrupted run with it")
+        if "save_every" in arguments.given:
+            raise UserError("--save-every: got no --out, expected --out DIR with it, where it saves")
         return arguments, None, None
     record.check_new(arguments.out, result)
     lock, checkpoint = None, None

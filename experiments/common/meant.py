@@ -210,6 +210,27 @@ def offered(name: str, parser: argparse.ArgumentParser) -> bool:
     return any(bare(name) == bare(str(one)) for action in parser._actions for one in action.choices or ())
 
 
+def taker(word: str, parser: argparse.ArgumentParser) -> str | None:
+    """The option that a file or folder can be meant for, by how its name ends."""
+    end = re.search(r"\.(\w{1,11})$", word)
+    there = parser._option_string_actions
+    if end and (
+        found := [o for o, ends in synonyms.ENDINGS.items() if o in there and end[1].lower() in ends.split()]
+    ):
+        return found[0]
+    return "--out" if "--out" in there and (end or "/" in word or "\\" in word) else None
+
+
+def files_near(path: Path, ending: str = "") -> list[Path]:
+    """The files and folders beside a path, which is none, that can be meant by it."""
+    there: dict[str, Path] = {}
+    with contextlib.suppress(OSError):
+        beside = islice(path.parent.iterdir(), 1000)
+        there = {one.name: one for one in beside if one.name.isprintable() and one.name.endswith(ending)}
+    exact = [there[name] for name in there if bare(name) == bare(path.name)]
+    return exact or [there[name] for name in difflib.get_close_matches(path.name[:LONGEST], there, 1, 0.8)]
+
+
 def runs_near(folder: Path) -> list[str]:
     """The folders of runs that can be meant by a path, which is none: around it, or else beside it."""
 

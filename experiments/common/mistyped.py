@@ -1,6 +1,7 @@
 """What to write in place of what was mistyped: options, names, numbers, and words that belong to none."""
 
 import argparse
+import itertools
 import re
 import shlex
 from collections.abc import Iterable
@@ -25,6 +26,7 @@ from experiments.common.meant import (
     option_exactly,
     option_named,
     split,
+    taker,
     told,
     written,
 )
@@ -43,13 +45,38 @@ class Given(NamedTuple):
     surplus: list[str]
 
 
+class Line(NamedTuple):
+    """A command line: its options, the words that stand alone, and options that there are not."""
+
+    given: list[Given]
+    strays: list[str]
+    unknown: list[tuple[str, list[str]]]
+
+
 def answer(parser: argparse.ArgumentParser, words: Iterable[str]) -> str | None:
     """What is wrong with a command line, and what to write; None if all of it is understood."""
     options = {name: action for action in parser._actions for name in action.option_strings}
     free = [action for action in parser._actions if not action.option_strings]
     if commands := [action for action in free if action.nargs == argparse.PARSER]:
         return of_command(commands[0], [*words], parser)  # each of which has options of its own
-    given, strays, words = [], [], [*words]
+    line = read([*words], options)
+    if line.unknown:
+        return unknown(*line.unknown[0], line, parser)
+    if {"-h", "--help", "--version"} & {one.name for one in line.given if not one.words}:
+        return None
+    found = filter(None, (misfit(one, parser) for one in line.given))
+    return (
+        next(found, None)
+        or twice(line.given)
+        or stray(line, free, parser)
+        or lacking(line, free, parser)
+        or misplaced(line, free, parser)
+    )
+
+
+def read(words: list[str], options: dict[str, argparse.Action]) -> Line:
+    """The words of a command line as options and what follows them."""
+    given, strays, unknown = [], [], []
     if "--" in words:
         at = words.index("--")
         strays, words = words[at + 1 :], words[:at]
@@ -61,22 +88,16 @@ def answer(parser: argparse.ArgumentParser, words: Iterable[str]) -> str | None:
         name, equals, value = word.partition("=")
         following = values_at(words)
         if name not in options:
-            return unknown(name, [value] * bool(equals) + following, strays, parser)
+            unknown.append((name, [value] * bool(equals) + following))
+            del words[: len(following)]
+            continue
         several = options[name].nargs in ("+", "*")
         most = 0 if equals or options[name].nargs == 0 else len(following) if several else 1
         mine, surplus = [value] * bool(equals) + following[:most], following[most:]
         del words[: len(following)]
         given.append(Given(options[name], name, mine, surplus))
         strays += surplus
-    if {"-h", "--help", "--version"} & {one.name for one in given if not one.words}:
-        return None
-    found = filter(None, (misfit(one, parser) for one in given))
-    return (
-        next(found, None)
-        or twice(given)
-        or stray(strays, given, free, parser)
-        or lacking(strays, free, parser)
-    )
+    return Line(given, strays, unknown)
 
 
 def of_command(action: argparse.Action, words: list[str], parser) -> str | None:
@@ -106,8 +127,8 @@ def values_at(words: list[str]) -> list[str]:
     return words[:count]
 
 
-def unknown(name: str, values: list[str], strays: list[str], parser: argparse.ArgumentParser) -> str:
-    """What to say of an option that there is not, where these words stand after it and those before."""
+def unknown(name: str, values: list[str], line: Line, parser: argparse.ArgumentParser) -> str:
+    """What to say of an option that there is not, after which these words stand."""
     said = f"{name!r}"[1:-1][:40] + ": no such option"
     plain, colon, value = name[:LONGEST].lstrip(DASHES).strip().partition(":")
     plain, *inside = plain.split() or [plain]
@@ -120,16 +141,20 @@ def unknown(name: str, values: list[str], strays: list[str], parser: argparse.Ar
         and not offered(plain, parser)
     ):
         plain, values = joined[1], [joined[2]]
-    free = [action for action in parser._actions if not action.option_strings][len(strays) :]
+    free = [action for action in parser._actions if not action.option_strings][len(line.strays) :]
     free = [action for action in free if action.nargs is None]
     alone = " ".join(str(action.metavar or action.dest) for action in free)
-    instead = f"{said}; {alone} stands alone: write {parser.prog} {' '.join(values) or alone}"
+    whole = command([*line.strays, *values], line.given, parser)
+    instead = f"{said}; {alone} stands alone: write {whole}"
     if any(bare(plain) in (bare(action.dest), bare(str(action.metavar))) for action in free):
         return instead
     if re.match("no[-_]", plain) and (off := option_named(plain[3:], parser)) and off[0].nargs == 0:
         return f"{said}; write nothing: {off[0].option_strings[-1]} is off where it is not given"
     numbers = [value for value in values if re.fullmatch(NUMBER, plain_text(value))]
     found = meant(plain, values, numbers, parser)
+    another = synonyms.OF_OTHERS.get(bare(plain))
+    if another and not any(fitting(one, values) for one in found if values):
+        return f"{said} here; write python -m experiments.{another}"
     fits = option_exactly(plain, parser) or numbers or any(fitting(one, values) for one in found if values)
     if not fits and (others := holders(re.sub("^use[-_]?", "", plain), parser) or held(values, parser)):
         return f"{said}, did you mean {others[0]}?"
@@ -203,12 +228,19 @@ def of_numbers(action: argparse.Action, name: str, words: list[str], expected: s
     got = " ".join(mine) if several and len(mine) < 9 else wrong
     said = f"{name}: got {got[:60]!r}, expected {expected}"
     one_each, many = one_by_one(action, mine), lists(action, mine)
+    if many and any(re.match(r"0\d", part) for part in many[0]):
+        many = []  # 1,024 is no list
+    whole = getattr(action.type, "kind", None) is int and "," in " ".join(mine)
+    if many and several and whole:
+        one_each = []  # 32,128 is
     if several and (found := [*many, *(each for each in one_each if each not in many)]):
         said += ", with spaces between them" * bool(many)
         return f"{said}; write {' or '.join(' '.join([name, *each]) for each in found[:2])}"
-    if one_each:
+    if one_each and not (many and whole):
         return f"{said}; did you mean {name} {one_each[0][0]}?"
     if many and len(numbers := many[0]) > 1:
+        if one_each:
+            return f"{said}, one alone; write {name} {numbers[0]} or {name} {one_each[0][0]}"
         more = f"; several: {ONE_OF_MANY[name]} {' '.join(numbers)}" if name in ONE_OF_MANY else ""
         return f"{said}, one alone; write {name} {numbers[0]}{more or told(action)}"
     if bare(wrong) in DEFAULTS:
@@ -228,18 +260,71 @@ def twice(given: list[Given]) -> str | None:
     return None
 
 
-def lacking(words: list[str], free: list[argparse.Action], parser) -> str | None:
-    """What to say where a word that a program needs is not there."""
-    needed = [action for action in free if action.nargs is None][len(words) :]
-    if not needed:
+def lacking(line: Line, free: list[argparse.Action], parser) -> str | None:
+    """What to say where a word or an option that a program needs is not there."""
+    alone = [action for action in free if action.nargs is None]
+    needed = [one for one, word in zip(alone, in_places(line.strays, alone), strict=True) if word is None]
+    there = {one.action.dest for one in line.given}
+    options = [
+        one for one in parser._actions if one.option_strings and one.required and one.dest not in there
+    ]
+    if not needed and not options:
         return None
-    names = " ".join(str(action.metavar or action.dest) for action in needed)
-    prog = parser.prog.replace(" [options]", "")
-    return f"got no {names}{told(needed[0])}; write {prog} {' '.join([*words, names])}"
+    names = [" ".join(str(action.metavar or action.dest) for action in needed)] * bool(needed)
+    names += [action.option_strings[-1] for action in options]
+    why = told((needed or options)[0])
+    return f"got no {' and no '.join(names)}{why}; write {command(line.strays, line.given, parser)}"
 
 
-def stray(words: list[str], given: list[Given], free: list[argparse.Action], parser) -> str | None:
+def misplaced(line: Line, free: list[argparse.Action], parser) -> str | None:
+    """What to say where words stand in the places of one another."""
+    if len(line.strays) != len(free) or len(free) < 2:
+        return None
+    taken = [accepted(action, [word]) for action, word in zip(free, line.strays, strict=True)]
+    best = in_places(line.strays, free)
+    if all(taken) or not all(accepted(action, [word]) for action, word in zip(free, best, strict=True)):
+        return None
+    whole = command(line.strays, line.given, parser)
+    return f"got {' '.join(line.strays)[:80]!r}, in another order; write {whole}"
+
+
+def in_places(words: list[str], free: list[argparse.Action]) -> list[str | None]:
+    """As many of the words as have a place, each in the one that takes it, if that can be; None for none."""
+
+    def fitting(order: Iterable[str | None]) -> int:
+        return sum(word is not None and accepted(one, [word]) for one, word in zip(free, order, strict=True))
+
+    padded = [*words[: max(4, len(free))], *[None] * (len(free) - len(words))]
+    return [*max(itertools.permutations(padded, len(free)), key=fitting)]
+
+
+def command(words: list[str], given: list[Given], parser: argparse.ArgumentParser) -> str:
+    """The whole command with these words and options, and what it needs beside them."""
+    free = [action for action in parser._actions if not action.option_strings and action.nargs is None]
+    placed = in_places(words, free)
+    said = [
+        str(one.metavar or one.dest) if word is None else shlex.quote(word)
+        for one, word in zip(free, placed, strict=True)
+    ]
+    for one in given:
+        said += [one.name, *map(shlex.quote, one.words)]
+    there = {one.action.dest for one in given}
+    for action in parser._actions:
+        if action.option_strings and action.required and action.dest not in there:
+            endings = (word.rpartition(".")[2] for word in words if "." in word)
+            near_it = [
+                name for end in endings for name in near(end, map(str, action.choices or ()), synonyms.NAMES)
+            ]
+            said += [action.option_strings[-1], *(near_it[:1] or [example(action)])]
+    for word in words:
+        if word not in placed and (option := taker(word, parser)):
+            said += [option, shlex.quote(word)]
+    return " ".join([parser.prog.replace(" [options]", ""), *said])[:400]
+
+
+def stray(line: Line, free: list[argparse.Action], parser) -> str | None:
     """What to say of words that belong to no option; None if the program takes them."""
+    given, words, _ = line
     many = any(action.nargs in ("*", "+") for action in free)
     if not words or many or len(words) <= len(free):
         return None
@@ -263,13 +348,16 @@ def stray(words: list[str], given: list[Given], free: list[argparse.Action], par
         return surplus(after)
     if bare(word) == bare(parser.prog.rpartition(".")[2]):
         return f"got {word[:60]!r} twice; write {parser.prog} without it"
-    path = "/" in word or re.search(r"\.\w{1,5}$", word)
-    if free and path and "--out" in parser._option_string_actions:
-        return f"{said}; did you mean --out {shlex.quote(word)}?"
     if free:
         taken = ", ".join(str(action.metavar or action.dest) for action in free)
-        before = " ".join(words[: len(free)])
-        return f"got {word[:60]!r} after {taken}, expected nothing; write {parser.prog} {before[:60]}"
+        best = in_places(words, free)
+        extra = [one for one in words if one not in best] or [word]
+        if option := taker(extra[0], parser):
+            return (
+                f"got {extra[0][:60]!r}, which stands after {option}; write {command(words, given, parser)}"
+            )
+        whole = command([one for one in best if one is not None], given, parser)
+        return f"got {extra[0][:60]!r} beside {taken}, expected nothing; write {whole}"
     return f"{said}; {elsewhere(word, words, parser)}"
 
 
@@ -299,10 +387,8 @@ def elsewhere(word: str, words: list[str], parser: argparse.ArgumentParser) -> s
     if re.fullmatch(NUMBER, plain_text(word)) or SEVERAL.fullmatch(plain_text(word)):
         named = [n for n, action in options.items() if hasattr(action.type, "expected")]
         return f"a number stands after its option: one of {enumerated(named)}"
-    if "/" in word or "\\" in word or re.search(r"\.\w{1,5}$", word):
-        name = "--data" if re.search(r"\.(csv|npz|tsv|txt)$", word) else "--out"
-        if name in options:
-            return f"did you mean {name} {shlex.quote(word)}?"
+    if option := taker(word, parser):
+        return f"did you mean {option} {shlex.quote(word)}?"
     if found := holders(word, parser, exactly=False):
         return f"did you mean {found[0]}?"
     if found := option_named(word, parser):

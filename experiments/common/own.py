@@ -15,7 +15,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from experiments.common import synonyms
 from experiments.common.arguments import UserError
+from experiments.common.meant import near
 from experiments.common.places import is_own, place
 from jaxnn.gradcheck.calls.raised import in_full
 from jaxnn.gradcheck.named import Bad, found
@@ -80,7 +82,10 @@ def raised_by(name: str) -> Iterator[None]:
     except UserError:
         raise
     except Exception as error:
-        raise UserError(f"--network: {name}: {in_full(error)}") from error
+        from jaxnn.layers import ShapeError
+
+        why = str(error) if isinstance(error, ShapeError) else in_full(error)
+        raise UserError(f"--network: {name}: {why}") from error
 
 
 def lecture_only(settings: dict, where: Path, what: str, pieces: tuple[str, ...] = ("network",)) -> None:
@@ -120,7 +125,11 @@ def _asked(arguments: argparse.Namespace, function, offered: dict) -> dict:
         p.name for p in asked if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
     }
     if unknown := sorted(needed - offered.keys()):
-        raise UserError(f"--network: {name} asks for {', '.join(unknown)}, expected {', '.join(offered)}")
+        meant = near(unknown[0], offered, synonyms.PARAMETERS)[:1]
+        advice = f"; did you mean {meant[0]} by {unknown[0]}?" if meant else ""
+        raise UserError(
+            f"--network: {name} asks for {', '.join(unknown)}, expected {', '.join(offered)}{advice}"
+        )
     given = {name: value for name, value in offered.items() if name in {p.name for p in asked}}
     for option, word in (("hidden", "hidden"), ("activation", "g")):
         if option in arguments.given and word not in given:
@@ -129,8 +138,7 @@ def _asked(arguments: argparse.Namespace, function, offered: dict) -> dict:
 
 
 def _a(kind: type) -> str:
-    article = "an" if kind.__name__[0] in "AEIO" else "a"
-    return f"{article} {kind.__module__}.{kind.__name__}"
+    return f"a {kind.__module__}.{kind.__name__}"
 
 
 def activation_of(settings: dict):

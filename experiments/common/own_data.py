@@ -3,9 +3,12 @@
 import argparse
 import os
 import re
+import shlex
 from pathlib import Path
 
-from experiments.common.arguments import Number, Parser, UserError
+from experiments.common import synonyms
+from experiments.common.arguments import DATASETS, Number, Parser, UserError
+from experiments.common.meant import files_near, holds, near
 
 NAMES = ("data", "label", "without", "test_data", "test_fraction", "image_size", "data_sha256")
 KEPT = "coding.json"  # the file of a run that says how its data became X and Y
@@ -106,10 +109,30 @@ def check(arguments: argparse.Namespace) -> None:
         raise UserError("--test-data, --test-fraction: got both, expected one")
 
 
+def check_there(option: str, path: str) -> None:
+    """Raise UserError, with what can be meant, where there is nothing at a path."""
+    if os.path.lexists(path):
+        return
+    from jaxnn.datasets.files import named
+
+    name = os.path.basename(path)
+    found = [f"--dataset {near(name, DATASETS, synonyms.NAMES)[0]}"] if holds(name, [*DATASETS]) else []
+    found += [f"{option} {shlex.quote(named(one))}" for one in files_near(Path(path))]
+    advice = (
+        f"did you mean {' or '.join(found)}?"
+        if found
+        else f"write {option} PATH of a file or folder there is"
+    )
+    raise UserError(f"{option}: {named(Path(path))}: no such file; {advice}")
+
+
 def load(arguments: argparse.Namespace):
     """The data in --data. Raises DatasetError."""
     from jaxnn.datasets import own
 
+    for option, path in (("--data", arguments.data), ("--test-data", arguments.test_data)):
+        if path:
+            check_there(option, path)
     test = Path(arguments.test_data) if arguments.test_data else None
     return own.load(Path(arguments.data), test, asked(arguments))
 
@@ -185,6 +208,7 @@ def other(folder: Path, settings: dict, path: str):
 
     if settings["dataset"] is not None:
         raise UserError(f"--data: got one for a run on {settings['dataset']}, expected a run on --data")
+    check_there("--data", path)
     return own.again(Path(path), coding(folder))
 
 

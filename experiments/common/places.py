@@ -4,6 +4,9 @@ import argparse
 import os
 import re
 import sys
+from pathlib import Path
+
+from experiments.common.meant import files_near
 
 WORD = r"[^\W\d]\w*"
 
@@ -43,7 +46,11 @@ def place(text: str) -> str:
             f"{file} bears the name of a module of Python itself, which others import: rename the file"
         )
     if not os.path.isfile(file):
-        raise argparse.ArgumentTypeError(f"got {text[:80]!r}, but there is no {file} in the current folder")
+        near = [str(path) for path in files_near(Path(file), ".py")]
+        advice = f"; did you mean {near[0]}:{found[2]}?" if near else ", expected FILE.py:name of one that is"
+        raise argparse.ArgumentTypeError(
+            f"got {text[:80]!r}, but there is no {file} in the current folder{advice}"
+        )
     return f"{file}:{found[2]}"
 
 

@@ -44,6 +44,46 @@ OPTIONS = {  # in small letters, with nothing between words; the first option th
     "widths": "width",
 }  # fmt: skip
 
+PARAMETERS = {  # the same for the parameters of a function that gives a network
+    "n": "features indim infeatures inputdim inputs inputsize nfeatures nin ninputs nx",
+    "classes": "labels nclasses nlabels nout numclasses numlabels outdim outfeatures outputdim outputs",
+    "shape": "imageshape imagesize inputshape size",
+    "hidden": "hiddensizes layers sizes units width widths",
+    "g": "act activation nonlinearity",
+}
+
+OF_OTHERS = {  # options in small letters, without dashes, and a program that has them
+    "network": "train --network FILE.py:name, which compares its gradient, too",
+    "trustgradient": "train --network FILE.py:name --trust-gradient",
+    "gradient": "train --gradient autodiff, or graph FILE.py:loss FILE.py:arguments --gradient FILE.py:name",
+    "data": "train --data PATH, or predict RUN_DIR --data PATH",
+    "label": "train --data PATH --label NAME",
+    "without": "train --data PATH --without NAME",
+    "epochs": "train --epochs E",
+    "hidden": "train --hidden 17",
+    "activation": "train --activation relu",
+    "loss": "train --loss cross_entropy",
+    "optimizer": "train --optimizer adam",
+    "learningrates": "sweep --learning-rates 0.1 0.5",
+    "scales": "sweep --scales 0.5 1",
+    "widths": "sweep --widths 9 17",
+    "plant": "compare_gradients --plant list",
+    "to": "export RUN FILE --to npz",
+    "image": "predict RUN_DIR --image FILE",
+    "drawings": "predict RUN_DIR --drawings FILE",
+    "example": "graph RUN --example 3",
+    "contenders": "benchmark --contenders numpy",
+}
+
+ENDINGS = {  # of the names of files, and the option that takes such a file
+    "--image": "png jpg jpeg gif bmp webp tif tiff heic",
+    "--data": "csv tsv txt npz xls xlsx",
+    "--drawings": "json",
+    "--picture": "png svg pdf",
+    "--html": "html htm",
+    "--json": "json",
+}
+
 NAMES = {  # the same for what the options offer
     "autodiff": "ad auto automatic jax jaxgrad",
     "auto": "any automatic default",
@@ -72,6 +112,8 @@ NAMES = {  # the same for what the options offer
     "rmsprop": "rms",
     "scikit-learn": "sklearn",
     "silu": "swish",
+    "torch": "pt pth pytorch safetensors",
+    "stablehlo": "hlo mlir jax",
     "pytorch": "torch pytorcheager eager",
     "pytorch-compiled": "torchcompile",
 }  # fmt: skip

@@ -238,9 +238,12 @@ def _to_choose(columns: Columns, cells: Sequence[str], label: bool) -> str:
 
 def _place(where: str, option: str, text: str, names: tuple[str, ...], width: int) -> int:
     """Where the column of that name, or of that number, stands."""
+    if names.count(text) > 1:
+        numbers = " and ".join(str(k + 1) for k, name in enumerate(names) if name == text)
+        raise DatasetError(f"{option}: got {quoted(text)}, the name of columns {numbers}; write its number")
     if text in names:
         return names.index(text)
-    if text.isascii() and text.isdigit() and len(text) < 9 and 1 <= int(text) <= width:
+    if _is_place(text, names, width):
         return int(text) - 1
     there = f"1 to {width}" + (f", or a name: {shown(', '.join(names), 200)}" if names else "")
     alike = difflib.get_close_matches(text, names, 1)
@@ -250,10 +253,24 @@ def _place(where: str, option: str, text: str, names: tuple[str, ...], width: in
     raise DatasetError(f"{option}: got {quoted(text)}, expected a column of {where}: {there}{meant}")
 
 
+def split(text: str) -> list[str]:
+    """The names in a text with commas between them."""
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def _is_place(text: str, names: tuple[str, ...], width: int) -> bool:
+    """Whether a text is the name of a column, or its number."""
+    return text in names or (text.isascii() and text.isdigit() and len(text) < 9 and 1 <= int(text) <= width)
+
+
 def _chosen(
     where: str, names: tuple[str, ...], width: int, label: str | None, without: Sequence[str]
 ) -> Columns:
     """The columns as they are asked for: the label is the last of them, if it is not named."""
+    parts = [part for text in without for part in ([text] if text in names else split(text))]
+    if parts != [*without] and all(_is_place(part, names, width) for part in parts):
+        got, many = shown(" ".join(without), 80), shown(" ".join(map(shlex.quote, parts)), 200)
+        raise DatasetError(f"--without: got '{got}', with commas; write --without {many}")
     left_out = {_place(where, "--without", text, names, width) for text in without}
     rest = [place for place in range(width) if place not in left_out]
     chosen = _place(where, "--label", label, names, width) if label is not None else max(rest, default=0)

@@ -40,8 +40,9 @@ def found(place: str) -> Any:
 
 
 def _instead(home: str, name: str, error: BaseException) -> str:
-    """The file here that can be meant by a module or file that is not there."""
-    if not isinstance(error, ModuleNotFoundError | FileNotFoundError):
+    """The file here that can be meant by a module or file that is not there itself."""
+    missing = getattr(error, "name", None) == home or (home.endswith(".py") and not os.path.exists(home))
+    if not missing:
         return ""
     folder, file = os.path.split(home)
     try:
