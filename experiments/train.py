@@ -94,12 +94,8 @@ def main(arguments: argparse.Namespace) -> int:
     import jax
     import optax
 
-    from experiments.common.pages import View, of_run
-    from experiments.common.programs import Rest, compiled, descended
-    from experiments.common.task import Task, chosen, load, network, on_images, settled
+    from experiments.common.task import Task, chosen, load, network, settled
     from jaxnn.objective import cost, value_and_grad
-    from jaxnn.runs import record
-    from jaxnn.training import start, step
 
     arguments, lock, checkpoint = reopened(arguments, parser(), "params.safetensors")
     data = load(arguments)
@@ -113,20 +109,33 @@ def main(arguments: argparse.Namespace) -> int:
     gradient = by_hand if arguments.gradient == "manual" else autodiff
     optimizer = getattr(optax, arguments.optimizer)(arguments.learning_rate)
     task = Task(data, n, g, net, loss, gradient, optimizer)
+    return trained(task, arguments, device, lock, checkpoint)
 
+
+def trained(task, arguments: argparse.Namespace, device, lock, checkpoint) -> int:
+    """Train what the task says, from its beginning on or from a checkpoint, and report."""
+    import jax
+
+    from experiments.common.pages import View, of_run
+    from experiments.common.programs import Rest, compiled, descended
+    from experiments.common.task import on_images
+    from jaxnn.runs import record
+    from jaxnn.training import start, step
+
+    data, net, optimizer = task.data, task.net, task.optimizer
     init_key, shuffle_key = jax.random.split(jax.random.key(arguments.seed))
 
     def begin():
         return start(net.init(init_key), optimizer)
 
     check_room(task, begin, arguments.batch_size, device)
-    settings = describe(arguments, n, device) | pieces_of(arguments, task, begin, checkpoint)
+    settings = describe(arguments, task.n, device) | pieces_of(arguments, task, begin, checkpoint)
     pause, state, best, done = resumed(task, begin, arguments, settings, lock, checkpoint)
     own_data.keep(arguments.out, data)
     print_head(task, arguments, pause.settings)
     few = (array[: record.FEW] for array in data.train)
     train, test = jax.device_put((data.train, (*data.test, *few)))
-    descend = step(on_images(gradient, data), optimizer)
+    descend = step(on_images(task.gradient, data), optimizer)
     programs = compiled(descend, evaluation(task), arguments.batch_size, state, shuffle_key, train, test)
     draw = partial(of_run, pause.settings, data)
     folder = None if arguments.network else arguments.out  # the page is of the lecture's network

@@ -1,6 +1,7 @@
 """What the layers' own backward is for: digits, and memory, in bytes of the compiled program."""
 
 import json
+import re
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +14,7 @@ from jaxnn.activations import gelu, relu, tanh
 from jaxnn.layers import (
     attention,
     batch_norm,
+    convolution,
     dense,
     layer_norm,
     lstm,
@@ -246,3 +248,18 @@ def test_the_program_measures_and_tells_what_it_does_not_know(capsys):
     ):
         with pytest.raises(UserError, match=said):
             memory.main(memory.parser().parse_args(wrong))
+
+
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="other compilers choose for themselves")
+def test_no_convolution_of_a_training_takes_the_slow_path():
+    """XLA's CPU has a fast program for one order of axes, into which it brings others outside of loops alone."""
+    net = serial(convolution(3, 5, 3, g=relu), convolution(5, 7, 4, stride=2, padding=1))
+    params = net.init(jax.random.key(0))
+
+    def forward_and_back(params, X):
+        A, residuals = net.forward(params, X)
+        return params, net.backward(params, residuals, A)
+
+    batches = jnp.ones((2, 4, 11, 13, 3))
+    text = compiled(lambda *args: jax.lax.scan(forward_and_back, *args), params, batches).as_text()
+    assert re.findall(r" convolution\(.*dim_labels=(\S+?),", text) == ["b01f_01io->b01f"] * 6

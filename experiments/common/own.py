@@ -110,7 +110,7 @@ def _found(option: str, name: str):
     _file(option, name)
     try:
         with contextlib.redirect_stdout(sys.stderr):  # what it prints is no part of the output
-            return found(place(name))
+            return found(re.sub(r"^experiments/(\w+)\.py:", r"experiments.\1:", place(name)))
     except Bad as error:
         raise UserError(f"--{option}: {error}") from error
 

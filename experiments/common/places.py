@@ -31,11 +31,12 @@ def is_own(name) -> bool:
 def place(text: str) -> str:
     """The type of a place, written as `mynet.py:net` or `mynet:net`; of another name, the name itself.
 
-    No other folder is looked into: a run that is read again runs no code from elsewhere.
+    No other folder is looked into, but for that of the programs: a run that is read again runs no code from
+    elsewhere.
     """
     if not is_own(text):
         return text
-    found = re.fullmatch(rf"({WORD})(?:\.py)?:({WORD}(?:\.{WORD})*)", text)
+    found = re.fullmatch(rf"((?:experiments/)?{WORD})(?:\.py)?:({WORD}(?:\.{WORD})*)", text)
     if not found:
         raise argparse.ArgumentTypeError(
             f"got {text[:80]!r}, expected FILE.py:name, such as mynet.py:net, of a file in the current folder"

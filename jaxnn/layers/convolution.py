@@ -70,10 +70,12 @@ def convolution(
         reach = [stride * (out - 1) + 1 for out in dZ.shape[1:3]]  # from a window's first pixel to the last's
         sides = list(zip(A_prev.shape[1:3], reach, strict=True))
         dW = conv_general_dilated(  # dW[i, j] = Σ_ab A_prev[a s + i − p, b s + j − p]ᵀ dZ[a, b]
-            A_prev, dZ, (1, 1), [(padding, size - 1 + last - H - padding) for H, last in sides],
-            rhs_dilation=(stride, stride), dimension_numbers=("CHWN", "IHWO", "HWNC"),
+            # in this order of axes, for in a loop XLA's CPU knows a fast program for no other
+            A_prev.transpose(3, 1, 2, 0), dZ.transpose(1, 2, 0, 3), (1, 1),
+            [(padding, size - 1 + last - H - padding) for H, last in sides],
+            rhs_dilation=(stride, stride), dimension_numbers=(IMAGES, KERNEL, IMAGES),
             batch_group_count=groups,
-        )  # fmt: skip
+        ).transpose(1, 2, 0, 3)  # fmt: skip
         db = jnp.sum(rows(dZ).T, axis=1, keepdims=True)  # db = Σ dZ, over examples and pixels
         turned = jnp.flip(W, (0, 1)).reshape(size, size, n_prev // groups, groups, n // groups)
         dA_prev = conv_general_dilated(  # dA_prev[c, d] = Σ_ij dZ[(c + p − i) / s, (d + p − j) / s] W[i, j]ᵀ
