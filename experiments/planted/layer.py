@@ -1,4 +1,4 @@
-"""A layer to plant mistakes in: its forward pass, and a backward pass that makes the mistake it is told to."""
+"""A layer to plant mistakes in: its forward pass, and a backward pass that makes the mistake it is told."""
 
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
@@ -8,26 +8,24 @@ import jax.numpy as jnp
 import numpy as np
 from jax.ad_checkpoint import checkpoint_name
 
-NONE = ""  # no mistake
-
 
 class Layer(NamedTuple):
     """forward(p, X, *rest) → A, backward(mistake)(p, X, dA, *rest) → (dp, dX), mistakes with their ids.
 
-    arguments: of each size a function of a generator → (p, X, *rest). An X of whole numbers has no dX.
+    arguments: of two sizes a function of a generator → (p, X, *rest). An X of whole numbers has no dX.
     """
 
     name: str
     forward: Callable
     backward: Callable[[str], Callable]
-    arguments: tuple[Callable, ...]
+    arguments: tuple[Callable, Callable]
     mistakes: dict[str, str]
 
 
 class Planted(NamedTuple):
     """A wrong backward at a place.
 
-    shown: the steps of its backward pass, if it shows them; own: those made wrongly where they are.
+    shown: the steps of its backward pass, if it shows them; own: those that this layer makes.
     """
 
     id: str
@@ -35,7 +33,7 @@ class Planted(NamedTuple):
     loss: Callable
     gradient: Callable
     args: Callable[[np.random.Generator], tuple]
-    argnums: tuple[int, ...]
+    argnums: tuple[int, ...] | int
     shown: Callable | None = None
     own: frozenset[str] = frozenset()
 
@@ -50,28 +48,31 @@ def sizes(p: dict, *shapes: tuple[int, ...], rest: Callable = lambda rng: ()) ->
     return arguments
 
 
-def alone(layer: Layer, mistake: str, arguments: Callable) -> Planted:
+def alone(layer: Layer, mistake: str) -> Planted:
     """⟨C, layer⟩, as a rule for derivatives is looked at."""
+    arguments, _ = layer.arguments
 
     def loss(p, X, C, *rest):
         return jnp.sum(C * layer.forward(p, X, *rest))
 
     def gradient(p, X, C, *rest):
         dp, dX = layer.backward(mistake)(p, X, C, *rest)
-        return (dp,) if dX is None else (dp, dX)
+        return dp if dX is None else (dp, dX)
 
     def args(rng):
         p, X, *rest = arguments(rng)
         C = rng.normal(size=jax.eval_shape(layer.forward, p, X, *rest).shape)
         return (p, X, C, *rest)
 
-    of_input = np.issubdtype(np.asarray(arguments(np.random.default_rng(0))[1]).dtype, np.floating)
+    _, X, *_ = arguments(np.random.default_rng(0))
     where = f"{layer.name}, {mistake}, alone"
-    return Planted(layer.mistakes.get(mistake, ""), where, loss, gradient, args, (0, 1) if of_input else (0,))
+    argnums = (0, 1) if np.issubdtype(X.dtype, np.floating) else 0
+    return Planted(layer.mistakes.get(mistake, ""), where, loss, gradient, args, argnums)
 
 
-def inside(layer: Layer, mistake: str, arguments: Callable) -> Planted:
+def inside(layer: Layer, mistake: str) -> Planted:
     """Between a dense layer, unless its input is whole numbers, and a squared error; the steps are shown."""
+    _, arguments = layer.arguments
 
     def before(p, X):
         return checkpoint_name(jnp.tanh(X @ p["W0"].T), "A1") if "W0" in p else X
@@ -94,23 +95,20 @@ def inside(layer: Layer, mistake: str, arguments: Callable) -> Planted:
     def args(rng):
         p, X, *rest = arguments(rng)
         if np.issubdtype(X.dtype, np.floating):
-            n = X.shape[-1]
-            p = p | {"W0": rng.normal(size=(n, 3)) / 2}
+            p = p | {"W0": rng.normal(size=(X.shape[-1], 3)) / 2}
             X = rng.normal(size=(*X.shape[:-1], 3))
         A = jax.eval_shape(lambda *at: layer.forward(at[0], before(*at[:2]), *at[2:]), p, X, *rest)
         return (p, X, rng.normal(size=A.shape), *rest)
 
-    own = frozenset({"dA1", *(f"['{name}']" for name in arguments(np.random.default_rng(0))[0])})
-    where = f"{layer.name}, {mistake}, in a network"
-    return Planted(
-        layer.mistakes.get(mistake, ""), where, loss, lambda *at: both(*at)[0], args, (0,), lambda *at: both(*at)[1], own
-    )  # fmt: skip
+    p, *_ = arguments(np.random.default_rng(0))
+    known = layer.mistakes.get(mistake, ""), f"{layer.name}, {mistake}, in a network"
+    sides = loss, lambda *at: both(*at)[0], args, 0, lambda *at: both(*at)[1]
+    return Planted(*known, *sides, frozenset({"dA1", *(f"p['{name}']" for name in p)}))
 
 
 def plants_of(layers: tuple[Layer, ...]) -> Iterator[Planted]:
     """Every mistake alone, and in a network of other sizes."""
     for layer in layers:
-        first, *_, last = layer.arguments
         for mistake in layer.mistakes:
-            yield alone(layer, mistake, first)
-            yield inside(layer, mistake, last)
+            yield alone(layer, mistake)
+            yield inside(layer, mistake)

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.planted.layer import NONE, Layer, sizes
+from experiments.planted.layer import Layer, sizes
 
 LITTLE = 1e-2  # ε
 
@@ -151,10 +151,8 @@ def _through_convolution(stride: int, padding: int, groups: int) -> Callable:
                         a, b = b, a
                     more = [g @ w[a, b].T for g, w in zip(dZs, Ws, strict=True)]
                     more = jnp.concatenate(more[::-1] if mistake == "groups of dX exchanged" else more, -1)
-                    here = _patches(jnp.ones((1, *d.shape[1:3], 1)), k, stride, dZ.shape[1:3])
                     rows = i + stride * np.arange(dZ.shape[1])
                     columns = j + stride * np.arange(dZ.shape[2])
-                    assert len(here) == k * k
                     place = d.at[:, rows[:, None], columns[None]]
                     d = place.set(more) if mistake == "overwritten" else place.add(more)
             H, width = X.shape[1:3]
@@ -401,11 +399,11 @@ LAYERS = (
     Layer("dropout", _dropped, _through_dropout,
           (sizes({}, (6, 5), rest=_mask(6, 5)), sizes({}, (5, 4), rest=_mask(5, 4))), IN_DROPOUT),
     Layer("residual", _added, _through_residual,
-          (sizes({"W": (4, 5), "V": (5, 4)}, (6, 4)), sizes({"W": (2, 6), "V": (6, 2)}, (5, 2))), IN_RESIDUALS),
+          (sizes({"W": (4, 5), "V": (5, 4)}, (6, 4)), sizes({"W": (2, 6), "V": (6, 2)}, (5, 2))),
+          IN_RESIDUALS),
     Layer("repeated", _stacked, _through_stack,
           (sizes({"W": (3, 4, 4)}, (5, 4)), sizes({"W": (2, 5, 5)}, (4, 5))), IN_STACKS),
     Layer("reversible", _undone, _through_reversible,
-          (sizes({"F": (3, 3), "G": (3, 3)}, (5, 6)), sizes({"F": (2, 2), "G": (2, 2)}, (6, 4))), IN_REVERSIBLE),
+          (sizes({"F": (3, 3), "G": (3, 3)}, (5, 6)), sizes({"F": (2, 2), "G": (2, 2)}, (6, 4))),
+          IN_REVERSIBLE),
 )  # fmt: skip
-
-assert NONE not in {mistake for layer in LAYERS for mistake in layer.mistakes}

@@ -153,9 +153,7 @@ def _through_lstm(mistake: str) -> Callable:
         for (x, i, f, o, g, h_prev, c_prev, h, c), dH in zip(steps[::-1], dA[::-1], strict=True):
             dh = dh + (0 if mistake == "output of the last turn alone" and dX else dH)
             t = jnp.tanh(c)
-            inner = (
-                dh * o * (1 if mistake == "no tanh′(c)" else 1 - t * t)
-            )
+            inner = dh * o * (1 if mistake == "no tanh′(c)" else 1 - t * t)
             dc = inner if mistake == "dc not carried" else dc + inner
             di, df, do, dg = dc * g, dc * (c if mistake == "c for c_prev" else c_prev), dh * t, dc * i
             slopes = [i * (1 - i), f * (1 - f), o * (1 - o), 1 - g * g]
@@ -303,13 +301,15 @@ SEQUENCES = (
               "rows in order": "groups-exchanged",
           }),
     Layer("tied", _tied, _through_tied,
-          (_of_tokens({"E": (4, 3), "W": (3, 3)}, 4, 2, 5), _of_tokens({"E": (5, 2), "W": (2, 2)}, 5, 4, 3)), {
-              "head alone": "path-left-out", "embedding alone": "path-left-out", "mean of both": "stray-factor",
+          (_of_tokens({"E": (4, 3), "W": (3, 3)}, 4, 2, 5), _of_tokens({"E": (5, 2), "W": (2, 2)}, 5, 4, 3)),
+          {
+              "head alone": "path-left-out", "embedding alone": "path-left-out",
+              "mean of both": "stray-factor",
           }),
     Layer("head", _headed, _through_head, (_of_head(6, 3, 4), _of_head(7, 2, 5)), {
-        "no smoothing": "step-left-out", "smoothing twice": "labels-smoothed", "no weight": "argument-ignored",
-        "mean over all": "mean-over-all", "sum": "stray-factor", "sigmoid": "wrong-output-activation",
-        "no labels": "labels-left-out", "classes off by one": "classes-shifted",
-        "smoothing over V − 1": "labels-smoothed",
+        "no smoothing": "step-left-out", "smoothing twice": "labels-smoothed",
+        "no weight": "argument-ignored", "mean over all": "mean-over-all", "sum": "stray-factor",
+        "sigmoid": "wrong-output-activation", "no labels": "labels-left-out",
+        "classes off by one": "classes-shifted", "smoothing over V − 1": "labels-smoothed",
     }),
 )  # fmt: skip
