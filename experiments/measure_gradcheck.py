@@ -6,17 +6,20 @@
     python -m experiments.measure_gradcheck --right 0 --wrong 0 --times 0
     python -m experiments.measure_gradcheck --right 0 --wrong 0 --steps 0
     python -m experiments.measure_gradcheck --right 0 --wrong 0 --large 90
+    python -m experiments.measure_gradcheck --right 0 --wrong 0 --layers 500
 
 The right ones are written in five formulations, at generic points and at the
 hard ones (saturated, zero, cancelling, one example, wide sums, tiny and huge
 scales). The wrong ones are the mistakes of the catalogue, each about as often,
 planted in networks of 1 to 4 layers and in losses that no network is. Both in
 float32, bfloat16 and float64. Besides, with --large, mistakes in 784-512-512-10
-and in four layers of 512, with 128 examples; faults in single steps of a
-backward pass that shows its steps; and the time of a comparison at
-784-128-64-10 with 256 examples, the first and --times more. Rates are printed
-with their 95 % interval (Clopper and Pearson). With --results, what is known of
-a case is kept in that file, a line each, and the next call goes on from there.
+and in four layers of 512, with 128 examples; with --layers, those that people
+make in the backward of a layer, alone as a rule and in a network that shows its
+steps; faults in single steps of a backward pass that shows its steps; and the
+time of a comparison at 784-128-64-10 with 256 examples, the first and --times
+more. Rates are printed with their 95 % interval (Clopper and Pearson). With
+--results, what is known of a case is kept in that file, a line each, and the
+next call goes on from there.
 """
 
 import argparse
@@ -32,18 +35,10 @@ import numpy as np
 from experiments.common.arguments import Parser, UserError, new_file, run, whole
 from experiments.common.intervals import rate
 from experiments.common.status import doing, through
-from experiments.planted.points import (
-    DTYPES,
-    KINDS,
-    as_dtype,
-    large_networks,
-    networks,
-    point_of,
-    wide_networks,
-)
+from experiments.planted.cases import Case, large_cases, layer_cases, right_cases, wrong_cases
+from experiments.planted.points import DTYPES, as_dtype, networks
 
 ENDED = "ended before all were tried"  # in a note of the report
-BLOCK = 28  # right gradients of one kind, one after the other: they share their compiled programs
 
 
 def parser() -> Parser:
@@ -53,6 +48,7 @@ def parser() -> Parser:
     p.add_argument("--right", type=whole(0), default=10_000, metavar="N", help="default: %(default)s")
     p.add_argument("--wrong", type=whole(0), default=3_000, metavar="N", help="default: %(default)s")
     p.add_argument("--large", type=whole(0), default=0, metavar="N", help="default: %(default)s")
+    p.add_argument("--layers", type=whole(0), default=0, metavar="N", help="default: %(default)s")
     p.add_argument("--steps", type=whole(0), default=200, metavar="N", help="default: %(default)s")
     p.add_argument("--times", type=whole(0), default=5, metavar="N", help="default: %(default)s")
     p.add_argument("--seed", type=whole(0), default=0, help="default: %(default)s")
@@ -60,19 +56,6 @@ def parser() -> Parser:
     p.add_argument("--minutes", type=whole(1), metavar="N", help="stop after so long")
     p.add_argument("--misses", action="store_true", help="print every gradient it is wrong about")
     return p
-
-
-class Case(NamedTuple):
-    """A gradient at a point, and what is known of it."""
-
-    what: str
-    loss: Callable
-    gradient: Callable
-    args: tuple
-    dtype: str
-    id: str | None  # of the mistake; None if it is right
-    effect: float  # of the mistake on the gradient, relative to its largest entry
-    hard: bool
 
 
 class Tally(NamedTuple):
@@ -89,90 +72,9 @@ class Tally(NamedTuple):
     ended: bool  # whether the search for the mistake ended before all were tried
     tightness: float | None  # the largest error over its bound
     seconds: float
-
-
-def right_cases(count: int, seed: int, done: set[str]) -> Iterator[tuple[str, Case]]:
-    """Right gradients, each in one of five formulations; those that are done are left out."""
-    from experiments.planted.network import formulations, loss_of
-
-    every = [
-        (net, n, loss_of(net), name, gradient, dtype)
-        for net, n in (*networks(), *wide_networks())
-        for name, gradient in formulations(net).items()
-        for dtype in DTYPES
-    ]
-    for k in range(count):
-        key = f"right {seed} {k}"
-        if key not in done:
-            net, n, loss, name, gradient, dtype = every[k // BLOCK % len(every)]
-            kind = KINDS[k % len(KINDS)]
-            args = point_of(net, n, kind, np.random.default_rng([seed, 0, k]))
-            what = f"{net.sizes} {net.cost} {name}, {kind}, {dtype}"
-            yield key, Case(what, loss, gradient, args, dtype, None, 0.0, kind != "generic")
-
-
-def planted_cases(
-    name: str, nets: tuple, losses: tuple, count: int, seed: int, done: set[str]
-) -> Iterator[tuple[str, Case]]:
-    """Planted mistakes, each id in every turn, and how much they change the gradient where they are."""
-    from experiments.planted.mistakes import STATEFUL
-    from experiments.planted.plantings import plantings
-
-    found = plantings(nets, losses)
-    order = np.random.default_rng([seed, 1])
-    places = {id: order.permutation(len(every)) for id, every in sorted(found.items())}
-    turns = [order.permutation(sorted(found)) for _ in range(count // len(found) + 1)]
-    for k in range(count):
-        key = f"{name} {seed} {k}"
-        if key in done:
-            continue
-        turn, n = divmod(k, len(found))
-        id = str(turns[turn][n])
-        planting = found[id][places[id][turn % len(places[id])]]
-        gradient = planting.wrong()
-        kind, dtype = KINDS[k % len(KINDS)], DTYPES[k // len(KINDS) % len(DTYPES)]
-        if name == "large":
-            kind, dtype = "generic", "float32"
-        kind = kind if kind in planting.kinds else planting.kinds[0]
-        args = planting.args(kind, np.random.default_rng([seed, 2, k]))
-        args = args if dtype == "float64" else as_dtype(args, dtype)
-        size = 1.0 if id in STATEFUL else _effect(gradient, planting.right, args)
-        if id in {"low-precision", "few-digits"} and dtype == "bfloat16":
-            size = 0.0  # it is the caller's own precision
-        what = f"{planting.what}, {kind}, {dtype}"
-        yield key, Case(what, planting.loss, gradient, args, dtype, id, size, kind != "generic")
-
-
-def wrong_cases(count: int, seed: int, done: set[str]) -> Iterator[tuple[str, Case]]:
-    """The mistakes of the catalogue in all networks, and in the losses that no network is."""
-    from experiments.planted.losses import PLANTS
-
-    return planted_cases("wrong", networks(), PLANTS, count, seed, done)
-
-
-def large_cases(count: int, seed: int, done: set[str]) -> Iterator[tuple[str, Case]]:
-    """Those that large networks can have."""
-    return planted_cases("large", large_networks(), (), count, seed, done)
-
-
-def _effect(wrong: Callable, right: Callable, args: tuple) -> float:
-    """The largest difference, relative to the largest entry of its parameter."""
-    import jax
-
-    with jax.enable_x64(True):
-        args = as_dtype(args, "float64")
-        pairs = [
-            (np.asarray(g), np.asarray(r))
-            for g, r in zip(jax.tree.leaves(wrong(*args)), jax.tree.leaves(right(*args)), strict=True)
-        ]
-    if not all(np.isfinite(r).all() for _, r in pairs):
-        return 0.0
-    if not all(np.isfinite(g).all() for g, _ in pairs):
-        return np.inf
-    with np.errstate(all="ignore"):
-        tops = [max(np.abs(r).max(), np.abs(g).max()) for g, r in pairs]
-        gaps = [np.abs(g - r).max() / top for (g, r), top in zip(pairs, tops, strict=True) if top > 0]
-    return float(max(gaps, default=0.0))
+    placed: bool | None = (
+        None  # whether what is told to be wrong is what is made wrongly, where that is known
+    )
 
 
 def judge(key: str, case: Case) -> Tally:
@@ -183,14 +85,20 @@ def judge(key: str, case: Case) -> Tally:
 
     began = time.perf_counter()
     with jax.enable_x64(case.dtype == "float64"):
-        report = compare_gradients(case.loss, case.gradient, *as_dtype(case.args, case.dtype))
+        report = compare_gradients(
+            case.loss, case.gradient, *as_dtype(case.args, case.dtype), argnums=case.argnums, steps=case.shown
+        )
     seconds = time.perf_counter() - began
     ids = [c.id for c in report.causes]
     word = report.causes[0].confidence if ids else None
     ended = any(ENDED in note for note in report.notes)
     tightness = max((leaf.ratio for leaf in report.leaves if np.isfinite(leaf.ratio)), default=None)
     known = case.what, case.id, case.effect, case.hard, report.correct
-    return Tally(key, *known, ids, word, ended, tightness, seconds)
+    told = (
+        {e.step for e in report.steps} if case.shown else {leaf.path for leaf in report.leaves if leaf.wrong}
+    )
+    placed = bool(told) and told <= case.own if case.own else None
+    return Tally(key, *known, ids, word, ended, tightness, seconds, placed)
 
 
 def rates_of_right(tallies: list[Tally]) -> list[str]:
@@ -249,6 +157,29 @@ def rates_of_large(tallies: list[Tally]) -> list[str]:
         rate("  the search ended before all were tried", sum(t.ended for t in wrong), len(wrong)),
         f"  seconds a call: median {seconds}",
     ]
+
+
+def rates_of_layers(tallies: list[Tally]) -> list[str]:
+    """The lines about wrong backwards of layers."""
+    from jaxnn.gradcheck.report.confidence import SURE
+
+    wrong = [t for t in tallies if t.effect > 1e-6]
+    sure = [t for t in wrong if t.confidence == SURE]
+    return [
+        rate("layers: called wrong", sum(t.correct is False for t in wrong), len(wrong)),
+        rate(
+            "  placed in the parameters, or in the steps, of that layer alone",
+            sum(map(_placed, wrong)),
+            len(wrong),
+        ),
+        rate("  the first named is right", *right_of(wrong)),
+        rate("  sure and wrong", len(sure) - right_of(sure)[0], len(wrong)),
+        f"  {len({t.what.rpartition(', ')[0] for t in wrong})} kinds in {len(wrong)} places",
+    ]
+
+
+def _placed(tally: Tally) -> bool:
+    return tally.placed is True
 
 
 def rates_of_steps(count: int, seed: int) -> list[str]:
@@ -365,6 +296,7 @@ def main(options: argparse.Namespace) -> int:
         ("right", options.right, right_cases, rates_of_right),
         ("wrong", options.wrong, wrong_cases, rates_of_wrong),
         ("large", options.large, large_cases, rates_of_large),
+        ("layer", options.layers, layer_cases, rates_of_layers),
     ):
         old = [t for t in known if t.key.startswith(kind)]
         if not count and not old:

@@ -10,7 +10,7 @@ import pytest
 
 from jaxnn import training
 from jaxnn.activations import identity, sigmoid, tanh
-from jaxnn.gradcheck import compare_vjp
+from jaxnn.gradcheck import compare_gradients, compare_vjp
 from jaxnn.layers import (
     Layer,
     ShapeError,
@@ -236,11 +236,27 @@ def test_each_backward_is_that_of_autodiff_compiled_and_for_many_at_once(name, x
     assert_alike(ours, theirs)
 
 
+IN_ALL = repeated(recomputed(residual(dense(3, 3, tanh))), 2)
 SMALL = {
-    name: CASES[name] for name in ("layer norm", "batch norm", "convolution, groups", "max pool, overlapping")
+    name: CASES[name]
+    for name in (
+        "layer norm",
+        "rms norm",
+        "batch norm",
+        "convolution, groups",
+        "max pool, overlapping",
+        "dropout",
+    )
 } | {
+    "average pool, overlapping": Case(average_pool(2, 1), plain_pool(2, 1, jnp.mean), (2, 3, 4, 2)),
     "attention": Case(attention(4, 2), plain_attention(2, 2, True, True), (1, 2, 4)),
     "lstm": Case(lstm(2, 3), plain_lstm, (1, 2, 2)),
+    "residual, recomputed, repeated": Case(
+        IN_ALL, of_each(lambda p, X, key: X + plain_dense(jnp.tanh)(p, X, key), 2), (2, 3)
+    ),
+    "reversible": Case(
+        reversible(dense(2, 2, tanh), dense(2, 2, sigmoid), 2), of_each(plain_reversible, 2), (3, 4)
+    ),
 }
 
 
@@ -261,6 +277,24 @@ def test_each_backward_is_held_by_gradcheck(name):
     layer, plain, _, key, _ = case = SMALL[name]
     params, X = problem(case, np.float32)
     report = compare_vjp(ruled(layer, key), params, X, reference=lambda params, X: plain(params, X, key))
+    assert report.correct is True, str(report)
+
+
+def test_the_two_ends_of_a_vocabulary_are_held_by_gradcheck():
+    tokens, table = jnp.array([[3, 0, 3], [1, 2, 0]]), embedding(4, 2)
+    report = compare_vjp(ruled(table), table.init(KEY), tokens, reference=lambda params, X: params.E[X])
+    assert report.correct is True, str(report)
+
+    def plain(Z, label, weight):
+        log_Y = jax.nn.log_softmax(Z.A @ Z.W.T)
+        Y = 0.8 * jax.nn.one_hot(label, 5, dtype=log_Y.dtype) + 0.2 / 5
+        return -jnp.sum(weight * jnp.sum(Y * log_Y, -1)) / jnp.sum(weight)
+
+    def backward(Z, *Y):
+        return token_cross_entropy(0.2, block=3).backward(Z, Targets(*Y))
+
+    Z = Logits(*(jnp.cos(jnp.arange(1.0, m + 1)).reshape(-1, 2) for m in (6, 10)))
+    report = compare_gradients(plain, backward, Z, jnp.array([0, 4, 2]), jnp.array([1, 0.5, 2]))
     assert report.correct is True, str(report)
 
 

@@ -2,7 +2,7 @@
 
 import textwrap
 
-from jaxnn.gradcheck.mistakes.catalogue import DIGITS, FAMILIES, ON_PATHS
+from jaxnn.gradcheck.mistakes.catalogue import DIGITS, FAMILIES, LAST, ON_PATHS
 from jaxnn.gradcheck.mistakes.finding import UNPREDICTED, Mistake
 
 OPENING = """# What can be wrong with a gradient
@@ -29,7 +29,7 @@ def _entry(mistake: Mistake) -> str:
 def listing() -> str:
     """Every mistake of the catalogue, once, by the quantity that is wrong."""
     out, seen = [OPENING], set()
-    sections = [(family.quantity, family.mistakes) for family in (*FAMILIES, *ON_PATHS)]
+    sections = [(family.quantity, family.mistakes) for family in (*FAMILIES, *ON_PATHS, *LAST)]
     sections += [("digits", DIGITS), ("what no gradient alone shows, and what has no name", UNPREDICTED)]
     for quantity, mistakes in sections:
         new = [m for m in mistakes if m.id not in seen]

@@ -6,7 +6,7 @@ from pathlib import Path
 import jaxnn.gradcheck
 from jaxnn.gradcheck.__main__ import main
 from jaxnn.gradcheck.listing import listing
-from jaxnn.gradcheck.mistakes.catalogue import FAMILIES, MISTAKES, ON_PATHS
+from jaxnn.gradcheck.mistakes.catalogue import FAMILIES, LAST, MISTAKES, ON_PATHS
 from jaxnn.gradcheck.mistakes.finding import UNKNOWN
 
 FILE = Path(jaxnn.gradcheck.__file__).with_name("MISTAKES.md")
@@ -35,7 +35,7 @@ def test_every_mistake_is_listed_once_and_explained():
 
 def test_an_id_is_one_entry():
     entries = {}
-    for family in (*FAMILIES, *ON_PATHS):
+    for family in (*FAMILIES, *ON_PATHS, *LAST):
         for mistake in family.mistakes:
             assert entries.setdefault(mistake.id, mistake) is mistake
 

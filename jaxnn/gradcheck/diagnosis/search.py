@@ -13,7 +13,7 @@ from jaxnn.gradcheck.diagnosis import places
 from jaxnn.gradcheck.diagnosis.causes import ranked
 from jaxnn.gradcheck.diagnosis.states import stale_cause, unsteady_causes
 from jaxnn.gradcheck.mistakes import precision
-from jaxnn.gradcheck.mistakes.catalogue import FAMILIES, IN_SOME, ON_PATHS, Family
+from jaxnn.gradcheck.mistakes.catalogue import FAMILIES, LAST, ON_PATHS, Family
 from jaxnn.gradcheck.mistakes.finding import UNPLACED, Finding, Leaves, finding
 from jaxnn.gradcheck.report.confidence import SURE
 from jaxnn.gradcheck.report.model import Cause
@@ -170,7 +170,7 @@ def _found(
         few = _clear(in_few_turns(seen, gradient, scenes[0].work)) or _clear(there)
         if (yield from _of_families(few, ON_PATHS, notes)):
             return
-    if found or (yield from _of_families(few, IN_SOME, notes)):
+    if found or (yield from _of_families(few, LAST, notes)):
         return
     for find in (precision.low_precision, precision.few_digits):
         if rounded := find(views.loss, gradient, scenes):

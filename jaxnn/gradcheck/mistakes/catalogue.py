@@ -14,8 +14,16 @@ from jaxnn.gradcheck.mistakes import (
     penalties,
     precision,
 )
-from jaxnn.gradcheck.mistakes.finding import UNPREDICTED, Finding, Mistake, exchanged, ways
-from jaxnn.gradcheck.mistakes.steps import moves, paths, systems, turns, values
+from jaxnn.gradcheck.mistakes.finding import (
+    UNPREDICTED,
+    Finding,
+    Leaves,
+    Mistake,
+    exchanged,
+    ways,
+    wrong_leaves,
+)
+from jaxnn.gradcheck.mistakes.steps import cotangents, moves, paths, systems, turns, values
 from jaxnn.gradcheck.tape.scene import Scene
 
 
@@ -62,10 +70,29 @@ ON_PATHS: tuple[Family, ...] = (
     Family("any step", paths.mistaken, (paths.WRONG_OPERAND, paths.WRONG_COTANGENT)),
     Family("two paths", paths.both_ignored, ()),
 )
-IN_SOME: tuple[Family, ...] = (Family("a step, for some parameters", paths.in_some, ()),)
+
+
+def _in_some(scenes: list[Scene]) -> Iterator[Finding]:
+    """The mistakes of a step that reaches others too, made in the gradient of some parameters only."""
+    wrong = wrong_leaves(scenes)
+    looked = [s._replace(only=wrong) for s in scenes]
+    every = (values.of_other_values, values.on_the_way_back, systems.of_systems, paths.scaled, paths.mistaken)
+    for search in every:
+        for one in search(looked) if len(wrong) < len(scenes[0].hand) else ():
+            says = f"{one.says.rstrip('.')}, in the gradient of {{only}} only."
+            told = {**one.parts, "only": Leaves(wrong)}
+            yield one._replace(rank=one.rank + 1, says=says, where="{only}", parts=told)
+
+
+LAST: tuple[Family, ...] = (
+    Family("what comes back to a value", cotangents.of_cotangents, cotangents.OF_COTANGENTS),
+    Family("what is read on the way back", cotangents.of_reading, ()),
+    Family("the values of the way back", values.on_the_way_back, ()),
+    Family("a step, for some parameters", _in_some, ()),
+)
 DIGITS = (precision.LOW, precision.FEW_DIGITS)  # what is right but for its digits
 MISTAKES: dict[str, Mistake] = {
     mistake.id: mistake
-    for mistakes in (*(f.mistakes for f in (*FAMILIES, *ON_PATHS)), DIGITS, UNPREDICTED)
+    for mistakes in (*(f.mistakes for f in (*FAMILIES, *ON_PATHS, *LAST)), DIGITS, UNPREDICTED)
     for mistake in mistakes
 }

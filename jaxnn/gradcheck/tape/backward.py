@@ -69,7 +69,13 @@ def programs(tape: Tape, args: tuple) -> Programs:
 
     edges = frozenset(key for step in plan for key, *_ in step.edges)
     work = sum(_work(tape, node) for node in tape.nodes if set(node.outputs) & tape.active)
-    return Programs(by_numpy(prepare, *_fed(tape, args)), partial(_pull, tape, plan), edges, work, {})
+    backs = {step.edges[0][0][0]: step for step in plan}
+
+    def back(place: int, change: Change, above: list) -> list:
+        return backs[place].back([change.operands[r] for r in backs[place].reads], above)
+
+    run = by_numpy(prepare, *_fed(tape, args))
+    return Programs(run, partial(_pull, tape, plan), edges, work, {}, back)
 
 
 def _work(tape: Tape, node: Node) -> float:

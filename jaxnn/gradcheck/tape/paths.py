@@ -19,14 +19,12 @@ ALONE = 4  # steps at one spot of the code up to which each is also tried alone
 class Path(NamedTuple):
     """The edges through which one line of the code is differentiated, a loop's turns in their order.
 
-    places: its step in every turn; k: which input; on: the turns in which something is differentiated;
-    only: the parameters in whose gradients alone it is looked at, of those that it leads to.
+    places: its step in every turn; k: which input; on: the turns in which something is differentiated.
     """
 
     places: tuple[int, ...]
     k: int
     on: tuple[int, ...]
-    only: tuple[int, ...] = ()
 
     @property
     def edges(self) -> list[Edge]:
@@ -51,11 +49,15 @@ def smallest(scenes: list[Scene]) -> Scene | None:
     return probe if probe and finite(probe.hand) else None
 
 
-def lines(scene: Scene) -> list[tuple[int, ...]]:
-    """The steps of the tape by the line of code that makes them, those of a loop together."""
+def lines(scene: Scene, by_leaf: bool = True) -> list[tuple[int, ...]]:
+    """The steps of the tape by the line of code that makes them, those of a loop together.
+
+    by_leaf: those that read a parameter apart from those that read another, or none.
+    """
     tape, found = scene.point.tape, {}
     for place, node in enumerate(tape.nodes):
-        leaves = tuple(scene.structure.views.get(x) for x in node.inputs if not isinstance(x, Literal))
+        reads = node.inputs if by_leaf else ()
+        leaves = tuple(scene.structure.views.get(x) for x in reads if not isinstance(x, Literal))
         shape = tape.shapes[node.outputs[0]].shape
         found.setdefault((node.name, node.line, node.spot, leaves, shape), []).append(place)
     several = [places for places in found.values() if 1 < len(places) <= ALONE]
@@ -74,30 +76,18 @@ def paths_of(scene: Scene) -> list[Path]:
     return out
 
 
-def along(path: Path | None, scene: Scene, **parts) -> list[np.ndarray]:
-    """The gradient with parts exchanged on a path, in the parameters that it is looked at in."""
-    gradient = gradient_with(scene, **parts)
-    if not path or not path.only:
-        return gradient
-    return [
-        g if k in path.only else r for k, (g, r) in enumerate(zip(gradient, scene.reference, strict=True))
-    ]
-
-
-def reaching(scene: Scene, beyond: bool = False) -> list[tuple[Path, list[np.ndarray]]]:
+def reaching(scene: Scene) -> list[tuple[Path, list[np.ndarray]]]:
     """The paths that lead to all parameters that are wrong and to no other, with what each leaves.
 
-    beyond: those that lead to others too, looked at in the wrong ones alone.
+    Where only some leaves are looked at, those that lead to others too.
     """
-    out = []
+    out, wrong = [], set(scene.wrong)
     for path in paths_of(scene):
         without = gradient_with(scene, gains=dict.fromkeys(path.edges, 0.0))
         pairs = zip(scene.reference, without, strict=True)
         gone = {k for k, (r, w) in enumerate(pairs) if _apart(r, w)}
-        if (gone > set(scene.wrong)) if beyond else (gone == set(scene.wrong)):
-            path = path._replace(only=tuple(scene.wrong) if beyond else ())
-            rows = enumerate(zip(scene.reference, without, strict=True))
-            out.append((path, [np.asarray(w if not beyond or k in path.only else r) for k, (r, w) in rows]))
+        if gone > wrong if scene.only else gone == wrong:
+            out.append((path, without))
     return out
 
 

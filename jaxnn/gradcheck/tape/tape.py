@@ -90,6 +90,7 @@ class Programs(NamedTuple):
     edges: frozenset[Edge]  # all that something is differentiated through
     work: float  # of one backward pass, in multiplications
     steps: dict  # what a step makes of other inputs: programs that were needed once
+    back: Callable  # (place of a step, change, cotangents above) → those below, of a step not elementwise
 
 
 class Point(NamedTuple):

@@ -19,7 +19,7 @@ from jaxnn.gradcheck.mistakes.steps.blocks import (
     other_orders,
     where_from,
 )
-from jaxnn.gradcheck.tape.paths import Path, along, near, smallest
+from jaxnn.gradcheck.tape.paths import near, smallest
 from jaxnn.gradcheck.tape.scene import Scene, fits, gradient_with
 from jaxnn.gradcheck.tape.tape import Edge
 from jaxnn.gradcheck.tape.trace import VIEWS, consumers, reached
@@ -178,7 +178,7 @@ def moved(scenes: list[Scene]) -> Iterator[Finding]:
             yield _found(probe, first.block, first.back.mistake, first.back.says, first.back.rank, down=down)
             return
     for search in (_parts, _after, _early):
-        yield from search(scenes, probe)
+        yield from search([s._replace(only=tuple(probe.wrong)) for s in scenes], probe)
 
 
 def _with_backs(known: list[Known], scene: Scene) -> list[np.ndarray] | None:
@@ -209,10 +209,9 @@ def _reached(scene: Scene, edges: tuple[Edge, ...]) -> tuple[int, ...]:
     return tuple(k for k, (r, w) in pairs if k in scene.wrong and not near(r, w))
 
 
-def _to_all(scene: Scene, edges: tuple[Edge, ...]) -> Path | None:
-    """A path over these edges, looked at in what is wrong; None where it does not lead to all of that."""
-    of = _reached(scene, edges)
-    return Path((), 0, (), of) if list(of) == scene.wrong else None
+def _to_all(scene: Scene, edges: tuple[Edge, ...]) -> bool:
+    """Whether these edges lead to all that is wrong."""
+    return list(_reached(scene, edges)) == scene.wrong
 
 
 def _parts(scenes: list[Scene], probe: Scene) -> Iterator[Finding]:
@@ -226,16 +225,15 @@ def _parts(scenes: list[Scene], probe: Scene) -> Iterator[Finding]:
             nodes[p].name in of(Kind.PART) and len(nodes[p].outputs) == 1 for p, _ in edges
         ):
             continue
-        path = _to_all(probe, edges)
-        for turn in (1, -1) if path else ():
-            if holds(scenes, partial(_with_parts, value, edges[::turn], path)):
+        for turn in (1, -1) if _to_all(probe, edges) else ():
+            if holds(scenes, partial(_with_parts, value, edges[::turn])):
                 says = "The parts of {value} overlap, and what comes back to one overwrites the others."
                 block = Block(value, value, tuple(p for p, _ in edges), edges)
                 yield _found(probe, block, OVERWRITTEN, says, 1.0)
                 return
 
 
-def _with_parts(value: int, edges: tuple[Edge, ...], path: Path | None, scene: Scene):
+def _with_parts(value: int, edges: tuple[Edge, ...], scene: Scene):
     nodes, x = scene.point.tape.nodes, scene.point.values[value]
     blocks = [Block(value, nodes[p].outputs[0], (p,), ((p, 0),)) for p, _ in edges]
     at = [where_from(scene, block).ravel() for block in blocks]
@@ -245,7 +243,7 @@ def _with_parts(value: int, edges: tuple[Edge, ...], path: Path | None, scene: S
         return _put(d, np.concatenate(at), x.size + 1)[1:].reshape(x.shape)
 
     first, *others = sorted(edges)  # the last to be handed down: by then all cotangents are had
-    return along(path, scene, moved={first: back}, gains=dict.fromkeys(others, 0.0))
+    return gradient_with(scene, moved={first: back}, gains=dict.fromkeys(others, 0.0))
 
 
 def _after(scenes: list[Scene], probe: Scene) -> Iterator[Finding]:
@@ -262,17 +260,16 @@ def _after(scenes: list[Scene], probe: Scene) -> Iterator[Finding]:
         factor = np.asarray(factors.get(edge, 0))
         if more or factor.shape != shape or np.ptp(factor) == 0:
             continue
-        path = _to_all(probe, (edge,))
-        if path and holds(scenes, partial(_with_factor_after, block, edge, path)):
+        if _to_all(probe, (edge,)) and holds(scenes, partial(_with_factor_after, block, edge)):
             says = "On the way back, the factor of {beside} is multiplied in after {step}, not before it."
             yield _found(probe, block, OUTSIDE, says, 1.5, beside=Step((place,)))
             return
 
 
-def _with_factor_after(block: Block, edge: Edge, path: Path | None, scene: Scene):
+def _with_factor_after(block: Block, edge: Edge, scene: Scene):
     factor = np.broadcast_to(scene.point.change.factors[edge], scene.point.values[block.source].shape)
     gains = dict.fromkeys(block.bottom, factor)
-    return along(path, scene, factors={edge: np.ones_like(factor)}, gains=gains)
+    return gradient_with(scene, factors={edge: np.ones_like(factor)}, gains=gains)
 
 
 def _early(scenes: list[Scene], probe: Scene) -> Iterator[Finding]:
@@ -285,8 +282,7 @@ def _early(scenes: list[Scene], probe: Scene) -> Iterator[Finding]:
     for place, k, value in sums:
         top, shape = tape.nodes[place].outputs[0], shapes[value].shape
         around = len(readers[value]) > 1 and shape == shapes[top].shape != ()
-        path = _to_all(probe, ((place, k),)) if around else None
-        inside = reached(tape.nodes[:place], [value]) if path else ()
+        inside = reached(tape.nodes[:place], [value]) if around and _to_all(probe, ((place, k),)) else ()
         within = sorted(v for v in inside if shapes[v].shape == shape)
         through = [(None, v) for v in within]
         through += [
@@ -296,7 +292,7 @@ def _early(scenes: list[Scene], probe: Scene) -> Iterator[Finding]:
             if i in inside and n.outputs[0] in within
         ]
         for edge, at in through:
-            if holds(scenes, partial(_with_early, (place, k), edge, at, top, path)):
+            if holds(scenes, partial(_with_early, (place, k), edge, at, top)):
                 made = tape.maker(at) if edge is None else edge[0]
                 says = (
                     "What comes around from {beside} is added before {step}, not after it, to reach {value}."
@@ -306,12 +302,12 @@ def _early(scenes: list[Scene], probe: Scene) -> Iterator[Finding]:
                 return
 
 
-def _with_early(around: Edge, through: Edge | None, at: int, top: int, path: Path | None, scene: Scene):
+def _with_early(around: Edge, through: Edge | None, at: int, top: int, scene: Scene):
     """With what comes around added where a value is made, or on one way down from the step above it."""
     off, d = {around: 0.0}, scene.point.cotangents[top]
     if through is None:
-        return along(path, scene, gains=off, added={at: d})
-    own = along(path, scene, gains=off)
-    both = along(path, scene, gains=off, taken={through: (top, False)})
-    rest = along(path, scene, gains=off | {through: 0.0})
+        return gradient_with(scene, gains=off, added={at: d})
+    own = gradient_with(scene, gains=off)
+    both = gradient_with(scene, gains=off, taken={through: (top, False)})
+    rest = gradient_with(scene, gains=off | {through: 0.0})
     return [o + b - r for o, b, r in zip(own, both, rest, strict=True)]

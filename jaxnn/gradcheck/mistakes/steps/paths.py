@@ -17,7 +17,6 @@ from jaxnn.gradcheck.mistakes import derivatives, operands
 from jaxnn.gradcheck.mistakes.finding import (
     Cotangent,
     Finding,
-    Leaves,
     Mistake,
     Part,
     Step,
@@ -33,7 +32,6 @@ from jaxnn.gradcheck.report.formats import spoken
 from jaxnn.gradcheck.tape.names import is_hidden
 from jaxnn.gradcheck.tape.paths import (
     Path,
-    along,
     near,
     reaching,
     rows_like,
@@ -43,7 +41,7 @@ from jaxnn.gradcheck.tape.paths import (
     value_below,
 )
 from jaxnn.gradcheck.tape.quantities import SLOPES
-from jaxnn.gradcheck.tape.scene import Scene, fits
+from jaxnn.gradcheck.tape.scene import Scene, fits, gradient_with
 from jaxnn.gradcheck.tape.tape import Node
 from jaxnn.gradcheck.tape.trace import CUSTOM, PRODUCTS
 from jaxnn.gradcheck.tolerances import COMPUTED, FITTED
@@ -101,21 +99,18 @@ class Other(NamedTuple):
 
 
 def _found(probe: Scene, path: Path, mistake: Mistake, says: str, rank: float, **parts: Part) -> Finding:
-    down, of = Cotangent(value_below(probe, path)), Leaves(path.only)
-    where = "{down}"
-    if path.only:
-        where, says = "{of}", f"{says.rstrip('.')}, in the gradient of {{of}} only."
-    return finding(mistake, says, where, rank, True, probe, step=Step(path.places), down=down, of=of, **parts)
+    told = {"step": Step(path.places), "down": Cotangent(value_below(probe, path))}
+    return finding(mistake, says, "{down}", rank, True, probe, **told, **parts)
 
 
-def scaled(scenes: list[Scene], beyond: bool = False) -> Iterator[Finding]:
+def scaled(scenes: list[Scene]) -> Iterator[Finding]:
     """One path of the tape is not differentiated, or with another factor."""
     probe = smallest(scenes)
     if probe is None:
         return
-    for path, without in _different(probe, beyond):
+    for path, without in _different(probe):
         for count in _counted(scenes, probe, path, without):
-            if holds(scenes, partial(_with_gain, path.only, count.edges, count.alpha)):
+            if holds(scenes, partial(_with_gain, count.edges, count.alpha)):
                 late = 1e-3 * path.places[0] / len(probe.point.tape.nodes)
                 rank = (
                     2.1 if count.mistake is LEFT_OUT else 2.2 if "sign" in count.says else count.rank
@@ -134,10 +129,10 @@ def _of_statistic(one: Finding) -> Finding:
     return one._replace(mistake=STATISTIC, says=says, rank=one.rank - 0.01)
 
 
-def _different(scene: Scene, beyond: bool = False) -> list[tuple[Path, list[np.ndarray]]]:
+def _different(scene: Scene) -> list[tuple[Path, list[np.ndarray]]]:
     """The paths that lead to what is wrong, those of one step that leave the same but once."""
     out: list[tuple[Path, list[np.ndarray]]] = []
-    for path, without in reaching(scene, beyond):
+    for path, without in reaching(scene):
         known = [others for other, others in out if len(path.on) == len(other.on) == 1]
         if not any(all(near(w, o) for w, o in zip(without, others, strict=True)) for others in known):
             out.append((path, without))
@@ -184,7 +179,7 @@ def both_ignored(scenes: list[Scene]) -> Iterator[Finding]:
     ends = [path for path, _ in _different(probe)]
     for pair in itertools.combinations(ends, 2) if len(ends) <= PAIRED else ():
         edges = [e for path in pair for e in path.edges]
-        if holds(scenes, partial(_with_gain, (), edges, lambda s: 0.0)):
+        if holds(scenes, partial(_with_gain, edges, lambda s: 0.0)):
             says = "Neither the path through {one} nor that through {other} is differentiated."
             one, other = (Step(path.places) for path in pair)
             down = tuple(Cotangent(value_below(probe, path)) for path in pair)
@@ -193,32 +188,26 @@ def both_ignored(scenes: list[Scene]) -> Iterator[Finding]:
             return
 
 
-def _with_gain(only: tuple[int, ...], edges: list, alpha: Callable[[Scene], float], scene: Scene):
-    return along(Path((), 0, (), only), scene, gains=dict.fromkeys(edges, alpha(scene)))
+def _with_gain(edges: list, alpha: Callable[[Scene], float], scene: Scene):
+    return gradient_with(scene, gains=dict.fromkeys(edges, alpha(scene)))
 
 
 def _gain(scene: Scene, path: Path) -> float:
     """α of g = without + α · path."""
-    without = along(path, scene, gains=dict.fromkeys(path.edges, 0.0))
+    without = gradient_with(scene, gains=dict.fromkeys(path.edges, 0.0))
     parts = [r - w for r, w in zip(scene.reference, without, strict=True)]
     size = sum(np.vdot(p, p) for p in parts)
     alpha = sum(np.vdot(p, g - w) for p, g, w in zip(parts, scene.hand, without, strict=True))
     return tidy(float(alpha / size)) if size else 1.0
 
 
-def in_some(scenes: list[Scene]) -> Iterator[Finding]:
-    """The same of a path that leads to other parameters too, where their gradients are made rightly."""
-    for one in itertools.chain(scaled(scenes, True), mistaken(scenes, True)):
-        yield one._replace(rank=one.rank + 1)
-
-
-def mistaken(scenes: list[Scene], beyond: bool = False) -> Iterator[Finding]:
+def mistaken(scenes: list[Scene]) -> Iterator[Finding]:
     """On one path a local derivative or an operand is another value, or what comes back is another's."""
     probe = smallest(scenes)
     if probe is None:
         return
     rows = rows_of(probe)
-    paths = [path for path, _ in reaching(probe, beyond)]
+    paths = [path for path, _ in reaching(probe)]
     for find in (_other_slopes, _other_operands, _other_cotangents):
         for path in paths:
             found = next(find(scenes, probe, rows, path, probe.point.tape.nodes[path.places[0]]), None)
@@ -371,11 +360,11 @@ def _with_other(path: Path, side: int | None, other: Other, scene: Scene):
     new = _instead(path, side, other, scene)
     if new is None:
         return None
-    return along(path, scene, **{"factors" if side is None else "operands": new})
+    return gradient_with(scene, **{"factors" if side is None else "operands": new})
 
 
 def _with_power(path: Path, power: int, scene: Scene):
-    return along(path, scene, factors={e: _old(scene, None, e) ** power for e in path.edges})
+    return gradient_with(scene, factors={e: _old(scene, None, e) ** power for e in path.edges})
 
 
 def _with_cotangent(path: Path, row: tuple[int, ...], turned: bool, scene: Scene):
@@ -383,7 +372,7 @@ def _with_cotangent(path: Path, row: tuple[int, ...], turned: bool, scene: Scene
     own = [back[nodes[p].outputs[0]].shape for p in path.places]
     if any((back[i].T if turned else back[i]).shape != o for i, o in zip(row, own, strict=True)):
         return None
-    return along(path, scene, taken={(path.places[t], path.k): (row[t], turned) for t in path.on})
+    return gradient_with(scene, taken={(path.places[t], path.k): (row[t], turned) for t in path.on})
 
 
 def _turn(row: tuple[int, ...], own: tuple[int, ...]) -> str:

@@ -38,7 +38,13 @@ STALE_START = Mistake(
     "h_0 = 0 at the start of every run, forward and backward",
     "h, cache = run(X, h)  # where h = 0 belongs, as in the loss", "what is handed on from turn to turn",
 )  # fmt: skip
-OF_TURNS = (TURNS_LEFT_OUT, STALE_START)
+OTHER_TURN = Mistake(
+    "state-of-another-turn", "a turn is gone back through with the state after it, not with that before it",
+    "h_t = f(h_{t-1}), so dh_{t-1} = f′(h_{t-1})ᵀ dh_t",
+    "a = a + step * f_prime(W @ y[t + 1]) * a  # of y[t + 1] = y[t] + step * f(W @ y[t])",
+    "what is handed on from turn to turn",
+)  # fmt: skip
+OF_TURNS = (TURNS_LEFT_OUT, STALE_START, OTHER_TURN)
 
 
 def of_turns(scenes: list[Scene]) -> Iterator[Finding]:
@@ -47,17 +53,44 @@ def of_turns(scenes: list[Scene]) -> Iterator[Finding]:
     if probe is not None:
         yield from _turns_left_out(scenes, probe)
         yield from _stale(scenes, probe)
+        yield from _of_another_turn(scenes, probe)
 
 
-def _starts(scene: Scene) -> dict[int, int]:
-    """What a loop starts from, with what it ends with: arrays that each turn hands to the next."""
+def _states(scene: Scene) -> list[tuple[int, ...]]:
+    """The arrays that each turn of a loop hands to the next, from its start to its end."""
     tape = scene.point.tape
-    rows = [[tape.nodes[p] for p in places] for places in lines(scene) if len(places) > 1]
+    rows = [[tape.nodes[p] for p in places] for places in lines(scene, False) if len(places) > 1]
     made = {outs[:-1]: outs[-1] for row in rows for outs in zip(*(n.outputs for n in row), strict=True)}
     read = [inputs for row in rows for inputs in zip(*(n.inputs for n in row), strict=True)]
     read = [inputs for inputs in read if not any(isinstance(i, Literal) for i in inputs)]
-    starts = {inputs[0]: made[inputs[1:]] for inputs in read if inputs[1:] in made}
-    return {first: last for first, last in starts.items() if tape.shapes[last].shape}
+    rows = {inputs: (*inputs, made[inputs[1:]]) for inputs in read if inputs[1:] in made}
+    return [row for row in rows.values() if tape.shapes[row[-1]].shape]
+
+
+def _starts(scene: Scene) -> dict[int, int]:
+    """What a loop starts from, with what it ends with."""
+    return {row[0]: row[-1] for row in _states(scene)}
+
+
+def _of_another_turn(scenes: list[Scene], probe: Scene) -> Iterator[Finding]:
+    """Every turn is gone back through with the state that it ends with, or that before it began."""
+    for by, which, other in ((1, "after", "before"), (-1, "before", "after")):
+        if holds(scenes, partial(_with_states, by)):
+            says = (
+                f"Every turn is gone back through with the state {which} it in the place of that {other} it:"
+            )
+            says, row = says + " {state}.", tuple(Value(row[1:]) for row in _states(probe))
+            yield finding(OTHER_TURN, says, "what the loop hands on", 2.0, scene=probe, state=row)
+            return
+
+
+def _with_states(by: int, scene: Scene) -> list[np.ndarray] | None:
+    values, new = scene.point.values, {}
+    for row in _states(scene):
+        earlier, later = (row[:-1], row[1:]) if by > 0 else (row[1:-1], row[:-2])
+        new |= {row[-1]: row[-1], **dict(zip(earlier, later, strict=True))}
+    alike = all(np.shape(values[v]) == np.shape(values[w]) for v, w in new.items())
+    return gradient_of(scene, {v: values[w] for v, w in new.items()}) if new and alike else None
 
 
 def _stale(scenes: list[Scene], probe: Scene) -> Iterator[Finding]:

@@ -11,8 +11,8 @@ from jax.extend.core import Literal
 from jaxnn.gradcheck.mistakes.finding import Finding, Mistake, Step, Value, finding, holds
 from jaxnn.gradcheck.mistakes.steps.blocks import in_another_order, repeated
 from jaxnn.gradcheck.report.formats import spoken
-from jaxnn.gradcheck.tape.forward import gradient_of, pulled, replayed, replayed_values
-from jaxnn.gradcheck.tape.paths import Path, along, reaching, smallest
+from jaxnn.gradcheck.tape.forward import arrays, gradient_of, pulled, replayed, replayed_values, step
+from jaxnn.gradcheck.tape.paths import Path, reaching, smallest
 from jaxnn.gradcheck.tape.scene import Scene, fits, gradient_with
 from jaxnn.gradcheck.tape.tape import Node
 from jaxnn.gradcheck.tape.trace import reached
@@ -38,7 +38,14 @@ UNBIASED = Mistake(
     "σ² = (1/N) Σᵢ (Zᵢ − μ)², the same on the way there and on the way back",
     "var = Z.var(axis=0, ddof=1)  # of a loss with Z.var(axis=0)", "a norm, a variance",
 )  # fmt: skip
-OF_VALUES = (EPSILON, STEP_LEFT_OUT, OTHER_GROUPS, UNBIASED)
+OVERWRITTEN = Mistake(
+    "overwritten", "a value that the way back needs has been overwritten in the meantime",
+    "B = A + F: what is made of A on the way back is made of A, not of B",
+    "kept = A; A += F; dW = kept.T @ dZ  # kept is A itself", "NumPy: +=, *=, out=",
+)  # fmt: skip
+OF_VALUES = (EPSILON, STEP_LEFT_OUT, OTHER_GROUPS, UNBIASED, OVERWRITTEN)
+BY_OUTPUT = {"tanh": lambda a: 1 - a * a, "logistic": lambda a: a * (1 - a), "max": lambda a: (a > 0) * 1.0,
+             "exp": lambda a: a, "sqrt": lambda a: 0.5 / a}  # fmt: skip
 
 
 class Skipped(NamedTuple):
@@ -97,6 +104,64 @@ def of_other_values(scenes: list[Scene]) -> Iterator[Finding]:
     yield from _of_counts(scenes, probe)
     yield from _of_a_ratio(scenes, probe)
     yield from _of_other_groups(scenes, probe)
+    yield from _of_overwritten(scenes, probe)
+
+
+def on_the_way_back(scenes: list[Scene]) -> Iterator[Finding]:
+    """The same of a loss whose own values are right, from a step above on."""
+    probe = smallest(scenes)
+    if probe is not None:
+        yield from _of_counts(scenes, probe, True)
+
+
+def _ends(scene: Scene, start: int) -> list[int]:
+    """The values through which all goes that is made of one."""
+    nodes, ends = scene.point.tape.nodes, []
+    inside, last = reached(nodes, [start]), {i: p for p, n in enumerate(nodes) for i in n.reads}
+    open_until = last.get(start, -1)
+    for place, node in enumerate(nodes):
+        for out in inside.intersection(node.outputs) - {start}:
+            ends += [out] if place >= open_until else []
+            open_until = max(open_until, last.get(out, -1))
+    return ends
+
+
+def _of_overwritten(scenes: list[Scene], probe: Scene) -> Iterator[Finding]:
+    """A value is overwritten by what the next step makes of it, and read on the way back."""
+    tape = probe.point.tape
+    for place, node in enumerate(tape.nodes):
+        for old, maker in product(dict.fromkeys(i for _, i in tape.edges(node)), (True, False)):
+            (new, *_), made = node.outputs, tape.maker(old)
+            if not node.elementwise or tape.shapes[new] != tape.shapes[old] or new not in tape.active:
+                continue
+            if maker and (made is None or tape.nodes[made].name not in BY_OUTPUT):
+                continue
+            if holds(scenes, partial(_with_overwritten, place, old, made if maker else None)):
+                says = "{old} has been overwritten by {new} when it is read on the way back."
+                parts = {"old": Value((old,)), "new": Value((new,)), "step": Step((place,))}
+                yield finding(OVERWRITTEN, says, "{step}", 1.5, True, probe, **parts)
+                return
+
+
+def _with_overwritten(place: int, old: int, maker: int | None, scene: Scene) -> list[np.ndarray] | None:
+    """The gradient with a value's successor in its place; maker: the step whose slope is written by it."""
+    tape, values, change = scene.point.tape, scene.point.values, scene.point.change
+    new = values[tape.nodes[place].outputs[0]]
+    if new.shape != values[old].shape:
+        return None
+    factors, operands = dict(change.factors), dict(change.operands)
+    for p, node in enumerate(tape.nodes):
+        for k, i in enumerate(node.inputs):
+            if i == old and (p, k) in operands:
+                operands[p, k] = new
+        if old in node.reads and p != place and any((p, k) in factors for k, _ in tape.edges(node)):
+            given = arrays(node, values | {old: new})
+            factors |= {(p, k): step(scene, p, given, k)[0] for k, _ in tape.edges(node)}
+    if maker is not None:
+        node = tape.nodes[maker]
+        k = tape.edges(node)[0][0]
+        factors[maker, k] = BY_OUTPUT[node.name](new)
+    return pulled(scene, change._replace(factors=factors, operands=operands))
 
 
 def _is_a_path(probe: Scene, skipped: tuple[Skipped, ...]) -> bool:
@@ -110,7 +175,7 @@ def _is_a_path(probe: Scene, skipped: tuple[Skipped, ...]) -> bool:
 
 
 def _left_out(probe: Scene, skipped: tuple[Skipped, ...], both: bool) -> Finding:
-    step, value = Step((skipped[0].place,)), Value((skipped[0].input,))
+    at, value = Step((skipped[0].place,)), Value((skipped[0].input,))
     epsilons = [e for one in skipped if (e := _epsilon(probe, one)) is not None]
     if len(epsilons) == len(skipped):
         steps = tuple(Step((one.place,)) for one in skipped)
@@ -124,11 +189,11 @@ def _left_out(probe: Scene, skipped: tuple[Skipped, ...], both: bool) -> Finding
             ", on the way back too." if both else " on the way there."
         )
         c = spoken(factor if node.name == "mul" else 1 / factor)
-        return finding(STEP_LEFT_OUT, says, "{step}", 2.2, both, probe, step=step, c=c)
+        return finding(STEP_LEFT_OUT, says, "{step}", 2.2, both, probe, step=at, c=c)
     if not both:
         says = "It is made with {value} where the result of {step} belongs."
     rank = 2.2 if both else 2.3
-    return finding(STEP_LEFT_OUT, says, "{step}", rank, True, probe, step=step, value=value)
+    return finding(STEP_LEFT_OUT, says, "{step}", rank, True, probe, step=at, value=value)
 
 
 def _number(scene: Scene, node: Node) -> float | None:
@@ -138,24 +203,27 @@ def _number(scene: Scene, node: Node) -> float | None:
     return numbers[0] if len(read) == 2 and len(numbers) == 1 else None
 
 
-def _unbiased(place: int, both: bool, scene: Scene) -> list[np.ndarray] | None:
-    """The gradient where a division by n is one by n − 1; both: on the way back too."""
+def _unbiased(place: int, both: bool, end: int | None, scene: Scene) -> list[np.ndarray] | None:
+    """The gradient where a division by n is one by n − 1; both: on the way back too; end: from where all is right."""
     node = scene.point.tape.nodes[place]
     n, out = _number(scene, node) or 0, node.outputs[0]
     if n < 2 or n % 1:
         return None
-    change = replayed(scene, {out: scene.point.values[out] * n / (n - 1)})
+    kept = {} if end is None else {end: scene.point.values[end]}
+    change = replayed(scene, {out: scene.point.values[out] * n / (n - 1), **kept})
     gains = dict.fromkeys([(place, k) for k, _ in scene.point.tape.edges(node)], n / (n - 1))
     return pulled(scene, change._replace(gains=change.gains | gains) if both else change)
 
 
-def _of_counts(scenes: list[Scene], probe: Scene) -> Iterator[Finding]:
+def _of_counts(scenes: list[Scene], probe: Scene, back: bool = False) -> Iterator[Finding]:
     """A mean inside the loss is divided by n − 1."""
     tape = probe.point.tape
     divided = [p for p, n in enumerate(tape.nodes) if n.name == "div" and n.outputs[0] in tape.active]
-    for place, both in product(divided, (True, False)):
-        if holds(scenes, partial(_unbiased, place, both)):
+    tried = [(p, e) for p in divided for e in (_ends(probe, tape.nodes[p].outputs[0]) if back else [None])]
+    for (place, end), both in product(tried, (True, False)):
+        if holds(scenes, partial(_unbiased, place, both, end)):
             how = "" if both else ", but not where it is differentiated"
+            how += " on the way back" if back else ""
             says = "{step} divides by n = {n}; the gradient is made with n − 1 (ddof=1)" + how + "."
             n = spoken(_number(probe, tape.nodes[place]) or 0)
             yield finding(UNBIASED, says, "{step}", 1.5, True, probe, step=Step((place,)), n=n)
@@ -176,8 +244,8 @@ def _of_a_ratio(scenes: list[Scene], probe: Scene) -> Iterator[Finding]:
                 predict = partial(_with_ratio, skipped, scale, below)
                 if holds(scenes, predict):
                     says = "The ε = {e} in {step} is left out on the way back."
-                    e, step = f"{_epsilon(probe, skipped):.3g}", Step((skipped.place,))
-                    yield finding(EPSILON, says, "{step}", 1.1, True, probe, step=step, e=e)
+                    e, at = f"{_epsilon(probe, skipped):.3g}", Step((skipped.place,))
+                    yield finding(EPSILON, says, "{step}", 1.1, True, probe, step=at, e=e)
                     return
 
 
@@ -218,4 +286,4 @@ def _of_groups(blocks, key: tuple, path: Path | None, scene: Scene) -> list[np.n
         {e: x for e, x in changed.items() if e[0] in path.places}
         for changed in (change.factors, change.operands)
     )
-    return along(path, scene, factors=factors, operands=operands)
+    return gradient_with(scene, factors=factors, operands=operands)
