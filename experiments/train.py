@@ -14,12 +14,13 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from experiments.common import own, own_data, scores
+from experiments.common import own, own_data, scores, together
 from experiments.common.arguments import (
     OPTIMIZERS,
     Parser,
     UserError,
     add_network,
+    add_processes,
     add_surroundings,
     few_digits,
     rate,
@@ -27,7 +28,7 @@ from experiments.common.arguments import (
     use_device,
     whole,
 )
-from experiments.common.continuation import Diverged, Pauses, add_checkpoints, describe, progress, reopened
+from experiments.common.continuation import Diverged, Pauses, add_checkpoints, describe, progress, reopened, surroundings
 from experiments.common.own_data import add_own_data
 from experiments.common.places import own_place
 from experiments.common.status import doing
@@ -69,6 +70,7 @@ def parser() -> Parser:
     )
     add_own_data(p)
     add_surroundings(p)
+    add_processes(p)
     add_checkpoints(p, "settings, metrics, parameters and page")
     return p
 
@@ -89,6 +91,7 @@ class Done(NamedTuple):
 
 def main(arguments: argparse.Namespace) -> int:
     """Train, and report."""
+    together.join(arguments, surroundings())
     device = use_device(arguments.device)
 
     import jax
@@ -103,6 +106,7 @@ def main(arguments: argparse.Namespace) -> int:
 
     arguments, lock, checkpoint = reopened(arguments, parser(), "params.safetensors")
     data = load(arguments)
+    together.GROUP.agree(together.sha256(data) | own.files(vars(arguments)))
     rate = default_rate(arguments.optimizer, data.classes)
     arguments = settled(arguments, data, learning_rate=rate)
     if checkpoint and "files" not in arguments.override:
@@ -207,6 +211,7 @@ def check_room(task, begin: Callable, batch_size: int, device) -> None:
 def resumed(task, begin: Callable, arguments: argparse.Namespace, settings: dict, lock, checkpoint):
     """The run's pauses; and the state, best parameters and progress that it begins with or goes on from."""
     import jax
+    import numpy as np
 
     from jaxnn.runs import checkpoints
 
@@ -216,13 +221,14 @@ def resumed(task, begin: Callable, arguments: argparse.Namespace, settings: dict
         raise UserError(
             f"--epochs: got {arguments.epochs}, expected more than the {len(done.metrics)} that are done"
         )
-    if checkpoint:
-        shapes = jax.eval_shape(begin)
+    shapes = jax.eval_shape(begin)
+    if checkpoint and not together.GROUP.process:
         found = checkpoints.restored(checkpoint, (shapes, shapes.params), (done.step,))
-        (state, best), done = jax.device_put(found[0]), done._replace(costs=found[1])
     else:
         state = begin()
-        best = state.params
+        found = (state, state.params), [np.zeros(done.step)] * bool(done.step)
+    (state, best), costs = together.GROUP.same(found)
+    done = done._replace(costs=costs)
     return Pauses(arguments, lock, settings, checkpoint, done.metrics), state, best, done
 
 

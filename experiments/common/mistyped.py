@@ -50,6 +50,9 @@ def answer(parser: argparse.ArgumentParser, words: Iterable[str]) -> str | None:
     if commands := [action for action in free if action.nargs == argparse.PARSER]:
         return of_command(commands[0], [*words], parser)  # each of which has options of its own
     given, strays, words = [], [], [*words]
+    if any(action.nargs == argparse.REMAINDER for action in free):  # the rest is another program's
+        programs = next(action.choices for action in free if action.choices)
+        words = words[: next((k for k, word in enumerate(words, 1) if word in programs), None)]
     if "--" in words:
         at = words.index("--")
         strays, words = words[at + 1 :], words[:at]
