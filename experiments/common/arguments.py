@@ -322,14 +322,14 @@ def use_device(name: str):
         raise UserError(f"JAX_DISABLE_JIT: got {asked!r}, expected nothing: whole programs are compiled here")
 
     try:
-        there = jax.devices()
+        there = jax.local_devices()
     except (RuntimeError, AssertionError) as error:
         asked = os.environ.get("JAX_PLATFORMS")
         raise UserError(
             f"JAX_PLATFORMS: got {asked!r}, expected platforms that are installed, or nothing"
         ) from error
     try:
-        device = there[0] if name == "auto" else jax.devices(name)[0]
+        device = there[0] if name == "auto" else jax.local_devices(backend=name)[0]
     except RuntimeError as error:
         platforms = ", ".join(sorted({device.platform for device in there}))
         raise UserError(f"--device: got {name}, expected one that is there: {platforms}") from error

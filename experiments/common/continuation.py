@@ -27,13 +27,14 @@ NUMERICAL = (
 )  # what of the environment changes the numbers of a run
 
 
+SIMULATED = "--xla_force_host_platform_device_count"
 OVERRIDABLE = (
     *("learning_rate", "epochs", "data", "test_data", "device", "versions", "environment"),
     "files",
 )
 UNCOUNTED = (
     *("out", "data_dir", "source_dir", "save_every", "resume", "override", "given", "memory"),
-    "trust_gradient",
+    *("trust_gradient", "devices"),
 )
 
 
@@ -122,8 +123,14 @@ def describe(settings: argparse.Namespace, n: tuple[int, ...], device, many: int
         "device": f"{many} × {kind_of(device)}" if many else kind_of(device),
         "versions": {"jaxnn": jaxnn.__version__, "python": platform.python_version()}
         | {name: version(name) for name in packages},
-        "environment": {name: os.environ[name] for name in NUMERICAL if name in os.environ},
+        "environment": {name: value for name in NUMERICAL if (value := of_environment(name))},
     }
+
+
+def of_environment(name: str) -> str:
+    """The value of a variable that changes the numbers of a run, without that of the number of devices."""
+    words = os.environ.get(name, "").split()
+    return " ".join(word for word in words if not word.startswith(SIMULATED))
 
 
 def warn(line: str) -> None:
