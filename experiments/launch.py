@@ -44,9 +44,7 @@ def main(arguments: argparse.Namespace) -> int:
         for process, error in enumerate([None, *errors]):
             out = None if error is None else subprocess.DEVNULL
             processes += [
-                subprocess.Popen(
-                    [*command, str(process)], stdout=out, stderr=error, start_new_session=True
-                )
+                subprocess.Popen([*command, str(process)], stdout=out, stderr=error, start_new_session=True)
             ]
         for number in HEARD:
             signal.signal(number, lambda number, _: processes[0].send_signal(number))

@@ -20,15 +20,14 @@ from experiments.common.arguments import (
     Parser,
     UserError,
     add_network,
-    add_processes,
     add_surroundings,
     few_digits,
     rate,
     run,
-    use_device,
     whole,
 )
-from experiments.common.continuation import Diverged, Pauses, add_checkpoints, describe, progress, reopened, surroundings
+from experiments.common.continuation import Diverged, Pauses, add_checkpoints, describe, progress, reopened
+from experiments.common.devices import add_devices, started
 from experiments.common.own_data import add_own_data
 from experiments.common.places import own_place
 from experiments.common.status import doing
@@ -70,7 +69,7 @@ def parser() -> Parser:
     )
     add_own_data(p)
     add_surroundings(p)
-    add_processes(p)
+    add_devices(p)
     add_checkpoints(p, "settings, metrics, parameters and page")
     return p
 
@@ -91,8 +90,7 @@ class Done(NamedTuple):
 
 def main(arguments: argparse.Namespace) -> int:
     """Train, and report."""
-    together.join(arguments, surroundings())
-    device = use_device(arguments.device)
+    device, mesh = started(arguments)
 
     import jax
     import optax
@@ -100,9 +98,11 @@ def main(arguments: argparse.Namespace) -> int:
     from experiments.common.pages import View, of_run
     from experiments.common.programs import Rest, compiled, descended
     from experiments.common.task import Task, chosen, load, network, on_images, settled
+    from jaxnn.devices.mesh import placed
+    from jaxnn.devices.split import step
     from jaxnn.objective import cost, value_and_grad
     from jaxnn.runs import record
-    from jaxnn.training import start, step
+    from jaxnn.training import start
 
     arguments, lock, checkpoint = reopened(arguments, parser(), "params.safetensors")
     data = load(arguments)
@@ -127,10 +127,12 @@ def main(arguments: argparse.Namespace) -> int:
     settings = describe(arguments, n, device) | pieces_of(arguments, task, begin, checkpoint)
     pause, state, best, done = resumed(task, begin, arguments, settings, lock, checkpoint)
     own_data.keep(arguments.out, data)
-    print_head(task, arguments, pause.settings)
+    print_head(task, arguments, pause.settings, mesh)
     few = (array[: record.FEW] for array in data.train)
-    train, test = jax.device_put((data.train, (*data.test, *few)))
-    descend = step(on_images(gradient, data), optimizer)
+    state, best, train, test, shuffle_key = placed(
+        mesh, (state, best, data.train, (*data.test, *few), shuffle_key)
+    )
+    descend = step(on_images(gradient, data), optimizer, mesh)
     programs = compiled(descend, evaluation(task), arguments.batch_size, state, shuffle_key, train, test)
     draw = partial(of_run, pause.settings, data)
     folder = None if arguments.network else arguments.out  # the page is of the lecture's network
@@ -241,11 +243,11 @@ def check(done: Done, steps: int) -> None:
     fields.check_whole("best", done.best, min(1, len(done.metrics)), len(done.metrics))
 
 
-def print_head(task, arguments: argparse.Namespace, settings: dict) -> None:
+def print_head(task, arguments: argparse.Namespace, settings: dict, mesh) -> None:
     """Print where, what and how is trained."""
     from experiments.common.task import print_shapes
 
-    print(f"device    {settings['device']}")
+    print("device    " + (f"{mesh.size} × " if mesh.size > 1 else "") + settings["device"])
     print_shapes(task, arguments.batch_size)
     print(
         f"training  {arguments.loss} by {arguments.optimizer}, learning rate {arguments.learning_rate:g},\n"

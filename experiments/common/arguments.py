@@ -302,33 +302,6 @@ def add_surroundings(parser: Parser) -> None:
     )
 
 
-def address(text: str) -> tuple[str, int]:
-    """The type of HOST:PORT."""
-    host, _, port = text.rpartition(":")
-    if not (host and port.isascii() and port.isdigit() and 0 < int(port) < 65536):
-        raise argparse.ArgumentTypeError(f"got {text[:80]!r}, expected HOST:PORT, such as 127.0.0.1:4711")
-    return host, int(port)
-
-
-def add_processes(parser: Parser) -> None:
-    """Add --processes, --process, --coordinator and --heartbeat."""
-    parser.add_argument("--processes", type=whole(1, 10_000), metavar="N", help="that train together")
-    parser.add_argument("--process", type=whole(0, 9_999), metavar="I", help="which one this is, from 0 on")
-    parser.add_argument(
-        "--coordinator",
-        type=address,
-        metavar="HOST:PORT",
-        help="where process 0 listens, the same for all; a free port of its machine",
-    )
-    parser.add_argument(
-        "--heartbeat",
-        type=whole(1, 10_000),
-        default=30,
-        metavar="SECONDS",
-        help="after so long without a sign of one process the others end; default: %(default)s",
-    )
-
-
 def check_environment() -> None:
     """Raise UserError where JAX and XLA do not take what the environment says to them."""
     flags = os.environ.get("XLA_FLAGS")

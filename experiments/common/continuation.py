@@ -29,14 +29,14 @@ NUMERICAL = (
 )  # what of the environment changes the numbers of a run
 
 
+SIMULATED = "--xla_force_host_platform_device_count"
 OVERRIDABLE = (
     *("learning_rate", "epochs", "data", "test_data", "device", "versions", "environment"),
     "files",
 )
 UNCOUNTED = (
     *("out", "data_dir", "source_dir", "save_every", "resume", "override", "given", "memory"),
-    "trust_gradient",
-    *("processes", "process", "coordinator", "heartbeat"),
+    *("trust_gradient", "devices", "processes", "process", "coordinator", "heartbeat"),
 )
 
 
@@ -132,8 +132,14 @@ def surroundings() -> dict:
     versions |= {name: version(name) for name in ("jax", "jaxlib", "optax", "numpy")}
     return {
         "versions": versions,
-        "environment": {name: os.environ[name] for name in NUMERICAL if name in os.environ},
+        "environment": {name: value for name in NUMERICAL if (value := of_environment(name))},
     }
+
+
+def of_environment(name: str) -> str:
+    """The value of a variable that changes the numbers of a run, without that of the number of devices."""
+    words = os.environ.get(name, "").split()
+    return " ".join(word for word in words if not word.startswith(SIMULATED))
 
 
 def warn(line: str) -> None:

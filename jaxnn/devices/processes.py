@@ -13,7 +13,7 @@ import queue
 import socket
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 
 LOST = 75  # the exit status where another process is lost: EX_TEMPFAIL, try again
 JOINING = 300.0  # seconds in which all processes have to come
@@ -93,7 +93,9 @@ class Group:
                 if process and (many != processes or process not in missing):
                     twice = f"process {process} came twice, or is none of 0..{processes - 1}"
                     self.others[process] = other  # it has to know
-                    raise Refused(twice if many == processes else f"got {many}, and {processes} from process 0")
+                    raise Refused(
+                        twice if many == processes else f"got {many}, and {processes} from process 0"
+                    )
                 if process:
                     self.others[process] = other
 
@@ -109,7 +111,7 @@ class Group:
         self.others[0].connection.send_bytes(f"{self.process} {processes}".encode())
 
     def agree(self, facts: Mapping) -> None:
-        """Return when all processes have said the same. Raises Refused on process 0, which ends all, if not."""
+        """Return when all have said the same. Process 0, which ends all, raises Refused if not."""
         if self.process:
             self.others[0].send(TOLD, json.dumps(facts))
         else:
@@ -130,7 +132,9 @@ class Group:
         try:
             return self.others[process].told.get(timeout=LONG * self.heartbeat)
         except queue.Empty:
-            return self._end(LOST, f"process {process} hangs: no word of it for {LONG * self.heartbeat:.0f} s")
+            return self._end(
+                LOST, f"process {process} hangs: no word of it for {LONG * self.heartbeat:.0f} s"
+            )
 
     def same(self, tree):
         """The arrays of a tree as process 0 has them, bit by bit; elsewhere only their shapes count."""
@@ -227,13 +231,13 @@ def disagreement(facts: Mapping, said: Mapping[int, Mapping]) -> str:
     """What the first process to differ from process 0 says otherwise; nothing where all say the same.
 
     >>> disagreement({"seed": 0, "data": "a"}, {1: {"seed": 0, "data": "b"}})
-    "process 1 has another data: got 'b', expected 'a', as process 0 has it"
+    "process 1 has another data: got 'b', process 0 has 'a'"
     """
     for process, theirs in said.items():
         for name in sorted({*facts, *theirs}):
             got, expected = theirs.get(name), facts.get(name)
             if got != expected:
-                return f"process {process} has another {name}: got {got!r}, expected {expected!r}, as process 0 has it"
+                return f"process {process} has another {name}: got {got!r}, process 0 has {expected!r}"
     return ""
 
 
