@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from experiments.common import own, own_data, scores
+from experiments.common import own, own_data, scores, together
 from experiments.common.arguments import (
     OPTIMIZERS,
     Parser,
@@ -24,10 +24,10 @@ from experiments.common.arguments import (
     few_digits,
     rate,
     run,
-    use_device,
     whole,
 )
 from experiments.common.continuation import Diverged, Pauses, add_checkpoints, describe, progress, reopened
+from experiments.common.devices import add_devices, started
 from experiments.common.own_data import add_own_data
 from experiments.common.places import own_place
 from experiments.common.status import doing
@@ -69,6 +69,7 @@ def parser() -> Parser:
     )
     add_own_data(p)
     add_surroundings(p)
+    add_devices(p)
     add_checkpoints(p, "settings, metrics, parameters and page")
     return p
 
@@ -89,7 +90,7 @@ class Done(NamedTuple):
 
 def main(arguments: argparse.Namespace) -> int:
     """Train, and report."""
-    device = use_device(arguments.device)
+    device, mesh = started(arguments)
 
     import jax
     import optax
@@ -99,6 +100,7 @@ def main(arguments: argparse.Namespace) -> int:
 
     arguments, lock, checkpoint = reopened(arguments, parser(), "params.safetensors")
     data = load(arguments)
+    together.GROUP.agree(together.sha256(data) | own.files(vars(arguments)))
     rate = default_rate(arguments.optimizer, data.classes)
     arguments = settled(arguments, data, learning_rate=rate)
     if checkpoint and "files" not in arguments.override:
@@ -109,18 +111,20 @@ def main(arguments: argparse.Namespace) -> int:
     gradient = by_hand if arguments.gradient == "manual" else autodiff
     optimizer = getattr(optax, arguments.optimizer)(arguments.learning_rate)
     task = Task(data, n, g, net, loss, gradient, optimizer)
-    return trained(task, arguments, device, lock, checkpoint)
+    return trained(task, arguments, device, mesh, lock, checkpoint)
 
 
-def trained(task, arguments: argparse.Namespace, device, lock, checkpoint) -> int:
+def trained(task, arguments: argparse.Namespace, device, mesh, lock, checkpoint) -> int:
     """Train what the task says, from its beginning on or from a checkpoint, and report."""
     import jax
 
     from experiments.common.pages import View, of_run
     from experiments.common.programs import Rest, compiled, descended
     from experiments.common.task import on_images
+    from jaxnn.devices.mesh import placed
+    from jaxnn.devices.split import step
     from jaxnn.runs import record
-    from jaxnn.training import start, step
+    from jaxnn.training import start
 
     data, net, optimizer = task.data, task.net, task.optimizer
     init_key, shuffle_key = jax.random.split(jax.random.key(arguments.seed))
@@ -132,10 +136,12 @@ def trained(task, arguments: argparse.Namespace, device, lock, checkpoint) -> in
     settings = describe(arguments, task.n, device) | pieces_of(arguments, task, begin, checkpoint)
     pause, state, best, done = resumed(task, begin, arguments, settings, lock, checkpoint)
     own_data.keep(arguments.out, data)
-    print_head(task, arguments, pause.settings)
+    print_head(task, arguments, pause.settings, mesh)
     few = (array[: record.FEW] for array in data.train)
-    train, test = jax.device_put((data.train, (*data.test, *few)))
-    descend = step(on_images(task.gradient, data), optimizer)
+    state, best, train, test, shuffle_key = placed(
+        mesh, (state, best, data.train, (*data.test, *few), shuffle_key)
+    )
+    descend = step(on_images(task.gradient, data), optimizer, mesh)
     programs = compiled(descend, evaluation(task), arguments.batch_size, state, shuffle_key, train, test)
     draw = partial(of_run, pause.settings, data)
     folder = None if arguments.network else arguments.out  # the page is of the lecture's network
@@ -216,6 +222,7 @@ def check_room(task, begin: Callable, batch_size: int, device) -> None:
 def resumed(task, begin: Callable, arguments: argparse.Namespace, settings: dict, lock, checkpoint):
     """The run's pauses; and the state, best parameters and progress that it begins with or goes on from."""
     import jax
+    import numpy as np
 
     from jaxnn.runs import checkpoints
 
@@ -225,13 +232,14 @@ def resumed(task, begin: Callable, arguments: argparse.Namespace, settings: dict
         raise UserError(
             f"--epochs: got {arguments.epochs}, expected more than the {len(done.metrics)} that are done"
         )
-    if checkpoint:
-        shapes = jax.eval_shape(begin)
+    shapes = jax.eval_shape(begin)
+    if checkpoint and not together.GROUP.process:
         found = checkpoints.restored(checkpoint, (shapes, shapes.params), (done.step,))
-        (state, best), done = jax.device_put(found[0]), done._replace(costs=found[1])
     else:
         state = begin()
-        best = state.params
+        found = (state, state.params), [np.zeros(done.step)] * bool(done.step)
+    (state, best), costs = together.GROUP.same(found)
+    done = done._replace(costs=costs)
     return Pauses(arguments, lock, settings, checkpoint, done.metrics), state, best, done
 
 
@@ -244,11 +252,11 @@ def check(done: Done, steps: int) -> None:
     fields.check_whole("best", done.best, min(1, len(done.metrics)), len(done.metrics))
 
 
-def print_head(task, arguments: argparse.Namespace, settings: dict) -> None:
+def print_head(task, arguments: argparse.Namespace, settings: dict, mesh) -> None:
     """Print where, what and how is trained."""
     from experiments.common.task import print_shapes
 
-    print(f"device    {settings['device']}")
+    print("device    " + (f"{mesh.size} × " if mesh.size > 1 else "") + settings["device"])
     print_shapes(task, arguments.batch_size)
     print(
         f"training  {arguments.loss} by {arguments.optimizer}, learning rate {arguments.learning_rate:g},\n"

@@ -19,10 +19,11 @@ from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
 import jaxnn
-from experiments.common import missing, mistyped
+from experiments.common import missing, mistyped, together
 from experiments.common.interruption import PATIENCE, leave, leave_unchanged, on_signal, unblock
 from experiments.common.places import OrOwn, place
 from experiments.common.status import LINE, doing
+from jaxnn.devices.processes import Refused
 from jaxnn.gradcheck.report import colours
 from jaxnn.runs.error import RunError
 from jaxnn.shown import shown
@@ -104,28 +105,37 @@ def run(main: Callable[[argparse.Namespace], int], parser: Parser) -> NoReturn:
     arguments = parser.parse_args()
     if getattr(arguments, "out", None) and hasattr(arguments, "save_every"):
         on_signal(leave_unchanged)
+    if getattr(arguments, "process", None):  # process 0 alone prints
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    line = ""
     try:
         introduce(parser, arguments)
         check_environment()
         status = main(arguments)
         on_signal(signal.SIG_IGN)  # all is done
-        sys.exit(status)
     except Interrupted as interrupted:
         unblock(PATIENCE)
-        print(shown(interrupted), file=sys.stderr)
-        sys.exit(interrupted.status)
+        status, line = interrupted.status, shown(interrupted)
+        print(line, file=sys.stderr)
     except BrokenPipeError:  # whoever read the output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        sys.exit(1)
+        status = 1
     except Exception as error:
-        if (line := told(error)) is None:
-            raise
-        print(colours.error(sys.stderr), shown(line), file=sys.stderr)
+        status, line = 2, shown(told(error) or "")
+        if not line:
+            together.GROUP.settle()
+            if not together.GROUP.others:
+                raise
+            status, line = 1, shown(f"{type(error).__name__}: {error}", 200)
+            sys.excepthook(*sys.exc_info())
+        else:
+            print(colours.error(sys.stderr), line, file=sys.stderr)
         if report := getattr(error, "report", ""):
             print(f"\n{report}", file=sys.stderr)
-        sys.exit(2)
     finally:
         LINE.end()
+    together.GROUP.end(status, line)
+    sys.exit(status)
 
 
 def introduce(parser: Parser, arguments: argparse.Namespace) -> None:
@@ -136,13 +146,14 @@ def introduce(parser: Parser, arguments: argparse.Namespace) -> None:
         print(line)
     elif sys.stderr.isatty():
         print(line, file=sys.stderr)
-    LINE.begin()
+    if not getattr(arguments, "process", None):
+        LINE.begin()
     doing("importing jax")
 
 
 def told(error: Exception) -> str | None:
     """An error that its user can do something about, in one line; None for any other."""
-    if isinstance(error, UserError | argparse.ArgumentTypeError):
+    if isinstance(error, UserError | argparse.ArgumentTypeError | Refused):
         return str(error)
     if isinstance(error, ModuleNotFoundError):
         return missing.needed(error)
@@ -353,14 +364,14 @@ def use_device(name: str):
         raise UserError(f"JAX_DISABLE_JIT: got {asked!r}, expected nothing: whole programs are compiled here")
 
     try:
-        there = jax.devices()
+        there = jax.local_devices()
     except (RuntimeError, AssertionError) as error:
         asked = os.environ.get("JAX_PLATFORMS")
         raise UserError(
             f"JAX_PLATFORMS: got {asked!r}, expected platforms that are installed, or nothing"
         ) from error
     try:
-        device = there[0] if name == "auto" else jax.devices(name)[0]
+        device = there[0] if name == "auto" else jax.local_devices(backend=name)[0]
     except RuntimeError as error:
         platforms = ", ".join(sorted({device.platform for device in there}))
         raise UserError(f"--device: got {name}, expected one that is there: {platforms}") from error

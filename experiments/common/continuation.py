@@ -2,6 +2,7 @@
 
 import argparse
 import itertools
+import json
 import os
 import platform
 import sys
@@ -14,6 +15,7 @@ from typing import get_origin, get_type_hints
 import jaxnn
 from experiments.common.arguments import Interrupted, Parser, UserError, folder, kind_of, seconds
 from experiments.common.interruption import SAVED, Interruption, leave_unchanged, on_signal
+from experiments.common.together import GROUP
 from jaxnn.gradcheck.report import colours
 from jaxnn.shown import shown
 
@@ -27,13 +29,14 @@ NUMERICAL = (
 )  # what of the environment changes the numbers of a run
 
 
+SIMULATED = "--xla_force_host_platform_device_count"
 OVERRIDABLE = (
     *("learning_rate", "epochs", "data", "test_data", "device", "versions", "environment"),
     "files",
 )
 UNCOUNTED = (
     *("out", "data_dir", "source_dir", "save_every", "resume", "override", "given", "memory"),
-    "trust_gradient",
+    *("trust_gradient", "devices", "processes", "process", "coordinator", "heartbeat"),
 )
 
 
@@ -115,15 +118,28 @@ def agree(arguments: argparse.Namespace, run: dict, here: dict) -> None:
 
 def describe(settings: argparse.Namespace, n: tuple[int, ...], device, many: int = 0) -> dict:
     """What settings.json holds."""
-    packages = ("jax", "jaxlib", "optax", "numpy")
     return {
         **{name: value for name, value in vars(settings).items() if name not in UNCOUNTED},
         "n": list(n),
         "device": f"{many} × {kind_of(device)}" if many else kind_of(device),
-        "versions": {"jaxnn": jaxnn.__version__, "python": platform.python_version()}
-        | {name: version(name) for name in packages},
-        "environment": {name: os.environ[name] for name in NUMERICAL if name in os.environ},
+        **surroundings(),
     }
+
+
+def surroundings() -> dict:
+    """What of the programs and of the environment changes the numbers of a run."""
+    versions = {"jaxnn": jaxnn.__version__, "python": platform.python_version()}
+    versions |= {name: version(name) for name in ("jax", "jaxlib", "optax", "numpy")}
+    return {
+        "versions": versions,
+        "environment": {name: value for name in NUMERICAL if (value := of_environment(name))},
+    }
+
+
+def of_environment(name: str) -> str:
+    """The value of a variable that changes the numbers of a run, without that of the number of devices."""
+    words = os.environ.get(name, "").split()
+    return " ".join(word for word in words if not word.startswith(SIMULATED))
 
 
 def warn(line: str) -> None:
@@ -135,8 +151,24 @@ def reopened(arguments: argparse.Namespace, parser: Parser, result: str):
     """The arguments, the lock and the newest checkpoint of a run that goes on in --out.
 
     The last two are None where a run begins; the last one where it begins again, with its own settings. A
-    finished one has the file `result`.
+    finished one has the file `result`. Of several processes the first alone reads it, and tells the others.
     """
+    from jaxnn.runs.checkpoints import Checkpoint
+
+    lock, checkpoint, told = None, None, ""
+    if not GROUP.process:
+        arguments, lock, checkpoint = _reopened(arguments, parser, result)
+        counted = {name: value for name, value in vars(arguments).items() if name not in UNCOUNTED}
+        told = json.dumps([counted, checkpoint and checkpoint.progress]) if GROUP.others else ""
+    told = GROUP.tell(told)
+    if GROUP.process:
+        counted, progress = json.loads(told)
+        arguments = argparse.Namespace(**vars(arguments) | counted)
+        checkpoint = progress and Checkpoint(Path(), progress)
+    return arguments, lock, checkpoint
+
+
+def _reopened(arguments: argparse.Namespace, parser: Parser, result: str):
     from jaxnn.runs import checkpoints, record
 
     if not arguments.out:
@@ -250,6 +282,7 @@ class Pauses:
 
     def __enter__(self):
         """Note signals from now on; a save can begin at once."""
+        GROUP.pace()
         if self.saver:
             self.saver.begin()
         self.interruption.__enter__()
@@ -258,6 +291,7 @@ class Pauses:
 
     def __exit__(self, *error):
         """Let go of the folder."""
+        GROUP.pace(going=False)
         if self.saver:
             self.saver.close()
         if self.lock:
@@ -268,17 +302,24 @@ class Pauses:
         """Save if it is time, and leave, after saving, if a signal has come."""
         if self.lock:
             self.lock.check()
+        GROUP.pace()
         came = self.interruption.signal
-        if came and self.out:
+        word = "leave" if came else "save" if self.saver and self.saver.due() else ""
+        word = GROUP.tell("diverged" if self.saver and self.saver.diverged and not came else word)
+        if word == "leave":
+            GROUP.pace(going=False)
             self.save(tree, done)
+            if GROUP.process:
+                GROUP.end()
+        if came and self.out:
             line = f"interrupted at {where}, and saved; the same command, or --out {self.out} alone, goes on"
             self.interruption.last = shown(line)
             raise Interrupted(line, SAVED)
         if came:
             raise Interrupted(f"interrupted at {where}; with --out DIR a run can go on", 128 + came)
-        if self.saver and self.saver.due():
+        if self.saver and word == "save":
             self.saver.save(tree, self.progress(done), done.costs)
-        if self.saver and self.saver.diverged:
+        if word == "diverged":
             raise Diverged
 
     def save(self, tree, done) -> None:
@@ -286,8 +327,8 @@ class Pauses:
         if self.saver:
             self.saver.save(tree, self.progress(done), done.costs)
             self.saver.wait()
-            if self.saver.diverged:
-                raise Diverged
+        if GROUP.tell("diverged" if self.saver and self.saver.diverged else ""):
+            raise Diverged
 
     def seconds(self) -> float:
         """How long it has been training."""

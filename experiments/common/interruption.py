@@ -5,6 +5,8 @@ import os
 import select
 import signal
 import threading
+import time
+from collections.abc import Callable
 from typing import NoReturn
 
 from experiments.common.status import ERASE, LINE
@@ -12,7 +14,11 @@ from experiments.common.status import ERASE, LINE
 SAVED = 76  # the exit status of a run that was interrupted, and that the same command goes on with
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 PATIENCE = 0.5  # seconds that whoever reads the output has to take it, after a signal
+SAME = 0.0  # seconds after a signal in which others are the same one, sent to several processes
 LATEST = 1.5  # seconds after a signal in which a run that is saved may still make its page
+
+FORWARD: Callable | None = None  # where signals to this process go, if they are none of its business
+FAREWELL: Callable = lambda status, line: None  # what is done with the last line and status  # noqa: E731
 
 
 def leave(number: int, frame: object = None) -> NoReturn:
@@ -45,13 +51,14 @@ def unblock(patience: float = 0.0) -> None:
 def _end(status: int, line: str) -> NoReturn:
     unblock(PATIENCE)
     os.write(2, ERASE * bool(LINE.shown) + line.encode())
+    FAREWELL(status, line.strip())
     os._exit(status)  # an exception could be lost in whatever import or compilation is going on
 
 
 def on_signal(handler) -> None:
     """Have SIGTERM and Ctrl-C call `handler(number, frame)`."""
     for number in SIGNALS:
-        signal.signal(number, handler)
+        signal.signal(number, FORWARD or handler)
 
 
 class Interruption:
@@ -88,8 +95,8 @@ class Interruption:
         self._before = [signal.SIG_IGN if before is leave_unchanged else before for before in self._before]
 
     def _note(self, number: int, frame: object) -> None:
-        self.signal = number
-        on_signal(leave)
+        self.signal, came = number, time.monotonic()
+        on_signal(lambda number, _: leave(number) if time.monotonic() - came >= SAME else None)
         unblock(PATIENCE)
         self._deadline.start()
         self._unblock_every(PATIENCE / 2)

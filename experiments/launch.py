@@ -1,0 +1,82 @@
+"""Start a program in several processes on this machine, to try it: python -m experiments.launch -n 2 train.
+
+Each of them has the devices that it would have alone. What process 0 prints comes as it is; of the others a
+line where one ends that process 0 cannot tell of. A signal goes to process 0, which ends all; the status is
+the worst of theirs, 128 + n for a signal n.
+"""
+
+import argparse
+import contextlib
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+
+from experiments.common.arguments import Parser, run, whole
+from experiments.common.interruption import SIGNALS
+
+AFTER = 10.0  # seconds in which the others end, once one has
+HEARD = (*SIGNALS, *((signal.SIGHUP,) if hasattr(signal, "SIGHUP") else ()))
+
+
+def parser() -> Parser:
+    """The arguments of this program."""
+    p = Parser(prog="python -m experiments.launch", description=__doc__)
+    p.add_argument("-n", type=whole(1, 256), default=2, metavar="N", help="processes; default: %(default)s")
+    p.add_argument("program", choices=("train",), help="what they run")
+    p.add_argument("words", nargs=argparse.REMAINDER, help="its arguments")
+    p.product = lambda arguments: True
+    return p
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """Start them, and wait for all to end."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    command = [sys.executable, "-m", f"experiments.{arguments.program}", *arguments.words]
+    command += ["--processes", str(arguments.n), "--coordinator", f"127.0.0.1:{port}", "--process"]
+    with contextlib.ExitStack() as stack:
+        errors = [stack.enter_context(tempfile.TemporaryFile()) for _ in range(1, arguments.n)]
+        processes = []
+        stack.callback(lambda: [process.kill() for process in processes if process.poll() is None])
+        for process, error in enumerate([None, *errors]):
+            out = None if error is None else subprocess.DEVNULL
+            processes += [
+                subprocess.Popen([*command, str(process)], stdout=out, stderr=error, start_new_session=True)
+            ]
+        for number in HEARD:
+            signal.signal(number, lambda number, _: processes[0].send_signal(number))
+        ended = together(processes)
+        for process, status in ended.items():
+            if status < 0:
+                print(f"process {process} was ended by {signal.Signals(-status).name}", file=sys.stderr)
+        if ended.get(0, -1) < 0:
+            print("\n".join(said_by(errors)), file=sys.stderr)
+    return max(status if status >= 0 else 128 - status for status in ended.values())
+
+
+def together(processes: list[subprocess.Popen]) -> dict[int, int]:
+    """The statuses of those that end by themselves; where one has ended, the others have AFTER seconds."""
+    until = float("inf")
+    while any([process.poll() is None for process in processes]):
+        if until == float("inf") and any(process.returncode is not None for process in processes):
+            until = time.monotonic() + AFTER
+        if time.monotonic() > until:
+            break
+        time.sleep(0.02)
+    return {k: process.returncode for k, process in enumerate(processes) if process.returncode is not None}
+
+
+def said_by(errors: list) -> list[str]:
+    """The last lines of what the processes have said, each once."""
+    found = {}
+    for file in errors:
+        file.seek(0)
+        found |= dict.fromkeys(file.read().decode(errors="replace").strip().splitlines()[-1:])
+    return [*found]
+
+
+if __name__ == "__main__":
+    run(main, parser())

@@ -1,0 +1,62 @@
+"""The devices of a run as a mesh, and the arrays on it.
+
+    data × fsdp × model
+
+Along `data` and `fsdp` each device has its part of a batch's rows; along `fsdp` its part of the parameters
+and of the optimizer's state, too; along `model` its part of the neurons. One device is a mesh of 1 × 1 × 1.
+"""
+
+import math
+from collections.abc import Sequence
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+AXES = ("data", "fsdp", "model")
+ROWS = PartitionSpec(("data", "fsdp"))  # of a batch
+WHOLE = PartitionSpec()  # on every device
+
+
+def mesh_of(devices: Sequence, **sizes: int) -> Mesh:
+    """The mesh of these devices, which may belong to several processes; sizes not named are 1.
+
+    >>> import jax
+    >>> dict(mesh_of(jax.devices()[:1], data=1).shape)
+    {'data': 1, 'fsdp': 1, 'model': 1}
+    """
+    shape = [sizes.get(axis, 1) for axis in AXES]
+    return Mesh(np.array(devices[: math.prod(shape)]).reshape(shape), AXES, axis_types=(AxisType.Auto,) * 3)
+
+
+def shardings(mesh: Mesh, specs, tree):
+    """Where each array of a tree is; `specs` is one PartitionSpec for all, or a tree of them."""
+    if isinstance(specs, PartitionSpec):
+        return jax.tree.map(lambda _: NamedSharding(mesh, specs), tree)
+    return jax.tree.map(lambda _, spec: NamedSharding(mesh, spec), tree, specs)
+
+
+def placed(mesh: Mesh, tree, specs=WHOLE):
+    """The arrays of a tree on the mesh: the only place where such are made.
+
+    Every process has all of each array, the same in all of them, and nothing is sent.
+
+    >>> import jax, numpy as np
+    >>> placed(mesh_of(jax.devices()[:1]), {"W": np.ones(2)})["W"].is_fully_replicated
+    True
+    """
+
+    def put(leaf, sharding):
+        if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            return jax.random.wrap_key_data(
+                put(jax.random.key_data(leaf), sharding), impl=jax.random.key_impl(leaf)
+            )
+        here = np.asarray(leaf)
+        return jax.make_array_from_callback(here.shape, sharding, lambda index: here[index])
+
+    return jax.tree.map(put, tree, shardings(mesh, specs, tree))
+
+
+def held(mesh: Mesh, tree, specs=WHOLE):
+    """The same arrays, inside a compiled program: there they are where it says."""
+    return jax.lax.with_sharding_constraint(tree, shardings(mesh, specs, tree))

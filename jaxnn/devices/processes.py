@@ -1,0 +1,259 @@
+"""Several processes that train together: what they tell each other, and how none is left waiting.
+
+Process 0 listens, each other one is connected to it alone, and process 0 decides when is saved, and how all
+end. A thread in each shows that it lives. Where a process is killed, its connection ends; where it or its
+machine is stopped, nothing comes any longer; where its work hangs, process 0 gets no further. JAX's own
+runtime connects the devices, and is not asked.
+"""
+
+import contextlib
+import json
+import os
+import queue
+import socket
+import threading
+import time
+from collections.abc import Callable, Mapping
+
+LOST = 75  # the exit status where another process is lost: EX_TEMPFAIL, try again
+JOINING = 300.0  # seconds in which all processes have to come
+LONG, OFTEN = 20, 10  # heartbeats that a word or the first step may take; and longest steps that one may
+ALIVE, TOLD, SIGNAL, FAILED, END = b"atsfe"
+
+
+class Refused(ValueError):
+    """The processes cannot work together: one line that says what differs, where, got and expected."""
+
+
+class Other:
+    """A process that this one is connected to."""
+
+    def __init__(self, there: socket.socket):
+        """By this socket."""
+        from multiprocessing.connection import Connection
+
+        there.settimeout(None)
+        there.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.connection, self.lock = Connection(there.detach()), threading.Lock()
+        self.told: queue.Queue[str] = queue.Queue()
+        self.heard = self.shown = time.monotonic()
+
+    def send(self, kind: int, content: str = "", block: bool = True) -> None:
+        """Send a message; if not `block`, none where another one is on its way."""
+        if self.lock.acquire(blocking=block):
+            try:
+                with contextlib.suppress(OSError):  # who watches notices
+                    self.connection.send_bytes(bytes([kind]) + content.encode())
+            finally:
+                self.lock.release()
+
+
+class Group:
+    """The processes of a run, as one of them sees them. One alone is told what it tells, and sends nothing.
+
+    `leave(status, line)` ends this process, from any thread; `signalled(number)` does what a signal does.
+    """
+
+    def __init__(self, leave: Callable = os._exit, signalled: Callable = lambda number: None):
+        """One process alone."""
+        self.process, self.heartbeat, self.leave, self.signalled = 0, 30.0, leave, signalled
+        self.others: dict[int, Other] = {}
+        self.ending, self.failed = threading.Lock(), False
+        self.since, self.longest, self.due = 0.0, 0.0, float("inf")  # of the steps
+
+    def join(self, process: int, processes: int, host: str, port: int, heartbeat: float, facts: Mapping):
+        """Become one of several, whose facts must agree, and connect the devices. Raises Refused."""
+        import jax
+
+        self.process, self.heartbeat = process, heartbeat
+        self._listen(host, port, processes) if process == 0 else self._call(host, port, processes)
+        threading.Thread(target=self._watch, daemon=True).start()
+        self.agree(facts)
+        address = self.tell(f"{host}:{_free_port(host)}" if process == 0 else "")
+        jax.distributed.initialize(
+            *(address, processes, process),
+            cluster_detection_method="deactivate",
+            coordinator_bind_address=address,
+            initialization_timeout=int(JOINING),
+        )
+
+    def _listen(self, host: str, port: int, processes: int) -> None:
+        until = time.monotonic() + JOINING
+        with socket.create_server((host, port)) as server:
+            while missing := {*range(1, processes)} - {*self.others}:
+                server.settimeout(max(until - time.monotonic(), 0.001))
+                try:
+                    other = Other(server.accept()[0])
+                except TimeoutError:
+                    raise Refused(f"process {min(missing)} did not come within {JOINING:.0f} s") from None
+                process, many = 0, 0
+                with contextlib.suppress(OSError, EOFError, ValueError):  # it is none of us
+                    if other.connection.poll(5):
+                        process, many = map(int, other.connection.recv_bytes(20).split())
+                if process and (many != processes or process not in missing):
+                    twice = f"process {process} came twice, or is none of 0..{processes - 1}"
+                    self.others[process] = other  # it has to know
+                    raise Refused(
+                        twice if many == processes else f"got {many}, and {processes} from process 0"
+                    )
+                if process:
+                    self.others[process] = other
+
+    def _call(self, host: str, port: int, processes: int) -> None:
+        until = time.monotonic() + JOINING
+        while not self.others:
+            try:
+                self.others[0] = Other(socket.create_connection((host, port), timeout=5))
+            except (ConnectionError, TimeoutError):
+                if time.monotonic() > until:
+                    raise
+                time.sleep(0.1)
+        self.others[0].connection.send_bytes(f"{self.process} {processes}".encode())
+
+    def agree(self, facts: Mapping) -> None:
+        """Return when all have said the same. Process 0, which ends all, raises Refused if not."""
+        if self.process:
+            self.others[0].send(TOLD, json.dumps(facts))
+        else:
+            said = {process: json.loads(self._heard(process)) for process in sorted(self.others)}
+            if line := disagreement(json.loads(json.dumps(facts)), said):
+                raise Refused(line)
+        self.tell()
+
+    def tell(self, content: str = "") -> str:
+        """What process 0 tells, in each process."""
+        if self.process:
+            return self._heard(0)
+        for other in self.others.values():
+            other.send(TOLD, content)
+        return content
+
+    def _heard(self, process: int) -> str:
+        try:
+            return self.others[process].told.get(timeout=LONG * self.heartbeat)
+        except queue.Empty:
+            return self._end(
+                LOST, f"process {process} hangs: no word of it for {LONG * self.heartbeat:.0f} s"
+            )
+
+    def same(self, tree):
+        """The arrays of a tree as process 0 has them, bit by bit; elsewhere only their shapes count."""
+        if not self.others:
+            return tree
+        import jax
+        import numpy as np
+        from jax.experimental.multihost_utils import broadcast_one_to_all
+
+        leaves, structure = jax.tree.flatten(jax.tree.map(np.asarray, tree))
+        with _silent(1):  # Gloo says that it is connected
+            sent = broadcast_one_to_all([np.frombuffer(leaf.tobytes(), np.uint8) for leaf in leaves])
+        return structure.unflatten(
+            np.frombuffer(np.asarray(found).tobytes(), leaf.dtype).reshape(leaf.shape)
+            for found, leaf in zip(sent, leaves, strict=True)
+        )
+
+    def pace(self, going: bool = True) -> None:
+        """A step ends, and the next one begins, which may take OFTEN times the longest; or none begins."""
+        now = time.monotonic()
+        self.longest = max(self.longest, now - self.since) if self.since else self.longest
+        most = max(self.heartbeat, OFTEN * self.longest) if self.longest else LONG * self.heartbeat
+        self.since, self.due = (now, now + most) if going else (0.0, float("inf"))
+
+    def forward(self, number: int, frame: object = None) -> None:
+        """The handler of a signal to another process than 0: process 0 gets it."""
+        threading.Thread(target=self.others[0].send, args=(SIGNAL, str(number))).start()
+
+    def settle(self) -> None:
+        """Something failed: where that is because another process is lost, this one ends as all do."""
+        if self.others:
+            time.sleep(min(2.0, self.heartbeat))
+
+    def end(self, status: int = 0, line: str = "") -> None:
+        """This process ends, and has printed why: all end as process 0 does, or with what one of them met."""
+        if self.others and self.process == 0:
+            self._end(status, line, printed=True)
+        if self.others:
+            self.failed = bool(line)
+            if line:
+                self.settle()  # what befalls all, process 0 says itself
+                self.others[0].send(FAILED, json.dumps([status, f"process {self.process}: {line}"]))
+            threading.Event().wait()  # process 0 has the last word
+
+    def _end(self, status: int, line: str, printed: bool = False):
+        if not self.ending.acquire(blocking=False):
+            threading.Event().wait()
+        if self.process == 0:
+            word = json.dumps([status, line])
+            sending = [
+                threading.Thread(target=o.send, args=(END, word), daemon=True) for o in self.others.values()
+            ]
+            for thread in sending:
+                thread.start()
+            for thread in sending:
+                thread.join(0.5)
+        self.leave(status, "" if printed or self.failed else line)
+
+    def _watch(self) -> None:
+        from multiprocessing.connection import wait
+
+        beat, woke = min(1.0, self.heartbeat / 5), time.monotonic()
+        connected = {other.connection: process for process, other in self.others.items()}
+        while True:
+            for there in wait([*connected], beat):
+                try:
+                    self._take(connected[there], there.recv_bytes())
+                except (OSError, EOFError):
+                    self._end(LOST, f"process {connected[there]} is gone: killed, or its machine is down")
+            now = time.monotonic()
+            late, woke = now - woke > 3 * beat, now  # it is this one that was stopped
+            for process, other in self.others.items():
+                other.heard = now if late else other.heard
+                if now - other.heard > self.heartbeat:
+                    self._end(LOST, f"process {process} has stopped: no sign of it for {self.heartbeat:g} s")
+                if now - other.shown >= beat:
+                    other.shown = now
+                    other.send(ALIVE, block=False)
+            if now > self.due and not late:
+                self._end(LOST, f"a process hangs: the steps under way take {now - self.since:.0f} s by now")
+
+    def _take(self, process: int, message: bytes) -> None:
+        kind, content = message[0], message[1:].decode()
+        self.others[process].heard = time.monotonic()
+        if kind == TOLD:
+            self.others[process].told.put(content)
+        elif kind == SIGNAL:
+            self.signalled(int(content))
+        elif kind in (FAILED, END):
+            self._end(*json.loads(content))
+
+
+def disagreement(facts: Mapping, said: Mapping[int, Mapping]) -> str:
+    """What the first process to differ from process 0 says otherwise; nothing where all say the same.
+
+    >>> disagreement({"seed": 0, "data": "a"}, {1: {"seed": 0, "data": "b"}})
+    "process 1 has another data: got 'b', process 0 has 'a'"
+    """
+    for process, theirs in said.items():
+        for name in sorted({*facts, *theirs}):
+            got, expected = theirs.get(name), facts.get(name)
+            if got != expected:
+                return f"process {process} has another {name}: got {got!r}, process 0 has {expected!r}"
+    return ""
+
+
+@contextlib.contextmanager
+def _silent(file: int):
+    """Within it, what is written to an open file goes nowhere."""
+    before, nowhere = os.dup(file), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, file)
+    try:
+        yield
+    finally:
+        os.dup2(before, file)
+        os.close(before)
+        os.close(nowhere)
+
+
+def _free_port(host: str) -> int:
+    with socket.create_server((host, 0)) as server:
+        return server.getsockname()[1]
