@@ -8,9 +8,9 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxnn.gradcheck.mistakes.finding import Cotangent, Finding, Mistake, Value, finding, holds
-from jaxnn.gradcheck.mistakes.steps.paths import LEFT_OUT, WRONG_OPERAND
+from jaxnn.gradcheck.mistakes.steps.jacobians import flat, jacobians
+from jaxnn.gradcheck.mistakes.steps.turns import LEFT_OUT, WRONG_OPERAND
 from jaxnn.gradcheck.tape.forward import gradient_of
-from jaxnn.gradcheck.tape.jacobians import flat, jacobians
 from jaxnn.gradcheck.tape.paths import near, smallest
 from jaxnn.gradcheck.tape.scene import Scene, gradient_with
 from jaxnn.gradcheck.tape.trace import reached
