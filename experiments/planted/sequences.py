@@ -94,13 +94,13 @@ def _through_attention(heads: int, kv: int, causal: bool, rotary: bool) -> Calla
 
 
 IN_ATTENTION = {
-    "no 1/√d": "path-miscounted",
-    "1/√d twice": "path-miscounted",
-    "no 1/√d in dK": "path-miscounted",
+    "no 1/√d": "path-miscounted or multiplier-forgotten",
+    "1/√d twice": "path-miscounted or multiplier-forgotten",
+    "no 1/√d in dK": "path-miscounted or multiplier-forgotten",
     "no mask": "step-left-out",
     "no row sum": "statistic-left-out",
     "sum of columns": "wrong-axis",
-    "no softmax": "statistic-left-out",
+    "no softmax": "wrong-cotangent or steps-skipped",
     "diagonal": "softmax-diagonal",
     "dQ and dK exchanged": "gradients-exchanged",
     "Q for K": "wrong-operand",
