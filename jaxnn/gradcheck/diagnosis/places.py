@@ -5,6 +5,7 @@ recomputed one by one, each from what the candidate itself had, though it shows 
 """
 
 import math
+from itertools import combinations
 from typing import NamedTuple
 
 import numpy as np
@@ -18,19 +19,22 @@ from jaxnn.gradcheck.mistakes.finding import (
     Step,
     finding,
     off_entries,
+    parameter_values,
 )
 from jaxnn.gradcheck.mistakes.numbers import ratio
 from jaxnn.gradcheck.report.formats import extent, joined, spoken
-from jaxnn.gradcheck.tape.budget import Spent, Work
+from jaxnn.gradcheck.tape.budget import Work
+from jaxnn.gradcheck.tape.jacobians import flat, jacobians
 from jaxnn.gradcheck.tape.names import Names, handed_in
 from jaxnn.gradcheck.tape.paths import near, weight_of
 from jaxnn.gradcheck.tape.quantities import as_product, dense_rows
-from jaxnn.gradcheck.tape.scene import Scene, backward_with, finite, gradient_with
+from jaxnn.gradcheck.tape.scene import Scene, backward_with, finite
 from jaxnn.gradcheck.tape.tape import Layer
 from jaxnn.gradcheck.tolerances import COMPUTED, FITTED
 
 RETURNED = "what the function returns"
-LARGE = 200  # entries of a quantity up to which all its directions are tried
+ALL_OFF = "is wrong in every entry"
+MANY = 20  # values of which two at a time are tried
 
 
 class How(NamedTuple):
@@ -94,18 +98,45 @@ def how_off(found: np.ndarray, right: np.ndarray, row: str = "row", column: str 
     for axis, kind, other in ((0, column, row), (1, row, column)) if found.ndim == 2 else ():
         middle = np.nanmedian(quotient, axis=axis, keepdims=True)
         if np.allclose(np.where(np.isfinite(quotient), quotient, middle), middle, rtol=FITTED, atol=0):
-            return How(f"is wrong by a factor for each {kind}")
+            some = ", ".join(spoken(x) for x in middle.ravel()[:4]) + ", …" * (middle.size > 4)
+            return How(f"is wrong by a factor for each {kind} ({some})", True)
         if order := _permutation(found, right, axis):
             return How(f"has its {other}s in another order ({', '.join(map(str, order[:8]))})")
     kept = known[np.abs(known) > FITTED]
     if 0 < kept.size < known.size and _alike(kept):
         return How(f"is multiplied by a mask of 0 and {max(known, key=abs):.6g}")
-    if _alike(gap):
+    if gap.size > 1 and _alike(gap):
         return How(f"has {gap.flat[0]:.6g} added to it")
     if (known > 0).all():
         ends = f"{known.min():.3g} to {known.max():.3g}"
         return How(f"has the right signs, but is {ends} times what it should be", True)
-    return How("is wrong in every entry")
+    return How(ALL_OFF)
+
+
+def _relation(scene: Scene, k: int) -> How | None:
+    """What a leaf that is wrong throughout still has of the right one."""
+    g, r, x = scene.hand[k], scene.reference[k], np.asarray(parameter_values(scene)[k], float)
+    gap, top = g - r, max(np.abs(g).max(initial=0), np.abs(r).max(initial=0))
+    if g.size < 3:
+        return None
+    part = float(np.vdot(gap, x) / np.vdot(x, x)) if x.any() else 0.0
+    if part and near(gap, part * x):
+        return How(f"is off by {spoken(part)} times its parameter")
+    if g.ndim == 2 and len(g) == len(g.T) > 1 and near((g + g.T) / 2, r, top):
+        return How("is right but for what is antisymmetric in it")
+    for axis, kind in ((0, "column"), (1, "row")) if g.ndim == 2 and min(g.shape) > 1 else ():
+        if near(gap, np.broadcast_to(gap.mean(axis, keepdims=True), g.shape), np.abs(gap).max()):
+            return How(f"has a number added to it for each {kind}")
+        if near(g.sum(axis), r.sum(axis), top):
+            return How(f"has the right sum in each {kind}, of wrong entries")
+    if near(g.sum(), r.sum(), top):
+        return How("has the right sum, of wrong entries")
+    along = np.abs(g) @ np.abs(x) if g.ndim == 1 else np.sum(np.abs(g * x))
+    if abs(np.vdot(r, x)) <= COMPUTED * along < abs(np.vdot(g, x)):
+        return How("has a part along its parameter, on whose length the loss does not depend")
+    if g.ndim == 2 and min(g.shape) > 2 and np.linalg.matrix_rank(gap, tol=FITTED * np.abs(gap).max()) == 1:
+        return How("is off by an outer product of two vectors")
+    return None
 
 
 def _alike(values: np.ndarray) -> bool:
@@ -164,45 +195,100 @@ def _faults_of(scene: Scene, layer: Layer, gradient, expected: np.ndarray):
     return own, found
 
 
+class Enough(NamedTuple):
+    """What a wrong cotangent of one value could do: the system it solves, and whether that tells anything."""
+
+    values: tuple[int, ...]
+    rows: np.ndarray
+    gap: np.ndarray
+    free: int  # entries that anything could make wrong
+
+    @property
+    def explains(self) -> bool:
+        """Whether what comes back to these values alone explains all that is wrong, and not anything."""
+        answer, _, rank, _ = np.linalg.lstsq(self.rows.T, self.gap, rcond=COMPUTED)
+        near = np.abs(self.rows.T @ answer - self.gap).max() <= FITTED * np.abs(self.gap).max()
+        return bool(near) and rank < self.free
+
+
+def _causes(scene: Scene) -> list[Enough]:
+    """Of every value that all that is wrong depends on, what it could do to what is wrong."""
+    if not finite(scene.hand):
+        return []
+    sizes = np.cumsum([0, *(r.size for r in scene.reference)])
+    wrong = np.concatenate([np.arange(sizes[k], sizes[k + 1]) for k in scene.wrong])
+    gap = flat(scene.hand) - flat(scene.reference)
+    if np.abs(gap).max() <= FITTED * max(np.abs(r).max(initial=0) for r in scene.reference):
+        return []  # as faint as what is solved for
+    found, views = jacobians(scene), scene.structure.views
+    made = {v: rows for v, rows in sorted(found.items()) if v not in views and rows.any()}
+    moved = [np.any(rows[:, wrong], axis=0) for rows in made.values()]
+    return [Enough((v,), rows, gap, int(np.any(moved, axis=0).sum())) for v, rows in made.items()]
+
+
 def sufficient(scene: Scene) -> tuple[int, int] | None:
     """(the first, the last) value on the tape whose cotangent, changed alone, explains all that is wrong.
 
     None where no value does, or where any gradient could be explained so.
     """
-    if not finite(scene.hand):
+    ends = [one.values[0] for one in _causes(scene) if one.explains]
+    return (ends[0], ends[-1]) if ends and ends[0] not in handed_in(scene) else None
+
+
+def together(scene: Scene) -> tuple[int, int] | None:
+    """Two values of few entries whose cotangents, changed together, explain all that is wrong."""
+    kept: list[Enough] = []
+    for one in _causes(scene):
+        alike = any(len(one.rows) == len(k.rows) and _spans(one.rows, k.rows) for k in kept)
+        if len(one.rows) < one.free and not alike and len(kept) < MANY:
+            kept.append(one)
+    pairs = sorted(combinations(kept, 2), key=lambda two: sum(len(one.rows) for one in two))
+    for a, b in pairs:
+        if Enough((), np.concatenate([a.rows, b.rows]), a.gap, a.free).explains:
+            return a.values[0], b.values[0]
+    return None
+
+
+def _spans(a: np.ndarray, b: np.ndarray) -> bool:
+    """Whether the rows of two arrays span the same."""
+    answer = np.linalg.lstsq(a.T, b.T, rcond=COMPUTED)[0]
+    return near(a.T @ answer, b.T)
+
+
+class Entrance(NamedTuple):
+    """The steps down to which all is right, as other parameters show, on the way to what is wrong."""
+
+    steps: tuple[Step, ...]
+    there: bool  # at these steps themselves
+    certain: bool
+
+
+def entrance(scene: Scene) -> Entrance | None:
+    """Where the way to what is wrong parts from the ways to what is right."""
+    tape, right = scene.point.tape, {k for k, r in enumerate(scene.reference) if r.any()} - set(scene.wrong)
+    reach: dict[int, frozenset[int]] = {}
+    active = [p for p in tape.parameters if p in tape.active]
+    reach |= {p: frozenset({k}) for k, p in enumerate(active)}
+    rows: dict[tuple, list[int]] = {}
+    below = set()
+    for place, node in enumerate(tape.nodes):
+        read = [i for _, i in tape.edges(node)]
+        of = frozenset().union(*(reach.get(i, frozenset()) for i in read))
+        reach |= {o: of for o in node.outputs if o in tape.active}
+        own = {i for i in read if reach.get(i) and not reach[i] & right}
+        if of & right and own:
+            below |= own
+            rows.setdefault((node.name, node.line, node.spot), []).append(place)
+    if not rows or len(rows) > 3:
         return None
-
-    def off(gradient: list[np.ndarray]) -> np.ndarray:
-        pairs = zip(gradient, scene.reference, strict=True)
-        return np.concatenate([np.ravel(g - r) for g, r in pairs])
-
-    gap, tape = off(scene.hand), scene.point.tape
-    if np.abs(gap).max() <= FITTED * max(np.abs(r).max(initial=0) for r in scene.reference):
-        return None  # as faint as what is solved for
-    rng, ends, told = np.random.default_rng(0), [], False
-
-    def rank_of(value: int) -> int | None:
-        """Of its directions, in the gradient; None where it explains nothing."""
-        shape = tape.shapes[value].shape
-        size = math.prod(shape)
-        once = gradient_with(scene, added={value: rng.normal(size=shape)})
-        if size > LARGE or any(near(once[k], scene.reference[k]) for k in scene.wrong):
-            return None
-        units = np.eye(size).reshape(size, *shape)
-        system = np.stack([off(gradient_with(scene, added={value: unit})) for unit in units], axis=1)
-        scene.work.spend(system.size * size)
-        answer, _, rank, _ = np.linalg.lstsq(system, gap, rcond=COMPUTED)
-        return int(rank) if np.abs(system @ answer - gap).max() <= FITTED * np.abs(gap).max() else None
-
-    values = sorted(tape.active - set(scene.structure.views))
-    for order in (values, values[::-1]):
-        ranks = ((value, rank) for value in order if (rank := rank_of(value)) is not None)
-        value, rank = next(ranks, (None, 0))
-        if value is None:
-            return None
-        ends.append(value)
-        told = told or rank < gap.size
-    return (ends[0], ends[1]) if told and ends[0] not in handed_in(scene) else None
+    sizes = np.cumsum([0, *(r.size for r in scene.reference)])
+    known = np.concatenate([np.arange(sizes[k], sizes[k + 1]) for k in sorted(right)])
+    found, outs = jacobians(scene), [tape.nodes[p].outputs[0] for places in rows.values() for p in places]
+    certain = all(
+        o in found and np.linalg.matrix_rank(found[o][:, known], tol=COMPUTED) == len(found[o]) for o in outs
+    )
+    steps = tuple(Step(tuple(places)) for places in rows.values())
+    return Entrance(steps, below <= scene.structure.views.keys(), certain)
 
 
 def _tells(scene: Scene) -> bool:
@@ -211,26 +297,23 @@ def _tells(scene: Scene) -> bool:
     return all(r is not None and np.linalg.matrix_rank(r[0]) == len(r[0]) for r in rows)
 
 
-def placed(scenes: list[Scene], names: Names) -> tuple[list[Finding], Spent | None]:
-    """What can be said of a mistake without a name, and why no more: never none, never with confidence."""
+def placed(scenes: list[Scene], names: Names) -> list[Finding]:
+    """What can be said of a mistake without a name: never with confidence."""
     able = sorted((s for s in scenes if s.wrong), key=lambda s: (not _tells(s), weight_of(s)))
     if not able:
-        return [], None
+        return []
     scene, given = able[0], scenes[0]
     found = faults(scene)
     if found and scene is not given and given.wrong == scene.wrong:
         there = faults(given) or []
         if [f[:3] for f in there] == [f[:3] for f in found]:
             scene, found = given, there  # the rows and entries told are then those of the given point
-    ends, spent = None, None
-    if (len(scene.wrong) > 1 or len(scene.hand) == 1) and (not found or len(found) > 1):
-        try:
-            ends = sufficient(scene)
-        except Spent as why:
-            spent = why
-    if found and ends is None:
-        return [_of_faults(found, scene, given, names)], spent
-    return [_of_leaves(scene, given, ends, names)], spent
+    scene = scene._replace(work=Work(seconds=math.inf))
+    alone = bool(found) and len(found) == 1 and (found[0].kind == "dZ" or found[0].how.says != ALL_OFF)
+    ends = None if alone else sufficient(scene)
+    if found and ends is None and (alone or len(found) > 1):
+        return [_of_faults(found, scene, given, names)]
+    return [_of_leaves(scene, given, ends, names)]
 
 
 def _of_faults(found: list[Fault], scene: Scene, given: Scene, names: Names) -> Finding:
@@ -263,9 +346,7 @@ def _of_leaves(scene: Scene, given: Scene, ends: tuple[int, int] | None, names: 
     shown = given if given.wrong == scene.wrong else scene
     parts = {"of": Leaves(wrong), "told": _extents(shown, names, shown is given)}
     if ends is None:
-        only = " The rest ({right}) is right." if right else ""
-        says = "A mistake that has no name here, in {told}." + only
-        return finding(UNPLACED, says, where, 9, right=Leaves(right), **parts)
+        return _narrowed(scene, finding(UNPLACED, "", where, 9, scene=scene, right=Leaves(right), **parts))
     own = {v for y in scene.structure.layers for v in (y.z, y.a, y.product)}
     what, at = "in {first}", "{first}"
     first, last = map(Cotangent, ends)
@@ -282,6 +363,21 @@ def _of_leaves(scene: Scene, given: Scene, ends: tuple[int, int] | None, names: 
     return finding(mistake, says, f"{at}, and so {where}", 8, scene=scene, first=first, last=last, **parts)
 
 
+def _narrowed(scene: Scene, one: Finding) -> Finding:
+    """What is known where no one quantity explains it: two that do, or down to where all is right."""
+    rest = " The rest ({right}) is right." if one.parts["right"] != Leaves(()) else ""
+    if pair := together(scene):
+        says = "Both {first} and {second} are wrong, which would explain all: {told}." + rest
+        first, second = map(Cotangent, pair)
+        return one._replace(says=says, rank=8, parts={**one.parts, "first": first, "second": second})
+    if way := entrance(scene) if rest else None:
+        shows = "as the gradient of {right} shows" if way.certain else "as far as that of {right} shows"
+        at = "It goes wrong where the gradient of {of} is made, at" if way.there else "It goes wrong below"
+        says = f"{at} {{steps}}: what comes back there is right, {shows} ({{told}})."
+        return one._replace(says=says, rank=8, parts={**one.parts, "steps": way.steps})
+    return one._replace(says="A mistake that has no name here: {told}." + rest)
+
+
 def _extents(scene: Scene, names: Names, own: bool) -> str:
     """What is wrong in which parameters; own: whether the scene's entries are the caller's."""
     parts, whole = [], []
@@ -291,7 +387,9 @@ def _extents(scene: Scene, names: Names, own: bool) -> str:
         if alpha is not None and not np.isnan(alpha) and (off.size > 1 or not alpha):
             parts.append(f"{name} is " + (f"{spoken(alpha)} times what it should be" if alpha else "zero"))
         elif off.all():
-            whole.append(name)
+            how = (_relation(scene, k) or how_off(scene.hand[k], scene.reference[k])).says
+            whole += [name] * (how == ALL_OFF)
+            parts += [f"{name} {how}"] * (how != ALL_OFF)
         else:
             parts.append(f"{extent(off) if own else 'some entries'} of {name}")
     if len(parts) > 4:

@@ -142,8 +142,7 @@ def find_causes(
         except Spent as spent:
             notes.append(_ended(spent))
         if not found:
-            found, spent = places.placed(scenes, names)
-            notes += [_ended(spent)] if spent and not notes else []
+            found = places.placed(scenes, names)
     whole = len(scenes) > 1 and not notes
     return Diagnosis(ranked(found or [_faint(scenes[0])], names, homes, whole), notes)
 

@@ -182,6 +182,8 @@ def exchanged(swaps: Sequence[tuple[Mistake, Swap]], scenes: list[Scene]) -> Ite
             if not _reaches(layers, group, wrong):
                 continue
             if holds(scenes, partial(_with_swap, swap, group)):
+                if holds(scenes, partial(_with_swap, swap, group, times=0.0)):
+                    continue  # what stands there does nothing: a path is left out, whatever the reason
                 yield _exchange(scenes[0], mistake, swap, group)
                 break
             own = {layers[group[0] - 1].weight, layers[group[0] - 1].bias}
@@ -208,16 +210,19 @@ def _exchange(scene: Scene, mistake: Mistake, swap: Swap, group: tuple[int, ...]
     )  # fmt: skip
 
 
-def _with_swap(swap: Swap, group: tuple[int, ...], scene: Scene, only: tuple[int, ...] | None = None):
+def _with_swap(
+    swap: Swap, group: tuple[int, ...], scene: Scene, only: tuple[int, ...] | None = None, times: float = 1.0
+):
     """The gradient with the step exchanged in a group of layers; None where that cannot be.
 
-    `only`: the parameters whose gradient is made so, if it is not that of all.
+    only: the parameters whose gradient is made so, if it is not that of all; times: what is exchanged.
     """
     with np.errstate(all="ignore"):
         changes = [swap.change(scene, scene.structure.layers[n - 1]) for n in group]
     parts: dict[str, dict] = {}
     for change in changes:
         for kind, exchanges in (change or {}).items():
+            exchanges = exchanges if times == 1 else {key: times * x for key, x in exchanges.items()}
             parts.setdefault(kind, {}).update(exchanges)
     if not parts:
         return None

@@ -9,7 +9,7 @@ import numpy as np
 from jaxnn.gradcheck.mistakes.finding import Finding, Mistake, Swap, finding, holds
 from jaxnn.gradcheck.tape.quantities import a_of, averaged, examples_axis, layer_at, oriented, z_of
 from jaxnn.gradcheck.tape.scene import Scene, gradient_with
-from jaxnn.gradcheck.tape.tape import Layer
+from jaxnn.gradcheck.tape.tape import Layer, Node
 
 DW, DA = "dW[{l}] ({of})", "dA[{p}] (layer {l})"
 
@@ -83,15 +83,19 @@ def _reshaped(x: np.ndarray, read: Literal["C", "F"], write: Literal["C", "F"]) 
     return x if x.shape == x.T.shape else x.ravel(read).reshape(x.shape, order=write)
 
 
-def _turned(scene: Scene, layer: Layer) -> dict | None:
-    """A convolution's kernel turned round along its spatial axes, on the way down only."""
-    node = scene.point.tape.nodes[layer.place]
-    side = 1 - layer.input_side
+def turned_round(node: Node, side: int, kernel: np.ndarray) -> np.ndarray | None:
+    """A convolution's kernel turned round along its spatial axes; None of any other operand."""
     if node.name != "conv_general_dilated" or side != 1:
         return None
+    return np.flip(kernel, node.params["dimension_numbers"].rhs_spec[2:])
+
+
+def _turned(scene: Scene, layer: Layer) -> dict | None:
+    """The kernel turned round on the way down only."""
+    node, side = scene.point.tape.nodes[layer.place], 1 - layer.input_side
     old = scene.point.values[node.inputs[side]]
-    new = np.flip(old, node.params["dimension_numbers"].rhs_spec[2:])
-    return None if np.array_equal(new, old) else {"operands": {(layer.place, side): new}}
+    new = turned_round(node, side, old)
+    return None if new is None or np.array_equal(new, old) else {"operands": {(layer.place, side): new}}
 
 
 def _if_any(x: np.ndarray) -> np.ndarray | None:
@@ -124,6 +128,14 @@ MISALIGNED = Mistake(
 NOT_TRANSPOSED = Mistake(
     "weights-not-transposed", "dZ Wᵀ for dZ W", OF_WEIGHTS, "dA1 = dZ2 @ W2.T", AT_DA,
     (_weights("= dZ[{l}] W[{l}] is made with W[{l}]ᵀ", lambda s, y, old: old.T, 0.5),),
+)  # fmt: skip
+NOT_TURNED = Mistake(
+    "kernel-not-turned", "a convolution's kernel is turned round, or is not, where it should not be",
+    "Z = A ⋆ K, the correlation, so dA = dZ ∗ K, the convolution",
+    "dA1 = correlate2d(dZ2, K, 'full')  # of Z2 = correlate2d(A1, K, 'valid')",
+    "dA[l-1] of a convolution",
+    (Swap("dA[{p}] is made with the kernel of layer {l} turned round: flipped where it should not be, or "
+          "not where it should", DA, _turned, 2.0, _above),),
 )  # fmt: skip
 OF_OPERANDS = (
     OWN,
@@ -211,14 +223,7 @@ OF_OPERANDS = (
             _for_weights("W[{l}] reshaped", _moved(_reshaped, "C", "F")),
         ),
     ),
-    Mistake(
-        "kernel-not-turned", "a convolution's kernel is turned round, or is not, where it should not be",
-        "Z = A ⋆ K, the correlation, so dA = dZ ∗ K, the convolution",
-        "dA1 = correlate2d(dZ2, K, 'full')  # of Z2 = correlate2d(A1, K, 'valid')",
-        "dA[l-1] of a convolution",
-        (Swap("dA[{p}] is made with the kernel of layer {l} turned round: flipped where it should not be, or "
-              "not where it should", DA, _turned, 2.0, _above),),
-    ),
+    NOT_TURNED,
 )  # fmt: skip
 UPDATED = Mistake(
     "updated-weights", "W is updated before it is used to go down",

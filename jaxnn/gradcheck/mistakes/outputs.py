@@ -268,7 +268,7 @@ def mistaken_error(table: Sequence[tuple[Mistake, Way]], scenes: list[Scene]) ->
         for mistake, way in table:
             if mistake.id in seen or not holds(scenes, partial(_with_error, scenes, errors, way.of)):
                 continue
-            if not any(_made(e, way.of).any() for e in errors):
+            if all(np.abs(_made(e, way.of)).max() <= COMPUTED * np.abs(e.d).max() for e in errors):
                 continue  # nothing at all: the path is left out, whatever the reason
             says = way.says
             if mistake is NEGATIVES and form is AS_IT_IS[1]:

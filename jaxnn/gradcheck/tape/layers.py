@@ -83,11 +83,24 @@ def structure(tape: Tape) -> Structure:
 
 
 def _penalties(tape: Tape, origin) -> tuple[Edge, ...]:
-    """Edges on which a scalar of parameters alone joins one that depends on data."""
+    """Edges on which a scalar of parameters alone joins one that depends on data, both terms of the loss."""
+    terms = {tape.output}
+    for node in reversed(tape.nodes):
+        if terms.issuperset(node.outputs) and node.name in {
+            *VIEWS,
+            "add",
+            "sub",
+            "add_any",
+            "neg",
+            "mul",
+            "div",
+        }:
+            once = node.name not in {"mul", "div"} or len(tape.edges(node)) == 1
+            terms.update(i for _, i in tape.edges(node) if once)
     return tuple(
         (place, k)
         for place, node in enumerate(tape.nodes)
-        if node.name in {"add", "sub", "add_any"} and tape.shapes[node.outputs[0]].shape == ()
+        if node.name in {"add", "sub", "add_any"} and node.outputs[0] in terms
         for k, i in tape.edges(node)
         if not origin.get(i) and origin.get(node.outputs[0])
     )

@@ -13,7 +13,7 @@ from jaxnn.gradcheck.mistakes.derivatives import MULTIPLIER
 from jaxnn.gradcheck.mistakes.finding import Cotangent, Finding, Mistake, Step, Value, finding, holds, ways
 from jaxnn.gradcheck.mistakes.numbers import BIAS_MEAN
 from jaxnn.gradcheck.mistakes.outputs import DIAGONAL
-from jaxnn.gradcheck.mistakes.steps.paths import LEFT_OUT
+from jaxnn.gradcheck.mistakes.steps.paths import LEFT_OUT, WRONG_OPERAND
 from jaxnn.gradcheck.tape.forward import gradient_of
 from jaxnn.gradcheck.tape.jacobians import flat, jacobians
 from jaxnn.gradcheck.tape.paths import near, smallest
@@ -181,6 +181,27 @@ def of_reading(scenes: list[Scene]) -> Iterator[Finding]:
                 says = f"On the way back {{x}} is read one place {where} along its axis {axis}."
                 yield finding(SHIFTED, says, "{x}", 3.0, True, probe, x=Value((x,)))
                 return
+
+    yield from _of_exchanged(scenes, probe) if probe else ()
+
+
+def _of_exchanged(scenes: list[Scene], probe: Scene) -> Iterator[Finding]:
+    """Two arrays that no parameter is in stand for each other on the way back."""
+    tape, values = probe.point.tape, probe.point.values
+    read = {i for n in tape.nodes if tape.edges(n) for i in n.reads if i not in tape.active and i in values}
+    arrays = sorted(i for i in read if tape.shapes[i].shape)
+    for a, b in combinations(arrays, 2):
+        if tape.shapes[a] == tape.shapes[b] and holds(scenes, partial(_exchanged, a, b)):
+            says = "{a} and {b} are exchanged on the way back."
+            yield finding(WRONG_OPERAND, says, "{a}", 3.0, True, probe, a=Value((a,)), b=Value((b,)))
+            return
+
+
+def _exchanged(a: int, b: int, scene: Scene) -> list[np.ndarray] | None:
+    values = scene.point.values
+    kept = {v: values[v] for v in scene.point.tape.active if v in values}
+    alike = values[a].shape == values[b].shape
+    return gradient_of(scene, {a: values[b], b: values[a], **kept}) if alike else None
 
 
 def _read(x: int, axis: int, by: int, scene: Scene) -> list[np.ndarray] | None:

@@ -27,7 +27,7 @@ from jaxnn.gradcheck.mistakes.finding import (
     ways,
 )
 from jaxnn.gradcheck.mistakes.numbers import factor_names, number_words, of_arguments, tidy
-from jaxnn.gradcheck.mistakes.steps.turns import TURNS_LEFT_OUT, Turns
+from jaxnn.gradcheck.mistakes.steps.turns import CUT, TURNS_LEFT_OUT, Turns
 from jaxnn.gradcheck.report.formats import spoken
 from jaxnn.gradcheck.tape.names import is_hidden
 from jaxnn.gradcheck.tape.paths import (
@@ -146,6 +146,8 @@ def _counted(scenes: list[Scene], probe: Scene, path: Path, without) -> Iterator
         every = (LEFT_OUT, MISCOUNTED, *((TURNS_LEFT_OUT,) if probe.structure.turns else ()))
         for mistake, way in ways(every):
             yield Count(mistake, through + way.says, edges[way.on], lambda s, a=way.alpha: a)
+        for way in CUT if probe.structure.turns and len(edges) > 3 else ():
+            yield Count(TURNS_LEFT_OUT, through + way.says, edges[way.on], lambda s: 0.0)
         return
     alpha = _gain(probe, path)
     predicted = [w + alpha * (r - w) for r, w in zip(probe.reference, without, strict=True)]
@@ -275,6 +277,12 @@ def _other_operands(scenes, probe: Scene, rows, path: Path, node: Node) -> Itera
         mistake = operands.NOT_TRANSPOSED if own[0] in probe.structure.views else WRONG_OPERAND
         says = "{value} transposed where it should not be, or not where it should"
         others = [Other(own, mistake, says, lambda x: x.swapaxes(-1, -2)), *others]
+    if node.name == "conv_general_dilated" and side == 1:
+        says, turned = (
+            "{value} turned round where it should not be, or not where it should",
+            partial(operands.turned_round, node, side),
+        )
+        others = [Other(own, operands.NOT_TURNED, says, turned), *others]
     if len(own) > 1:
         others += [Other(own[1:] + own[:1]), Other(own[-1:] + own[:-1])]
         others += [Other(own[::-1], WRONG_OPERAND, "{value}, the turns in the opposite order,")]

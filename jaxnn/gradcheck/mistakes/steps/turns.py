@@ -44,6 +44,11 @@ OTHER_TURN = Mistake(
     "a = a + step * f_prime(W @ y[t + 1]) * a  # of y[t + 1] = y[t] + step * f(W @ y[t])",
     "what is handed on from turn to turn",
 )  # fmt: skip
+CUT = tuple(
+    Turns(f"is cut in every {name} turn", slice(first, None, every), 0.0)
+    for every, name in ((2, "second"), (3, "third"), (4, "fourth"))
+    for first in range(every)
+)
 OF_TURNS = (TURNS_LEFT_OUT, STALE_START, OTHER_TURN)
 
 

@@ -71,7 +71,12 @@ def _skippable(scene: Scene) -> list[tuple[Skipped, ...]]:
         if tape.shapes[i] == tape.shapes[node.outputs[0]]
     ]
     small = tuple(one for one in each if _epsilon(scene, one) is not None)
-    return [(one,) for one in each] + [small] * (len(small) > 1)
+    spots: dict[tuple, list[Skipped]] = {}
+    for one in each:
+        node = tape.nodes[one.place]
+        spots.setdefault((node.name, node.line, node.spot, node.inputs.index(one.input)), []).append(one)
+    turns = [tuple(same) for same in spots.values() if len(same) > 1]
+    return [(one,) for one in each] + [small] * (len(small) > 1) + turns
 
 
 def _epsilon(scene: Scene, skipped: Skipped) -> float | None:
@@ -240,7 +245,7 @@ def _number(scene: Scene, node: Node) -> float | None:
 
 
 def _unbiased(place: int, both: bool, end: int | None, scene: Scene) -> list[np.ndarray] | None:
-    """The gradient where a division by n is one by n − 1; both: on the way back too; end: the last."""
+    """The gradient where a division by n is one by n − 1; both: on the way back too; end: right again."""
     node = scene.point.tape.nodes[place]
     n, out = _number(scene, node) or 0, node.outputs[0]
     if n < 2 or n % 1:
