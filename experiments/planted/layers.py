@@ -176,7 +176,7 @@ IN_CONVOLUTIONS = {
 IN_GROUPS = {
     "groups of X exchanged": "groups-exchanged",
     "groups of dZ exchanged": "groups-exchanged",
-    "groups of dX exchanged": "groups-exchanged",
+    "groups of dX exchanged": "groups-exchanged or entries-moved",
     "not turned": "kernel-not-turned",
 }
 
@@ -243,8 +243,8 @@ def _dropped(p, X, M):
 
 def _through_dropout(mistake: str) -> Callable:
     def of(p, X, dA, M):
-        M = {"no mask": jnp.ones_like(M), "other mask": M[::-1], "1 − mask": 1 - M}.get(mistake, M)
-        keep = {"no 1/keep": 1, "twice": 0.75**2, "rate": 0.25, "times keep": 4 / 3}.get(mistake, 0.75)
+        M = {"no mask": jnp.ones_like(M), "1 − mask": 1 - M}.get(mistake, M)
+        keep = {"no 1/keep": 1, "twice": 0.75**2, "rate": 0.25}.get(mistake, 0.75)
         return {}, dA * M / keep
 
     return of
@@ -255,10 +255,9 @@ def _mask(*shape: int) -> Callable:
 
 
 IN_DROPOUT = {
-    "no mask": "mask-forgotten",
-    "other mask": "argument-reordered",
-    "1 − mask": "argument-inverted",
-    "no 1/keep": "stray-factor",
+    "no mask": "mask-forgotten or multiplier-forgotten",
+    "1 − mask": "mask-inverted",
+    "no 1/keep": "stray-factor or step-left-out",
     "twice": "stray-factor",
     "rate": "stray-factor",
 }

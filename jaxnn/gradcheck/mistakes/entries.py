@@ -62,6 +62,7 @@ RESHAPED = Mistake(
     (
         Way(IN_ORDER, lambda r: r.T.reshape(r.shape), 0.1),
         Way(IN_ORDER, lambda r: r.reshape(r.shape[::-1]).T, 0.1),
+        Way(IN_ORDER, lambda r: r.swapaxes(0, 1).reshape(r.shape) if r.ndim > 2 else r, 0.2),
     ),
 )  # fmt: skip
 ALL_SUMMED = Mistake(

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxnn.gradcheck.mistakes import entries
+from jaxnn.gradcheck.mistakes.data import NO_ARGUMENT
 from jaxnn.gradcheck.mistakes.derivatives import MULTIPLIER
 from jaxnn.gradcheck.mistakes.finding import Cotangent, Finding, Mistake, Step, Value, finding, holds, ways
 from jaxnn.gradcheck.mistakes.numbers import BIAS_MEAN
@@ -31,7 +32,13 @@ SHIFTED = Mistake(
     "B_t is made of Z_t: dZ_t is made of dB_t, not of dB_{t+1}",
     "dZ[:-1] = dB[1:]  # of B = np.tanh(Z)", "time, a running sum, a grid", loose=True,
 )  # fmt: skip
-OF_COTANGENTS = (SKIPPED, SHIFTED)
+INVERTED = Mistake(
+    "mask-inverted", "what was dropped is kept on the way back, and what was kept is dropped",
+    "A = M ⊙ g(Z), so dZ = dA ⊙ M ⊙ g′(Z), not dA ⊙ (1 − M) ⊙ g′(Z)", "dA1 = dA1 * (1 - M)",
+    "a layer with dropout",
+)  # fmt: skip
+MOVES = (entries.TRANSPOSED, entries.RESHAPED, entries.MOVED, entries.WRONG_AXIS, entries.CENTRED)
+OF_COTANGENTS = (INVERTED, SKIPPED, SHIFTED)
 
 
 def shifted(x: np.ndarray, axis: int, by: int) -> np.ndarray:
@@ -131,11 +138,14 @@ def of_sums(scenes: list[Scene]) -> Iterator[Finding]:
 
 def _with_sum(place: int, above: int, axis: int | None, scene: Scene) -> list[np.ndarray] | None:
     nodes, point = scene.point.tape.nodes, scene.point
-    each = point.cotangents[nodes[above].outputs[0]] * point.change.factors[above, 1]
+    if (above, 1) not in point.change.factors:
+        return None
+    total = np.asarray(point.values[nodes[above].inputs[1]])
+    each = point.cotangents[nodes[above].outputs[0]] * point.change.factors[above, 1] * total
     shape = point.values[nodes[place].inputs[0]].shape
     if each.shape != shape:
         return None
-    new = each if axis is None else np.broadcast_to(each.sum(axis, keepdims=True), shape)
+    new = (each if axis is None else np.broadcast_to(each.sum(axis, keepdims=True), shape)) / total
     return gradient_with(scene, moved={(place, 0): lambda seen: new})
 
 
@@ -170,18 +180,28 @@ def _without_both(one: Edge, other: Edge, scene: Scene) -> list[np.ndarray]:
 
 
 def of_reading(scenes: list[Scene]) -> Iterator[Finding]:
-    """Data is read one place off on the way back, where its own values are right."""
+    """Data is read otherwise on the way back, where the values of the loss are right."""
     probe = smallest(scenes)
     tape = probe.point.tape if probe else None
     for x in (*tape.inputs, *tape.constants) if tape else ():
         shape = tape.shapes[x].shape if x not in tape.parameters else ()
-        for axis, by in product((a for a, n in enumerate(shape) if n > 2), (1, -1)):
-            if holds(scenes, partial(_read, x, axis, by)):
-                where = "too early" if by > 0 else "too late"
-                says = f"On the way back {{x}} is read one place {where} along its axis {axis}."
-                yield finding(SHIFTED, says, "{x}", 3.0, True, probe, x=Value((x,)))
+        ways = [
+            (
+                SHIFTED,
+                f"is read one place {where} along its axis {axis}",
+                partial(np.roll, shift=by, axis=axis),
+            )
+            for axis, by in product((a for a, n in enumerate(shape) if n > 2), (1, -1))
+            for where in ("too early" if by > 0 else "too late",)
+        ]
+        if shape and np.issubdtype(tape.shapes[x].dtype, np.floating):
+            ways += [(NO_ARGUMENT, "is left out: ones stand in its place", np.ones_like)]
+            ways += [(INVERTED, "is taken from 1", lambda x: 1 - x)]
+        for mistake, how, of in ways:
+            if holds(scenes, partial(_read, x, len(shape), of)):
+                says = f"On the way back {{x}} {how}."
+                yield finding(mistake, says, "{x}", 3.0, True, probe, x=Value((x,)))
                 return
-
     yield from _of_exchanged(scenes, probe) if probe else ()
 
 
@@ -204,12 +224,12 @@ def _exchanged(a: int, b: int, scene: Scene) -> list[np.ndarray] | None:
     return gradient_of(scene, {a: values[b], b: values[a], **kept}) if alike else None
 
 
-def _read(x: int, axis: int, by: int, scene: Scene) -> list[np.ndarray] | None:
+def _read(x: int, axes: int, of: Callable, scene: Scene) -> list[np.ndarray] | None:
     values, tape = scene.point.values, scene.point.tape
-    if values[x].ndim <= axis:
+    if values[x].ndim != axes:
         return None
     kept = {v: values[v] for v in tape.active if v in values}
-    return gradient_of(scene, {x: np.roll(values[x], by, axis), **kept})
+    return gradient_of(scene, {x: of(values[x]), **kept})
 
 
 def _with(value: int, other: Other, scene: Scene) -> list[np.ndarray] | None:
@@ -219,10 +239,15 @@ def _with(value: int, other: Other, scene: Scene) -> list[np.ndarray] | None:
 
 def _times(value: int, other: int, power: int, scene: Scene) -> np.ndarray:
     d, x = scene.point.cotangents[value], scene.point.values[other]
-    if x.shape != tuple(np.minimum(x.shape, d.shape)) or x.ndim != d.ndim:
-        return x  # two sizes are equal at another point only
     with np.errstate(all="ignore"):
-        return d * x ** float(power)
+        return d * x ** float(power) if _along(x.shape, d.shape) else x
+
+
+def _along(one: tuple[int, ...], other: tuple[int, ...]) -> bool:
+    """Whether it is a number for whole rows, columns and so on of the other."""
+    return (
+        one != other and len(one) == len(other) and all(n in (1, m) for n, m in zip(one, other, strict=True))
+    )
 
 
 def _averaged(value: int, top: int, scene: Scene) -> np.ndarray:
@@ -238,8 +263,7 @@ def _others(scene: Scene, value: int, known: dict) -> Iterator[Other]:
         if above != value and back[above].shape == shape and not near(back[above], back[value]):
             yield Other(SKIPPED, says, 3.0, lambda s, v=above: s.point.cotangents[v], above)
     for v in sorted(scene.point.values):
-        own = np.shape(scene.point.values[v])
-        if 1 in own and own != shape and len(own) == len(shape) and own == tuple(np.minimum(own, shape)):
+        if _along(np.shape(scene.point.values[v]), shape):
             for power, lacks, or_else in ((1, "divided", "multiplied"), (-1, "multiplied", "divided")):
                 says = (
                     f"What comes back to {{value}} is not {lacks} by {{above}}, or {or_else} once too often."
@@ -250,7 +274,7 @@ def _others(scene: Scene, value: int, known: dict) -> Iterator[Other]:
         if (node.elementwise or node.name in VIEWS) and math.prod(tape.shapes[top].shape) > math.prod(shape):
             says = "What comes back to {value} is a mean over all that it is added to, where a sum belongs."
             yield Other(BIAS_MEAN, says, 3.0, partial(_averaged, value, top))
-    for mistake, way in ways((entries.TRANSPOSED, entries.MOVED, entries.WRONG_AXIS, entries.CENTRED)):
+    for mistake, way in ways(MOVES):
         what = f"What comes back to {{value}} {way.says}."
         yield Other(mistake, what, 3.2, lambda s, way=way: way.of(s.point.cotangents[value]))
     says = "{value} is not differentiated, as if it were a constant."
