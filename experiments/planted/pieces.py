@@ -70,6 +70,7 @@ def _through_turned(mistake: str) -> Callable:
         B = jnp.cumsum(A, axis=0)
         dB = 2 * B / B.size
         dA = jnp.cumsum(dB, axis=0) if mistake == "forwards" else jnp.cumsum(dB[::-1], axis=0)[::-1]
+        dA = dA - dB if mistake == "without its own" else dA
         d = dA * (1 - A * A)
         back = _rotated(d, -1.0) * S if mistake == "after" else _rotated(d * S, -1.0)
         return {"W": X.T @ (d * C + back)}
@@ -207,12 +208,77 @@ def _through_standardised(mistake: str) -> Callable:
     return gradient
 
 
+def _directed(w, X, Y):
+    """The part of every example along one direction."""
+    u = w / jnp.linalg.norm(w)
+    return jnp.mean(jnp.tanh(X @ u - Y) ** 2)
+
+
+def _through_directed(mistake: str) -> Callable:
+    def gradient(w, X, Y):
+        size = jnp.linalg.norm(w)
+        u = w / size
+        A = jnp.tanh(X @ u - Y)
+        du = X.T @ (2 * A * (1 - A * A) / len(Y))
+        return du if mistake == "as if of length 1" else (du - u * (u @ du)) / size
+
+    return gradient
+
+
+STEP = 0.2
+
+
+def _flowing(p, X):
+    """Four steps of Euler's through a field that is learned."""
+    Y = X @ p["U"]
+    for _ in range(4):
+        Y = Y + STEP * jnp.tanh(Y @ p["W"])
+    return jnp.mean(Y**2)
+
+
+def _through_flowing(mistake: str) -> Callable:
+    def gradient(p, X):
+        states = [X @ p["U"]]
+        for _ in range(4):
+            states.append(states[-1] + STEP * jnp.tanh(states[-1] @ p["W"]))
+        a, dW = 2 * states[-1] / states[-1].size, jnp.zeros_like(p["W"])
+        for t in (3, 2, 1, 0):
+            Y = states[t + 1 if mistake == "the state after" else t]
+            d = STEP * a / jnp.cosh(Y @ p["W"]) ** 2
+            a, dW = a + d @ p["W"].T, dW + Y.T @ d
+        return {"U": X.T @ a, "W": dW}
+
+    return gradient
+
+
+def _added(p, X):
+    """A hidden layer, to which another is added."""
+    A = jnp.tanh(X @ p["W"])
+    return jnp.mean((A + jnp.tanh(A @ p["V"])) ** 3)
+
+
+def _through_added(mistake: str) -> Callable:
+    def gradient(p, X):
+        W, V, X = (np.array(x, float) for x in (p["W"], p["V"], X))
+        A = np.tanh(X @ W)
+        kept, F = A, np.tanh(A @ V)
+        if mistake == "in place":
+            A += F
+        else:
+            A = A + F
+        d = 3 * A**2 / A.size
+        dF = d * (1 - F * F)
+        return {"W": X.T @ ((d + dF @ V.T) * (1 - kept * kept)), "V": kept.T @ dF}
+
+    return gradient
+
+
 PIECES = (
     Loss("words", _words, _through_words, _texts,
          {"assigned": "entries-overwritten", "mean of all": "mean-over-all"}),
     Loss("heads", _heads, _through_heads, params("K", (3, 5), (7, 5)), {"tiled": "groups-exchanged"}),
     Loss("rotation", _turned, _through_turned, params("W", (3, 4), (6, 3), (6, 4), (6, 4), data=3),
-         {"forwards": "not-turned-round", "after": "factor-after"}),
+         {"forwards": "not-turned-round", "after": "factor-after", "without its own": "off-by-one"}),
     Loss("block", _prenormed, _through_prenormed, params("WUV", (3, 5), (5, 5), (5, 4), (6, 3)), {
         "before": "residual-too-early", "no ε": "epsilon-left-out", "no half": "step-left-out",
     }),
@@ -225,4 +291,9 @@ PIECES = (
     Loss("pooling", _pooled, _through_pooled, params("W", (3, 6), (5, 3)), {"repeated": "window-unmasked"}),
     Loss("variance", _standardised, _through_standardised, params("Wg", (3, 4), (1, 4), (5, 3)),
          {"N − 1": "unbiased-variance"}),
+    Loss("direction", _directed, _through_directed, lambda seed: tuple(drawn((4,), (6, 4), (6,))(seed)),
+         {"as if of length 1": "steps-skipped"}),
+    Loss("flow", _flowing, _through_flowing, params("UW", (4, 3), (3, 3), (5, 4)),
+         {"the state after": "state-of-another-turn"}),
+    Loss("added", _added, _through_added, params("WV", (4, 3), (3, 3), (5, 4)), {"in place": "overwritten"}),
 )  # fmt: skip

@@ -81,7 +81,7 @@ def check_steps(
         change = here.change._replace(
             given={values[n]: x for n, x in given.items()}, free=dict.fromkeys(values.values(), 0.0)
         )
-        gradient, cotangents = here.programs.pull(change)
+        gradient, cotangents, *_ = here.programs.pull(change)
     depth = {o: place for place, node in enumerate(tape.nodes) for o in node.outputs}
     quantities = [(n, values[n], steps[n], cotangents[values[n]]) for n in steps]
     quantities.sort(key=lambda quantity: -depth[quantity[1]])

@@ -19,15 +19,14 @@ from jaxnn.gradcheck.jaxprs.equations import turns, within
 from jaxnn.gradcheck.jaxprs.primitives import Kind, of
 from jaxnn.gradcheck.tape.budget import STEP
 from jaxnn.gradcheck.tape.scene import Scene
-from jaxnn.gradcheck.tape.tape import Change, Edge, Node, Point, Programs, Tape, done
+from jaxnn.gradcheck.tape.tape import Change, Edge, Node, Point, Programs, Pulled, Tape, done
 
 
 def point(tape: Tape, args: tuple, traced: Programs | None = None) -> Point:
     """All values and the right backward pass at args; `traced` is programs(tape) when it is had."""
     traced = traced or programs(tape, args)
     values, factors, operands = traced.prepare(*_fed(tape, args))
-    right = Change(factors, operands, {}, {}, {}, {}, {})
-    return Point(tape, args, values, right, *traced.pull(right), traced)
+    return Point(tape, args, values, traced.pull(Change(factors, operands, {}, {}, {}, {}, {})), traced)
 
 
 def gradient_at(scene: Scene, value: int, new: np.ndarray) -> list[np.ndarray]:
@@ -43,7 +42,7 @@ def gradient_at(scene: Scene, value: int, new: np.ndarray) -> list[np.ndarray]:
         other, args = tape, jax.tree.unflatten(tree, flat)
     there = point(other, args, scene.point.programs)
     silent = there.change._replace(gains=dict.fromkeys(scene.muted, 0.0))
-    return there.programs.pull(silent)[0] if scene.muted else there.gradient
+    return there.programs.pull(silent).gradient if scene.muted else there.gradient
 
 
 def _fed(tape: Tape, args: tuple) -> tuple[list, dict]:
@@ -95,6 +94,7 @@ class Backward(NamedTuple):
     edges: list[tuple[Edge, int, tuple[int, ...], Any]]
     reads: list[Edge]  # of the operands; none of an elementwise step
     back: Callable | None  # (operands, cotangents above) → cotangents; None for an elementwise step
+    work: float
 
 
 def _backward(tape: Tape, place: int, node: Node) -> Backward | None:
@@ -103,9 +103,9 @@ def _backward(tape: Tape, place: int, node: Node) -> Backward | None:
     if not edges or not live:
         return None
     if node.elementwise:
-        return Backward(node, live, edges, [], None)
+        return Backward(node, live, edges, [], None, _work(tape, node))
     reads = [(place, k) for k, i in enumerate(node.inputs) if not isinstance(i, Literal)]
-    return Backward(node, live, edges, reads, _back(tape, node))
+    return Backward(node, live, edges, reads, _back(tape, node), _work(tape, node))
 
 
 def _back(tape: Tape, node: Node) -> Callable:
@@ -135,26 +135,57 @@ def _unbroadcast(x: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     return np.sum(x, axis=axes).reshape(shape) if axes else x
 
 
-def _pull(tape: Tape, plan: list[Backward], change: Change) -> tuple[list, dict[int, Any]]:
-    """The backward pass, with all that is exchanged: the gradient, and the cotangent of every value."""
+def _pull(tape: Tape, plan: list[Backward], change: Change, known: Pulled | None = None) -> Pulled:
+    """The backward pass with all that is exchanged; of one that is known, what is the same is taken over."""
     factors, operands, gains, given, free, taken, moved = change
-    summed: dict[int, Any] = {}
+    old = known.change if known else change._replace(given={}, free={})
     seen: dict[int, Any] = {}
-    if tape.output in tape.active:
-        out = tape.shapes[tape.output]
-        summed[tape.output] = np.ones(out.shape, out.dtype)
+    parts: dict[Edge, np.ndarray] = dict(known.parts) if known else {}
+    into: dict[int, list[Edge]] = {}
+    new: set[int] = set()  # values to which something else comes back
+    work = 0.0
 
-    def settle(v: int):
-        total = summed.get(v)
+    def alike(now: dict, before: dict, key) -> bool:
+        return now.get(key) is before.get(key)
+
+    def settle(v: int) -> Any:
+        """What comes back to a value, once all of it is there."""
+        if known and v not in new:
+            total = known.cotangents.get(v)
+        else:
+            keys = into.get(v, [])
+            total = parts[keys[0]] if keys else None
+            for key in keys[1:]:
+                total = total + parts[key]
+        shape = tape.shapes[v]
         if total is None:
-            total = np.zeros(tape.shapes[v].shape, tape.shapes[v].dtype)
+            total = (np.ones if v == tape.output else np.zeros)(shape.shape, shape.dtype)
         seen[v] = total = np.asarray(total)
+        if not (alike(given, old.given, v) and alike(free, old.free, v)):
+            new.add(v)
         total = free[v] * total if v in free else total
         return total + given[v] if v in given else total
+
+    def same(step: Backward) -> bool:
+        """Whether all that is read is what was read."""
+        return (
+            new.isdisjoint(step.outputs)
+            and all(alike(operands, old.operands, r) for r in step.reads)
+            and not any(key in taken or key in moved for key, *_ in step.edges)
+            and all(
+                alike(factors, old.factors, key) and gains.get(key, 1) is old.gains.get(key, 1)
+                for key, *_ in step.edges
+            )
+        )
 
     with np.errstate(all="ignore"):
         for step in plan:
             above = [settle(o) for o in step.outputs]
+            for key, i, *_ in step.edges:
+                into.setdefault(i, []).append(key)
+            if known and same(step):
+                continue
+            work += step.work
             read = [operands[r] for r in step.reads]
             got = None if step.back is None else step.back(read, above)
             for n, (key, i, shape, dtype) in enumerate(step.edges):
@@ -165,7 +196,7 @@ def _pull(tape: Tape, plan: list[Backward], change: Change) -> tuple[list, dict[
                     own = step.back and step.back(read, [other])
                 part = _unbroadcast(other * factors[key], shape) if own is None else own[n]
                 part = moved[key](seen) if key in moved else part * gains.get(key, 1)
-                part = part.astype(dtype, copy=False)
-                summed[i] = summed[i] + part if i in summed else part
+                parts[key] = part.astype(dtype, copy=False)
+                new.add(i)
         gradient = [np.asarray(settle(p)) for p in tape.parameters if p in tape.active]
-    return gradient, seen
+    return Pulled(gradient, seen, parts, change, work)

@@ -7,7 +7,7 @@ import numpy as np
 from jax.extend.core import Literal
 
 from jaxnn.gradcheck.jaxprs.by_numpy import by_numpy
-from jaxnn.gradcheck.tape.scene import Scene
+from jaxnn.gradcheck.tape.scene import Scene, pulled
 from jaxnn.gradcheck.tape.tape import Change, Node
 
 
@@ -31,10 +31,11 @@ def step(scene: Scene, place: int, given: Sequence, slope: int | None = None) ->
 def replayed_values(scene: Scene, new: Mapping[int, np.ndarray]) -> dict[int, np.ndarray]:
     """All values where these, whatever makes them, are those."""
     values, other = scene.point.values | dict(new), set(new)
-    scene.work.spend(scene.point.programs.work)
+    share = scene.point.programs.work / len(scene.point.tape.nodes)
     with np.errstate(all="ignore"):
         for place, node in enumerate(scene.point.tape.nodes):
             if not other.isdisjoint(node.reads):
+                scene.work.spend(share)
                 made = zip(node.outputs, step(scene, place, arrays(node, values)), strict=True)
                 values |= {o: x for o, x in made if o not in new}
                 other.update(node.outputs)
@@ -59,12 +60,6 @@ def replayed(scene: Scene, new: Mapping[int, np.ndarray]) -> Change:
     return change._replace(factors=factors, operands=operands)
 
 
-def pulled(scene: Scene, change: Change) -> list[np.ndarray]:
-    """The gradient by a backward pass."""
-    scene.work.spend(scene.point.programs.work)
-    return scene.point.programs.pull(change)[0]
-
-
 def gradient_of(scene: Scene, new: Mapping[int, np.ndarray]) -> list[np.ndarray]:
     """The gradient where these values are those, and all that is made of them."""
-    return pulled(scene, replayed(scene, new))
+    return pulled(scene, replayed(scene, new)).gradient

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxnn.gradcheck.tape.budget import Work
-from jaxnn.gradcheck.tape.tape import Change, Edge, Layer, Point, Structure
+from jaxnn.gradcheck.tape.tape import Change, Edge, Layer, Point, Pulled, Structure
 from jaxnn.gradcheck.tolerances import COMPUTED, FITTED
 
 
@@ -89,14 +89,18 @@ def changed(
     )
 
 
-def _pulled(scene: Scene, change: Change) -> tuple[list[np.ndarray], dict[int, np.ndarray]]:
-    scene.work.spend(scene.point.programs.work)
-    return scene.point.programs.pull(change)
+def pulled(scene: Scene, change: Change) -> Pulled:
+    """The backward pass with a change, done again only from where it makes a difference."""
+    scene.work.spend(0)
+    found = scene.point.programs.pull(change, scene.point.pulled)
+    scene.work.spend(found.work)
+    return found
 
 
 def backward_with(scene: Scene, **parts) -> tuple[list[np.ndarray], dict[int, np.ndarray]]:
     """The gradient and every value's cotangent, by the backward pass with these parts exchanged."""
-    return _pulled(scene, changed(scene, **parts))
+    found = pulled(scene, changed(scene, **parts))
+    return found.gradient, found.cotangents
 
 
 def gradient_with(scene: Scene, **parts) -> list[np.ndarray]:
@@ -108,10 +112,11 @@ def without_penalty(scene: Scene) -> Scene:
     """The scene with the terms of parameters alone taken off both gradients, and not looked at."""
     edges = scene.structure.penalties
     change = changed(scene, gains=dict.fromkeys(edges, 0.0))
-    gradient, cotangents = _pulled(scene, change)
+    without = pulled(scene, change)
+    gradient = without.gradient
     rest = [r - g for r, g in zip(scene.reference, gradient, strict=True)]
     return scene._replace(
-        point=scene.point._replace(change=change, gradient=gradient, cotangents=cotangents),
+        point=scene.point._replace(pulled=without),
         hand=[h - r for h, r in zip(scene.hand, rest, strict=True)],
         reference=gradient,
         bound=[b + COMPUTED * np.abs(r).max(initial=0) for b, r in zip(scene.bound, rest, strict=True)],

@@ -82,11 +82,21 @@ class Change(NamedTuple):
     moved: dict[Edge, Callable]  # all cotangents above → what goes down there
 
 
+class Pulled(NamedTuple):
+    """What a backward pass gives: the gradient, and what comes back to each value, whole and by edges."""
+
+    gradient: list[np.ndarray]
+    cotangents: dict[int, np.ndarray]
+    parts: dict[Edge, np.ndarray]
+    change: Change  # what it was done with
+    work: float  # what it took, in multiplications
+
+
 class Programs(NamedTuple):
     """The two programs of a tape at some shapes: leaves → values and defaults; change → gradient."""
 
     prepare: Callable
-    pull: Callable[[Change], tuple[list[np.ndarray], dict[int, np.ndarray]]]
+    pull: Callable[..., Pulled]  # (change, what another pass gave, if that is known)
     edges: frozenset[Edge]  # all that something is differentiated through
     work: float  # of one backward pass, in multiplications
     steps: dict  # what a step makes of other inputs: programs that were needed once
@@ -99,10 +109,23 @@ class Point(NamedTuple):
     tape: Tape
     args: tuple
     values: dict[int, np.ndarray]
-    change: Change
-    gradient: list[np.ndarray]
-    cotangents: dict[int, np.ndarray]
+    pulled: Pulled
     programs: Programs
+
+    @property
+    def change(self) -> Change:
+        """What the right backward pass is done with."""
+        return self.pulled.change
+
+    @property
+    def gradient(self) -> list[np.ndarray]:
+        """The right gradient."""
+        return self.pulled.gradient
+
+    @property
+    def cotangents(self) -> dict[int, np.ndarray]:
+        """What rightly comes back to each value."""
+        return self.pulled.cotangents
 
 
 class Layer(NamedTuple):

@@ -11,9 +11,9 @@ from jax.extend.core import Literal
 from jaxnn.gradcheck.mistakes.finding import Finding, Mistake, Step, Value, finding, holds
 from jaxnn.gradcheck.mistakes.steps.blocks import in_another_order, repeated
 from jaxnn.gradcheck.report.formats import spoken
-from jaxnn.gradcheck.tape.forward import arrays, gradient_of, pulled, replayed, replayed_values, step
+from jaxnn.gradcheck.tape.forward import arrays, gradient_of, replayed, replayed_values, step
 from jaxnn.gradcheck.tape.paths import Path, ends_of, reaching, smallest
-from jaxnn.gradcheck.tape.scene import Scene, fits, gradient_with
+from jaxnn.gradcheck.tape.scene import Scene, fits, gradient_with, pulled
 from jaxnn.gradcheck.tape.tape import Node
 from jaxnn.gradcheck.tape.trace import reached
 
@@ -100,7 +100,7 @@ def _without(
         edges = scene.point.tape.edges(nodes[place])
         gains |= {(place, k): 0.0 for k, i in edges if i != value}
         moved |= {(place, k): lambda seen, out=out: seen[out] for k, i in edges if i == value}
-    return pulled(scene, change._replace(gains=gains, moved=moved))
+    return pulled(scene, change._replace(gains=gains, moved=moved)).gradient
 
 
 def of_other_values(scenes: list[Scene]) -> Iterator[Finding]:
@@ -202,7 +202,7 @@ def _with_overwritten(place: int, old: int, maker: int | None, scene: Scene) -> 
         node = tape.nodes[maker]
         k = tape.edges(node)[0][0]
         factors[maker, k] = BY_OUTPUT[node.name](new)
-    return pulled(scene, change._replace(factors=factors, operands=operands))
+    return pulled(scene, change._replace(factors=factors, operands=operands)).gradient
 
 
 def _is_a_path(probe: Scene, skipped: tuple[Skipped, ...]) -> bool:
@@ -252,7 +252,7 @@ def _unbiased(place: int, both: bool, end: int | None, scene: Scene) -> list[np.
         return None
     change = replayed(scene, {out: scene.point.values[out] * n / (n - 1)} | _kept(scene, end))
     gains = dict.fromkeys([(place, k) for k, _ in scene.point.tape.edges(node)], n / (n - 1))
-    return pulled(scene, change._replace(gains=change.gains | gains) if both else change)
+    return pulled(scene, change._replace(gains=change.gains | gains) if both else change).gradient
 
 
 def _of_counts(scenes: list[Scene], probe: Scene, back: bool = False) -> Iterator[Finding]:
@@ -297,7 +297,7 @@ def _with_ratio(skipped: Skipped, scale: int, below: int, scene: Scene) -> list[
     wide = zip(ratio.shape, values[below].shape, strict=True)
     if not np.isfinite(ratio).all() or any(n not in (1, m) for n, m in wide):
         return None
-    return pulled(scene, scene.point.change._replace(free=scene.point.change.free | {below: ratio}))
+    return pulled(scene, scene.point.change._replace(free=scene.point.change.free | {below: ratio})).gradient
 
 
 def _of_other_groups(scenes: list[Scene], probe: Scene) -> Iterator[Finding]:
