@@ -118,7 +118,12 @@ def rates_of_right(tallies: list[Tally]) -> list[str]:
 
 def right_of(tallies: list[Tally]) -> tuple[int, int]:
     """In how many the first cause is right, of how many."""
-    return sum(t.id in t.ids[:1] for t in tallies), len(tallies)
+    return sum(map(named, tallies)), len(tallies)
+
+
+def named(tally: Tally) -> bool:
+    """Whether the first cause is the mistake, or one of those that say it as well ("this or that")."""
+    return bool(tally.ids) and tally.ids[0] in (tally.id or "").split(" or ")
 
 
 def rates_of_wrong(tallies: list[Tally]) -> list[str]:
@@ -278,7 +283,7 @@ def measure(
         if options.results is not None:
             with options.results.open("a") as file:
                 file.write(json.dumps(tally._asdict()) + "\n")
-        bad = tally.correct is not True if case.id is None else case.id not in tally.ids[:1]
+        bad = tally.correct is not True if case.id is None else not named(tally)
         if options.misses and bad and not (case.id and case.effect <= 1e-6):
             print(f"{key}: {case.what}: correct={tally.correct} {tally.ids}", flush=True)
         if time.monotonic() > until:

@@ -73,7 +73,7 @@ IN_NORMS = {
     "input for h": "wrong-operand",
     "mean twice": "path-miscounted",
     "no r": "multiplier-forgotten",
-    "mean of dβ": "bias-mean",
+    "mean of dβ": "bias-mean or mean-twice or path-miscounted",
     "sign of variance": "path-miscounted",
 }
 IN_RMS = {
@@ -141,8 +141,6 @@ def _through_convolution(stride: int, padding: int, groups: int) -> Callable:
                 db = jnp.mean(dZ, axis=(1, 2)).sum(axis=0)
             if mistake == "db averaged":
                 db = jnp.mean(dZ, axis=(0, 1, 2))
-            if mistake == "db of a corner":
-                db = dZ[:, 0, 0].sum(axis=0)
             d = jnp.zeros(padded.shape, X.dtype)
             for i in range(k):
                 for j in range(k):
@@ -166,20 +164,19 @@ def _through_convolution(stride: int, padding: int, groups: int) -> Callable:
 
 IN_CONVOLUTIONS = {
     "not turned": "kernel-not-turned",
-    "kernel transposed": "kernel-not-turned",
+    "kernel transposed": "wrong-operand",
     "dW turned": "entries-moved",
     "dW transposed": "transposed",
     "db averaged": "bias-mean",
     "db of examples alone": "stray-factor",
-    "db of a corner": "entries-unwritten",
     "overwritten": "entries-overwritten",
-    "cut at the start": "entries-moved",
-    "cut at the end": "entries-moved",
+    "cut at the start": "border-miscut",
+    "cut at the end": "border-miscut",
 }
 IN_GROUPS = {
-    "groups of X exchanged": "wrong-operand",
+    "groups of X exchanged": "groups-exchanged",
     "groups of dZ exchanged": "groups-exchanged",
-    "groups of dX exchanged": "groups-exchanged",
+    "groups of dX exchanged": "groups-exchanged or entries-moved",
     "not turned": "kernel-not-turned",
 }
 
@@ -211,9 +208,8 @@ def _through_pool(size: int, stride: int, largest: bool) -> Callable:
                     (xs == jnp.min(xs, axis=0, keepdims=True)) * 1.0 if mistake == "to the least" else share
                 )
             else:
-                per = {"sum": 1, "1/k": size, "twice": size**4}.get(mistake, size**2)
+                per = {"sum": 1, "1/k": size}.get(mistake, size**2)
                 share = jnp.ones_like(xs) / per
-                share = share.at[1:].set(0) * per if mistake == "to the first" else share
             dX = jnp.zeros((len(X), X[0, :, :, 0].size, X.shape[3]), X.dtype)
             for k, place in enumerate(at.values()):
                 more = (dA * share[k]).reshape(len(X), -1, X.shape[3])
@@ -235,10 +231,9 @@ IN_MAX = {
     "value for mask": "wrong-operand",
 }
 IN_MEANS = {
-    "sum": "stray-factor",
-    "1/k": "stray-factor",
+    "sum": "stray-factor or step-left-out",
+    "1/k": "stray-factor or factor-two",
     "overwritten": "entries-overwritten",
-    "to the first": "window-misplaced",
 }
 
 
@@ -248,8 +243,8 @@ def _dropped(p, X, M):
 
 def _through_dropout(mistake: str) -> Callable:
     def of(p, X, dA, M):
-        M = {"no mask": jnp.ones_like(M), "other mask": M[::-1], "1 − mask": 1 - M}.get(mistake, M)
-        keep = {"no 1/keep": 1, "twice": 0.75**2, "rate": 0.25, "times keep": 4 / 3}.get(mistake, 0.75)
+        M = {"no mask": jnp.ones_like(M), "1 − mask": 1 - M}.get(mistake, M)
+        keep = {"no 1/keep": 1, "twice": 0.75**2, "rate": 0.25}.get(mistake, 0.75)
         return {}, dA * M / keep
 
     return of
@@ -260,10 +255,9 @@ def _mask(*shape: int) -> Callable:
 
 
 IN_DROPOUT = {
-    "no mask": "mask-forgotten",
-    "other mask": "argument-reordered",
-    "1 − mask": "argument-inverted",
-    "no 1/keep": "stray-factor",
+    "no mask": "mask-forgotten or multiplier-forgotten",
+    "1 − mask": "mask-inverted",
+    "no 1/keep": "stray-factor or step-left-out",
     "twice": "stray-factor",
     "rate": "stray-factor",
 }
@@ -323,9 +317,9 @@ def _through_stack(mistake: str) -> Callable:
 
 IN_STACKS = {
     "not reversed": "entries-moved",
-    "weights not reversed": "wrong-layer-weights",
+    "weights not reversed": "wrong-operand",
     "summed": "wrong-axis",
-    "input of the first": "wrong-layer-activation",
+    "input of the first": "wrong-operand",
     "recomputed from the output": "stale-start",
 }
 
@@ -364,8 +358,8 @@ def _through_reversible(mistake: str) -> Callable:
 
 
 IN_REVERSIBLE = {
-    "sign of g": "not-undone",
-    "g not undone": "not-undone",
+    "sign of g": "wrongly-undone",
+    "g not undone": "wrongly-undone",
     "dA₁ overwritten": "path-left-out",
     "dA₁ of before": "path-left-out",
     "halves exchanged": "entries-moved",

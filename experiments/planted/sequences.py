@@ -94,13 +94,13 @@ def _through_attention(heads: int, kv: int, causal: bool, rotary: bool) -> Calla
 
 
 IN_ATTENTION = {
-    "no 1/√d": "path-miscounted",
-    "1/√d twice": "path-miscounted",
-    "no 1/√d in dK": "path-miscounted",
+    "no 1/√d": "path-miscounted or multiplier-forgotten",
+    "1/√d twice": "path-miscounted or multiplier-forgotten",
+    "no 1/√d in dK": "path-miscounted or multiplier-forgotten",
     "no mask": "step-left-out",
     "no row sum": "statistic-left-out",
     "sum of columns": "wrong-axis",
-    "no softmax": "statistic-left-out",
+    "no softmax": "wrong-cotangent or steps-skipped",
     "diagonal": "softmax-diagonal",
     "dQ and dK exchanged": "gradients-exchanged",
     "Q for K": "wrong-operand",
@@ -113,7 +113,7 @@ IN_GROUPS = {
     "first of a group": "entries-overwritten",
     "mean of a group": "entries-overwritten",
 }
-IN_ROTARY = {"turned again": "not-turned-round", "dK not turned": "step-left-out"}
+IN_ROTARY = {"turned again": "not-turned-round", "dK not turned": "wrong-cotangent or steps-skipped"}
 
 
 def _gates(p, x, h):
@@ -203,7 +203,7 @@ def _through_table(mistake: str) -> Callable:
             E = np.zeros(p["E"].shape)
             E[np.asarray(t)] = np.asarray(d)
             return {"E": E}, None
-        t = jnp.roll(t, 1) if mistake == "tokens off by one" else t
+        t = jnp.roll(X, 1, axis=1).ravel() if mistake == "tokens off by one" else t
         if mistake == "rows in order":
             d = dA.swapaxes(0, 1).reshape(d.shape)
         E = E.at[0 * t if mistake == "all to one row" else t].add(d)
@@ -248,16 +248,14 @@ def _through_head(mistake: str) -> Callable:
         V, total = len(W), jnp.sum(weight)
         Z = A @ W.T
         one = jax.nn.one_hot(X, V, dtype=Z.dtype)
-        s = {"no smoothing": 0.0, "smoothing twice": 2 * SMOOTHING}.get(mistake, SMOOTHING)
+        s = 0.0 if mistake == "no smoothing" else SMOOTHING
         spread = s / (V - 1) * (1 - one) if mistake == "smoothing over V − 1" else s / V
         Y = (1 - s) * one + spread
-        w = jnp.ones_like(weight) if mistake == "no weight" else weight
         w = weight / {"mean over all": len(weight), "sum": 1}.get(mistake, total)
         w = jnp.ones_like(weight) / len(weight) if mistake == "no weight" else w
-        Y_hat = jax.nn.sigmoid(Z) if mistake == "sigmoid" else jax.nn.softmax(Z)
         Y = 0 if mistake == "no labels" else Y
         Y = jnp.roll(Y, 1, axis=1) if mistake == "classes off by one" else Y
-        dZ = dJ * w[:, None] * (Y_hat - Y)
+        dZ = dJ * w[:, None] * (jax.nn.softmax(Z) - Y)
         dW = dZ.T @ A
         return {"A": dZ @ W, "W": dW}, None
 
@@ -297,19 +295,19 @@ SEQUENCES = (
     Layer("embedding", _looked_up, _through_table,
           (_of_tokens({"E": (4, 3)}, 4, 2, 5), _of_tokens({"E": (5, 2)}, 5, 4, 3)), {
               "overwritten": "entries-overwritten", "mean": "entries-overwritten",
-              "all to one row": "rows-in-one", "tokens off by one": "argument-reordered",
-              "rows in order": "groups-exchanged",
+              "all to one row": "rows-in-one", "tokens off by one": "off-by-one",
+              "rows in order": "reshaped",
           }),
     Layer("tied", _tied, _through_tied,
           (_of_tokens({"E": (4, 3), "W": (3, 3)}, 4, 2, 5), _of_tokens({"E": (5, 2), "W": (2, 2)}, 5, 4, 3)),
           {
               "head alone": "path-left-out", "embedding alone": "path-left-out",
-              "mean of both": "stray-factor",
+              "mean of both": "stray-factor or factor-two",
           }),
     Layer("head", _headed, _through_head, (_of_head(6, 3, 4), _of_head(7, 2, 5)), {
-        "no smoothing": "step-left-out", "smoothing twice": "labels-smoothed",
-        "no weight": "argument-ignored", "mean over all": "mean-over-all", "sum": "stray-factor",
-        "sigmoid": "wrong-output-activation", "no labels": "labels-left-out",
-        "classes off by one": "classes-shifted", "smoothing over V − 1": "labels-smoothed",
+        "no smoothing": "wrong-operand or step-left-out", "smoothing over V − 1": "labels-smoothed",
+        "no weight": "argument-ignored or read-at-one-place", "mean over all": "mean-over-all",
+        "sum": "stray-factor", "no labels": "labels-left-out or path-left-out",
+        "classes off by one": "classes-shifted or entries-moved",
     }),
 )  # fmt: skip

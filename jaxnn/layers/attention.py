@@ -7,10 +7,10 @@ B = N times the heads of K and V, for each of which there are G heads of Q
     S = Q Kᵀ / √d    P = softmax(S)    O = P V    A = O W_Oᵀ
 
 (Vaswani et al., "Attention is all you need", NeurIPS 2017, section 3.2.) It goes through pairs of a block of
-Q and one of K and V. O and L = log Σ eˢ are kept, and P = e^(S − L) is made again on the way back (Dao et
-al., "FlashAttention", NeurIPS 2022, algorithms 1 and 4). Pairs that a causal mask leaves out are not visited.
-A head of K and V may serve several of Q (Ainslie et al., "GQA", EMNLP 2023). Turning: Su et al., "RoFormer",
-arXiv:2104.09864 (2021), eq. 34.
+Q and one of K and V. A_prev, O and L = log Σ eˢ are kept, and Q, K, V and P = e^(S − L) made again on the way
+back (Dao et al., "FlashAttention", NeurIPS 2022, algorithms 1 and 4). Pairs that a causal mask leaves out are
+not visited. A head of K and V may serve several of Q (Ainslie et al., "GQA", EMNLP 2023). Turning: Su et al.,
+"RoFormer", arXiv:2104.09864 (2021), eq. 34.
 """
 
 from typing import NamedTuple
@@ -20,7 +20,7 @@ import jax.numpy as jnp
 from jax.lax import dynamic_slice_in_dim, dynamic_update_slice_in_dim
 from jaxtyping import Array, Float
 
-from jaxnn.layers.layer import Layer, ShapeError, rows
+from jaxnn.layers.layer import Layer, ShapeError, apart, rows
 
 
 class Attention(NamedTuple):
@@ -68,23 +68,28 @@ def attention(
     def forward(params: Attention, A_prev: Float[Array, "N T n"], key=None):
         if A_prev.ndim != 3 or A_prev.shape[2] != n:
             raise ShapeError(f"attention: its input is {A_prev.shape}, expected (N, T, {n})")
+        Q, K, V, mean = projected(params, A_prev)
+        O, L = attended(Q, K, V, causal, block)  # O = softmax(Q Kᵀ / √d) V
+        A = _places(O + mean[:, None], len(A_prev)) @ params.W_O.T  # A = O W_Oᵀ
+        return A.reshape(A_prev.shape), (A_prev, O, L)
+
+    def projected(params: Attention, A_prev: Float[Array, "N T n"]):
         N, X = len(A_prev), rows(A_prev)
         Q = _heads(X @ params.W_Q.T, N, kv, G)  # Q = A_prev W_Qᵀ
         K = _heads(X @ params.W_K.T, N, kv, 1)  # K = A_prev W_Kᵀ
         V = _heads(X @ params.W_V.T, N, kv, 1)[:, 0]  # V = A_prev W_Vᵀ
         if rotary:
             Q, K = turned(Q), turned(K)
-        K, mean = K[:, 0], jnp.mean(V, axis=1, keepdims=True)
-        V = V - mean  # the rows of P sum to 1: P V = P (V − mean) + mean
-        O, L = attended(Q, K, V, causal, block)  # O = softmax(Q Kᵀ / √d) V
-        A = _places(O + mean[:, None], N) @ params.W_O.T  # A = O W_Oᵀ
-        return A.reshape(A_prev.shape), (A_prev, Q, K, V, mean, O, L)
+        mean = jnp.mean(V, axis=1, keepdims=True)
+        return Q, K[:, 0], V - mean, mean  # the rows of P sum to 1: P V = P (V − mean) + mean
 
     def backward(params: Attention, residuals: tuple, dA: Float[Array, "N T n"]):
-        A_prev, Q, K, V, mean, O, L = residuals  # V and O less the mean of V over the places
-        N, X, dA = len(dA), rows(A_prev), rows(dA)
+        (A_prev, O, L), N = residuals, len(dA)  # O less the mean of V over the places
+        dO = _heads(rows(dA) @ params.W_O, N, kv, G)  # dO = dA W_O
+        A_prev, dO = apart(A_prev, dO, A_prev.size)
+        Q, K, V, mean = projected(params, A_prev)  # made again: three products in the place of three arrays
+        X, dA = rows(A_prev), rows(dA)
         dW_O = dA.T @ _places(O + mean[:, None], N)  # dW_O = dAᵀ O
-        dO = _heads(dA @ params.W_O, N, kv, G)  # dO = dA W_O
         dQ, dK, dV = unattended(Q, K, V, O, L, dO, causal, block)
         dK, dV = dK[:, None], dV[:, None]
         if rotary:

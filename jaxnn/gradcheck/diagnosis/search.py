@@ -171,7 +171,7 @@ def _found(
         few = _clear(in_few_turns(seen, gradient, scenes[0].work)) or _clear(there)
         if (yield from _of_families(few, ON_PATHS, notes)):
             return
-    if found or (yield from _of_families(few, LAST, notes)):
+    if (yield from _of_families(few, LAST[:1] if found else LAST, notes)) or found:
         return
     for find in (precision.low_precision, precision.few_digits):
         if rounded := find(views.loss, gradient, scenes):

@@ -23,7 +23,7 @@ from jaxnn.gradcheck.mistakes.finding import (
     ways,
     wrong_leaves,
 )
-from jaxnn.gradcheck.mistakes.steps import cotangents, moves, paths, systems, turns, values
+from jaxnn.gradcheck.mistakes.steps import cotangents, kernels, moves, paths, systems, turns, values
 from jaxnn.gradcheck.tape.scene import Scene
 
 
@@ -86,7 +86,11 @@ def _in_some(scenes: list[Scene]) -> Iterator[Finding]:
 
 LAST: tuple[Family, ...] = (
     Family("what comes back to a value", cotangents.of_cotangents, cotangents.OF_COTANGENTS),
+    Family("what comes back, before all of it has", cotangents.of_early, ()),
+    Family("what comes back to two values", cotangents.of_exchanged, ()),
+    Family("sums that are divided by", cotangents.of_sums, ()),
     Family("what is read on the way back", cotangents.of_reading, ()),
+    Family("convolutions", kernels.of_kernels, (kernels.CUT,)),
     Family("the values of the way back", values.on_the_way_back, ()),
     Family("a step, for some parameters", _in_some, ()),
 )

@@ -62,6 +62,7 @@ RESHAPED = Mistake(
     (
         Way(IN_ORDER, lambda r: r.T.reshape(r.shape), 0.1),
         Way(IN_ORDER, lambda r: r.reshape(r.shape[::-1]).T, 0.1),
+        Way(IN_ORDER, lambda r: r.swapaxes(0, 1).reshape(r.shape) if r.ndim > 2 else r, 0.2),
     ),
 )  # fmt: skip
 ALL_SUMMED = Mistake(
@@ -91,6 +92,7 @@ MOVED = Mistake(
             lambda r: r[::-1, ::-1] if r.ndim > 2 else r),
         Way("is flipped along its last two axes: a kernel turned round",
             lambda r: r[..., ::-1, ::-1] if r.ndim > 2 else r),
+        Way("has the halves of its last axis exchanged", lambda r: np.roll(r, r.shape[-1] // 2, -1)),
         *(Way(f"has its {name} shifted by one", lambda r, by=by, axis=axis: np.roll(r, by, axis))
           for name, axis in (("rows", 0), ("columns", -1)) for by in (1, -1)),
     ),

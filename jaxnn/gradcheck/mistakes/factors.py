@@ -158,7 +158,11 @@ def _over_all(scenes, alphas: list[float], extent: Extent) -> Finding | None:
     sizes |= {tuple(map(len, xs)) for xs in rows if np.ndim(xs[0]) and all(map(np.size, xs))}
     for v, row in itertools.product(counted, sizes):
         counts = [float(s.point.values[v]) for s in scenes]
-        if len(set(counts)) > 1 and all(same(a, c / n) for a, c, n in zip(alphas, counts, row, strict=True)):
+        if (
+            max(row) > 1
+            and len(set(counts)) > 1
+            and all(same(a, c / n) for a, c, n in zip(alphas, counts, row, strict=True))
+        ):
             says = "{says} is divided by {n}, the size of an array, where the loss divides by {count}."
             parts = {"n": str(row[0]), "count": Value((v,)), **extent.parts}
             return finding(

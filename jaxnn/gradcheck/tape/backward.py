@@ -192,7 +192,7 @@ def _pull(tape: Tape, plan: list[Backward], change: Change, known: Pulled | None
                 other, own = above[0], got
                 if key in taken:
                     value, turned = taken[key]
-                    other = seen[value].T if turned else seen[value]
+                    other = seen[value].swapaxes(-1, -2) if turned else seen[value]
                     own = step.back and step.back(read, [other])
                 part = _unbroadcast(other * factors[key], shape) if own is None else own[n]
                 part = moved[key](seen) if key in moved else part * gains.get(key, 1)

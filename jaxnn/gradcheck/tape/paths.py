@@ -9,7 +9,7 @@ from jax.extend.core import Literal
 from jaxnn.gradcheck.jaxprs.primitives import Kind, of
 from jaxnn.gradcheck.tape.scene import Scene, finite, gradient_with
 from jaxnn.gradcheck.tape.tape import Edge
-from jaxnn.gradcheck.tape.trace import consumers
+from jaxnn.gradcheck.tape.trace import consumers, reached
 from jaxnn.gradcheck.tolerances import COMPUTED
 
 ROOTS = {"sqrt", "rsqrt", "pow", "integer_pow"}
@@ -36,6 +36,18 @@ def near(x: np.ndarray, y: np.ndarray, least: float = 0.0) -> bool:
     """Equal but for rounding, on the scale of the largest entry."""
     top = max(np.abs(x).max(initial=0), np.abs(y).max(initial=0), least)
     return bool(np.allclose(x, y, rtol=0, atol=COMPUTED * top))
+
+
+def ends_of(scene: Scene, start: int) -> list[int]:
+    """The values through which all goes that is made of one."""
+    nodes, ends = scene.point.tape.nodes, []
+    inside, last = reached(nodes, [start]), {i: p for p, n in enumerate(nodes) for i in n.reads}
+    open_until = last.get(start, -1)
+    for place, node in enumerate(nodes):
+        for out in inside.intersection(node.outputs) - {start}:
+            ends += [out] if place >= open_until else []
+            open_until = max(open_until, last.get(out, -1))
+    return ends
 
 
 def weight_of(scene: Scene) -> int:

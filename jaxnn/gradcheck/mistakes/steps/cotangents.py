@@ -1,5 +1,6 @@
 """Mistakes in what comes back to one value, on all its paths at once: another's is taken, or it is moved."""
 
+import math
 from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import combinations, product
@@ -7,13 +8,19 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxnn.gradcheck.mistakes.finding import Cotangent, Finding, Mistake, Value, finding, holds
+from jaxnn.gradcheck.mistakes import entries
+from jaxnn.gradcheck.mistakes.data import NO_ARGUMENT
+from jaxnn.gradcheck.mistakes.derivatives import MULTIPLIER
+from jaxnn.gradcheck.mistakes.finding import Cotangent, Finding, Mistake, Step, Value, finding, holds, ways
+from jaxnn.gradcheck.mistakes.numbers import BIAS_MEAN
+from jaxnn.gradcheck.mistakes.outputs import DIAGONAL
 from jaxnn.gradcheck.mistakes.steps.jacobians import flat, jacobians
 from jaxnn.gradcheck.mistakes.steps.turns import LEFT_OUT, WRONG_OPERAND
 from jaxnn.gradcheck.tape.forward import gradient_of
 from jaxnn.gradcheck.tape.paths import near, smallest
 from jaxnn.gradcheck.tape.scene import Scene, gradient_with
-from jaxnn.gradcheck.tape.trace import reached
+from jaxnn.gradcheck.tape.tape import Edge
+from jaxnn.gradcheck.tape.trace import VIEWS, consumers, reached
 
 SKIPPED = Mistake(
     "steps-skipped", "what comes back is handed on as it is, past steps that it should go through",
@@ -25,7 +32,13 @@ SHIFTED = Mistake(
     "B_t is made of Z_t: dZ_t is made of dB_t, not of dB_{t+1}",
     "dZ[:-1] = dB[1:]  # of B = np.tanh(Z)", "time, a running sum, a grid", loose=True,
 )  # fmt: skip
-OF_COTANGENTS = (SKIPPED, SHIFTED)
+INVERTED = Mistake(
+    "mask-inverted", "what was dropped is kept on the way back, and what was kept is dropped",
+    "A = M ⊙ g(Z), so dZ = dA ⊙ M ⊙ g′(Z), not dA ⊙ (1 − M) ⊙ g′(Z)", "dA1 = dA1 * (1 - M)",
+    "a layer with dropout",
+)  # fmt: skip
+MOVES = (entries.TRANSPOSED, entries.RESHAPED, entries.MOVED, entries.WRONG_AXIS, entries.CENTRED)
+OF_COTANGENTS = (INVERTED, SKIPPED, SHIFTED)
 
 
 def shifted(x: np.ndarray, axis: int, by: int) -> np.ndarray:
@@ -60,6 +73,8 @@ def of_cotangents(scenes: list[Scene]) -> Iterator[Finding]:
             continue
         for other in _others(probe, value, here):
             new = other.of(probe)
+            if new.shape != back[value].shape or not np.isfinite(new).all() or near(new, back[value]):
+                continue
             if near(
                 (here[value][:, looked].T @ (new - back[value]).ravel()), gap, np.abs(gap).max()
             ) and holds(scenes, partial(_with, value, other)):
@@ -69,19 +84,124 @@ def of_cotangents(scenes: list[Scene]) -> Iterator[Finding]:
                 return
 
 
+def of_exchanged(scenes: list[Scene]) -> Iterator[Finding]:
+    """What comes back to two values of one shape, neither of which is made of the other, is exchanged."""
+    probe = smallest(scenes)
+    if probe is None or probe.structure.turns:
+        return
+    tape, back = probe.point.tape, probe.point.cotangents
+    known = [v for v in sorted(jacobians(probe)) if v in back and tape.shapes[v].shape]
+    for v, w in combinations(known, 2):
+        if tape.shapes[v].shape != tape.shapes[w].shape or w in reached(tape.nodes, [v]):
+            continue
+        if not near(back[v], back[w]) and holds(scenes, partial(_with_exchanged, v, w)):
+            says = "What comes back to {one} and what comes back to {other} are in each other's place."
+            told = {"one": Value((v,)), "other": Value((w,)), "down": (Cotangent(v), Cotangent(w))}
+            yield finding(entries.EXCHANGED, says, "{down}", 3.0, True, probe, **told)
+            return
+
+
+def _with_exchanged(v: int, w: int, scene: Scene) -> list[np.ndarray] | None:
+    back = scene.point.cotangents
+    return gradient_with(scene, given={v: back[w], w: back[v]}) if back[v].shape == back[w].shape else None
+
+
+def of_sums(scenes: list[Scene]) -> Iterator[Finding]:
+    """What comes back to a sum that is divided by is summed along another axis, or not at all."""
+    probe = smallest(scenes)
+    tape = probe.point.tape if probe else None
+    readers = consumers(tape.nodes) if tape else {}
+    for place, node in enumerate(tape.nodes) if tape else ():
+        above, out = [place], node.outputs[0]
+        while (
+            node.name == "reduce_sum"
+            and len(above) == 1
+            and tape.nodes[above[0]].name in {"reduce_sum", *VIEWS}
+        ):
+            out = tape.nodes[above[0]].outputs[0]
+            above = readers.get(out, [])
+        if len(above) != 1 or tape.nodes[above[0]].name != "div" or tape.nodes[above[0]].inputs[1] != out:
+            continue
+        shape = tape.shapes[node.inputs[0]].shape
+        for axis in (None, *range(len(shape))):
+            if holds(scenes, partial(_with_sum, place, above[0], axis)):
+                how = "not summed: only the diagonal of its derivative is there"
+                how = how if axis is None else f"summed along axis {axis}, where the loss sums along another"
+                mistake, says = (
+                    DIAGONAL if axis is None else entries.WRONG_AXIS,
+                    f"What comes back through {{step}} is {how}.",
+                )
+                down = Cotangent(node.inputs[0])
+                yield finding(mistake, says, "{down}", 2.0, True, probe, step=Step((place,)), down=down)
+                return
+
+
+def _with_sum(place: int, above: int, axis: int | None, scene: Scene) -> list[np.ndarray] | None:
+    nodes, point = scene.point.tape.nodes, scene.point
+    if (above, 1) not in point.change.factors:
+        return None
+    total = np.asarray(point.values[nodes[above].inputs[1]])
+    each = point.cotangents[nodes[above].outputs[0]] * point.change.factors[above, 1] * total
+    shape = point.values[nodes[place].inputs[0]].shape
+    if each.shape != shape:
+        return None
+    new = (each if axis is None else np.broadcast_to(each.sum(axis, keepdims=True), shape)) / total
+    return gradient_with(scene, moved={(place, 0): lambda seen: new})
+
+
+def of_early(scenes: list[Scene]) -> Iterator[Finding]:
+    """What comes back to a value goes down one way before all of it has come back."""
+    probe = smallest(scenes)
+    nodes = probe.point.tape.nodes if probe else ()
+    readers = consumers(nodes)
+    for place, node in enumerate(nodes):
+        below = [(place, k) for k, _ in probe.point.tape.edges(node)]
+        above = [
+            (p, k)
+            for p in readers.get(node.outputs[0], [])
+            for k, i in probe.point.tape.edges(nodes[p])
+            if i == node.outputs[0]
+        ]
+        for one, other in product(below, above) if min(len(below), len(above)) > 1 else ():
+            if holds(scenes, partial(_without_both, one, other)):
+                says = "{value} is made before what comes back through {step} has been added."
+                down = Cotangent(nodes[place].inputs[one[1]])
+                told = {"value": down, "step": Step((other[0],)), "down": down}
+                yield finding(LEFT_OUT, says, "{down}", 3.0, True, probe, **told)
+                return
+
+
+def _without_both(one: Edge, other: Edge, scene: Scene) -> list[np.ndarray]:
+    """The gradient without what comes down through one edge and then another."""
+    a, b, neither = (
+        gradient_with(scene, gains=dict.fromkeys(edges, 0.0)) for edges in ((one,), (other,), (one, other))
+    )
+    return [x + y - z for x, y, z in zip(a, b, neither, strict=True)]
+
+
 def of_reading(scenes: list[Scene]) -> Iterator[Finding]:
-    """Data is read one place off on the way back, where its own values are right."""
+    """Data is read otherwise on the way back, where the values of the loss are right."""
     probe = smallest(scenes)
     tape = probe.point.tape if probe else None
     for x in (*tape.inputs, *tape.constants) if tape else ():
         shape = tape.shapes[x].shape if x not in tape.parameters else ()
-        for axis, by in product((a for a, n in enumerate(shape) if n > 2), (1, -1)):
-            if holds(scenes, partial(_read, x, axis, by)):
-                where = "too early" if by > 0 else "too late"
-                says = f"On the way back {{x}} is read one place {where} along its axis {axis}."
-                yield finding(SHIFTED, says, "{x}", 3.0, True, probe, x=Value((x,)))
+        ways = [
+            (
+                SHIFTED,
+                f"is read one place {where} along its axis {axis}",
+                partial(np.roll, shift=by, axis=axis),
+            )
+            for axis, by in product((a for a, n in enumerate(shape) if n > 2), (1, -1))
+            for where in ("too early" if by > 0 else "too late",)
+        ]
+        if shape and np.issubdtype(tape.shapes[x].dtype, np.floating):
+            ways += [(NO_ARGUMENT, "is left out: ones stand in its place", np.ones_like)]
+            ways += [(INVERTED, "is taken from 1", lambda x: 1 - x)]
+        for mistake, how, of in ways:
+            if holds(scenes, partial(_read, x, len(shape), of)):
+                says = f"On the way back {{x}} {how}."
+                yield finding(mistake, says, "{x}", 3.0, True, probe, x=Value((x,)))
                 return
-
     yield from _of_exchanged(scenes, probe) if probe else ()
 
 
@@ -104,17 +224,34 @@ def _exchanged(a: int, b: int, scene: Scene) -> list[np.ndarray] | None:
     return gradient_of(scene, {a: values[b], b: values[a], **kept}) if alike else None
 
 
-def _read(x: int, axis: int, by: int, scene: Scene) -> list[np.ndarray] | None:
+def _read(x: int, axes: int, of: Callable, scene: Scene) -> list[np.ndarray] | None:
     values, tape = scene.point.values, scene.point.tape
-    if values[x].ndim <= axis:
+    if values[x].ndim != axes:
         return None
     kept = {v: values[v] for v in tape.active if v in values}
-    return gradient_of(scene, {x: np.roll(values[x], by, axis), **kept})
+    return gradient_of(scene, {x: of(values[x]), **kept})
 
 
 def _with(value: int, other: Other, scene: Scene) -> list[np.ndarray] | None:
     new = other.of(scene)
     return gradient_with(scene, given={value: new}) if new.shape == scene.point.values[value].shape else None
+
+
+def _times(value: int, other: int, power: int, scene: Scene) -> np.ndarray:
+    d, x = scene.point.cotangents[value], scene.point.values[other]
+    with np.errstate(all="ignore"):
+        return d * x ** float(power) if _along(x.shape, d.shape) else x
+
+
+def _along(one: tuple[int, ...], other: tuple[int, ...]) -> bool:
+    """Whether it is a number for whole rows, columns and so on of the other."""
+    return (
+        one != other and len(one) == len(other) and all(n in (1, m) for n, m in zip(one, other, strict=True))
+    )
+
+
+def _averaged(value: int, top: int, scene: Scene) -> np.ndarray:
+    return scene.point.cotangents[value] * scene.point.values[value].size / scene.point.values[top].size
 
 
 def _others(scene: Scene, value: int, known: dict) -> Iterator[Other]:
@@ -125,6 +262,21 @@ def _others(scene: Scene, value: int, known: dict) -> Iterator[Other]:
     for above in sorted(reached(tape.nodes, [value]) & known.keys() & back.keys()):
         if above != value and back[above].shape == shape and not near(back[above], back[value]):
             yield Other(SKIPPED, says, 3.0, lambda s, v=above: s.point.cotangents[v], above)
+    for v in sorted(scene.point.values):
+        if _along(np.shape(scene.point.values[v]), shape):
+            for power, lacks, or_else in ((1, "divided", "multiplied"), (-1, "multiplied", "divided")):
+                says = (
+                    f"What comes back to {{value}} is not {lacks} by {{above}}, or {or_else} once too often."
+                )
+                yield Other(MULTIPLIER, says, 3.0, partial(_times, value, v, power), v)
+    for node in (tape.nodes[p] for p in consumers(tape.nodes).get(value, ())):
+        top = node.outputs[0]
+        if (node.elementwise or node.name in VIEWS) and math.prod(tape.shapes[top].shape) > math.prod(shape):
+            says = "What comes back to {value} is a mean over all that it is added to, where a sum belongs."
+            yield Other(BIAS_MEAN, says, 3.0, partial(_averaged, value, top))
+    for mistake, way in ways(MOVES):
+        what = f"What comes back to {{value}} {way.says}."
+        yield Other(mistake, what, 3.2, lambda s, way=way: way.of(s.point.cotangents[value]))
     says = "{value} is not differentiated, as if it were a constant."
     yield Other(LEFT_OUT, says, 3.1, lambda s: np.zeros_like(s.point.cotangents[value]))
     for axis in (a for a, n in enumerate(shape) if n > 1):

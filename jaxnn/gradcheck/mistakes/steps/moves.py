@@ -1,5 +1,6 @@
 """Mistakes where entries are moved, repeated or chosen: what comes back is put together otherwise."""
 
+import math
 from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import product
@@ -31,6 +32,17 @@ UNMASKED = Mistake(
     "window-unmasked", "what comes back to a maximum goes to every entry it was taken of",
     "A = max Z_i, so dZ_i = dA where Z_i = A, and 0 elsewhere",
     "dZ = np.repeat(dA, 2, axis=1)  # and no (Z == A)", "max pooling, a maximum",
+)  # fmt: skip
+MISPLACED = Mistake(
+    "window-misplaced", "what comes back to a maximum goes to another entry of its window",
+    "A = max Z_i, so dZ_i = dA where Z_i = A, and 0 elsewhere",
+    "dZ[i, j] = dA  # for dZ[i, j, k[i, j]], k = argmax over the window", "max pooling, a maximum",
+    (
+        Way("the first entry", lambda at, x: at[0]),
+        Way("the last entry", lambda at, x: at[-1]),
+        Way("the least entry", lambda at, x: at[np.argmin(x[at])]),
+        Way("the entry that the largest is if rows and columns are exchanged", lambda at, x: _across(at, x)),
+    ),
 )  # fmt: skip
 COPIED = "A_i = E[t_i], so dE_k = Σ dA_i over the i with t_i = k"
 OVERWRITTEN = Mistake(
@@ -65,7 +77,7 @@ EARLY = Mistake(
     "B = A + F(N(A)), so dA = dB + N′(dN)", "dA = norm_back(dB + dN)  # for dB + norm_back(dN)",
     "a residual connection",
 )  # fmt: skip
-OF_MOVES = (UNMASKED, OVERWRITTEN, REGROUPED, FORWARDS, OUTSIDE, EARLY)
+OF_MOVES = (UNMASKED, MISPLACED, OVERWRITTEN, REGROUPED, FORWARDS, OUTSIDE, EARLY)
 
 
 def _put(d: np.ndarray, at: np.ndarray, n: int) -> np.ndarray:
@@ -77,6 +89,17 @@ def _put(d: np.ndarray, at: np.ndarray, n: int) -> np.ndarray:
 
 def _added(d: np.ndarray, at: np.ndarray, n: int) -> np.ndarray:
     return np.bincount(at, d, n)
+
+
+def _across(at: np.ndarray, x: np.ndarray) -> int | None:
+    """Of a square window, the entry on the other side of its diagonal."""
+    side = math.isqrt(len(at))
+    row, column = divmod(int(np.argmax(x[at])), side)
+    return at[column * side + row] if side**2 == len(at) else None
+
+
+def _at(d: np.ndarray, at: list, shape: tuple[int, ...]) -> np.ndarray:
+    return _added(d.ravel(), np.asarray(at), math.prod(shape)).reshape(shape)
 
 
 class Back(NamedTuple):
@@ -128,6 +151,11 @@ def _of_windows(scene: Scene, block: Block) -> dict[tuple, Back]:
     says = "Below {step}, every entry of a window of {value} gets what comes back, not the largest alone."
     every = lambda d: (inside.T @ d.ravel()).reshape(x.shape)  # noqa: E731
     backs: dict[tuple, Back] = {(0,): Back(UNMASKED, says, 1.0, every)}
+    for k, way in enumerate(MISPLACED.ways):
+        chosen = [way.of(np.flatnonzero(row), x.ravel()) for row in inside]
+        says = f"Below {{step}}, what comes back goes to {way.says} of each window of {{value}}."
+        if None not in chosen:
+            backs[MISPLACED.id, k] = Back(MISPLACED, says, 1.0, lambda d, at=chosen: _at(d, at, x.shape))
     if inside.sum(axis=0).max(initial=0) < 2:
         return backs
     largest = where_from(scene, block).ravel() - 1
@@ -161,6 +189,8 @@ def moved(scenes: list[Scene]) -> Iterator[Finding]:
     if probe is None:
         return
     found: dict[str, list[Known]] = {}
+    alike: dict[tuple, list[Known]] = {}
+    nodes, shapes = probe.point.tape.nodes, probe.point.tape.shapes
     for block in blocks_of(probe, LINEAR | CHOICES, probe.point.tape.active):
         of = _reached(probe, block.bottom)
         for find in (_backs, _of_windows) if of else ():
@@ -169,6 +199,8 @@ def moved(scenes: list[Scene]) -> Iterator[Finding]:
                 if fits(probe, _with_backs([one], probe) or probe.reference, of):
                     found.setdefault(back.mistake.id, []).append(one)
                     break
+                names = tuple(nodes[p].name for p in block.places)
+                alike.setdefault((key, names, shapes[block.source].shape), []).append(one)
     for known in found.values():
         # one for each parameter: heads of k and of v are two blocks, and one mistake
         chosen = [o for n, o in enumerate(known) if not any(set(o.of) & set(e.of) for e in known[:n])]
@@ -176,6 +208,11 @@ def moved(scenes: list[Scene]) -> Iterator[Finding]:
             first = chosen[0]
             down = tuple(Cotangent(one.block.source) for one in chosen)
             yield _found(probe, first.block, first.back.mistake, first.back.says, first.back.rank, down=down)
+            return
+    for known in (many for many in alike.values() if len(many) > 1 and not found):
+        if holds(scenes, partial(_with_all, known)):
+            (block, *_, back, _), down = known[0], tuple(Cotangent(one.block.source) for one in known)
+            yield _found(probe, block, back.mistake, back.says, back.rank, down=down)
             return
     for search in (_parts, _after, _early):
         yield from search([s._replace(only=tuple(probe.wrong)) for s in scenes], probe)
@@ -194,6 +231,15 @@ def _with_backs(known: list[Known], scene: Scene) -> list[np.ndarray] | None:
         there = gradient_with(scene, moved=moved, gains=dict.fromkeys(others, 0.0))
         gradient = [there[k] if k in one.of else g for k, g in enumerate(gradient)]
     return gradient
+
+
+def _with_all(known: list[Known], scene: Scene) -> list[np.ndarray] | None:
+    """The gradient with several of them at once."""
+    backs = [(one.block, one.find(scene, one.block).get(one.key)) for one in known]
+    if None in (back for _, back in backs):
+        return None
+    moved = {b.bottom[0]: lambda seen, b=b, back=back: back.of(seen[b.top]) for b, back in backs}
+    return gradient_with(scene, moved=moved, gains={edge: 0.0 for b, _ in backs for edge in b.bottom[1:]})
 
 
 def _found(probe: Scene, block: Block, mistake: Mistake, says: str, rank: float, **parts) -> Finding:

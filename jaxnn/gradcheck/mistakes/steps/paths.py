@@ -270,10 +270,10 @@ def _other_operands(scenes, probe: Scene, rows, path: Path, node: Node) -> Itera
     if len(shape) == 2:
         turned = [row for row in rows_like(probe, rows, shape[::-1], len(own)) if row != own]
         others += [Other(row, WRONG_OPERAND, "{value} transposed", np.transpose) for row in turned]
-    if len(shape) == 2 and shape[0] == shape[1]:
+    if len(shape) > 1 and shape[-1] == shape[-2]:
         mistake = operands.NOT_TRANSPOSED if own[0] in probe.structure.views else WRONG_OPERAND
         says = "{value} transposed where it should not be, or not where it should"
-        others = [Other(own, mistake, says, np.transpose), *others]
+        others = [Other(own, mistake, says, lambda x: x.swapaxes(-1, -2)), *others]
     if node.name == "conv_general_dilated" and side == 1:
         says, turned = (
             "{value} turned round where it should not be, or not where it should",
@@ -282,6 +282,7 @@ def _other_operands(scenes, probe: Scene, rows, path: Path, node: Node) -> Itera
         others = [Other(own, operands.NOT_TURNED, says, turned), *others]
     if len(own) > 1:
         others += [Other(own[1:] + own[:1]), Other(own[-1:] + own[:-1])]
+        others += [Other(own[::-1], WRONG_OPERAND, "{value}, the turns in the opposite order,")]
     for other in others:
         if not _explains(scenes, probe, path, side, other):
             continue
@@ -311,7 +312,7 @@ def _other_cotangents(scenes, probe: Scene, rows, path: Path, node: Node) -> Ite
     if not shape or (node.name in PASSING and len(readers) == 1):
         return  # it hands down what comes back, to the one step below
     maker = {o: p for p, n in enumerate(tape.nodes) for o in n.outputs}
-    taken = [(own, True)] if len(shape) == 2 and shape[0] == shape[1] else []
+    taken = [(own, True)] if len(shape) > 1 and shape[-1] == shape[-2] else []
     taken += [
         (row, False)
         for row in rows_like(probe, rows, shape, len(own))
@@ -375,7 +376,9 @@ def _with_power(path: Path, power: int, scene: Scene):
 def _with_cotangent(path: Path, row: tuple[int, ...], turned: bool, scene: Scene):
     back, nodes = scene.point.cotangents, scene.point.tape.nodes
     own = [back[nodes[p].outputs[0]].shape for p in path.places]
-    if any((back[i].T if turned else back[i]).shape != o for i, o in zip(row, own, strict=True)):
+    if any(
+        (back[i].swapaxes(-1, -2) if turned else back[i]).shape != o for i, o in zip(row, own, strict=True)
+    ):
         return None
     return gradient_with(scene, taken={(path.places[t], path.k): (row[t], turned) for t in path.on})
 

@@ -10,7 +10,7 @@ from jax.extend.core import Literal
 from jaxnn.gradcheck.mistakes.finding import Finding, Leaves, Mistake, Value, finding, holds
 from jaxnn.gradcheck.report.formats import joined
 from jaxnn.gradcheck.tape.forward import gradient_of
-from jaxnn.gradcheck.tape.paths import Path, lines, paths_of, smallest, value_below
+from jaxnn.gradcheck.tape.paths import Path, ends_of, lines, paths_of, smallest, value_below
 from jaxnn.gradcheck.tape.scene import Scene, gradient_with
 from jaxnn.gradcheck.tolerances import COMPUTED, FITTED
 
@@ -83,7 +83,7 @@ def _states(scene: Scene) -> list[tuple[int, ...]]:
     return [row for row in rows.values() if tape.shapes[row[-1]].shape]
 
 
-def _starts(scene: Scene) -> dict[int, int]:
+def starts_of(scene: Scene) -> dict[int, int]:
     """What a loop starts from, with what it ends with."""
     return {row[0]: row[-1] for row in _states(scene)}
 
@@ -111,18 +111,21 @@ def _with_states(by: int, scene: Scene) -> list[np.ndarray] | None:
 
 def _stale(scenes: list[Scene], probe: Scene) -> Iterator[Finding]:
     """The right gradient of a run that starts from the state in which one such run has ended."""
-    starts = _starts(probe)
-    if starts and holds(scenes, _from_the_end):
+    starts = starts_of(probe)
+    ends = [None, *ends_of(probe, min(starts))] if starts else []
+    if any(holds(scenes, partial(_from_the_end, end)) for end in ends):
         says = "The loop starts from the state in which a run of it has ended: {last} after the last turn."
         last = tuple(Value((v,)) for v in starts.values())
         yield finding(STALE_START, says, "what the loop starts from", 2.0, scene=probe, last=last)
 
 
-def _from_the_end(scene: Scene) -> list[np.ndarray] | None:
+def _from_the_end(end: int | None, scene: Scene) -> list[np.ndarray] | None:
+    """end: from where on all values are right."""
     values = scene.point.values
-    new = {first: values[last] for first, last in _starts(scene).items()}
+    kept = {} if end is None else {end: values[end]}
+    new = {first: values[last] for first, last in starts_of(scene).items()}
     alike = all(np.shape(x) == scene.point.tape.shapes[v].shape for v, x in new.items())
-    return gradient_of(scene, new) if new and alike else None
+    return gradient_of(scene, new | kept) if new and alike else None
 
 
 def _turns_left_out(scenes: list[Scene], probe: Scene) -> Iterator[Finding]:

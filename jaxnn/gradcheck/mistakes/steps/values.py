@@ -12,7 +12,7 @@ from jaxnn.gradcheck.mistakes.finding import Finding, Mistake, Step, Value, find
 from jaxnn.gradcheck.mistakes.steps.blocks import in_another_order, repeated
 from jaxnn.gradcheck.report.formats import spoken
 from jaxnn.gradcheck.tape.forward import arrays, gradient_of, replayed, replayed_values, step
-from jaxnn.gradcheck.tape.paths import Path, reaching, smallest
+from jaxnn.gradcheck.tape.paths import Path, ends_of, reaching, smallest
 from jaxnn.gradcheck.tape.scene import Scene, fits, gradient_with, pulled
 from jaxnn.gradcheck.tape.tape import Node
 from jaxnn.gradcheck.tape.trace import reached
@@ -43,7 +43,11 @@ OVERWRITTEN = Mistake(
     "B = A + F: what is made of A on the way back is made of A, not of B",
     "kept = A; A += F; dW = kept.T @ dZ  # kept is A itself", "NumPy: +=, *=, out=",
 )  # fmt: skip
-OF_VALUES = (EPSILON, STEP_LEFT_OUT, OTHER_GROUPS, UNBIASED, OVERWRITTEN)
+UNDONE = Mistake(
+    "wrongly-undone", "what went in is made again from what came out, but wrongly",
+    "B = A + F, so A = B − F on the way back", "A = B + F  # for B - F", "reversible blocks",
+)  # fmt: skip
+OF_VALUES = (EPSILON, STEP_LEFT_OUT, OTHER_GROUPS, UNBIASED, OVERWRITTEN, UNDONE)
 BY_OUTPUT = {"tanh": lambda a: 1 - a * a, "logistic": lambda a: a * (1 - a), "max": lambda a: (a > 0) * 1.0,
              "exp": lambda a: a, "sqrt": lambda a: 0.5 / a}  # fmt: skip
 
@@ -83,12 +87,14 @@ def _epsilon(scene: Scene, skipped: Skipped) -> float | None:
     return numbers[0] if numbers and node.name in {"add", "sub", "max", "clamp"} else None
 
 
-def _without(skipped: tuple[Skipped, ...], both: bool, scene: Scene) -> list[np.ndarray] | None:
-    """The gradient where steps hand on what they read; both: on the way back too."""
+def _without(
+    skipped: tuple[Skipped, ...], both: bool, end: int | None, scene: Scene
+) -> list[np.ndarray] | None:
+    """The gradient where steps hand on what they read; both: on the way back too; end: the rest is right."""
     values, nodes = scene.point.values, scene.point.tape.nodes
     if any(values[one.input].shape != values[one.output].shape for one in skipped):
         return None
-    change = replayed(scene, {one.output: values[one.input] for one in skipped})
+    change = replayed(scene, {one.output: values[one.input] for one in skipped} | _kept(scene, end))
     gains, moved = dict(change.gains), {}
     for place, out, value in skipped if both else ():
         edges = scene.point.tape.edges(nodes[place])
@@ -103,7 +109,7 @@ def of_other_values(scenes: list[Scene]) -> Iterator[Finding]:
     if probe is None:
         return
     for skipped, both in product(_skippable(probe), (True, False)):
-        if holds(scenes, partial(_without, skipped, both)) and not _is_a_path(probe, skipped):
+        if holds(scenes, partial(_without, skipped, both, None)) and not _is_a_path(probe, skipped):
             yield _left_out(probe, skipped, both)
             return
     yield from _of_counts(scenes, probe)
@@ -115,20 +121,50 @@ def of_other_values(scenes: list[Scene]) -> Iterator[Finding]:
 def on_the_way_back(scenes: list[Scene]) -> Iterator[Finding]:
     """The same of a loss whose own values are right, from a step above on."""
     probe = smallest(scenes)
-    if probe is not None:
-        yield from _of_counts(scenes, probe, True)
+    if probe is None:
+        return
+    yield from _of_counts(scenes, probe, True)
+    for skipped in _skippable(probe):
+        for end, both in product(ends_of(probe, skipped[0].output), (True, False)):
+            if holds(scenes, partial(_without, skipped, both, end)) and not _is_a_path(probe, skipped):
+                yield _left_out(probe, skipped, both)
+                return
+    yield from _of_undone(scenes, probe)
 
 
-def _ends(scene: Scene, start: int) -> list[int]:
-    """The values through which all goes that is made of one."""
-    nodes, ends = scene.point.tape.nodes, []
-    inside, last = reached(nodes, [start]), {i: p for p, n in enumerate(nodes) for i in n.reads}
-    open_until = last.get(start, -1)
-    for place, node in enumerate(nodes):
-        for out in inside.intersection(node.outputs) - {start}:
-            ends += [out] if place >= open_until else []
-            open_until = max(open_until, last.get(out, -1))
-    return ends
+def _kept(scene: Scene, end: int | None) -> dict[int, np.ndarray]:
+    return {} if end is None else {end: scene.point.values[end]}
+
+
+def _sums(scene: Scene) -> list[tuple[int, int, int]]:
+    """What a sum makes, and the two of its shape that it reads."""
+    tape, found = scene.point.tape, []
+    for out, (a, b) in ((n.outputs[0], n.reads) for n in tape.nodes if n.name == "add" and len(n.reads) == 2):
+        if tape.active.issuperset((a, b)) and tape.shapes[a] == tape.shapes[b] == tape.shapes[out]:
+            found += [(out, a, b), (out, b, a)]
+    return found
+
+
+def _of_undone(scenes: list[Scene], probe: Scene) -> Iterator[Finding]:
+    """What went into a sum is made again from the sum, but wrongly."""
+    for (out, x, added), times in product(_sums(probe), (1.0, 0.0)):
+        if holds(scenes, partial(_with_undone, out, x, added, times)):
+            says = (
+                "{x} is made again from {out}, but {added} is "
+                + ("added" if times else "not taken off")
+                + "."
+            )
+            told = {"x": Value((x,)), "out": Value((out,)), "added": Value((added,))}
+            yield finding(UNDONE, says, "{x}", 2.0, True, probe, **told)
+            return
+
+
+def _with_undone(out: int, x: int, added: int, times: float, scene: Scene) -> list[np.ndarray] | None:
+    values = scene.point.values
+    if not values[out].shape == values[x].shape == values[added].shape:
+        return None
+    known = {o: values[o] for o, *_ in _sums(scene)}  # which are had on the way back, as they were
+    return gradient_of(scene, {x: values[out] + times * values[added]} | known)
 
 
 def _of_overwritten(scenes: list[Scene], probe: Scene) -> Iterator[Finding]:
@@ -214,8 +250,7 @@ def _unbiased(place: int, both: bool, end: int | None, scene: Scene) -> list[np.
     n, out = _number(scene, node) or 0, node.outputs[0]
     if n < 2 or n % 1:
         return None
-    kept = {} if end is None else {end: scene.point.values[end]}
-    change = replayed(scene, {out: scene.point.values[out] * n / (n - 1), **kept})
+    change = replayed(scene, {out: scene.point.values[out] * n / (n - 1)} | _kept(scene, end))
     gains = dict.fromkeys([(place, k) for k, _ in scene.point.tape.edges(node)], n / (n - 1))
     return pulled(scene, change._replace(gains=change.gains | gains) if both else change).gradient
 
@@ -224,7 +259,7 @@ def _of_counts(scenes: list[Scene], probe: Scene, back: bool = False) -> Iterato
     """A mean inside the loss is divided by n − 1."""
     tape = probe.point.tape
     divided = [p for p, n in enumerate(tape.nodes) if n.name == "div" and n.outputs[0] in tape.active]
-    tried = [(p, e) for p in divided for e in (_ends(probe, tape.nodes[p].outputs[0]) if back else [None])]
+    tried = [(p, e) for p in divided for e in (ends_of(probe, tape.nodes[p].outputs[0]) if back else [None])]
     for (place, end), both in product(tried, (True, False)):
         if holds(scenes, partial(_unbiased, place, both, end)):
             how = "" if both else ", but not where it is differentiated"
