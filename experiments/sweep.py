@@ -100,6 +100,7 @@ def main(arguments: argparse.Namespace) -> int:
     plan = rounds.planned(task, family, mesh, shuffle_key, arguments, done.at_once)
     state, best, done = rounds.resumed(plan, done, checkpoint)
     pause, table = Pauses(arguments, lock, settings, checkpoint, finite=False), Table()
+    own_data.keep(arguments.out, data)
     print_head(plan, settings, done, checkpoint)
     compiled = time.perf_counter() - plan.clock
     left = sum(arguments.epochs - len(curve) for curve in done.metrics)

@@ -7,6 +7,7 @@ import argparse
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from experiments.common import own_data
 from experiments.common.arguments import Parser, UserError, folder, run
 from jaxnn.shown import shown
 
@@ -28,6 +29,8 @@ def main(arguments: argparse.Namespace) -> int:
     wrong = 0
     for path, why in checked(where):
         name = shown(path.relative_to(where))
+        if not why and path.name == own_data.KEPT and not own_data.is_sealed(path):
+            name += ", without a seal: it was kept before there was one"
         print(f"{'wrong' if why else 'good':9} {name}{': ' * bool(why)}{shown(why)}", flush=True)
         wrong += bool(why)
     results = ("params.safetensors", "networks.jsonl")
@@ -48,6 +51,7 @@ def checked(where: Path) -> Iterator[tuple[Path, str]]:
 
     readers = {
         "settings.json": load_settings,
+        "coding.json": lambda: own_data.coding(where),
         "metrics.jsonl": lambda: record.load_metrics(where, settings),
         "networks.jsonl": lambda: record.load_networks(where, settings),
         "timings.json": lambda: record.read(where / "timings.json", 100_000),
@@ -102,11 +106,12 @@ def checked_checkpoints(folder: Path) -> Iterator[tuple[Path, str]]:
 
 def said_by(read: Callable[[], object]) -> str:
     """What a reader refuses its file for; nothing if it is good."""
+    from jaxnn.datasets.files import DatasetError
     from jaxnn.runs.error import RunError
 
     try:
         read()
-    except (RunError, OSError, KeyError) as error:
+    except (RunError, DatasetError, OSError, KeyError) as error:
         said = str(error.strerror or error) if isinstance(error, OSError) else str(error)
         return "its settings are wrong" if isinstance(error, KeyError) else said
     return ""

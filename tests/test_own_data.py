@@ -70,14 +70,14 @@ def test_tables_are_understood(case):
 
 
 FAULTS = {
-    "text": ("1,2,a\n1,x,a\n", "t: row 2, column 2: got 'x', expected a number$"),
+    "text": ("1,2,a\n1,x,a\n", "t: row 2, column 2: got 'x', expected a number; .*--without 2$"),
     "text in the first row": ("M,2,3\nB,5,4\n", "row 1, column 1: got 'M', .* --label 1; .* --without 1$"),
     "columns of text": ("at,n,of,kind\nx,1,y,a\n", r"got 'x', .* --label at; .* --without at of$"),
     "nothing": (NAMED + "1,,a\n", r"row 6, column 2 \(mass\): got nothing, expected a number; put one there"),
     "not available": (NAMED + "NA,1,a\n", r"row 6, column 1 \(size\): got 'NA', .*--without size$"),
     "nan": (ROWS + "1,nan,a\n", "row 5, column 2: got 'nan'"),
     "infinity": (ROWS + "1,-inf,a\n", "row 5, column 2: got '-inf'"),
-    "overflow": (ROWS + "1,1e999,a\n", "row 5, column 2: got '1e999', expected a number$"),
+    "overflow": (ROWS + "1,1e999,a\n", "row 5, column 2: got '1e999', expected a number;"),
     "too large": (ROWS + "1,-1e301,a\n", r"row 5, column 2: got '-1e301', expected a number below 1e\+300"),
     "an underscore": (ROWS + "1_0,1,a\n", "row 5, column 1: got '1_0'"),
     "few columns": (ROWS + "1,a\n", "row 5: got 2 columns, expected 3 as in row 1"),
@@ -91,12 +91,12 @@ FAULTS = {
     "a long label": (ROWS + f"1,2,{'a' * 101}\n", "row 5: got 101 letters"),
     "an open quote": (ROWS + '1,"2,a\n', "row 5: got text that is no CSV"),
     "a large field": (ROWS + f"1,{'2' * 200_000},a\n", "row 5: got text that is no CSV .*field limit"),
-    "not UTF-8": (ROWS.encode() + b"1,2,\xe4\n", "row 1 or soon after it: got bytes that are no UTF-8"),
+    "not UTF-8": (ROWS.encode() + b"1,2,\xe4\n", "row 1 or soon after it: got bytes .* no UTF-8, .*iconv"),
     "one column": ("1\n2\n", "got 1 of its columns to use, expected two at least"),
     "spaces between": ("1 2 3\n4 5 6\n", "with a comma, a semicolon or a tab between them"),
     "nothing at all": ("", "got no rows, expected a table"),
     "empty rows": ("\n\n", "got no rows"),
-    "only names": ("size,kind\n", r"row 1, column 1: got 'size', expected a number"),
+    "only names": ("size,kind\n", "got the names of 2 columns in row 1 alone, expected rows"),
 }  # fmt: skip
 
 

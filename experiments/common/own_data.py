@@ -82,8 +82,8 @@ def add_own_data(parser: Parser) -> None:
     )
 
 
-def asked(arguments: argparse.Namespace):
-    """What of the data is asked for."""
+def asked(arguments: argparse.Namespace, before=None):
+    """What of the data is asked for; `before` is how they were coded in the run that goes on."""
     from jaxnn.datasets import own
 
     pixels = [*map(int, (arguments.image_size or "").split("x"))] if arguments.image_size else []
@@ -95,6 +95,7 @@ def asked(arguments: argparse.Namespace):
         arguments.test_fraction,
         arguments.seed,
         tuple(arguments.data_sha256 or ()),
+        before.white if before and not before.mean else 0.0,
     )
 
 
@@ -126,15 +127,18 @@ def check_there(option: str, path: str) -> None:
     raise UserError(f"{option}: {named(Path(path))}: no such file; {advice}")
 
 
-def load(arguments: argparse.Namespace):
-    """The data in --data. Raises DatasetError."""
+def load(arguments: argparse.Namespace, before=None):
+    """The data in --data, whose images are divided as they were before, if they were. Raises DatasetError."""
     from jaxnn.datasets import own
 
     for option, path in (("--data", arguments.data), ("--test-data", arguments.test_data)):
         if path:
             check_there(option, path)
     test = Path(arguments.test_data) if arguments.test_data else None
-    return own.load(Path(arguments.data), test, asked(arguments))
+    out = getattr(arguments, "out", None)
+    if before is None and out and os.path.lexists(out / KEPT):
+        before = coding(out)  # it goes on
+    return own.load(Path(arguments.data), test, asked(arguments, before))
 
 
 def described(arguments: argparse.Namespace, data) -> argparse.Namespace:
@@ -161,6 +165,14 @@ def keep(folder: Path | None, data) -> None:
     from jaxnn.runs import files
 
     files.replace(folder / KEPT, kept.text(data.origin.coding).encode())
+
+
+def is_sealed(path: Path) -> bool:
+    """Whether such a file has a seal. Raises DatasetError."""
+    from jaxnn.datasets import kept
+    from jaxnn.datasets.files import content
+
+    return kept.is_sealed(content(path, kept.MOST).decode(errors="replace"))
 
 
 def coding(folder: Path):
@@ -194,8 +206,9 @@ def of_run(folder: Path, settings: dict):
     seed = settings.get("shuffle_seed", settings.get("seed"))
     if type(seed) is not int or not 0 <= seed < 2**32:
         refuse(f"seed: got {str(seed)[:40]!r}, expected 0..2³²−1")
-    data = load(argparse.Namespace(**vars(arguments) | {"loss": settings.get("loss"), "seed": seed}))
-    if data.origin is None or data.origin.coding != coding(folder):
+    before = coding(folder)
+    data = load(argparse.Namespace(**vars(arguments) | {"loss": settings.get("loss"), "seed": seed}), before)
+    if data.origin is None or data.origin.coding != before:
         raise UserError(
             f"{folder / KEPT}: got another coding than that of its data; expected it as it was kept"
         )

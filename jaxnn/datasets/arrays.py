@@ -84,8 +84,11 @@ def _members(where: str, archive: zipfile.ZipFile) -> dict[str, Member]:
         found[name] = Member(key, info.filename, shape, dtype)
     if not found:
         sheet = any(name.startswith("xl/") for name in archive.namelist())
+        names = shown(", ".join(archive.namelist()), 60)
         what = (
-            "a spreadsheet, expected it saved as CSV" if sheet else "a zip file without arrays, expected .npz"
+            "a spreadsheet, expected it saved as CSV"
+            if sheet
+            else f"a zip file without arrays, of {names}, expected that unpacked: unzip {where}"
         )
         raise DatasetError(f"{where}: got {what}")
     return found
@@ -162,7 +165,7 @@ def _found(where: str, archive: zipfile.ZipFile, x: Member, y: Member | None) ->
         raise DatasetError(
             f"{where}: {shown(x.key)}[{where_in}]: got {inputs[place]}, expected a finite number"
         )
-    return Found(inputs, labels, at)
+    return Found(inputs, labels, at, white=255.0 if inputs.dtype == np.uint8 and inputs.ndim > 2 else 0.0)
 
 
 def _labels(where: str, key: str, y: np.ndarray) -> Labels:

@@ -37,7 +37,8 @@ class Columns(NamedTuple):
 
     def option(self, place: int) -> str:
         """A column as the options name it, for a shell."""
-        return shlex.quote(self.names[place]) if self.names and self.names[place] else str(place + 1)
+        name = self.names[place] if self.names else ""
+        return shlex.quote(name) if name and self.names.count(name) == 1 else str(place + 1)
 
 
 def read(
@@ -55,6 +56,11 @@ def read(
     if not two:
         raise DatasetError(f"{where}: got no rows, expected a table")
     (start, first), (_, second) = two[0], two[-1]
+    if len(two) == 1 and all(cell.strip() and number(cell.replace(",", ".")) is None for cell in first):
+        raise DatasetError(
+            f"{where}: got the names of {len(first)} columns in row {start} alone, expected rows of numbers "
+            "below them, one for each example"
+        )
     has_header = len(two) > 1 and is_header(first, second)
     names = tuple(shown(name.strip(), 200) for name in first) if has_header else ()
     if known:
@@ -76,6 +82,8 @@ def read(
             wrong = _wrong(columns, place, cells, expected)
             if not (rows or expected or known):
                 wrong += _to_choose(columns, cells, label is None)
+            elif wrong.endswith("a number") and not known:
+                wrong += f"; to leave the column out: --without {columns.option(place)}"
             raise DatasetError(f"{where}: row {row}, {columns.name(place)}: {wrong}") from None
         rows.append(row)
         if columns.label is not None:
@@ -128,8 +136,10 @@ def records(where: str, content: bytes, encoding: str, separator: str) -> Iterat
         why = f"{where}: row {row + 1}: got text that is no CSV ({shown(error, 100)})"
         raise DatasetError(f"{why}; expected quotes around a whole field, or none") from error
     except UnicodeError as error:
+        name = shlex.quote(where)
         raise DatasetError(
-            f"{where}: row {row + 1} or soon after it: got bytes that are no UTF-8, expected UTF-8"
+            f"{where}: row {row + 1} or soon after it: got bytes that are no UTF-8, expected UTF-8; if it is "
+            f"Latin-1 or Windows-1252: iconv -f WINDOWS-1252 -t UTF-8 {name} > utf8.csv"
         ) from error
 
 
