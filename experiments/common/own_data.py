@@ -95,7 +95,7 @@ def asked(arguments: argparse.Namespace, before=None):
         arguments.test_fraction,
         arguments.seed,
         tuple(arguments.data_sha256 or ()),
-        before.white if before and not before.mean else 0.0,
+        before,
     )
 
 
@@ -232,7 +232,8 @@ def told(data) -> list[str]:
         first = f"{len(coding.mean)} columns" + (f": {cut(coding.columns)}" if coding.columns else "")
     else:
         height, width = coding.shape[:2]
-        first = f"images of {width}×{height} pixels, divided by {coding.white:g}"
+        how = ", and inverted, since most of them is light" if coding.inverted else ""
+        first = f"images of {width}×{height} pixels, divided by {coding.white:g}{how}"
     label = f" ({coding.label})" if coding.label else ""
     if coding.names:
         second = f"{len(coding.names)} classes{label}: {cut(coding.names)}"

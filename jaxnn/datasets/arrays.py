@@ -16,6 +16,7 @@ INPUTS = ("x", "images", "image", "data", "features", "inputs", "input", "arr_0"
 LABELS = ("y", "labels", "label", "target", "targets", "classes", "class", "arr_1")
 # in whatever case; with parts x_train and y_train, or train_x and train_y, and so on
 COUNT = 100  # arrays that there can be
+LEVELS = 32  # uint8 images with fewer have a white of their own, such as the 16 of digits; others 255
 
 
 class Member(NamedTuple):
@@ -165,7 +166,8 @@ def _found(where: str, archive: zipfile.ZipFile, x: Member, y: Member | None) ->
         raise DatasetError(
             f"{where}: {shown(x.key)}[{where_in}]: got {inputs[place]}, expected a finite number"
         )
-    return Found(inputs, labels, at, white=255.0 if inputs.dtype == np.uint8 and inputs.ndim > 2 else 0.0)
+    bytes_of_images = inputs.dtype == np.uint8 and inputs.ndim > 2 and inputs.max() >= LEVELS
+    return Found(inputs, labels, at, white=255.0 if bytes_of_images else 0.0)
 
 
 def _labels(where: str, key: str, y: np.ndarray) -> Labels:

@@ -43,13 +43,15 @@ def parsed(where: str, text: str) -> Coding:
     except (ValueError, RecursionError) as error:
         raise DatasetError(f"{where}: not JSON ({shown(error, 100)})") from error
     seal = found.pop(SEAL, None) if isinstance(found, dict) else None
+    if seal is None and isinstance(found, dict):
+        found = {"inverted": False} | found  # as it was before there were seals
     if not isinstance(found, dict) or found.keys() != FIELDS.keys():
         raise DatasetError(f"{where}: expected a table of {', '.join(FIELDS)}")
-    if seal is not None and seal != _sha256({name: found[name] for name in FIELDS}):
-        raise DatasetError(f"{where}: damaged: its fields have another sha256 than the one it carries")
     for name, good in FIELDS.items():
         if not good(found[name]):
             raise DatasetError(f"{where}: {name}: got {shown(found[name])}, expected how data were coded")
+    if seal is not None and seal != _sha256({name: found[name] for name in FIELDS}):
+        raise DatasetError(f"{where}: damaged: its fields have another sha256 than the one it carries")
     fields: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in found.items()}
     coding = Coding(**fields)
     n = math.prod(coding.shape)
@@ -96,4 +98,5 @@ FIELDS = {
     "names": _many(_text, 0, 1000),
     "middle": _real(False),
     "unit": _real(True),
+    "inverted": lambda value: isinstance(value, bool),
 }

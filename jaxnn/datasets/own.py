@@ -56,7 +56,7 @@ class Asked(NamedTuple):
     fraction: float | None = None  # of the examples for testing, where none are given; None: FRACTION
     seed: int = 0  # by which they are drawn
     sha256: Sequence[str] = ()  # what the files must have, if it is known
-    white: float = 0.0  # by which images are divided, where a run did so already; 0: as they are
+    before: Coding | None = None  # of a run that goes on: how its images were coded
 
 
 ALL = Asked()
@@ -253,12 +253,15 @@ def _classes(
 def _coding(where: str, found: Found, train: np.ndarray, asked: Asked) -> Coding:
     """What the training examples say of how to code all of them."""
     assert found.labels is not None
-    shape, mean, spread, white = found.inputs.shape[1:], (), (), 1.0
+    shape, mean, spread, white, inverted = found.inputs.shape[1:], (), (), 1.0, False
     if len(shape) == 1:
         mean, spread = map(tuple, (column.tolist() for column in standard(found.inputs[train].astype(float))))
     else:
         pixels = found.inputs[train]
-        white = asked.white or found.white or max(abs(float(pixels.min())), abs(float(pixels.max()))) or 1.0
+        white = found.white or max(abs(float(pixels.min())), abs(float(pixels.max()))) or 1.0
+        inverted = bool(pixels.min() >= 0 and pixels.mean() > white / 2)
+        if asked.before:
+            white, inverted = asked.before.white, asked.before.inverted
     middle, unit, names = 0.0, 1.0, ()
     if _is_numbers(found, asked):
         targets = values(found.labels)[train]
@@ -269,7 +272,7 @@ def _coding(where: str, found: Found, train: np.ndarray, asked: Asked) -> Coding
         _, names = _classes(where, found, asked, alone=False)
     return Coding(
         shape, mean, spread, white, found.columns, found.places, found.width, found.label, found.label_place,
-        found.resized, names, middle, unit,
+        found.resized, names, middle, unit, inverted,
     )  # fmt: skip
 
 
@@ -294,8 +297,11 @@ def coded(where: str, found: Found, coding: Coding) -> tuple[np.ndarray, np.ndar
     inputs = found.inputs
     if coding.mean:
         inputs = (inputs.astype(float) - np.array(coding.mean)) / np.array(coding.spread)
-    elif inputs.dtype != np.uint8 or coding.white != round(coding.white):
+    elif inputs.dtype != np.uint8 or coding.white != (255 if coding.inverted else round(coding.white)):
         inputs = inputs.astype(float) / coding.white
+        inputs = 1 - inputs if coding.inverted else inputs
+    elif coding.inverted:
+        inputs = 255 - inputs
     if inputs.dtype != np.uint8:
         far = np.abs(inputs) > FAR
         if far.any():
