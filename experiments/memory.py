@@ -208,7 +208,8 @@ def main(arguments: argparse.Namespace) -> int:
     """Measure, and print as it comes."""
     sizes = Sizes(arguments.rows, arguments.width, arguments.places, arguments.classes)
     if sizes.width % 8:
-        raise UserError(f"--width: got {sizes.width}, expected a multiple of 8")
+        instead = 8 * round(sizes.width / 8)
+        raise UserError(f"--width: got {sizes.width}, expected a multiple of 8; write --width {instead}")
     known = works(sizes)
     names = arguments.layers or [*known, "head"]
     there = [*known, "head"]

@@ -85,7 +85,8 @@ def main(arguments: argparse.Namespace) -> int:
     data = load(arguments)
     if not data.classes:
         raise UserError(
-            "--loss: got a number to predict, which experiments.train does; expected classes here"
+            "--loss: got a number to predict, expected classes here; write python -m experiments.train "
+            f"--data {shown(arguments.data)} --loss squared_error --learning-rate {arguments.learning_rates[0]:g}"
         )
     arguments = settled(arguments, data, least=32)
     task = rounds.widest(family, data, arguments)

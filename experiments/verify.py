@@ -8,14 +8,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from experiments.common import own_data
-from experiments.common.arguments import Parser, UserError, folder, run
+from experiments.common.arguments import Parser, run, run_folder
 from jaxnn.shown import shown
 
 
 def parser() -> Parser:
     """The arguments of this program."""
     p = Parser(prog="python -m experiments.verify", description=__doc__)
-    p.add_argument("run_dir", type=folder, metavar="RUN", help="the folder that --out named")
+    p.add_argument("run_dir", type=run_folder, metavar="RUN", help="the folder that --out named")
     return p
 
 
@@ -23,10 +23,7 @@ def main(arguments: argparse.Namespace) -> int:
     """Check, and say line by line what is good; status 2 if anything is not."""
     from jaxnn.runs import files
 
-    where = arguments.run_dir
-    if files.kind(where / "settings.json") == "":
-        raise UserError(f"{where}: no settings.json in it; expected the folder that --out named")
-    wrong = 0
+    where, wrong = arguments.run_dir, 0
     for path, why in checked(where):
         name = shown(path.relative_to(where))
         if not why and path.name == own_data.KEPT and not own_data.is_sealed(path):

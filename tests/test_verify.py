@@ -82,5 +82,6 @@ def test_what_is_not_good_is_named(name, a_run):
 def test_what_is_no_run_is_refused(tmp_path):
     assert ended(verify, tmp_path)[::2] == (
         2,
-        f"error: {tmp_path}: no settings.json in it; expected the folder that --out named\n",
+        f"error: RUN: {tmp_path}/settings.json: no such file; "
+        "expected a folder that --out of a training named\n",
     )

@@ -161,6 +161,8 @@ def unknown(name: str, values: list[str], line: Line, parser: argparse.ArgumentP
     if found:
         return f"{said}, did you mean {' or '.join(written(one, values) for one in found)}?{told(found[0])}"
     there = [action.option_strings[-1] for action in parser._actions if action.option_strings]
+    if set(there) <= {"--help", "--version"}:
+        return f"{said} here; write {whole}"
     return instead if free else f"{said}; expected one of {', '.join(there)}"
 
 
@@ -174,7 +176,7 @@ def misfit(one: Given, parser: argparse.ArgumentParser) -> str | None:
     if not words:
         what = getattr(action.type, "expected", None)
         what = what or (f"one of {enumerated(action.choices)}" if action.choices else example(action))
-        return f"{name}: got nothing after it, expected {what}; write {name} {example(action)}"
+        return f"{name}: got nothing after it, expected {what}; write {name} {example(action)}{told(action)}"
     if accepted(action, words):
         return None
     if action.choices:
@@ -370,6 +372,9 @@ def surplus(one: Given) -> str:
         return f"{got}, but takes no value; write {one.name}{out}"
     if one.action.nargs in ("+", "*"):
         return f"{got}; write {one.name} {' '.join(words)}"
+    joined = "x".join(words)
+    if accepted(one.action, [joined]) and all(word.isdigit() for word in words):  # 32 24
+        return f"{got}, but takes one value; write {one.name} {joined}"
     more = f"; several: {ONE_OF_MANY[one.name]} {' '.join(words)}" if one.name in ONE_OF_MANY else ""
     return f"{got}, but takes one value; write {one.name} {one.words[0]}{more}"
 

@@ -26,7 +26,9 @@ def place(text: str) -> str:
 def size(text: str) -> str:
     """The type of an image's size: 32x24, or 32 for 32x32."""
     if not re.fullmatch(r"[1-9]\d{0,3}(x[1-9]\d{0,3})?", text):
-        raise argparse.ArgumentTypeError(f"got {text[:40]!r}, expected WIDTHxHEIGHT as in 32x24, or 32")
+        numbers = re.findall(r"\d+", text)
+        instead = "x".join(numbers) if len(numbers) in (1, 2) else "32x24, for example"
+        raise argparse.ArgumentTypeError(f"got {text[:40]!r}, expected WIDTHxHEIGHT; write {instead[:20]}")
     return text
 
 

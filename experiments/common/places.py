@@ -57,5 +57,11 @@ def place(text: str) -> str:
 def own_place(text: str) -> str:
     """The type of a place alone."""
     if not is_own(text):
-        raise argparse.ArgumentTypeError(f"got {text[:80]!r}, expected FILE.py:name, such as mynet.py:net")
+        dotted = re.fullmatch(rf"({WORD})[./]({WORD})", text)
+        instead = "expected FILE.py:name, such as mynet.py:net"
+        if text.endswith(".py"):
+            instead = f"write {text[:80]}:NAME, the name of what it is in that file"
+        elif dotted and os.path.isfile(f"{dotted[1]}.py"):
+            instead = f"did you mean {dotted[1]}.py:{dotted[2]}?"
+        raise argparse.ArgumentTypeError(f"got {text[:80]!r}, {instead}")
     return place(text)

@@ -111,7 +111,7 @@ def _names(where: str, there: dict[str, Member], alone: bool) -> tuple[str | Non
     got = shown(", ".join(member.key for member in there.values()), 100)
     raise DatasetError(
         f"{where}: got arrays named {got}; expected inputs and labels named "
-        "x and y, images and labels, or x_train, y_train, x_test and y_test"
+        "x and y, images and labels, or x_train, y_train, x_test and y_test: numpy.savez(FILE, x=x, y=y)"
     )
 
 

@@ -227,6 +227,8 @@ def _classes(
     numeric = all(number(name) is not None for name in names)
     hint = "; to predict a number: --loss squared_error" if numeric else ""
     hint += "; is another column the label? --label NAME" if found.places else ""
+    if found.places and asked.label is None and found.label_place < found.width - 1:
+        hint += " (the last column is left out)"
     if len(names) < 2:
         raise DatasetError(
             f"{where}: {found.label}: got one class, {quoted(*names)}, expected two at least{hint}"

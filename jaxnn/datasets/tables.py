@@ -56,7 +56,11 @@ def read(
     if not two:
         raise DatasetError(f"{where}: got no rows, expected a table")
     (start, first), (_, second) = two[0], two[-1]
-    if len(two) == 1 and all(cell.strip() and number(cell.replace(",", ".")) is None for cell in first):
+    if (
+        len(two) == 1
+        and len(first) > 1
+        and all(cell.strip() and number(cell.replace(",", ".")) is None for cell in first)
+    ):
         raise DatasetError(
             f"{where}: got the names of {len(first)} columns in row {start} alone, expected rows of numbers "
             "below them, one for each example"
@@ -100,11 +104,14 @@ def read(
     label_name = "" if columns.label is None else columns.name(columns.label)
     header = "the names of its columns in row 1" if names else "no names of its columns"
     commas = ", decimal commas" if decimal.comma else ""
+    how = (f"read with {header}, {SEPARATORS[separator]} between them{commas}",)
+    if label is None and columns.label is not None and not known and columns.label < columns.width - 1:
+        how += (f"its label is {label_name}, the last column that is not left out",)
     return Found(
         np.frombuffer(values).reshape(len(rows), -1),
         labelled(f"{where}: {label_name}", labels, at) if labels else None,
         at,
-        (f"read with {header}, {SEPARATORS[separator]} between them{commas}",),
+        how,
         tuple(names[place] for place in columns.places) if names else (),
         columns.places,
         columns.width,

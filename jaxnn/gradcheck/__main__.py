@@ -78,6 +78,10 @@ class _Parser(argparse.ArgumentParser):
         places = [word for word in self.words if ":" in word and not word.startswith("-")][:3]
         lacking = ("module:loss", "module:gradient", "module:arguments")[len(places) :]
         whole = " ".join([self.prog, *places, *lacking])
+        strange = [word for word in self.words if word.startswith("--") and word != "--"]
+        strange = [word for word in strange if word.partition("=")[0] not in self._option_string_actions]
+        if message.startswith("the following") and strange:
+            message = f"unrecognized arguments: {strange[0]}"
         if found := re.match(r"unrecognized arguments: (-[^\s=]*)", message):
             message = f"{found[1]}: no such option; {self._instead(found[1])}"
         elif found := re.match(r"unrecognized arguments: (.*)", message):
@@ -135,13 +139,13 @@ def _print(text: str) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
-def _swapped(options: argparse.Namespace, gradient, arguments: tuple) -> str:
+def _swapped(options: argparse.Namespace, loss, gradient, arguments: tuple) -> str:
     """What to say where the second function is a loss, and the first one stands in its place."""
     import jax
 
     with contextlib.suppress(Exception), contextlib.redirect_stdout(sys.stderr):
-        J = jax.eval_shape(gradient, *arguments)
-        if J.shape == ():
+        J, dparams = (jax.eval_shape(function, *arguments) for function in (gradient, loss))
+        if J.shape == () and getattr(dparams, "shape", None) != ():
             order = f"{options.gradient} {options.loss} {options.arguments}"
             return f"; is {options.gradient} the loss? write python -m jaxnn.gradcheck {order}"
     return ""
@@ -193,6 +197,8 @@ def main(argv: Sequence[str] | None = None, whose: str = "person") -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # where a terminal has few letters, it still gets the rest
+    if "--mistakes" in argv and len(argv) > 1:
+        _parser().error("--mistakes: lists the mistakes, and goes alone; write it without the rest")
     if list(argv) == ["--mistakes"]:
         from jaxnn.gradcheck.listing import listing
 
@@ -203,8 +209,6 @@ def main(argv: Sequence[str] | None = None, whose: str = "person") -> int:
     options = parser.parse_args(argv)
     reachable(os.getcwd())
     try:
-        if options.mistakes:
-            raise Bad("--mistakes lists the mistakes: it goes alone, without functions to compare")
         argnums = numbers(options.argnums or "")  # of --argnums=-- Python 3.11 makes []
         html = options.html or ""  # of --html=-- an older argparse makes a list
         if options.html is not None and (html == "--" or not _can_be_written(html)):
@@ -224,7 +228,7 @@ def main(argv: Sequence[str] | None = None, whose: str = "person") -> int:
         try:
             report = compare_gradients(loss, gradient, *arguments, argnums=argnums)
         except BadCall as error:
-            raise Bad(f"{error}{_swapped(options, gradient, arguments)}") from error
+            raise Bad(f"{error}{_swapped(options, loss, gradient, arguments)}") from error
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # one of them exits, and would take its status for ours
