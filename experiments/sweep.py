@@ -86,7 +86,7 @@ def main(arguments: argparse.Namespace) -> int:
     if not data.classes:
         raise UserError(
             "--loss: got a number to predict, expected classes here; write python -m experiments.train "
-            f"--data {shown(arguments.data)} --loss squared_error --learning-rate {arguments.learning_rates[0]:g}"
+            f"--data {shown(arguments.data)} --loss squared_error"
         )
     arguments = settled(arguments, data, least=32)
     task = rounds.widest(family, data, arguments)
