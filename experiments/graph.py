@@ -7,6 +7,7 @@ its own lines, as `mynet:loss mynet:arguments`: arguments are a tuple, or a func
 import argparse
 import contextlib
 import functools
+import re
 import sys
 from pathlib import Path
 
@@ -28,6 +29,13 @@ FORMS = (".svg", ".png", ".txt")
 MOST = 500  # nodes of a function: more of them can nobody follow, and take minutes to be laid out
 
 
+def argnums(text: str) -> str:
+    """The type of the numbers of arguments."""
+    if not re.fullmatch(r"-?\d+(,-?\d+)*,?", text):
+        raise argparse.ArgumentTypeError(f"got {text[:40]!r}, expected numbers from 0 on; write 0 or 0,2")
+    return text
+
+
 def parser() -> Parser:
     """The arguments of this program."""
     p = Parser(prog="python -m experiments.graph", description=__doc__)
@@ -45,6 +53,7 @@ def parser() -> Parser:
     )
     p.add_argument(
         "--argnums",
+        type=argnums,
         default="0",
         metavar="0,2",
         help="the arguments that are parameters; default: %(default)s",
@@ -69,7 +78,7 @@ def main(arguments: argparse.Namespace) -> int:
     match arguments.what:
         case [_, file] if Path(file).suffix in FORMS and ":" not in file:
             raise UserError(f"got {file[:80]!r} after RUN, expected nothing; did you mean --out {file[:80]}?")
-        case [first, *_] if len(arguments.what) > 1 and ":" not in first and Path(first).exists():
+        case [first, *_] if len(arguments.what) > 1 and ":" not in first and Path(first).is_dir():
             raise UserError(
                 f"RUN: got {' '.join(arguments.what)[:80]}, expected one folder; write {p} {first[:80]}"
             )

@@ -10,6 +10,7 @@ import math
 import sys
 import time
 from functools import partial
+from pathlib import Path
 from statistics import median
 
 from experiments.common import own_data
@@ -78,6 +79,7 @@ def main(arguments: argparse.Namespace) -> int:
     from experiments.common.pages import View, of_sweep
     from experiments.common.programs import Rest, descended
     from experiments.common.task import load, settled
+    from jaxnn.datasets.files import named
     from jaxnn.families import put, split_over
 
     arguments, lock, checkpoint = reopened(arguments, parser(), "networks.jsonl")
@@ -86,7 +88,7 @@ def main(arguments: argparse.Namespace) -> int:
     if not data.classes:
         raise UserError(
             "--loss: got a number to predict, expected classes here; write python -m experiments.train "
-            f"--data {shown(arguments.data)} --loss squared_error"
+            f"--data {named(Path(arguments.data))} --loss squared_error"
         )
     arguments = settled(arguments, data, least=32)
     task = rounds.widest(family, data, arguments)

@@ -148,7 +148,7 @@ def unknown(name: str, values: list[str], line: Line, parser: argparse.ArgumentP
     instead = f"{said}; {alone} stands alone: write {whole}"
     if any(bare(plain) in (bare(action.dest), bare(str(action.metavar))) for action in free):
         return instead
-    if re.match("no[-_]", plain) and (off := option_named(plain[3:], parser)) and off[0].nargs == 0:
+    if re.match("no[-_]", plain) and (off := option_named(plain[3:], parser)) and not off[0].default:
         return f"{said}; write nothing: {off[0].option_strings[-1]} is off where it is not given"
     numbers = [value for value in values if re.fullmatch(NUMBER, plain_text(value))]
     found = meant(plain, values, numbers, parser)
@@ -161,6 +161,8 @@ def unknown(name: str, values: list[str], line: Line, parser: argparse.ArgumentP
     if found:
         return f"{said}, did you mean {' or '.join(written(one, values) for one in found)}?{told(found[0])}"
     there = [action.option_strings[-1] for action in parser._actions if action.option_strings]
+    if advice := next((a for names, a in synonyms.ABSENT.items() if bare(plain) in names.split()), ""):
+        return f"{said}; {advice}: write {command(line.strays, line.given, parser)}"
     if set(there) <= {"--help", "--version"}:
         return f"{said} here; write {whole}"
     return instead if free else f"{said}; expected one of {', '.join(there)}"
@@ -211,6 +213,8 @@ def of_names(action: argparse.Action, name: str, words: list[str], parser) -> st
     options = {option.replace("-", "_"): words for option, words in synonyms.OPTIONS.items()}
     if found := near(wrong, there, options | synonyms.NAMES):
         return f"{said}did you mean {' or '.join(found)}? (one of {enumerated(there)})"
+    if bare(wrong) in DEFAULTS:
+        return f"{said}expected one of {enumerated(there)}; write nothing for its default"
     own = "; for one of your own write --data PATH" if "--data" in parser._option_string_actions else ""
     return f"{said}expected one of {enumerated(there)}{own * (action.dest == 'dataset')}"
 

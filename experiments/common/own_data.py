@@ -8,6 +8,7 @@ from pathlib import Path
 
 from experiments.common import synonyms
 from experiments.common.arguments import DATASETS, Number, Parser, UserError
+from experiments.common.arguments import path as given_path
 from experiments.common.meant import files_near, holds, near
 
 NAMES = ("data", "label", "without", "test_data", "test_fraction", "image_size", "data_sha256")
@@ -20,13 +21,18 @@ def place(text: str) -> str:
     """The type of a file or folder that is read, from wherever a run goes on."""
     if not text:
         raise argparse.ArgumentTypeError("got '', expected the name of a file or folder")
-    return os.path.abspath(text)
+    if re.match(r"[a-z]{3,6}://", text):
+        raise argparse.ArgumentTypeError(
+            f"got {text[:200]!r}, an address, expected a file; write curl -LO {shlex.quote(text)[:200]} first"
+        )
+    return os.path.abspath(given_path(text))
 
 
 def size(text: str) -> str:
     """The type of an image's size: 32x24, or 32 for 32x32."""
     if not re.fullmatch(r"[1-9]\d{0,3}(x[1-9]\d{0,3})?", text):
         numbers = re.findall(r"\d+", text)
+        numbers = [number for number in numbers if 0 < int(number[:9]) < 10_000]
         instead = "x".join(numbers) if len(numbers) in (1, 2) else "32x24, for example"
         raise argparse.ArgumentTypeError(f"got {text[:40]!r}, expected WIDTHxHEIGHT; write {instead[:20]}")
     return text

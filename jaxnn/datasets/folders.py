@@ -74,7 +74,7 @@ def _images(root: Path, folder: Path, loose: bool) -> Iterator[tuple[Path, str |
             f"{named(folder)}: got {len(folders)} folders and {len(images)} images{beside}, expected a "
             "folder for each class, named as the class is, and in it its images (PNG or JPEG)"
             + f"; did you mean --data {named(folder.parent)}?"
-            * (bool(images) and _holds_folders(folder))
+            * (bool(images) and not folders and _holds_folders(folder))
         )
     for entry in folders:
         within = _entries(Path(entry.path), root)

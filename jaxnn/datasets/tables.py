@@ -70,7 +70,7 @@ def read(
     if known:
         columns = _again(where, names, len(first), known)
     else:
-        columns = _chosen(where, names, len(first), label, without)
+        columns = _chosen(where, names, len(first), label, without, _between(where, first))
     values, labels, rows, seen = array("d"), [], array("q"), {}
     decimal = Decimal(separator)
     for row, cells in itertools.islice(records(where, content, encoding, separator), has_header, None):
@@ -275,13 +275,27 @@ def split(text: str) -> list[str]:
     return [part.strip() for part in text.split(",") if part.strip()]
 
 
+def _between(where: str, first: Sequence[str]) -> str:
+    """How to put commas in the place of what else stands between the columns of a row."""
+    text = first[0].strip() if len(first) == 1 else ""
+    for mark, ask in (("|", "tr '|' ','"), (" ", "tr -s ' ' ','"), (":", "tr ':' ','")):
+        if len([part for part in text.split(mark) if part]) > 1:
+            return f"; to put commas there: {ask} < {shlex.quote(where)} > commas.csv"
+    return ""
+
+
 def _is_place(text: str, names: tuple[str, ...], width: int) -> bool:
     """Whether a text is the name of a column, or its number."""
     return text in names or (text.isascii() and text.isdigit() and len(text) < 9 and 1 <= int(text) <= width)
 
 
 def _chosen(
-    where: str, names: tuple[str, ...], width: int, label: str | None, without: Sequence[str]
+    where: str,
+    names: tuple[str, ...],
+    width: int,
+    label: str | None,
+    without: Sequence[str],
+    between: str = "",
 ) -> Columns:
     """The columns as they are asked for: the label is the last of them, if it is not named."""
     parts = [part for text in without for part in ([text] if text in names else split(text))]
@@ -297,7 +311,7 @@ def _chosen(
     if not places:
         raise DatasetError(
             f"{where}: got {width - len(left_out)} of its columns to use, expected two at least: one of "
-            "numbers and a label, with a comma, a semicolon or a tab between them"
+            f"numbers and a label, with a comma, a semicolon or a tab between them{between}"
         )
     return Columns(places, chosen, names, width)
 

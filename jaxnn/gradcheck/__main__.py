@@ -75,7 +75,7 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message: str):
         """Say it in one line, with what can be meant by an option that there is not."""
         message = message.removeprefix("argument ")
-        places = [word for word in self.words if ":" in word and not word.startswith("-")][:3]
+        places = self._places()
         lacking = ("module:loss", "module:gradient", "module:arguments")[len(places) :]
         whole = " ".join([self.prog, *places, *lacking])
         strange = [word for word in self.words if word.startswith("--") and word != "--"]
@@ -84,12 +84,29 @@ class _Parser(argparse.ArgumentParser):
             message = f"unrecognized arguments: {strange[0]}"
         if found := re.match(r"unrecognized arguments: (-[^\s=]*)", message):
             message = f"{found[1]}: no such option; {self._instead(found[1])}"
+        elif (
+            found := re.match(r"unrecognized arguments: ([\d ,]+)$", message)
+        ) and "--argnums" in self.words:
+            first = self.words[[*self.words].index("--argnums") + 1 :][:1]
+            numbers = ",".join([*first, *found[1].split()])
+            message = f"--argnums: got spaces between numbers; write --argnums {numbers}"
+        elif found := re.match(r"(--\S+): expected one argument", message):
+            takes = {"--argnums": "0", "--html": "FILE", "--timeout": "60", "--memory": "8"}
+            message = f"{found[1]}: got nothing after it; write {found[1]} {takes.get(found[1], '')}"
         elif found := re.match(r"unrecognized arguments: (.*)", message):
             message = f"got {found[1]!r:.80} after the arguments, expected nothing; write {whole}"
         if found := re.match(r"the following arguments are required: (.*)", message):
             message = f"got no {found[1].replace(',', ' and no')}; write {whole}"
         print(f"{colours.error(sys.stderr)} {visible(message)}", file=sys.stderr)
         raise SystemExit(BAD)
+
+    def _places(self) -> list[str]:
+        """The functions that the words name: with commas between them, or behind the name of their file."""
+        words = [part for word in self.words for part in word.split(",") if not word.startswith("-")]
+        places = [word for word in words if ":" in word]
+        if not places and len(words) > 1 and re.fullmatch(r"[\w./]+", words[0]):
+            places = [f"{words[0]}:{name}" for name in words[1:] if re.fullmatch(r"\w+", name)]
+        return places[:3]
 
     def _instead(self, name: str) -> str:
         """What to write in place of an option that there is not."""
