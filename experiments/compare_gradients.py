@@ -50,7 +50,7 @@ def parser() -> Parser:
 
 def main(arguments: argparse.Namespace) -> int:
     """Compare, and print the report."""
-    if arguments.layer and not arguments.plant:
+    if arguments.layer and arguments.plant in (None, "list"):
         raise UserError("--layer: expected --plant ID with it; --plant list lists what can be planted")
     device = use_device(arguments.device)
 
@@ -197,7 +197,10 @@ def plant(arguments: argparse.Namespace, n: tuple[int, ...]) -> Planted | None:
     try:
         mutant = mistakes.planted(kind, arguments.plant, arguments.layer)
     except ValueError as error:
-        raise UserError(f"--layer: {arguments.plant} cannot be planted in layer {arguments.layer}") from error
+        raise UserError(
+            f"--layer: {arguments.plant} cannot be planted in layer {arguments.layer}; expected one of 1 to "
+            f"{len(n) - 1}, or none"
+        ) from error
 
     def moved(point):
         params, X, Y = point

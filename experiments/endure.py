@@ -41,7 +41,11 @@ PARTS = {  # how many there are without arguments, how many at most, of what
     "kills": (200, 100_000, "kill -9 at random moments of training digits and MNIST, and of a sweep"),
     "terminations": (50, 100_000, "SIGTERM at random moments of the same"),
     "blocked": (20, 100_000, "SIGTERM to the same, whose output nobody reads any longer"),
-    "faults": (2**31, 2**31, "of the calls that train and sweep make of files, so many fail, each in 5 ways"),
+    "faults": (
+        2**31,
+        2**31,
+        "of the calls that train and sweep make of files, and of arrays, so many fail, each call in 5 ways",
+    ),
     "disks": (20, 100_000, "disks that get full, or cannot be written any longer; needs the right to mount"),
     "damages": (1000, 1_000_000, "damaged checkpoints"),
     "files": (20_000, 10_000_000, "files of random content, of each kind that is read"),
@@ -201,14 +205,22 @@ def faults(number: int, rng: random.Random, folder: Path, arguments: argparse.Na
         name = program.__name__.rpartition(".")[2]
         a_run = Run(program, *SMALL[name])
         with quick(a_run):
-            calls, expected = life(a_run, folder / name, Door()).calls, outcome(folder / name)
+            made = Door()
+            calls, expected = life(a_run, folder / name, Door(), made).calls, outcome(folder / name)
             for nth in sorted(rng.sample(range(1, calls + 1), min(number, calls))):
                 for kind, fault in FAULTS.items():
                     why = wrong(a_run, folder / "faulty", Door(nth, fault), expected)
                     found.append(f"{name}, call {nth}, {kind}: {why}" if why else "")
                     failed[name] += 1
                     shutil.rmtree(folder / "faulty", ignore_errors=True)
+            arrays = sorted(rng.sample(range(1, made.calls + 1), min(number, made.calls)))
+            for nth in arrays:
+                full = Door(nth, FAULTS["out of memory"])
+                why = wrong(a_run, folder / "faulty", Door(), expected, full)
+                found.append(f"{name}, array {nth}: {why}" if why else "")
+                shutil.rmtree(folder / "faulty", ignore_errors=True)
         print(f"faults             {name}: {failed[name]}, {min(number, calls)} of {calls} calls")
+        print(f"                   {name}: {len(arrays)} of {made.calls} arrays, out of memory")
     print(f"  runs to the end  {len(found)}, bit-identical: {found.count('')}")
     return listed(found)
 

@@ -124,9 +124,12 @@ def stablehlo(it, run_dir: Path) -> tuple[bytes, str]:
         name: jnp.asarray(value, jnp.float32) for name, value in coded(it.data).items() if name in NUMBERS
     }
 
+    inverted = "inverted" in coded(it.data)
+
     def Y_hat(images):
         X = images.reshape(images.shape[0], -1).astype(jnp.float32)
         X = (X - known["mean"][None]) / known["spread"][None] if "mean" in known else X / known["white"]
+        X = 1 - X if inverted else X
         Z, _ = it.net.forward(it.params, X)
         Y = it.loss.activation.forward(Z)
         return Y if it.data.classes else Y * known["unit"] + known["middle"]
@@ -149,12 +152,16 @@ NUMBERS = ("white", "mean", "spread", "middle", "unit")
 
 
 def coded(data) -> dict[str, Any]:
-    """How the data become X, and Ŷ a class or a number: X = images / white, or (rows − mean) / spread."""
+    """How the data become X, and Ŷ a class or a number: X = images / white, or (rows − mean) / spread.
+
+    Of images that are inverted X = 1 − images / white.
+    """
     if not data.origin:
         return {"white": data.white}
     coding = data.origin.coding
     found = {"mean": coding.mean, "spread": coding.spread} if coding.mean else {"white": coding.white}
     found |= {"columns": coding.columns} if coding.columns else {}
+    found |= {"inverted": True} if coding.inverted else {}
     return found | (
         {"names": coding.names} if data.classes else {"middle": coding.middle, "unit": coding.unit}
     )

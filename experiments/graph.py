@@ -7,6 +7,7 @@ its own lines, as `mynet:loss mynet:arguments`: arguments are a tuple, or a func
 import argparse
 import contextlib
 import functools
+import re
 import sys
 from pathlib import Path
 
@@ -28,10 +29,16 @@ FORMS = (".svg", ".png", ".txt")
 MOST = 500  # nodes of a function: more of them can nobody follow, and take minutes to be laid out
 
 
+def argnums(text: str) -> str:
+    """The type of the numbers of arguments."""
+    if not re.fullmatch(r"-?\d+(,-?\d+)*,?", text):
+        raise argparse.ArgumentTypeError(f"got {text[:40]!r}, expected numbers from 0 on; write 0 or 0,2")
+    return text
+
+
 def parser() -> Parser:
     """The arguments of this program."""
     p = Parser(prog="python -m experiments.graph", description=__doc__)
-    p.product = lambda arguments: not arguments.out
     p.add_argument(
         "what",
         nargs="*",
@@ -46,6 +53,7 @@ def parser() -> Parser:
     )
     p.add_argument(
         "--argnums",
+        type=argnums,
         default="0",
         metavar="0,2",
         help="the arguments that are parameters; default: %(default)s",
@@ -66,17 +74,25 @@ def parser() -> Parser:
 
 def main(arguments: argparse.Namespace) -> int:
     """Draw it, and write it or print it."""
-    strangers = {"gradient", "level", "argnums"}
+    strangers, p = {"gradient", "level", "argnums"}, parser().prog
     match arguments.what:
         case [_, file] if Path(file).suffix in FORMS and ":" not in file:
             raise UserError(f"got {file[:80]!r} after RUN, expected nothing; did you mean --out {file[:80]}?")
+        case [first, *_] if len(arguments.what) > 1 and ":" not in first and Path(first).is_dir():
+            raise UserError(
+                f"RUN: got {' '.join(arguments.what)[:80]}, expected one folder; write {p} {first[:80]}"
+            )
         case [_, _]:
             strangers = {"dataset", "hidden", "activation", "loss", "seed", "example"}
         case [_, _, *_]:
             more = " ".join(arguments.what)[:80]
-            raise UserError(f"RUN: got {more}, expected one folder, or a function and its arguments")
+            instead = " ".join(arguments.what[:: len(arguments.what) - 1])
+            if len(arguments.what) == 3 and all(":" in one for one in arguments.what):
+                instead += f" --gradient {arguments.what[1]}"
+            expected = "expected one folder, or a function and its arguments"
+            raise UserError(f"RUN: got {more}, {expected}; write {p} {instead[:200]}")
         case [name] if ":" in name and not Path(name).exists():
-            raise UserError(f"{name}: expected module:arguments after it")
+            raise UserError(f"{name}: expected its arguments after it; write {p} {name} module:arguments")
     if strangers & arguments.given:
         what = "a network" if "level" in strangers else "a function"
         raise UserError(f"--{min(strangers & arguments.given)}: expected no such option for {what}")

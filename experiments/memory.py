@@ -19,14 +19,18 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from experiments.common.arguments import Parser, UserError, run, whole
-from experiments.common.meant import near, split
+
+LAYERS = (
+    *("dense", "mlp-gelu", "mlp-relu", "layer-norm", "batch-norm", "dropout", "convolution", "max-pool"),
+    *("attention", "lstm", "blocks", "blocks-recomputed", "head"),
+)
 
 
 def parser() -> Parser:
     """The arguments of this program."""
     p = Parser(prog="python -m experiments.memory", description=__doc__)
     p.formatter_class = argparse.RawDescriptionHelpFormatter
-    p.add_argument("--layers", nargs="+", metavar="NAME", help="default: all")
+    p.add_argument("--layers", nargs="+", choices=LAYERS, metavar="NAME", help="default: all")
     p.add_argument("--rows", type=whole(1), default=1024, help="examples, or tokens; default: %(default)s")
     p.add_argument("--width", type=whole(8), default=256, help="a multiple of 8; default: %(default)s")
     p.add_argument("--places", type=whole(1), default=512, help="of a sequence; default: %(default)s")
@@ -208,16 +212,11 @@ def main(arguments: argparse.Namespace) -> int:
     """Measure, and print as it comes."""
     sizes = Sizes(arguments.rows, arguments.width, arguments.places, arguments.classes)
     if sizes.width % 8:
-        raise UserError(f"--width: got {sizes.width}, expected a multiple of 8")
+        instead = 8 * round(sizes.width / 8)
+        raise UserError(f"--width: got {sizes.width}, expected a multiple of 8; write --width {instead}")
     known = works(sizes)
-    names = arguments.layers or [*known, "head"]
-    there = [*known, "head"]
-    if unknown := [name for name in names if name not in there]:
-        meant = [name for word in split(names) for name in near(word, there, {})[:1]]
-        advice = f"; write --layers {' '.join(dict.fromkeys(meant))}" if meant else ""
-        raise UserError(f"--layers: got {unknown[0][:80]!r}, expected some of {', '.join(there)}{advice}")
     results = []
-    for name in names:
+    for name in arguments.layers or LAYERS:
         todo = head(sizes) if name == "head" else (ways(known[name]), problem(known[name]))
         rows = measured(name, *todo, arguments.rounds)
         results += rows

@@ -10,6 +10,7 @@ import math
 import sys
 import time
 from functools import partial
+from pathlib import Path
 from statistics import median
 
 from experiments.common import own_data
@@ -78,6 +79,7 @@ def main(arguments: argparse.Namespace) -> int:
     from experiments.common.pages import View, of_sweep
     from experiments.common.programs import Rest, descended
     from experiments.common.task import load, settled
+    from jaxnn.datasets.files import named
     from jaxnn.families import put, split_over
 
     arguments, lock, checkpoint = reopened(arguments, parser(), "networks.jsonl")
@@ -85,7 +87,8 @@ def main(arguments: argparse.Namespace) -> int:
     data = load(arguments)
     if not data.classes:
         raise UserError(
-            "--loss: got a number to predict, which experiments.train does; expected classes here"
+            "--loss: got a number to predict, expected classes here; write python -m experiments.train "
+            f"--data {named(Path(arguments.data))} --loss squared_error"
         )
     arguments = settled(arguments, data, least=32)
     task = rounds.widest(family, data, arguments)
@@ -100,6 +103,7 @@ def main(arguments: argparse.Namespace) -> int:
     plan = rounds.planned(task, family, mesh, shuffle_key, arguments, done.at_once)
     state, best, done = rounds.resumed(plan, done, checkpoint)
     pause, table = Pauses(arguments, lock, settings, checkpoint, finite=False), Table()
+    own_data.keep(arguments.out, data)
     print_head(plan, settings, done, checkpoint)
     compiled = time.perf_counter() - plan.clock
     left = sum(arguments.epochs - len(curve) for curve in done.metrics)

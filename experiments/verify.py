@@ -7,14 +7,15 @@ import argparse
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from experiments.common.arguments import Parser, UserError, folder, run
+from experiments.common import own_data
+from experiments.common.arguments import Parser, run, run_folder
 from jaxnn.shown import shown
 
 
 def parser() -> Parser:
     """The arguments of this program."""
     p = Parser(prog="python -m experiments.verify", description=__doc__)
-    p.add_argument("run_dir", type=folder, metavar="RUN", help="the folder that --out named")
+    p.add_argument("run_dir", type=run_folder, metavar="RUN", help="the folder that --out named")
     return p
 
 
@@ -22,12 +23,11 @@ def main(arguments: argparse.Namespace) -> int:
     """Check, and say line by line what is good; status 2 if anything is not."""
     from jaxnn.runs import files
 
-    where = arguments.run_dir
-    if files.kind(where / "settings.json") == "":
-        raise UserError(f"{where}: no settings.json in it; expected the folder that --out named")
-    wrong = 0
+    where, wrong = arguments.run_dir, 0
     for path, why in checked(where):
         name = shown(path.relative_to(where))
+        if not why and path.name == own_data.KEPT and not own_data.is_sealed(path):
+            name += ", without a seal: it was kept before there was one"
         print(f"{'wrong' if why else 'good':9} {name}{': ' * bool(why)}{shown(why)}", flush=True)
         wrong += bool(why)
     results = ("params.safetensors", "networks.jsonl")
@@ -48,6 +48,7 @@ def checked(where: Path) -> Iterator[tuple[Path, str]]:
 
     readers = {
         "settings.json": load_settings,
+        "coding.json": lambda: own_data.coding(where),
         "metrics.jsonl": lambda: record.load_metrics(where, settings),
         "networks.jsonl": lambda: record.load_networks(where, settings),
         "timings.json": lambda: record.read(where / "timings.json", 100_000),
@@ -102,11 +103,12 @@ def checked_checkpoints(folder: Path) -> Iterator[tuple[Path, str]]:
 
 def said_by(read: Callable[[], object]) -> str:
     """What a reader refuses its file for; nothing if it is good."""
+    from jaxnn.datasets.files import DatasetError
     from jaxnn.runs.error import RunError
 
     try:
         read()
-    except (RunError, OSError, KeyError) as error:
+    except (RunError, DatasetError, OSError, KeyError) as error:
         said = str(error.strerror or error) if isinstance(error, OSError) else str(error)
         return "its settings are wrong" if isinstance(error, KeyError) else said
     return ""

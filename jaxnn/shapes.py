@@ -218,10 +218,10 @@ def _pair(what: str, found, expected: str) -> tuple[Any, Any]:
     """What a layer's forward or backward returned. Raises ShapeError unless it is a pair."""
     if isinstance(found, tuple | list) and len(found) == 2 and not hasattr(found, "_fields"):
         return found[0], found[1]
-    got = f"{len(found)} things" if isinstance(found, tuple | list) else f"one thing, {type(found).__name__},"
-    if hasattr(found, "_fields"):
-        got = f"one thing, {type(found).__name__},"
-    raise ShapeError(f"its {what} returns {got} expected two: return {expected}")
+    several = isinstance(found, tuple | list) and not hasattr(found, "_fields")
+    kind = "an array" if hasattr(found, "shape") else f"of type {type(found).__name__}"
+    got = f"{len(found)} things" if several else f"one thing, {kind}"
+    raise ShapeError(f"its {what} returns {got}, expected two: return {expected}")
 
 
 def _check(params, A_prev, dparams, dA_prev) -> None:

@@ -129,6 +129,13 @@ BAD = [
     (measure_gradcheck, "--results {file}/x", "expected a file in a folder that is there"),
     (measure_gradcheck, "--results {file}", "holds no results of this program"),
     (endure, "--kills -1", NUMBER),
+    (train, "--save-every 5", "--save-every: got no --out, expected --out DIR with it"),
+    (train, "--data digits", "no such file; did you mean --dataset digits?"),
+    (train, "--data thongs", "thongs: no such file; did you mean --data things?"),
+    (compare_gradients, "--layer 2", "--layer: expected --plant ID with it"),
+    (compare_gradients, "--examples 1439", "got 1439, expected at most the 1438 training images"),
+    (benchmark, "--measure family --picture x.png", "expected --measure epochs with it"),
+    (benchmark, "--picture x.bmp", "expected a name that ends in .png, .svg, .pdf; write x.png"),
     (endure, "--runs cifar", "got 'cifar', expected one of digits"),
 ]
 

@@ -139,12 +139,17 @@ def test_every_activation_has_its_module():
 def test_a_file_that_is_there_is_refused_and_left_alone(tmp_path):
     path = tmp_path / "run.npz"
     path.write_text("mine")
-    done = ended(export, tmp_path / "no run", "--to", "npz", path)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/settings.json").touch()
+    done = ended(export, tmp_path / "run", "--to", "npz", path)
     assert done.status == 2
     assert "run.npz' exists; expected a new file" in done.err
     done = ended(export, tmp_path / "no run", "--to", "npz", tmp_path / "new.npz")
     assert (done.status, done.err.count("\n")) == (2, 1)
-    assert [p.name for p in tmp_path.iterdir()] == ["run.npz"]
+    done = ended(export, tmp_path / "run", "--to", "torch", tmp_path / "new.npz")
+    assert done.status == 2
+    assert f"write {tmp_path / 'new.safetensors'}, or --to npz\n" in done.err
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["run", "run.npz"]
     assert path.read_text() == "mine"
 
 
@@ -178,6 +183,27 @@ def test_rows_of_a_table_are_standardised_in_what_is_exported(tmp_path):
         A = 1 / (1 + np.exp(-(A @ of[f"W[{l}]"].T + of[f"b[{l}]"].T)))
     assert np.array_equal(A.argmax(axis=1), found)
     assert of["columns"].tolist() == ["height", "weight"]
+
+
+def test_light_images_are_inverted_in_what_is_exported(tmp_path):
+    rng = np.random.default_rng(2)
+    images, kinds = np.full((40, 4, 4), 255, np.uint8), np.arange(40) % 2
+    images[kinds == 1, 1] = 0
+    images -= rng.integers(0, 9, images.shape, np.uint8) % (images + np.uint8(1))
+    np.savez(tmp_path / "t.npz", x=images, y=kinds)
+    words = ("--epochs", 40, "--out", tmp_path / "run")
+    assert ended(train, "--data", tmp_path / "t.npz", *words).status == 0
+    for form in ("npz", "stablehlo"):
+        assert ended(export, tmp_path / "run", "--to", form, tmp_path / form).status == 0
+    Y_hat = jax.export.deserialize(bytearray((tmp_path / "stablehlo").read_bytes())).call
+    found = np.asarray(Y_hat(images))
+    np.testing.assert_array_equal(found.argmax(axis=1), kinds)
+    with np.load(tmp_path / "npz") as of:
+        assert of["inverted"]
+        A = 1 - images.reshape(40, -1) / of["white"]
+        for l in (1, 2):
+            A = 1 / (1 + np.exp(-(A @ of[f"W[{l}]"].T + of[f"b[{l}]"].T)))
+    np.testing.assert_allclose(A, found, atol=1e-5)
 
 
 def test_a_number_is_exported_in_its_own_units(tmp_path):

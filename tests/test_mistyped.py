@@ -116,6 +116,19 @@ MISTAKES = [
     ("train", "--hidden 1,024", "--hidden 1024"),
     ("benchmark", "--picture x.jpg", "x.png"),
     ("graph", "--out x.pdf", "x.svg"),
+    ("train", "--dropout 0.5 --epochs 3", "python -m experiments.train --epochs 3"),
+    ("train", "--patience 3", "python -m experiments.train"),
+    ("train", "--image-size 32 24", "--image-size 32x24"),
+    ("train", "--image-size 32,24", "32x24"),
+    ("train", "--network ./my.py:net", "my.py:net"),
+    ("train", "--network my.net", "my.py:net"),
+    ("train", "--network mi.py:net", "my.py:net"),
+    ("train", "--data https://example.org/iris.csv", "curl -LO https://example.org/iris.csv"),
+    ("train", "--data ~/iris.csv", "~/iris.csv"),
+    ("graph", "--argnums x", "0,2"),
+    ("verify", "a --best", "python -m experiments.verify a"),
+    ("memory", "--layers dense,lstm", "--layers dense lstm"),
+    ("benchmark", "--contenders all", "write nothing"),
     ("predict", "a --image c.png", "did you mean b.png"),
 ]
 
@@ -130,6 +143,7 @@ def test_what_is_mistyped_is_answered_with_what_to_write(program, line, write, c
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "settings.json").touch()  # as far as a run is looked at
     (tmp_path / "b.png").touch()
+    (tmp_path / "my.py").touch()
     before = sorted(tmp_path.rglob("*"))
     with pytest.raises(SystemExit) as end:
         parser_of(program).parse_args(shlex.split(line))
@@ -159,6 +173,12 @@ GOOD = [
 @pytest.mark.parametrize(("program", "line"), GOOD)
 def test_what_is_right_is_not_asked_about(program, line):
     assert mistyped.answer(parser_of(program), shlex.split(line)) is None
+
+
+def test_what_is_said_to_be_absent_is_so():
+    for names in synonyms.ABSENT:
+        there = parser_of("train")._option_string_actions
+        assert not {meant.bare(option) for option in there} & {*names.split()}
 
 
 def test_what_is_said_to_be_another_program_s_is_so():

@@ -65,6 +65,21 @@ def none():
 def still(n, classes):
     return Layer(lambda key: (), lambda p, A, key=None: (A[:, :classes], A), lambda p, A, dA: (p, A))
 
+def alone(n, classes):
+    it = dense(n, classes)
+    return Layer(it.init, it.forward, lambda p, r, dA: it.backward(p, r, dA)[0])
+
+def plain(n, classes):
+    it = dense(n, classes)
+    return Layer(it.init, lambda p, A, key=None: it.forward(p, A)[0], it.backward)
+
+def keyless(n, classes):
+    it = dense(n, classes)
+    return serial(Layer(it.init, lambda p, A: it.forward(p, A), it.backward, "mine"))
+
+def named(n, num_classes):
+    return dense(n, num_classes)
+
 whole = dense(64, 10)
 sine = Activation(jnp.sin, lambda dA, Z, A: dA * jnp.cos(Z))
 cosine = Activation(jnp.sin, lambda dA, Z, A: dA * jnp.sin(Z))
@@ -214,10 +229,14 @@ def test_a_run_from_elsewhere_names_no_code_that_is_run(network, folder):
         ("--network mine:raising", r"mine.py:raising: RuntimeError: not today \(mine.py:\d+, in raising\)"),
         ("--network mine:narrow", r"gives \(8, 3\) for X \(8, 64\), expected \(8, 10\)"),
         ("--network mine:wide", "asks for width, expected n, classes, shape, hidden, g"),
-        ("--network mine:tall", "ShapeError: layer 1: W is .*, its input has 64 columns, expected 65"),
+        ("--network mine:tall", "layer 1: W is .*, its input has 64 columns, expected 65"),
         ("--network mine:still", "has no parameters, expected some to train"),
         ("--network mine:whole --hidden 5", "--hidden: mine.py:whole is a layer already"),
         ("--network mine:net --activation tanh", "--activation: mine.py:net does not ask for it"),
+        ("--network mine:alone", "layer 1: its backward returns one thing, of type Dense, expected two"),
+        ("--network mine:plain", "layer 1: its forward returns one thing, an array, expected two"),
+        ("--network mine:keyless", r"forward of mine takes \(p, A\), expected \(params, A_prev, key=None\)"),
+        ("--network mine:named", "asks for num_classes, .*; did you mean classes by num_classes?"),
         ("--activation mine:quartic", "mine.py:quartic: got Loss, expected a jaxnn.activations.Activation"),
         ("--loss mine:sine", "mine.py:sine: got Activation, expected a jaxnn.losses.Loss"),
     ],

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 from experiments import verify
+from jaxnn.datasets import kept
+from jaxnn.datasets.dataset import Coding
 from jaxnn.layers import Dense
 from jaxnn.runs import checkpoints, record
 from tests.programs import ended
@@ -79,8 +81,27 @@ def test_what_is_not_good_is_named(name, a_run):
     assert wrong[1] == "wrong     in all: 1 of them"
 
 
+def test_how_own_data_were_coded_is_sealed(a_run):
+    coding = Coding((1,), (0.5,), (1.0,), 1.0, (), (0,), 2, "", 1, (), ("a", "b"), 0.0, 1.0)
+    path, text = a_run / "coding.json", kept.text(coding)
+    path.write_text(text)
+    assert "\ngood      coding.json\n" in ended(verify, a_run).out
+    path.write_text(text.replace("0.5", "0.75"))
+    done = ended(verify, a_run)
+    assert done.status == 2
+    assert "wrong     coding.json: " in done.out
+    assert "damaged: its fields have another sha256" in done.out
+    before = {name: value for name, value in json.loads(text).items() if name not in ("sha256", "inverted")}
+    path.write_text(json.dumps(before))  # of before there was a seal
+    assert kept.parsed("c", path.read_text()) == coding
+    done = ended(verify, a_run)
+    assert done.status == 0
+    assert "coding.json, without a seal: it was kept before there was one\n" in done.out
+
+
 def test_what_is_no_run_is_refused(tmp_path):
     assert ended(verify, tmp_path)[::2] == (
         2,
-        f"error: {tmp_path}: no settings.json in it; expected the folder that --out named\n",
+        f"error: RUN: {tmp_path}/settings.json: no such file; "
+        "expected a folder that --out of a training named\n",
     )

@@ -44,7 +44,9 @@ def load(path: Path, classes: int) -> list[Drawing]:
         return [_drawing(k, drawing, S, classes) for k, drawing in enumerate(drawings)]
     except (OSError, ValueError, RecursionError) as error:
         why = " ".join(str(error).split())[:160]
-        raise UserError(f"--drawings: {path}: cannot be read ({why})") from error
+        raise UserError(
+            f"--drawings: {path}: cannot be read ({why}); expected what the page of draw saved"
+        ) from error
 
 
 def _drawing(k: int, found, S: int, classes: int) -> Drawing:

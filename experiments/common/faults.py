@@ -11,6 +11,7 @@ import io
 import json
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from pathlib import Path
@@ -18,6 +19,8 @@ from typing import Any, NamedTuple
 from unittest import mock
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 
 from experiments.common import pages, programs, rounds
 from experiments.common.arguments import told
@@ -85,6 +88,53 @@ class Door:
         return call(*arguments, **options)
 
 
+MAKERS = {
+    np: ("array", "asarray", "concatenate", "empty", "full", "ones", "stack", "zeros"),
+    jnp: ("asarray", "concatenate", "full_like", "mean", "pad", "stack", "zeros", "zeros_like"),
+    jax: ("device_put", "block_until_ready"),
+    jax.random: ("fold_in", "key", "split"),
+}  # what makes an array where it is called, or waits for one that is made
+
+
+class Program:
+    """A compiled program, each call of which makes its arrays behind the door that is there then."""
+
+    door = Door()
+
+    def __init__(self, program):
+        """Of this one."""
+        self._program = program
+
+    def __call__(self, *arguments):
+        """What it makes."""
+        return Program.door(self._program, *arguments)
+
+    def __getattr__(self, name: str) -> Any:
+        """All else is its own."""
+        return getattr(self._program, name)
+
+
+@contextlib.contextmanager
+def arrays_behind(door: Door) -> Iterator[None]:
+    """Within it, each array that a module of ours makes is made behind this door."""
+
+    def behind(make):
+        @functools.wraps(make)
+        def made(*arguments, **options):
+            caller = sys._getframe(1).f_globals.get("__name__", "")
+            ours = caller.startswith(("jaxnn.", "experiments.")) and caller != __name__
+            return door(make, *arguments, **options) if ours else make(*arguments, **options)
+
+        return made
+
+    Program.door = door
+    with contextlib.ExitStack() as patches:
+        for home, names in MAKERS.items():
+            for name in names:
+                patches.enter_context(mock.patch.object(home, name, behind(getattr(home, name))))
+        yield
+
+
 class AtOnce:
     """In the place of a thread that saves: what it is given is done at once, so that n names one call."""
 
@@ -131,7 +181,11 @@ def quick(a_run: Run) -> Iterator[None]:
 
     def compiled(*task, make=programs.compiled, **options):
         key = str(jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), task[3:7]))
-        return kept.get(key) or kept.setdefault(key, make(*task, **options))
+        if key not in kept:
+            made = make(*task, **options)
+            descend = {size: Program(program) for size, program in made.descend.items()}
+            kept[key] = made._replace(descend=descend, evaluate=Program(made.evaluate))
+        return kept[key]
 
     def page(*what) -> str:
         return "page"
@@ -158,8 +212,8 @@ def quick(a_run: Run) -> Iterator[None]:
         gc.unfreeze()
 
 
-def life(a_run: Run, out: Path, door: Door) -> Life:
-    """A run in that folder, behind that door."""
+def life(a_run: Run, out: Path, door: Door, arrays: Door | None = None) -> Life:
+    """A run in that folder, behind that door; its arrays are made behind the other one, if there is one."""
     write, begun, written = checkpoints.write, [], []
 
     def noted(folder: Path, number: int, tree, progress: dict) -> Path:
@@ -172,6 +226,7 @@ def life(a_run: Run, out: Path, door: Door) -> Life:
     words = [*a_run.words.split(), "--save-every", "0", "--out", str(out)]
     with (
         mock.patch.object(files, "do", door),
+        arrays_behind(arrays or Door()),
         mock.patch.object(checkpoints, "write", noted),
         contextlib.redirect_stdout(io.StringIO()) as printed,
         contextlib.redirect_stderr(io.StringIO()) as said,
@@ -188,9 +243,9 @@ def life(a_run: Run, out: Path, door: Door) -> Life:
     return Life(status, line, said.getvalue(), printed.getvalue(), door.calls, begun, written)
 
 
-def wrong(a_run: Run, out: Path, door: Door, expected: dict[str, bytes]) -> str:
+def wrong(a_run: Run, out: Path, door: Door, expected: dict[str, bytes], arrays: Door | None = None) -> str:
     """Nothing, if a run that meets this fault loses nothing; else what is wrong, in a line."""
-    first = life(a_run, out, door)
+    first = life(a_run, out, door, arrays)
     if first.status == 2 and (not first.line or "\n" in first.line or first.line.startswith("a traceback")):
         return f"it says: {first.line!r}"
     if any(not line.startswith("warning: ") for line in first.said.splitlines()):

@@ -218,7 +218,8 @@ def taker(word: str, parser: argparse.ArgumentParser) -> str | None:
         found := [o for o, ends in synonyms.ENDINGS.items() if o in there and end[1].lower() in ends.split()]
     ):
         return found[0]
-    return "--out" if "--out" in there and (end or "/" in word or "\\" in word) else None
+    fits = "--out" in there and accepted(there["--out"], [word])
+    return "--out" if fits and (end or "/" in word or "\\" in word) else None
 
 
 def files_near(path: Path, ending: str = "") -> list[Path]:

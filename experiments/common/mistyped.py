@@ -152,7 +152,7 @@ def unknown(name: str, values: list[str], line: Line, parser: argparse.ArgumentP
     instead = f"{said}; {alone} stands alone: write {whole}"
     if any(bare(plain) in (bare(action.dest), bare(str(action.metavar))) for action in free):
         return instead
-    if re.match("no[-_]", plain) and (off := option_named(plain[3:], parser)) and off[0].nargs == 0:
+    if re.match("no[-_]", plain) and (off := option_named(plain[3:], parser)) and not off[0].default:
         return f"{said}; write nothing: {off[0].option_strings[-1]} is off where it is not given"
     numbers = [value for value in values if re.fullmatch(NUMBER, plain_text(value))]
     found = meant(plain, values, numbers, parser)
@@ -165,6 +165,10 @@ def unknown(name: str, values: list[str], line: Line, parser: argparse.ArgumentP
     if found:
         return f"{said}, did you mean {' or '.join(written(one, values) for one in found)}?{told(found[0])}"
     there = [action.option_strings[-1] for action in parser._actions if action.option_strings]
+    if advice := next((a for names, a in synonyms.ABSENT.items() if bare(plain) in names.split()), ""):
+        return f"{said}; {advice}: write {command(line.strays, line.given, parser)}"
+    if set(there) <= {"--help", "--version"}:
+        return f"{said} here; write {whole}"
     return instead if free else f"{said}; expected one of {', '.join(there)}"
 
 
@@ -178,7 +182,7 @@ def misfit(one: Given, parser: argparse.ArgumentParser) -> str | None:
     if not words:
         what = getattr(action.type, "expected", None)
         what = what or (f"one of {enumerated(action.choices)}" if action.choices else example(action))
-        return f"{name}: got nothing after it, expected {what}; write {name} {example(action)}"
+        return f"{name}: got nothing after it, expected {what}; write {name} {example(action)}{told(action)}"
     if accepted(action, words):
         return None
     if action.choices:
@@ -213,6 +217,8 @@ def of_names(action: argparse.Action, name: str, words: list[str], parser) -> st
     options = {option.replace("-", "_"): words for option, words in synonyms.OPTIONS.items()}
     if found := near(wrong, there, options | synonyms.NAMES):
         return f"{said}did you mean {' or '.join(found)}? (one of {enumerated(there)})"
+    if bare(wrong) in DEFAULTS:
+        return f"{said}expected one of {enumerated(there)}; write nothing for its default"
     own = "; for one of your own write --data PATH" if "--data" in parser._option_string_actions else ""
     return f"{said}expected one of {enumerated(there)}{own * (action.dest == 'dataset')}"
 
@@ -374,6 +380,9 @@ def surplus(one: Given) -> str:
         return f"{got}, but takes no value; write {one.name}{out}"
     if one.action.nargs in ("+", "*"):
         return f"{got}; write {one.name} {' '.join(words)}"
+    joined = "x".join(words)
+    if accepted(one.action, [joined]) and all(word.isdigit() for word in words):  # 32 24
+        return f"{got}, but takes one value; write {one.name} {joined}"
     more = f"; several: {ONE_OF_MANY[one.name]} {' '.join(words)}" if one.name in ONE_OF_MANY else ""
     return f"{got}, but takes one value; write {one.name} {one.words[0]}{more}"
 

@@ -66,12 +66,37 @@ def network(arguments: argparse.Namespace, kind: type, offered: dict):
     if isinstance(net, kind):
         if strangers := {"hidden", "activation"} & arguments.given:
             raise UserError(f"--{min(strangers)}: {name} is a layer already, and does not ask for it")
+        check_calls(name, net)
         return net
     with raised_by(name):
         net = net(**_asked(arguments, net, offered))
     if not isinstance(net, kind):
         raise UserError(f"--network: {name} gives {type(net).__name__}, expected {_a(kind)}")
+    check_calls(name, net)
     return net
+
+
+def check_calls(name: str, net) -> None:
+    """Raise UserError where a function of a layer cannot be called as it will be."""
+    asked = {
+        "init": ("key",),
+        "forward": ("params", "A_prev", "key"),
+        "backward": ("params", "residuals", "dA"),
+    }
+    for what, parameters in asked.items():
+        try:
+            signature = inspect.signature(getattr(net, what))
+        except (TypeError, ValueError):
+            continue
+        try:
+            signature.bind(*parameters)
+        except TypeError:
+            expected = ", ".join(parameters).replace(", key", ", key=None")
+            raise UserError(
+                f"--network: {name}: {what} of {net} takes {signature}, expected ({expected})"
+            ) from None
+    for layer in net.layers:
+        check_calls(name, layer)
 
 
 @contextlib.contextmanager

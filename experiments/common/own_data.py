@@ -8,6 +8,7 @@ from pathlib import Path
 
 from experiments.common import synonyms
 from experiments.common.arguments import DATASETS, Number, Parser, UserError
+from experiments.common.arguments import path as given_path
 from experiments.common.meant import files_near, holds, near
 
 NAMES = ("data", "label", "without", "test_data", "test_fraction", "image_size", "data_sha256")
@@ -20,13 +21,20 @@ def place(text: str) -> str:
     """The type of a file or folder that is read, from wherever a run goes on."""
     if not text:
         raise argparse.ArgumentTypeError("got '', expected the name of a file or folder")
-    return os.path.abspath(text)
+    if re.match(r"[a-z]{3,6}://", text):
+        raise argparse.ArgumentTypeError(
+            f"got {text[:200]!r}, an address, expected a file; write curl -LO {shlex.quote(text)[:200]} first"
+        )
+    return os.path.abspath(given_path(text))
 
 
 def size(text: str) -> str:
     """The type of an image's size: 32x24, or 32 for 32x32."""
     if not re.fullmatch(r"[1-9]\d{0,3}(x[1-9]\d{0,3})?", text):
-        raise argparse.ArgumentTypeError(f"got {text[:40]!r}, expected WIDTHxHEIGHT as in 32x24, or 32")
+        numbers = re.findall(r"\d+", text)
+        numbers = [number for number in numbers if 0 < int(number[:9]) < 10_000]
+        instead = "x".join(numbers) if len(numbers) in (1, 2) else "32x24, for example"
+        raise argparse.ArgumentTypeError(f"got {text[:40]!r}, expected WIDTHxHEIGHT; write {instead[:20]}")
     return text
 
 
@@ -82,8 +90,8 @@ def add_own_data(parser: Parser) -> None:
     )
 
 
-def asked(arguments: argparse.Namespace):
-    """What of the data is asked for."""
+def asked(arguments: argparse.Namespace, before=None):
+    """What of the data is asked for; `before` is how they were coded in the run that goes on."""
     from jaxnn.datasets import own
 
     pixels = [*map(int, (arguments.image_size or "").split("x"))] if arguments.image_size else []
@@ -95,6 +103,7 @@ def asked(arguments: argparse.Namespace):
         arguments.test_fraction,
         arguments.seed,
         tuple(arguments.data_sha256 or ()),
+        before,
     )
 
 
@@ -126,15 +135,18 @@ def check_there(option: str, path: str) -> None:
     raise UserError(f"{option}: {named(Path(path))}: no such file; {advice}")
 
 
-def load(arguments: argparse.Namespace):
-    """The data in --data. Raises DatasetError."""
+def load(arguments: argparse.Namespace, before=None):
+    """The data in --data, whose images are divided as they were before, if they were. Raises DatasetError."""
     from jaxnn.datasets import own
 
     for option, path in (("--data", arguments.data), ("--test-data", arguments.test_data)):
         if path:
             check_there(option, path)
     test = Path(arguments.test_data) if arguments.test_data else None
-    return own.load(Path(arguments.data), test, asked(arguments))
+    out = getattr(arguments, "out", None)
+    if before is None and out and os.path.lexists(out / KEPT):
+        before = coding(out)  # it goes on
+    return own.load(Path(arguments.data), test, asked(arguments, before))
 
 
 def described(arguments: argparse.Namespace, data) -> argparse.Namespace:
@@ -161,6 +173,14 @@ def keep(folder: Path | None, data) -> None:
     from jaxnn.runs import files
 
     files.replace(folder / KEPT, kept.text(data.origin.coding).encode())
+
+
+def is_sealed(path: Path) -> bool:
+    """Whether such a file has a seal. Raises DatasetError."""
+    from jaxnn.datasets import kept
+    from jaxnn.datasets.files import content
+
+    return kept.is_sealed(content(path, kept.MOST).decode(errors="replace"))
 
 
 def coding(folder: Path):
@@ -194,8 +214,9 @@ def of_run(folder: Path, settings: dict):
     seed = settings.get("shuffle_seed", settings.get("seed"))
     if type(seed) is not int or not 0 <= seed < 2**32:
         refuse(f"seed: got {str(seed)[:40]!r}, expected 0..2³²−1")
-    data = load(argparse.Namespace(**vars(arguments) | {"loss": settings.get("loss"), "seed": seed}))
-    if data.origin is None or data.origin.coding != coding(folder):
+    before = coding(folder)
+    data = load(argparse.Namespace(**vars(arguments) | {"loss": settings.get("loss"), "seed": seed}), before)
+    if data.origin is None or data.origin.coding != before:
         raise UserError(
             f"{folder / KEPT}: got another coding than that of its data; expected it as it was kept"
         )
@@ -219,7 +240,8 @@ def told(data) -> list[str]:
         first = f"{len(coding.mean)} columns" + (f": {cut(coding.columns)}" if coding.columns else "")
     else:
         height, width = coding.shape[:2]
-        first = f"images of {width}×{height} pixels, divided by {coding.white:g}"
+        how = ", and inverted, since most of them is light" if coding.inverted else ""
+        first = f"images of {width}×{height} pixels, divided by {coding.white:g}{how}"
     label = f" ({coding.label})" if coding.label else ""
     if coding.names:
         second = f"{len(coding.names)} classes{label}: {cut(coding.names)}"

@@ -37,6 +37,9 @@ def place(text: str) -> str:
     if not is_own(text):
         return text
     found = re.fullmatch(rf"((?:experiments/)?{WORD})(?:\.py)?:({WORD}(?:\.{WORD})*)", text)
+    meant = re.search(rf"({WORD})(?:\.py)?\s*[:#]+\s*({WORD})\s*$", text)
+    if not found and meant and os.path.isfile(f"{meant[1]}.py"):
+        raise argparse.ArgumentTypeError(f"got {text[:80]!r}; did you mean {meant[1]}.py:{meant[2]}?")
     if not found:
         raise argparse.ArgumentTypeError(
             f"got {text[:80]!r}, expected FILE.py:name, such as mynet.py:net, of a file in the current folder"
@@ -58,5 +61,12 @@ def place(text: str) -> str:
 def own_place(text: str) -> str:
     """The type of a place alone."""
     if not is_own(text):
-        raise argparse.ArgumentTypeError(f"got {text[:80]!r}, expected FILE.py:name, such as mynet.py:net")
+        dotted = re.fullmatch(rf"({WORD})[./]({WORD})", text)
+        dotted = dotted or re.fullmatch(rf"({WORD})\.py[#.]({WORD})", text)
+        instead = "expected FILE.py:name, such as mynet.py:net"
+        if text.endswith(".py"):
+            instead = f"write {text[:80]}:NAME, the name of what it is in that file"
+        elif dotted and os.path.isfile(f"{dotted[1]}.py"):
+            instead = f"did you mean {dotted[1]}.py:{dotted[2]}?"
+        raise argparse.ArgumentTypeError(f"got {text[:80]!r}, {instead}")
     return place(text)

@@ -19,7 +19,7 @@ OPTIONS = {  # in small letters, with nothing between words; the first option th
     "device": "accelerator backend cuda gpu gpus platform",
     "out": "checkpoint checkpointdir ckpt ckptdir dest destination dir directory dst file folder load "
     "logdir modeldir output outputdir outdir outputfile path png resumefrom save savedir saveto "
-    "savepath svg workdir",
+    "savepath svg workdir html format form",
     "save-every": "checkpointevery freq saveinterval savefreq",
     "resume": "checkpoint continue load resumefrom restart restore",
     "data-dir": "cache cachedir data datapath dataroot dir directory folder path root",
@@ -38,11 +38,29 @@ OPTIONS = {  # in small letters, with nothing between words; the first option th
     "examples": "n nsamples numexamples samples",
     "calls": "n count number",
     "comparisons": "n count number calls",
-    "seeds": "n nseeds numseeds repeat repeats runs",
+    "to": "form format type",
+    "layers": "layer",
+    "seeds": "n networks nseeds numseeds repeat repeats runs",
     "picture": "picture png",
     "dtype": "precision type",
     "widths": "width",
 }  # fmt: skip
+
+ABSENT = {  # what people look for that there is not, and what there is
+    "verbose quiet silent debug log loglevel progress": "what is printed cannot be chosen",
+    "config cfg configfile settings yaml": "settings are written as options",
+    "dropout batchnorm norm l1 l2 regularization residual": "--network FILE.py:name takes such layers",
+    "patience earlystopping earlystop stop": "the best epoch is kept as it comes",
+    "workers numworkers threads jobs njobs cpus": "all processors are used",
+    "plot show figure curves tensorboard wandb visualize": "--out DIR keeps a page and curves",
+    "epoch": "a run keeps its last epoch, and its best one, --best",
+    "shuffle": "each epoch is shuffled, by --seed",
+    "validation valsplit validationsplit valsize": "--test-fraction is for one's own data",
+    "scheduler lrdecay decay warmup schedule": "the learning rate stays as it is",
+    "amp fp16 half bf16 precision mixedprecision": "numbers are float32",
+    "normalize standardize scale scaling": "data are scaled as their kind needs",
+    "force overwrite f y yes": "nothing that is there is replaced",
+}
 
 PARAMETERS = {  # the same for the parameters of a function that gives a network
     "n": "features indim infeatures inputdim inputs inputsize nfeatures nin ninputs nx",

@@ -16,6 +16,7 @@ INPUTS = ("x", "images", "image", "data", "features", "inputs", "input", "arr_0"
 LABELS = ("y", "labels", "label", "target", "targets", "classes", "class", "arr_1")
 # in whatever case; with parts x_train and y_train, or train_x and train_y, and so on
 COUNT = 100  # arrays that there can be
+LEVELS = 32  # uint8 images with fewer have a white of their own, such as the 16 of digits; others 255
 
 
 class Member(NamedTuple):
@@ -84,8 +85,11 @@ def _members(where: str, archive: zipfile.ZipFile) -> dict[str, Member]:
         found[name] = Member(key, info.filename, shape, dtype)
     if not found:
         sheet = any(name.startswith("xl/") for name in archive.namelist())
+        names = shown(", ".join(archive.namelist()), 60)
         what = (
-            "a spreadsheet, expected it saved as CSV" if sheet else "a zip file without arrays, expected .npz"
+            "a spreadsheet, expected it saved as CSV"
+            if sheet
+            else f"a zip file without arrays, of {names}, expected that unpacked: unzip {where}"
         )
         raise DatasetError(f"{where}: got {what}")
     return found
@@ -107,7 +111,7 @@ def _names(where: str, there: dict[str, Member], alone: bool) -> tuple[str | Non
     got = shown(", ".join(member.key for member in there.values()), 100)
     raise DatasetError(
         f"{where}: got arrays named {got}; expected inputs and labels named "
-        "x and y, images and labels, or x_train, y_train, x_test and y_test"
+        "x and y, images and labels, or x_train, y_train, x_test and y_test: numpy.savez(FILE, x=x, y=y)"
     )
 
 
@@ -162,7 +166,8 @@ def _found(where: str, archive: zipfile.ZipFile, x: Member, y: Member | None) ->
         raise DatasetError(
             f"{where}: {shown(x.key)}[{where_in}]: got {inputs[place]}, expected a finite number"
         )
-    return Found(inputs, labels, at)
+    bytes_of_images = inputs.dtype == np.uint8 and inputs.ndim > 2 and inputs.max() >= LEVELS
+    return Found(inputs, labels, at, white=255.0 if bytes_of_images else 0.0)
 
 
 def _labels(where: str, key: str, y: np.ndarray) -> Labels:

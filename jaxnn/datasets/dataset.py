@@ -36,6 +36,7 @@ class Coding(NamedTuple):
     names: tuple[str, ...]  # of the classes, sorted; () where a number is to be predicted
     middle: float  # the mean of the numbers to be predicted, in their own units
     unit: float  # and their standard deviation
+    inverted: bool = False  # of images that are light: X = 1 − pixels / white, so that most of it is small
 
 
 class Origin(NamedTuple):

@@ -1,5 +1,6 @@
 """Folders of PNG or JPEG images, with a folder for each class; perhaps in train/ and test/."""
 
+import contextlib
 import hashlib
 import io
 import math
@@ -72,6 +73,8 @@ def _images(root: Path, folder: Path, loose: bool) -> Iterator[tuple[Path, str |
         raise DatasetError(
             f"{named(folder)}: got {len(folders)} folders and {len(images)} images{beside}, expected a "
             "folder for each class, named as the class is, and in it its images (PNG or JPEG)"
+            + f"; did you mean --data {named(folder.parent)}?"
+            * (bool(images) and not folders and _holds_folders(folder))
         )
     for entry in folders:
         within = _entries(Path(entry.path), root)
@@ -85,6 +88,13 @@ def _images(root: Path, folder: Path, loose: bool) -> Iterator[tuple[Path, str |
                 f"{named(Path(entry.path))}: got no images, expected some with names in .png or .jpg"
             )
         yield from ((path, entry.name) for path in found)
+
+
+def _holds_folders(folder: Path) -> bool:
+    """Whether a folder of images is one of several: that of a class, and not that of all of them."""
+    with contextlib.suppress(OSError), os.scandir(folder.parent) as beside:
+        return sum(entry.is_dir() for entry in beside) > 1 and folder.parent != Path.cwd()
+    return False
 
 
 def is_image(entry: os.DirEntry) -> bool:

@@ -1,5 +1,9 @@
-"""How one's own data were coded, as text that is kept with a run; every field is checked when it is read."""
+"""How one's own data were coded, as text that is kept with a run; every field is checked when it is read.
 
+It is sealed with the sha256 of its fields. What was kept before there was a seal has none, and is read.
+"""
+
+import hashlib
 import json
 import math
 from collections.abc import Callable
@@ -8,6 +12,7 @@ from typing import Any
 from jaxnn.datasets.dataset import Coding
 from jaxnn.datasets.files import DatasetError, shown
 
+SEAL = "sha256"
 MOST = 100_000_000  # letters of such a text: a million columns
 
 
@@ -18,7 +23,17 @@ def text(coding: Coding) -> str:
     >>> parsed("coding.json", text(coding)) == coding
     True
     """
-    return json.dumps(coding._asdict(), indent=1, allow_nan=False) + "\n"
+    fields = coding._asdict()
+    return json.dumps(fields | {SEAL: _sha256(fields)}, indent=1, allow_nan=False) + "\n"
+
+
+def is_sealed(text: str) -> bool:
+    """Whether a text that `parsed` takes has a seal."""
+    return SEAL in json.loads(text)
+
+
+def _sha256(fields: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(fields, allow_nan=False).encode()).hexdigest()
 
 
 def parsed(where: str, text: str) -> Coding:
@@ -27,11 +42,16 @@ def parsed(where: str, text: str) -> Coding:
         found = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise DatasetError(f"{where}: not JSON ({shown(error, 100)})") from error
+    seal = found.pop(SEAL, None) if isinstance(found, dict) else None
+    if seal is None and isinstance(found, dict):
+        found = {"inverted": False} | found  # as it was before there were seals
     if not isinstance(found, dict) or found.keys() != FIELDS.keys():
         raise DatasetError(f"{where}: expected a table of {', '.join(FIELDS)}")
     for name, good in FIELDS.items():
         if not good(found[name]):
             raise DatasetError(f"{where}: {name}: got {shown(found[name])}, expected how data were coded")
+    if seal is not None and seal != _sha256({name: found[name] for name in FIELDS}):
+        raise DatasetError(f"{where}: damaged: its fields have another sha256 than the one it carries")
     fields: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in found.items()}
     coding = Coding(**fields)
     n = math.prod(coding.shape)
@@ -78,4 +98,5 @@ FIELDS = {
     "names": _many(_text, 0, 1000),
     "middle": _real(False),
     "unit": _real(True),
+    "inverted": lambda value: isinstance(value, bool),
 }

@@ -15,13 +15,27 @@ from jaxnn.datasets import arrays, folders, tables
 from jaxnn.datasets.dataset import Coding, Dataset, Examples, Origin
 from jaxnn.datasets.files import DatasetError, content, named, quoted, shown
 from jaxnn.datasets.found import Found, Labels, number, plain
+from jaxnn.datasets.remarks import remarks
 
 CLASSES = 1000  # that there can be
 FRACTION = 0.2  # of the examples that is for testing
 FAR = 1e6  # standard deviations from the mean, which no number of a training is from its own
 OTHERS = (
     (b"\x93NUMPY", "one array, expected .npz with inputs and labels: numpy.savez(FILE, x=x, y=y)"),
-    (b"\x1f\x8b", "a gzip file, expected it unpacked"),
+    (b"\x1f\x8b", "a gzip file, expected it unpacked: gunzip -k FILE.gz"),
+    (b"BZh", "a bzip2 file, expected it unpacked: bunzip2 -k FILE.bz2"),
+    (b"\xfd7zXZ", "an xz file, expected it unpacked: unxz -k FILE.xz"),
+    (b"(\xb5/\xfd", "a zstd file, expected it unpacked: unzstd FILE.zst"),
+    (b"7z\xbc\xaf", "a 7z archive, expected it unpacked: 7z x FILE.7z"),
+    (b"Rar!", "a RAR archive, expected it unpacked: unrar x FILE.rar"),
+    (b"\xd0\xcf\x11\xe0", "an old Excel or Word file, expected the table saved as CSV"),
+    (b"SQLite format 3", "an SQLite database, expected a table of it saved as CSV"),
+    (b"ARROW1", "an Arrow file, expected the table saved as CSV"),
+    (b"<!DOCTYPE", "a web page, expected the file that it shows: download that"),
+    (b"<!doctype", "a web page, expected the file that it shows: download that"),
+    (b"<html", "a web page, expected the file that it shows: download that"),
+    (b"<?xml", "XML, expected a table saved as CSV"),
+    (b"GIF8", "one image, expected a folder with a folder for each class, of PNG or JPEG"),
     (b"PAR1", "a Parquet file, expected the table saved as CSV"),
     (b"\x89HDF", "an HDF5 file, expected the arrays in .npz: numpy.savez(FILE, x=x, y=y)"),
     (b"\x89PNG", "one image, expected a folder with a folder for each class"),
@@ -42,6 +56,7 @@ class Asked(NamedTuple):
     fraction: float | None = None  # of the examples for testing, where none are given; None: FRACTION
     seed: int = 0  # by which they are drawn
     sha256: Sequence[str] = ()  # what the files must have, if it is known
+    before: Coding | None = None  # of a run that goes on: how its images were coded
 
 
 ALL = Asked()
@@ -88,7 +103,8 @@ def load(path: Path, test: Path | None = None, asked: Asked = ALL) -> Dataset:
     train, tests = Examples(inputs[~chosen], labels[~chosen]), Examples(inputs[chosen], labels[chosen])
     if given is not None:
         tests = Examples(*coded(named(test or path), given, coding))
-    return _dataset(path, train, tests, Origin((*found.said, f"test examples {how}"), tuple(digests), coding))
+    said = (*found.said, *remarks(found, coding.names), f"test examples {how}")
+    return _dataset(path, train, tests, Origin(said, tuple(digests), coding))
 
 
 def again(path: Path, coding: Coding) -> tuple[Dataset, bool]:
@@ -211,6 +227,8 @@ def _classes(
     numeric = all(number(name) is not None for name in names)
     hint = "; to predict a number: --loss squared_error" if numeric else ""
     hint += "; is another column the label? --label NAME" if found.places else ""
+    if found.places and asked.label is None and found.label_place < found.width - 1:
+        hint += " (the last column is left out)"
     if len(names) < 2:
         raise DatasetError(
             f"{where}: {found.label}: got one class, {quoted(*names)}, expected two at least{hint}"
@@ -220,6 +238,11 @@ def _classes(
             f"{where}: {found.label}: got {len(names):,} classes, expected at most {CLASSES:,}{hint}"
         )
     counts = np.bincount(codes, minlength=len(names))
+    if alone and counts.min() < 2 and numeric and 2 * len(names) > len(codes):
+        raise DatasetError(
+            f"{where}: {found.label}: got {len(names)} different numbers in {len(codes)} rows, expected a "
+            f"class for each row{hint}"
+        )
     if alone and counts.min() < 2:
         k = int(np.argmin(counts))
         raise DatasetError(
@@ -232,12 +255,15 @@ def _classes(
 def _coding(where: str, found: Found, train: np.ndarray, asked: Asked) -> Coding:
     """What the training examples say of how to code all of them."""
     assert found.labels is not None
-    shape, mean, spread, white = found.inputs.shape[1:], (), (), 1.0
+    shape, mean, spread, white, inverted = found.inputs.shape[1:], (), (), 1.0, False
     if len(shape) == 1:
         mean, spread = map(tuple, (column.tolist() for column in standard(found.inputs[train].astype(float))))
     else:
         pixels = found.inputs[train]
         white = found.white or max(abs(float(pixels.min())), abs(float(pixels.max()))) or 1.0
+        inverted = bool(pixels.min() >= 0 and pixels.mean() > white / 2)
+        if asked.before:
+            white, inverted = asked.before.white, asked.before.inverted
     middle, unit, names = 0.0, 1.0, ()
     if _is_numbers(found, asked):
         targets = values(found.labels)[train]
@@ -248,7 +274,7 @@ def _coding(where: str, found: Found, train: np.ndarray, asked: Asked) -> Coding
         _, names = _classes(where, found, asked, alone=False)
     return Coding(
         shape, mean, spread, white, found.columns, found.places, found.width, found.label, found.label_place,
-        found.resized, names, middle, unit,
+        found.resized, names, middle, unit, inverted,
     )  # fmt: skip
 
 
@@ -273,8 +299,11 @@ def coded(where: str, found: Found, coding: Coding) -> tuple[np.ndarray, np.ndar
     inputs = found.inputs
     if coding.mean:
         inputs = (inputs.astype(float) - np.array(coding.mean)) / np.array(coding.spread)
-    elif inputs.dtype != np.uint8 or coding.white != round(coding.white):
+    elif inputs.dtype != np.uint8 or coding.white != (255 if coding.inverted else round(coding.white)):
         inputs = inputs.astype(float) / coding.white
+        inputs = 1 - inputs if coding.inverted else inputs
+    elif coding.inverted:
+        inputs = 255 - inputs
     if inputs.dtype != np.uint8:
         far = np.abs(inputs) > FAR
         if far.any():

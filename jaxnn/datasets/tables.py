@@ -37,7 +37,8 @@ class Columns(NamedTuple):
 
     def option(self, place: int) -> str:
         """A column as the options name it, for a shell."""
-        return shlex.quote(self.names[place]) if self.names and self.names[place] else str(place + 1)
+        name = self.names[place] if self.names else ""
+        return shlex.quote(name) if name and self.names.count(name) == 1 else str(place + 1)
 
 
 def read(
@@ -55,12 +56,21 @@ def read(
     if not two:
         raise DatasetError(f"{where}: got no rows, expected a table")
     (start, first), (_, second) = two[0], two[-1]
+    if (
+        len(two) == 1
+        and len(first) > 1
+        and all(cell.strip() and number(cell.replace(",", ".")) is None for cell in first)
+    ):
+        raise DatasetError(
+            f"{where}: got the names of {len(first)} columns in row {start} alone, expected rows of numbers "
+            "below them, one for each example"
+        )
     has_header = len(two) > 1 and is_header(first, second)
     names = tuple(shown(name.strip(), 200) for name in first) if has_header else ()
     if known:
         columns = _again(where, names, len(first), known)
     else:
-        columns = _chosen(where, names, len(first), label, without)
+        columns = _chosen(where, names, len(first), label, without, _between(where, first))
     values, labels, rows, seen = array("d"), [], array("q"), {}
     decimal = Decimal(separator)
     for row, cells in itertools.islice(records(where, content, encoding, separator), has_header, None):
@@ -76,6 +86,8 @@ def read(
             wrong = _wrong(columns, place, cells, expected)
             if not (rows or expected or known):
                 wrong += _to_choose(columns, cells, label is None)
+            elif wrong.endswith("a number") and not known:
+                wrong += f"; to leave the column out: --without {columns.option(place)}"
             raise DatasetError(f"{where}: row {row}, {columns.name(place)}: {wrong}") from None
         rows.append(row)
         if columns.label is not None:
@@ -92,11 +104,14 @@ def read(
     label_name = "" if columns.label is None else columns.name(columns.label)
     header = "the names of its columns in row 1" if names else "no names of its columns"
     commas = ", decimal commas" if decimal.comma else ""
+    how = (f"read with {header}, {SEPARATORS[separator]} between them{commas}",)
+    if label is None and columns.label is not None and not known and columns.label < columns.width - 1:
+        how += (f"its label is {label_name}, the last column that is not left out",)
     return Found(
         np.frombuffer(values).reshape(len(rows), -1),
         labelled(f"{where}: {label_name}", labels, at) if labels else None,
         at,
-        (f"read with {header}, {SEPARATORS[separator]} between them{commas}",),
+        how,
         tuple(names[place] for place in columns.places) if names else (),
         columns.places,
         columns.width,
@@ -128,8 +143,10 @@ def records(where: str, content: bytes, encoding: str, separator: str) -> Iterat
         why = f"{where}: row {row + 1}: got text that is no CSV ({shown(error, 100)})"
         raise DatasetError(f"{why}; expected quotes around a whole field, or none") from error
     except UnicodeError as error:
+        name = shlex.quote(where)
         raise DatasetError(
-            f"{where}: row {row + 1} or soon after it: got bytes that are no UTF-8, expected UTF-8"
+            f"{where}: row {row + 1} or soon after it: got bytes that are no UTF-8, expected UTF-8; if it is "
+            f"Latin-1 or Windows-1252: iconv -f WINDOWS-1252 -t UTF-8 {name} > utf8.csv"
         ) from error
 
 
@@ -258,13 +275,27 @@ def split(text: str) -> list[str]:
     return [part.strip() for part in text.split(",") if part.strip()]
 
 
+def _between(where: str, first: Sequence[str]) -> str:
+    """How to put commas in the place of what else stands between the columns of a row."""
+    text = first[0].strip() if len(first) == 1 else ""
+    for mark, ask in (("|", "tr '|' ','"), (" ", "tr -s ' ' ','"), (":", "tr ':' ','")):
+        if len([part for part in text.split(mark) if part]) > 1:
+            return f"; to put commas there: {ask} < {shlex.quote(where)} > commas.csv"
+    return ""
+
+
 def _is_place(text: str, names: tuple[str, ...], width: int) -> bool:
     """Whether a text is the name of a column, or its number."""
     return text in names or (text.isascii() and text.isdigit() and len(text) < 9 and 1 <= int(text) <= width)
 
 
 def _chosen(
-    where: str, names: tuple[str, ...], width: int, label: str | None, without: Sequence[str]
+    where: str,
+    names: tuple[str, ...],
+    width: int,
+    label: str | None,
+    without: Sequence[str],
+    between: str = "",
 ) -> Columns:
     """The columns as they are asked for: the label is the last of them, if it is not named."""
     parts = [part for text in without for part in ([text] if text in names else split(text))]
@@ -280,7 +311,7 @@ def _chosen(
     if not places:
         raise DatasetError(
             f"{where}: got {width - len(left_out)} of its columns to use, expected two at least: one of "
-            "numbers and a label, with a comma, a semicolon or a tab between them"
+            f"numbers and a label, with a comma, a semicolon or a tab between them{between}"
         )
     return Columns(places, chosen, names, width)
 

@@ -4,6 +4,7 @@ import contextlib
 import difflib
 import importlib
 import importlib.util
+import inspect
 import os
 import re
 import sys
@@ -56,6 +57,11 @@ def _instead(home: str, name: str, error: BaseException) -> str:
 def called(place: str) -> tuple:
     """The arguments that "module:name" names, or that it returns; raises Bad."""
     arguments = found(place)
+    if callable(arguments) and (asked := _asked(arguments)):
+        raise Bad(
+            f"{place} asks for {', '.join(asked)} itself, expected the arguments, which stand last: a tuple, "
+            "or a function of nothing that returns one"
+        )
     if callable(arguments):
         try:
             arguments = arguments()
@@ -64,6 +70,16 @@ def called(place: str) -> tuple:
         except BaseException as error:
             raise Bad(f"{place} raised {in_full(error)}") from error
     return tuple(arguments) if isinstance(arguments, tuple | list) else (arguments,)
+
+
+def _asked(function) -> list[str]:
+    """The parameters that a function cannot be called without."""
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):
+        return []
+    various = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    return [p.name for p in parameters if p.default is p.empty and p.kind not in various]
 
 
 def reachable(folder: str) -> None:

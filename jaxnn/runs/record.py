@@ -67,10 +67,24 @@ def check_new(folder: Path, result: str = "params.safetensors") -> None:
         if (kind := files.kind(folder / name)) not in ("a file", "a folder", ""):
             raise RunError(f"--out: {folder / name} is {kind}; expected a folder with files of its own")
     if result in found and "settings.json" in found:
-        raise RunError(f"--out: {folder} exists and holds a finished run; expected a new folder")
+        raise RunError(
+            f"--out: {folder} exists and holds a finished run; expected a new folder: --out {_new(folder)}"
+        )
     ours = all(name in UNFINISHED or name.endswith(".part") for name in found)
     if not ours or ("checkpoints" in found and "settings.json" not in found):
-        raise RunError(f"--out: {folder} exists and is not empty; expected a new folder")
+        raise RunError(
+            f"--out: {folder} exists and is not empty; expected a new folder: --out {_new(folder)}"
+        )
+
+
+def _new(folder: Path) -> str:
+    """A folder that is not there yet, beside one that is."""
+    numbers = itertools.count(2)
+    while os.path.lexists(
+        found := folder.absolute().with_name(f"{folder.absolute().name or 'run'}-{next(numbers)}")
+    ):
+        pass
+    return os.path.relpath(found) if not folder.is_absolute() else str(found)
 
 
 class Hold:
