@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
 import jaxnn
-from experiments.common import missing, mistyped, together
+from experiments.common import interruption, missing, mistyped, together
 from experiments.common.interruption import PATIENCE, leave, leave_unchanged, on_signal, unblock
 from experiments.common.places import OrOwn, place
 from experiments.common.status import LINE, doing
@@ -105,10 +105,9 @@ def run(main: Callable[[argparse.Namespace], int], parser: Parser) -> NoReturn:
     arguments = parser.parse_args()
     if getattr(arguments, "out", None) and hasattr(arguments, "save_every"):
         on_signal(leave_unchanged)
-    if getattr(arguments, "process", None):  # process 0 alone prints
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     line = ""
     try:
+        together.begin(arguments)
         introduce(parser, arguments)
         check_environment()
         status = main(arguments)
@@ -118,7 +117,7 @@ def run(main: Callable[[argparse.Namespace], int], parser: Parser) -> NoReturn:
         status, line = interrupted.status, shown(interrupted)
         print(line, file=sys.stderr)
     except BrokenPipeError:  # whoever read the output has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), interruption.OUT)
         status = 1
     except Exception as error:
         status, line = 2, shown(told(error) or "")

@@ -12,6 +12,7 @@ from typing import NoReturn
 from experiments.common.status import ERASE, LINE
 
 SAVED = 76  # the exit status of a run that was interrupted, and that the same command goes on with
+OUT, ERR = 1, 2  # what it prints to
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 PATIENCE = 0.5  # seconds that whoever reads the output has to take it, after a signal
 SAME = 0.0  # seconds after a signal in which others are the same one, sent to several processes
@@ -36,7 +37,7 @@ def unblock(patience: float = 0.0) -> None:
 
     A write that waits is repeated after a signal, and then goes nowhere.
     """
-    for file in (1, 2):
+    for file in (OUT, ERR):
         with contextlib.suppress(
             OSError, ValueError, AttributeError
         ):  # it is closed; or Windows, without poll
@@ -50,7 +51,7 @@ def unblock(patience: float = 0.0) -> None:
 
 def _end(status: int, line: str) -> NoReturn:
     unblock(PATIENCE)
-    os.write(2, ERASE * bool(LINE.shown) + line.encode())
+    os.write(ERR, ERASE * bool(LINE.shown) + line.encode())
     FAREWELL(status, line.strip())
     os._exit(status)  # an exception could be lost in whatever import or compilation is going on
 

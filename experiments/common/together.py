@@ -1,6 +1,8 @@
 """Several processes that run one program: the arguments, and the ends that they come to together."""
 
 import argparse
+import contextlib
+import ctypes
 import hashlib
 import os
 import signal
@@ -9,7 +11,7 @@ import threading
 
 from experiments.common import interruption
 from experiments.common.status import ERASE, LINE, doing
-from jaxnn.devices.processes import LOST, Group, Refused
+from jaxnn.devices.processes import JOINING, LOST, Group, Refused, free_port
 from jaxnn.gradcheck.report import colours
 
 LOCAL = ("out", "data_dir", "source_dir", "process", "coordinator", "given")  # each process has its own
@@ -21,7 +23,7 @@ def leave(status: int, line: str) -> None:
     sys.stdout.flush()
     if line:
         prefix = f"{colours.error(sys.stderr)} " if status in (1, 2, LOST) else ""
-        os.write(2, (ERASE * bool(LINE.shown)) + f"{prefix}{line}\n".encode())
+        os.write(interruption.ERR, (ERASE * bool(LINE.shown)) + f"{prefix}{line}\n".encode())
     os._exit(status)
 
 
@@ -33,17 +35,43 @@ def signalled(number: int) -> None:
 GROUP = Group(leave, signalled)
 
 
+def begin(arguments: argparse.Namespace) -> None:
+    """Of several processes: what Python prints is seen, of process 0 all, of others errors."""
+    asked = [getattr(arguments, name, None) for name in ("processes", "process", "coordinator")]
+    if asked != [None] * 3:
+        if None in asked or not asked[1] < asked[0]:
+            raise Refused("--processes N, --process 0..N−1 and --coordinator HOST:PORT belong together")
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        interruption.OUT, interruption.ERR = os.dup(nowhere if arguments.process else 1), os.dup(2)
+        for number, file in ((1, interruption.OUT), (2, interruption.ERR)):
+            os.dup2(nowhere, number)  # Gloo and JAX's runtime have much to say
+            stream = open(file, "w", 1, sys.stdout.encoding, "replace")  # noqa: SIM115
+            setattr(sys, {1: "stdout", 2: "stderr"}[number], stream)
+
+
 def join(arguments: argparse.Namespace, facts: dict) -> None:
     """Become one of the processes that are asked for, if any are. Raises Refused."""
-    asked = [getattr(arguments, name, None) for name in ("processes", "process", "coordinator")]
-    if asked == [None] * 3:
+    if arguments.processes in (None, 1):
         return
-    if None in asked or not asked[1] < asked[0]:
-        raise Refused("--processes N, --process 0..N−1 and --coordinator HOST:PORT belong together")
-    processes, process, (host, port) = asked
+    processes, process, (host, port) = arguments.processes, arguments.process, arguments.coordinator
     doing(f"waiting for {processes} processes")
     settings = {name: value for name, value in vars(arguments).items() if name not in LOCAL}
-    GROUP.join(process, processes, host, port, arguments.heartbeat, settings | facts)
+    try:
+        GROUP.join(process, processes, host, port, arguments.heartbeat, settings | facts)
+        address = GROUP.tell(f"{host}:{free_port(host)}" if process == 0 else "")
+    except OSError as error:
+        raise Refused(f"--coordinator: {host}:{port}: {error.strerror or error}") from error
+    import jax
+
+    jax.distributed.initialize(
+        *(address, processes, process),
+        cluster_detection_method="deactivate",
+        coordinator_bind_address=address,
+        initialization_timeout=int(JOINING),
+    )
+    with contextlib.suppress(TypeError, AttributeError):  # Windows has no such library
+        library = ctypes.CDLL(None)  # where JAX's runtime aborts, as without process 0, that waits: sleep(6)
+        library.signal(signal.SIGABRT, ctypes.cast(library.sleep, ctypes.c_void_p))
     interruption.SAME, interruption.FAREWELL = 1.0, GROUP.end
     if process:
         arguments.out, interruption.FORWARD = None, GROUP.forward

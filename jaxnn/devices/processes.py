@@ -62,20 +62,11 @@ class Group:
         self.since, self.longest, self.due = 0.0, 0.0, float("inf")  # of the steps
 
     def join(self, process: int, processes: int, host: str, port: int, heartbeat: float, facts: Mapping):
-        """Become one of several, whose facts must agree, and connect the devices. Raises Refused."""
-        import jax
-
+        """Become one of several, whose facts must agree. Raises Refused, and OSError."""
         self.process, self.heartbeat = process, heartbeat
         self._listen(host, port, processes) if process == 0 else self._call(host, port, processes)
         threading.Thread(target=self._watch, daemon=True).start()
         self.agree(facts)
-        address = self.tell(f"{host}:{_free_port(host)}" if process == 0 else "")
-        jax.distributed.initialize(
-            *(address, processes, process),
-            cluster_detection_method="deactivate",
-            coordinator_bind_address=address,
-            initialization_timeout=int(JOINING),
-        )
 
     def _listen(self, host: str, port: int, processes: int) -> None:
         until = time.monotonic() + JOINING
@@ -90,14 +81,14 @@ class Group:
                 with contextlib.suppress(OSError, EOFError, ValueError):  # it is none of us
                     if other.connection.poll(5):
                         process, many = map(int, other.connection.recv_bytes(20).split())
-                if process and (many != processes or process not in missing):
-                    twice = f"process {process} came twice, or is none of 0..{processes - 1}"
-                    self.others[process] = other  # it has to know
-                    raise Refused(
-                        twice if many == processes else f"got {many}, and {processes} from process 0"
-                    )
-                if process:
+                if process and many == processes and process in missing:
                     self.others[process] = other
+                elif process:
+                    self.others[-1] = other  # it has to know
+                    twice = f"process {process} came twice, or is none of 0..{processes - 1}"
+                    raise Refused(
+                        twice if many == processes else f"process {process} is one of {many}, not {processes}"
+                    )
 
     def _call(self, host: str, port: int, processes: int) -> None:
         until = time.monotonic() + JOINING
@@ -145,8 +136,7 @@ class Group:
         from jax.experimental.multihost_utils import broadcast_one_to_all
 
         leaves, structure = jax.tree.flatten(jax.tree.map(np.asarray, tree))
-        with _silent(1):  # Gloo says that it is connected
-            sent = broadcast_one_to_all([np.frombuffer(leaf.tobytes(), np.uint8) for leaf in leaves])
+        sent = broadcast_one_to_all([np.frombuffer(leaf.tobytes(), np.uint8) for leaf in leaves])
         return structure.unflatten(
             np.frombuffer(np.asarray(found).tobytes(), leaf.dtype).reshape(leaf.shape)
             for found, leaf in zip(sent, leaves, strict=True)
@@ -154,6 +144,8 @@ class Group:
 
     def pace(self, going: bool = True) -> None:
         """A step ends, and the next one begins, which may take OFTEN times the longest; or none begins."""
+        if self.process:
+            return
         now = time.monotonic()
         self.longest = max(self.longest, now - self.since) if self.since else self.longest
         most = max(self.heartbeat, OFTEN * self.longest) if self.longest else LONG * self.heartbeat
@@ -241,19 +233,7 @@ def disagreement(facts: Mapping, said: Mapping[int, Mapping]) -> str:
     return ""
 
 
-@contextlib.contextmanager
-def _silent(file: int):
-    """Within it, what is written to an open file goes nowhere."""
-    before, nowhere = os.dup(file), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, file)
-    try:
-        yield
-    finally:
-        os.dup2(before, file)
-        os.close(before)
-        os.close(nowhere)
-
-
-def _free_port(host: str) -> int:
+def free_port(host: str) -> int:
+    """A port of this machine that nothing listens at."""
     with socket.create_server((host, 0)) as server:
         return server.getsockname()[1]

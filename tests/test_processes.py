@@ -1,0 +1,349 @@
+"""Several processes that train together: they agree, end together, and go on bit for bit."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from experiments import train
+from experiments.common import task, together
+from experiments.common.damage import outcome
+from jaxnn.devices import processes
+from jaxnn.devices.processes import Group, Refused, disagreement, free_port
+from tests.programs import ROOT, ended
+
+HERE = "127.0.0.1"
+WAIT = 100  # seconds for what takes a few
+
+
+class Fake:
+    """A group in a thread of this process, as one of several; where it would end, it notes how."""
+
+    def __init__(self, process, many, port, heartbeat=30.0, facts=None):
+        self.left, self.signals, self.over = None, [], threading.Event()
+        self.group = Group(self.leave, self.signals.append)
+        self.error, self.facts = None, facts or {}
+        self.words = process, many, HERE, port, heartbeat, self.facts
+        self.thread = threading.Thread(target=self.join, daemon=True)
+        self.thread.start()
+
+    def join(self):
+        try:
+            self.group.join(*self.words)
+        except Refused as error:
+            self.error = str(error)
+            self.group.end(2, self.error)
+
+    def leave(self, status, line):
+        self.left = status, line
+        self.over.set()
+        for other in self.group.others.values():
+            other.connection.close()
+        threading.Event().wait()
+
+    def ended(self):
+        assert self.over.wait(WAIT)
+        return self.left
+
+
+def fakes(many=3, heartbeat=30.0, **facts):
+    port = free_port(HERE)
+    return [Fake(k, many, port, heartbeat, facts.get(f"of_{k}")) for k in range(many)]
+
+
+def joined(*args, **facts):
+    found = fakes(*args, **facts)
+    for fake in found:
+        fake.thread.join(WAIT)
+        assert not fake.thread.is_alive()
+    return [fake.group for fake in found], found
+
+
+def test_one_process_alone_is_told_what_it_tells():
+    group = Group()
+    group.agree({"seed": 1})
+    assert group.tell("word") == "word"
+    tree = {"W": object()}
+    assert group.same(tree) is tree
+    group.pace()
+    group.end(3, "line")  # nobody else has to end
+
+
+def test_all_are_told_what_process_0_tells():
+    groups, _ = joined(3)
+    long = "x" * 3_000_000  # more than a socket takes at once
+    told = [None] * 3
+
+    def tell(k):
+        told[k] = [groups[k].tell("" if k else long), groups[k].tell("" if k else "short")]
+
+    threads = [threading.Thread(target=tell, args=(k,), daemon=True) for k in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(WAIT)
+    assert told == [[long, "short"]] * 3
+
+
+def test_facts_that_differ_end_all_with_one_line():
+    found = fakes(3, of_0={"seed": 0, "n": [1]}, of_1={"seed": 0, "n": [1]}, of_2={"seed": 4, "n": [1]})
+    line = "process 2 has another seed: got 4, process 0 has 0"
+    assert [fake.ended() for fake in found] == [(2, ""), (2, line), (2, line)]  # process 0 has printed it
+    assert found[0].error == line
+    assert disagreement({"a": None}, {1: {}}) == ""
+    assert (
+        disagreement({"a": 1}, {1: {"a": 1}, 2: {}}) == "process 2 has another a: got None, process 0 has 1"
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        ([(0, 3), (1, 3), (1, 3)], "process 1 came twice, or is none of 0..2"),
+        ([(0, 3), (1, 2)], "process 1 is one of 2, not 3"),
+    ],
+)
+def test_numbers_that_do_not_fit_are_refused_at_once(words, line):
+    port = free_port(HERE)
+    found = [Fake(*word, port) for word in words]
+    assert found[0].ended() == (2, "")
+    assert line in found[0].error
+    assert {fake.ended()[1] for fake in found[1:]} == {found[0].error}
+
+
+def test_who_is_none_of_them_is_not_let_in():
+    port = free_port(HERE)
+    first = Fake(0, 2, port)
+    for said in (b"GET / HTTP/1.1\r\n\r\n", b"", b"\x00\x00\x00\x05hello"):
+        while True:
+            try:
+                stranger = socket.create_connection((HERE, port), 1)
+                break
+            except ConnectionError:
+                time.sleep(0.01)
+        stranger.sendall(said)
+        stranger.close()
+    second = Fake(1, 2, port)
+    for fake in (first, second):
+        fake.thread.join(WAIT)
+    assert (len(first.group.others), len(second.group.others)) == (1, 1)
+
+
+def test_nobody_listens_or_comes(monkeypatch):
+    monkeypatch.setattr(processes, "JOINING", 0.3)
+    with pytest.raises(ConnectionRefusedError):
+        Group().join(1, 2, HERE, free_port(HERE), 30.0, {})
+    with pytest.raises(Refused, match=r"process 1 did not come within 0 s"):
+        Group().join(0, 3, HERE, free_port(HERE), 30.0, {})
+
+
+@pytest.mark.parametrize("lost", [0, 2])
+def test_where_one_is_gone_all_end(lost):
+    groups, found = joined(3)
+    for other in groups[lost].others.values():
+        with socket.socket(fileno=os.dup(other.connection.fileno())) as there:
+            there.shutdown(socket.SHUT_RDWR)
+    for k in {0, 1, 2} - {lost}:
+        assert found[k].ended() == (75, f"process {lost} is gone: killed, or its machine is down")
+
+
+def test_where_one_is_stopped_all_end_after_a_heartbeat():
+    groups, found = joined(3, 1.0)
+    groups[1].others[0].lock.acquire()  # nothing comes of it any longer
+    began = time.monotonic()
+    line = "process 1 has stopped: no sign of it for 1 s"
+    assert {found[0].ended(), found[2].ended()} == {(75, line)}
+    assert time.monotonic() - began > 0.5
+
+
+def test_steps_that_take_much_longer_than_before_hang():
+    groups, found = joined(2, 0.5)
+    groups[0].pace()
+    assert groups[0].due - groups[0].since == 20 * 0.5  # the first may take long
+    groups[0].since -= 0.3
+    groups[0].pace()
+    assert 3 <= groups[0].due - groups[0].since <= 4
+    groups[0].pace(going=False)
+    assert groups[0].due == float("inf")
+    groups[1].pace()
+    assert groups[1].due == float("inf")  # process 0 alone knows whether it saves
+    groups[0].since, groups[0].longest = time.monotonic() - 60, 0.01
+    groups[0].due = time.monotonic() - 0.1
+    for fake in found:
+        status, line = fake.ended()
+        assert (status, line[:45]) == (75, "a process hangs: the steps under way take 60 ")
+
+
+def test_a_signal_to_one_goes_to_process_0_and_an_error_of_one_to_all():
+    groups, found = joined(3, 0.5)
+    groups[2].forward(signal.SIGTERM)
+    for _ in range(WAIT * 100):
+        if found[0].signals:
+            break
+        time.sleep(0.01)
+    assert found[0].signals == [15]
+    threading.Thread(target=groups[1].end, args=(2, "no room"), daemon=True).start()
+    line = "process 1: no room"
+    assert [fake.ended() for fake in found] == [(2, line), (2, ""), (2, line)]  # it has said so itself
+
+
+def test_arguments_of_processes_belong_together():
+    for words in (("--process", "1"), ("--processes", "2", "--coordinator", "a:1"), ("--processes", "2")):
+        done = ended(train, *words)
+        line = "error: --processes N, --process 0..N−1 and --coordinator HOST:PORT belong together\n"
+        assert (done.status, done.err) == (2, line)
+    done = ended(train, "--processes", "2", "--process", "0", "--coordinator", "4711")
+    assert done.err.startswith("error: --coordinator: got '4711', expected HOST:PORT, such as 127.0.0.1:4711")
+
+
+def test_the_content_of_data_counts():
+    data = task.load(train.parser().parse_args([]))
+    other = data.test.labels.copy()
+    other[-1] = (other[-1] + 1) % 10
+    changed = data._replace(test=data.test._replace(labels=other))
+    assert together.sha256(data) == together.sha256(data._replace(test=data.test))
+    assert together.sha256(data) != together.sha256(changed)
+    assert np.array_equal(other[:-1], data.test.labels[:-1])
+
+
+SMALL = ("--hidden", "5", "--batch-size", "100", "--optimizer", "adam", "--epochs", "40", "--save-every", "0")
+
+
+class Several:
+    """A training in two processes; what each prints is in files."""
+
+    def __init__(self, folder, *words, of_1=(), heartbeat=30, devices=1):
+        flags = {"XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"}
+        place = ("--coordinator", f"{HERE}:{free_port(HERE)}", "--heartbeat", str(heartbeat))
+        self.files = [folder / f"{name}{k}" for k in (0, 1) for name in ("out", "err")]
+        self.processes = []
+        for k in (0, 1):
+            line = ("train", *words, *(of_1 if k else ()), *place, "--processes", "2", "--process", str(k))
+            with self.files[2 * k].open("wb") as out, self.files[2 * k + 1].open("wb") as err:
+                self.processes.append(
+                    subprocess.Popen(
+                        [sys.executable, "-c", PACED, str(folder / f"hang{k}"), *line],
+                        cwd=ROOT,
+                        env=os.environ | flags,
+                        stdout=out,
+                        stderr=err,
+                    )
+                )
+
+    def said(self, k, name="err"):
+        return self.files[2 * k + (name == "err")].read_text()
+
+    def reach(self, text):
+        for _ in range(100 * WAIT):
+            if text in self.said(0, "out"):
+                return
+            assert all(process.poll() is None for process in self.processes), self.said(0) + self.said(1)
+            time.sleep(0.01)
+        raise AssertionError(self.said(0, "out"))
+
+    def end(self, *those):
+        try:
+            return [(self.processes[k].wait(WAIT), self.said(k)) for k in those or (0, 1)]
+        finally:
+            for process in self.processes:
+                process.kill()
+                process.wait()
+
+
+PACED = """  # a pause of 20 ms between two programs, and one without end where a file of this name is
+import os, sys, time
+from experiments import train
+from experiments.common.continuation import Pauses
+pause, hang = Pauses.__call__, sys.argv[1]
+def paced(*words):
+    time.sleep(0.02)
+    while os.path.exists(hang):
+        time.sleep(0.1)
+    pause(*words)
+Pauses.__call__ = paced
+sys.argv[:3] = ["train"]
+train.run(train.main, train.parser())
+"""
+GONE = "error: process {} is gone: killed, or its machine is down\n"
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """What two processes end with that nothing happens to."""
+    folder = tmp_path_factory.mktemp("whole")
+    run = Several(folder, *SMALL, "--out", str(folder / "run"))
+    assert run.end() == [(0, ""), (0, "")]
+    assert run.said(1, "out") == ""
+    return outcome(folder / "run")
+
+
+def test_whatever_befalls_one_all_end_and_go_on_bit_for_bit(whole, tmp_path):
+    out = ("--out", str(tmp_path / "run"))
+    run = Several(tmp_path, *SMALL, *out)
+    run.reach("epoch   3/40")
+    run.processes[1].send_signal(signal.SIGTERM)
+    (status, line), other = run.end()
+    assert re.fullmatch(r"interrupted at epoch \d+, step 14, and saved; the same command, or .*\n", line)
+    assert other == (status, line) == (76, line)
+
+    run = Several(tmp_path, *out)  # process 0 knows the settings
+    run.reach("goes on ")
+    run.reach("epoch ")
+    run.processes[0].kill()
+    assert run.end(1) == [(75, GONE.format(0))]
+
+    run = Several(tmp_path, *SMALL, *out, heartbeat=4)
+    run.reach("epoch ")
+    run.processes[1].send_signal(signal.SIGSTOP)
+    assert run.end(0) == [(75, "error: process 1 has stopped: no sign of it for 4 s\n")]
+
+    run = Several(tmp_path, *out, heartbeat=4)
+    run.reach("epoch ")
+    (tmp_path / "hang1").touch()
+    (status, line), other = run.end()
+    assert other == (status, line) == (75, line)
+    assert line.startswith("error: a process hangs: ")
+
+    (tmp_path / "hang1").unlink()
+    assert Several(tmp_path, *out).end() == [(0, ""), (0, "")]
+    assert outcome(tmp_path / "run") == whole
+
+
+def test_what_one_process_of_two_devices_computes_two_compute(whole, tmp_path):
+    command = [sys.executable, "-m", "experiments.train", *SMALL, "--out", str(tmp_path / "run")]
+    flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
+    assert not subprocess.run(command, cwd=ROOT, env=os.environ | flags, capture_output=True).returncode
+    assert outcome(tmp_path / "run") == whole  # a sum of two is the same in either order
+
+
+def test_settings_that_differ_and_a_divergence_are_one_line(tmp_path):
+    run = Several(tmp_path, "--seed", "3", of_1=("--seed", "4"))
+    line = "error: process 1 has another seed: got 4, process 0 has 3\n"
+    assert run.end() == [(2, line)] * 2
+    run = Several(tmp_path, "--activation", "gelu", "--hidden", "64", "32", "--learning-rate", "1e30")
+    (status, line), other = run.end()
+    assert (status, line) == other == (2, line)
+    assert re.fullmatch(r"error: epoch 1, step \d+: .* is the first that is not finite; .*\n", line)
+
+
+def test_launch_starts_them_and_ends_with_the_worst_status(tmp_path):
+    command = [sys.executable, "-m", "experiments.launch", "-n", "2", "train", "--hidden", "5"]
+    with subprocess.Popen(
+        [*command, "--epochs", "2000"], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as run:
+        lines = iter(run.stdout.readline, "")
+        assert next(lines).startswith("train     jaxnn ")  # process 0's, as it is
+        assert any(line.startswith("compiled ") for line in lines)
+        run.send_signal(signal.SIGTERM)
+        _, said = run.communicate(timeout=WAIT)
+    assert re.fullmatch(r"interrupted at epoch \d+, step \d+; with --out DIR a run can go on\n", said)
+    assert run.returncode == 128 + 15
+    done = subprocess.run([*command, "--epocs", "3"], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (2, "error: --epocs: no such option, did you mean --epochs 3?\n")
