@@ -6,10 +6,13 @@ left out.
 
 import argparse
 import contextlib
+import fcntl
 import io
 import math
+import os
 import random
 import re
+import select
 import shutil
 import signal
 import subprocess
@@ -37,11 +40,8 @@ MEMORY = 64 * 2**20  # bytes that reading a file takes at most
 PARTS = {  # how many there are without arguments, how many at most, of what
     "kills": (200, 100_000, "kill -9 at random moments of training digits and MNIST, and of a sweep"),
     "terminations": (50, 100_000, "SIGTERM at random moments of the same"),
-    "faults": (
-        2**31,
-        2**31,
-        "of the calls that train and sweep make of files, and of arrays, so many fail, each call in 5 ways",
-    ),
+    "blocked": (20, 100_000, "SIGTERM to the same, whose output nobody reads any longer"),
+    "faults": (2**31, 2**31, "of the calls of files, and arrays, in train and sweep, so many fail"),
     "disks": (20, 100_000, "disks that get full, or cannot be written any longer; needs the right to mount"),
     "damages": (1000, 1_000_000, "damaged checkpoints"),
     "files": (20_000, 10_000_000, "files of random content, of each kind that is read"),
@@ -70,7 +70,7 @@ def main(arguments: argparse.Namespace) -> int:
     rng = random.Random(arguments.seed)
     passed = []
     for number, part in zip(
-        numbers, (kills, terminations, faults, disks, damages, files, hostile, saves), strict=True
+        numbers, (kills, terminations, blocked, faults, disks, damages, files, hostile, saves), strict=True
     ):
         if number:
             doing(part.__name__)
@@ -159,6 +159,36 @@ def terminations(number: int, rng: random.Random, folder: Path, arguments: argpa
     print(f"  runs to the end  {len(ends)}, bit-identical: {ends.count('')}")
     listed(wrong + ends)
     return saved == stopped and not any(ends) and max(times) <= SOON
+
+
+def blocked(number: int, rng: random.Random, folder: Path, arguments: argparse.Namespace) -> bool:
+    """SIGTERM while nobody reads the pipe it prints into, which is full: saved, status 76, soon?"""
+    expected = uninterrupted(arguments, folder)
+    statuses, times, ends = Counter(), [], []
+    for k in range(number):
+        reached(k / number)
+        name = arguments.runs[k % len(arguments.runs)]
+        read, write = os.pipe()
+        with contextlib.suppress(AttributeError):
+            fcntl.fcntl(write, fcntl.F_SETPIPE_SZ, 4096)  # bytes: soon full
+        victim = Victim(name, arguments, folder / f"{k}-{name}", write)
+        full = select.poll()
+        full.register(write, select.POLLOUT)
+        if victim.wait_for(lambda full=full: not full.poll(0)):
+            time.sleep(rng.random())
+            clock = time.perf_counter()
+            victim.process.send_signal(signal.SIGTERM)
+            victim.process.wait()
+            times.append(time.perf_counter() - clock)
+        statuses[victim.process.wait()] += 1
+        os.close(read)
+        os.close(write)
+        ends.append(wrong_at_the_end(Victim(name, arguments, victim.out), expected[name]))
+    print(f"blocked pipes      {number}, left with status {SAVED}: {statuses[SAVED]}")
+    print(f"  until it left    {median(times):.2f} s in the middle, {max(times):.2f} s at most")
+    print(f"  runs to the end  {len(ends)}, bit-identical: {ends.count('')}")
+    listed([*ends, *(f"status {status}" for status in statuses if status != SAVED)])
+    return statuses[SAVED] == number and not any(ends) and max(times) <= SOON
 
 
 def faults(number: int, rng: random.Random, folder: Path, arguments: argparse.Namespace) -> bool:

@@ -34,6 +34,7 @@ DIGITS = argparse.Namespace(runs=["digits"], data_dir=None, source_dir=None, see
     ("part", "number", "said"),
     [
         (endure.kills, 1, "runs to the end  1, bit-identical: 1\n"),
+        (endure.blocked, 1, "left with status 76: 1\n"),
         (endure.damages, 20, "noticed          20; the newest good one loaded: 20\n"),
         (endure.files, 200, "200, uncaught exceptions and long errors: 0\n"),
         (endure.hostile, 12, "hostile files      12; "),

@@ -60,7 +60,11 @@ def answer(parser: argparse.ArgumentParser, words: Iterable[str]) -> str | None:
     free = [action for action in parser._actions if not action.option_strings]
     if commands := [action for action in free if action.nargs == argparse.PARSER]:
         return of_command(commands[0], [*words], parser)  # each of which has options of its own
-    line = read([*words], options)
+    words = [*words]
+    if any(action.nargs == argparse.REMAINDER for action in free):  # the rest is another program's
+        programs = next(action.choices for action in free if action.choices)
+        words = words[: next((k for k, word in enumerate(words, 1) if word in programs), None)]
+    line = read(words, options)
     if line.unknown:
         return unknown(*line.unknown[0], line, parser)
     if {"-h", "--help", "--version"} & {one.name for one in line.given if not one.words}:

@@ -23,8 +23,8 @@ EVERY = 0.2  # seconds between saves
 class Victim:
     """A training or sweep in a process of its own."""
 
-    def __init__(self, name: str, arguments: argparse.Namespace, out: Path):
-        """Start it, or go on with it."""
+    def __init__(self, name: str, arguments: argparse.Namespace, out: Path, pipe: int | None = None):
+        """Start it, or go on with it; what it prints goes into the pipe, or else into a file."""
         self.out, self.log = out, out.with_suffix(".log")
         program, *settings = RUNS[name].split()
         settings += ["--save-every", str(EVERY), "--out", str(out)]
@@ -33,7 +33,7 @@ class Victim:
                 settings += [f"--{option.replace('_', '-')}", str(getattr(arguments, option))]
         command = [sys.executable, "-m", f"experiments.{program}", *settings]
         with self.log.open("wb") as log:
-            self.process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
+            self.process = subprocess.Popen(command, stdout=pipe or log, stderr=subprocess.STDOUT)
         self.training_since = math.inf
 
     def end(self) -> tuple[int, str]:
