@@ -303,7 +303,8 @@ def misplaced(line: Line, free: list[argparse.Action], parser) -> str | None:
         return None
     taken = [accepted(action, [word]) for action, word in zip(free, line.strays, strict=True)]
     best = in_places(line.strays, free)
-    if all(taken) or not all(accepted(action, [word]) for action, word in zip(free, best, strict=True)):
+    fits = (word and accepted(action, [word]) for action, word in zip(free, best, strict=True))
+    if all(taken) or not all(fits):
         return None
     whole = command(line.strays, line.given, parser)
     return f"got {' '.join(line.strays)[:80]!r}, in another order; write {whole}"
