@@ -41,11 +41,7 @@ PARTS = {  # how many there are without arguments, how many at most, of what
     "kills": (200, 100_000, "kill -9 at random moments of training digits and MNIST, and of a sweep"),
     "terminations": (50, 100_000, "SIGTERM at random moments of the same"),
     "blocked": (20, 100_000, "SIGTERM to the same, whose output nobody reads any longer"),
-    "faults": (
-        2**31,
-        2**31,
-        "of the calls that train and sweep make of files, and of arrays, so many fail, each call in 5 ways",
-    ),
+    "faults": (2**31, 2**31, "of the calls of files, and arrays, in train and sweep, so many fail"),
     "disks": (20, 100_000, "disks that get full, or cannot be written any longer; needs the right to mount"),
     "damages": (1000, 1_000_000, "damaged checkpoints"),
     "files": (20_000, 10_000_000, "files of random content, of each kind that is read"),

@@ -220,7 +220,7 @@ def test_a_run_from_elsewhere_names_no_code_that_is_run(network, folder):
     ("words", "message"),
     [
         ("--network mine", "got 'mine', expected FILE.py:name"),
-        ("--network ../mine.py:net", "expected FILE.py:name, such as mynet.py:net, of a file in the current"),
+        ("--network ../mine.py:net", "did you mean mine.py:net"),
         ("--network os:system", "os.py bears the name of a module of Python itself"),
         ("--network gone:net", "there is no gone.py in the current folder"),
         ("--network mine:nothing", "mine.py has no nothing; it has "),

@@ -130,7 +130,7 @@ def test_columns_that_are_not_there_are_told_from_those_that_are():
         read(NAMED, None, ["x"])
     with pytest.raises(DatasetError, match=r"--label, --without: got 'kind' in both"):
         read(NAMED, "kind", ["3"])
-    with pytest.raises(DatasetError, match=r"got 1 of its columns to use"):
+    with pytest.raises(DatasetError, match=r"--without: got 2 of the 3 columns of t, expected two left"):
         read(NAMED, None, ["1", "mass"])
 
 
@@ -605,7 +605,7 @@ def test_a_number_is_predicted(tmp_path):
     metrics = [json.loads(row) for row in (out / "metrics.jsonl").read_text().splitlines()]
     assert all("test_accuracy" not in m for m in metrics)
     data = own.load(path, None, own.Asked(numbers=True))
-    middle, unit = data.origin.coding[-2:]
+    middle, unit = data.origin.coding.middle, data.origin.coding.unit
     train_y = middle + unit * data.train.labels
     assert (middle, unit) == pytest.approx((train_y.mean(), train_y.std()), rel=1e-5)
     best = min(range(9), key=lambda k: metrics[k]["test_loss"])
@@ -682,7 +682,7 @@ def test_mistakes_at_the_command_line(a_run, tmp_path):
             ["--data", path, "--image-size", "2x2"],
             "--image-size: got one for .*, expected a folder of images",
         ),
-        (["--data", path, "--image-size", "2*2"], r"got '2\*2', expected WIDTHxHEIGHT as in 32x24"),
+        (["--data", path, "--image-size", "2*2"], r"got '2\*2', expected WIDTHxHEIGHT; write 2x2"),
         (
             ["--data", path, "--batch-size", "49"],
             "--batch-size: got 49, expected at most the 48 training rows",

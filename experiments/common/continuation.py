@@ -178,6 +178,8 @@ def _reopened(arguments: argparse.Namespace, parser: Parser, result: str):
             raise UserError("--save-every: got no --out, expected --out DIR with it, where it saves")
         return arguments, None, None
     record.check_new(arguments.out, result)
+    if arguments.save_every == 0:
+        print("saves     after each compiled part, as --save-every 0 asks: as often as can be")
     lock, checkpoint = None, None
     if os.path.lexists(arguments.out) and any(arguments.out.iterdir()):
         lock = record.hold(arguments.out)

@@ -3,11 +3,11 @@
 import argparse
 import contextlib
 import difflib
+import itertools
 import re
 import shlex
 import unicodedata
 from collections.abc import Iterable
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -226,10 +226,44 @@ def files_near(path: Path, ending: str = "") -> list[Path]:
     """The files and folders beside a path, which is none, that can be meant by it."""
     there: dict[str, Path] = {}
     with contextlib.suppress(OSError):
-        beside = islice(path.parent.iterdir(), 1000)
+        beside = itertools.islice(path.parent.iterdir(), 1000)
         there = {one.name: one for one in beside if one.name.isprintable() and one.name.endswith(ending)}
     exact = [there[name] for name in there if bare(name) == bare(path.name)]
     return exact or [there[name] for name in difflib.get_close_matches(path.name[:LONGEST], there, 1, 0.8)]
+
+
+def in_places(words: list[str], free: list[argparse.Action]) -> list[str | None]:
+    """As many of the words as have a place, each in the one that takes it, if that can be; None for none."""
+
+    def fitting(order: Iterable[str | None]) -> int:
+        return sum(word is not None and accepted(one, [word]) for one, word in zip(free, order, strict=True))
+
+    padded = [*words[: max(4, len(free))], *[None] * (len(free) - len(words))]
+    return [*max(itertools.permutations(padded, len(free)), key=fitting)]
+
+
+def command(words: list[str], given: Iterable[Any], parser: argparse.ArgumentParser) -> str:
+    """The whole command with these words and options, and what it needs beside them."""
+    free = [action for action in parser._actions if not action.option_strings and action.nargs is None]
+    placed = in_places(words, free)
+    said = [
+        str(one.metavar or one.dest) if word is None else shlex.quote(word)
+        for one, word in zip(free, placed, strict=True)
+    ]
+    for one in given:
+        said += [one.name, *map(shlex.quote, one.words)]
+    there = {one.action.dest for one in given}
+    for action in parser._actions:
+        if action.option_strings and action.required and action.dest not in there:
+            endings = (word.rpartition(".")[2] for word in words if "." in word)
+            near_it = [
+                name for end in endings for name in near(end, map(str, action.choices or ()), synonyms.NAMES)
+            ]
+            said += [action.option_strings[-1], *(near_it[:1] or [example(action)])]
+    for word in words:
+        if word not in placed and (option := taker(word, parser)):
+            said += [option, shlex.quote(word)]
+    return " ".join([parser.prog.replace(" [options]", ""), *said])[:400]
 
 
 def runs_near(folder: Path) -> list[str]:
@@ -237,7 +271,7 @@ def runs_near(folder: Path) -> list[str]:
 
     def runs(place: Path) -> dict[str, str]:
         with contextlib.suppress(OSError):
-            inside = (path.parent for path in islice(place.glob("*/settings.json"), 200))
+            inside = (path.parent for path in itertools.islice(place.glob("*/settings.json"), 200))
             return {path.name: str(path) for path in inside if str(path).isprintable()}
         return {}
 

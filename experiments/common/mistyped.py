@@ -1,7 +1,6 @@
 """What to write in place of what was mistyped: options, names, numbers, and words that belong to none."""
 
 import argparse
-import itertools
 import re
 import shlex
 from collections.abc import Iterable
@@ -11,12 +10,14 @@ from experiments.common import synonyms
 from experiments.common.meant import (
     accepted,
     bare,
+    command,
     enumerated,
     example,
     fitting,
     held,
     holders,
     holds,
+    in_places,
     is_synonym,
     lists,
     meant,
@@ -148,13 +149,15 @@ def unknown(name: str, values: list[str], line: Line, parser: argparse.ArgumentP
     free = [action for action in parser._actions if not action.option_strings][len(line.strays) :]
     free = [action for action in free if action.nargs is None]
     alone = " ".join(str(action.metavar or action.dest) for action in free)
-    whole = command([*line.strays, *values], line.given, parser)
+    whole = command([*line.strays, *(v for _, others in line.unknown for v in others)], line.given, parser)
     instead = f"{said}; {alone} stands alone: write {whole}"
     if any(bare(plain) in (bare(action.dest), bare(str(action.metavar))) for action in free):
         return instead
     if re.match("no[-_]", plain) and (off := option_named(plain[3:], parser)) and not off[0].default:
         return f"{said}; write nothing: {off[0].option_strings[-1]} is off where it is not given"
     numbers = [value for value in values if re.fullmatch(NUMBER, plain_text(value))]
+    if not held(values, parser) and (advice := absent(plain, parser)):
+        return f"{said}; {advice}: write {command(line.strays, line.given, parser)}"
     found = meant(plain, values, numbers, parser)
     another = synonyms.OF_OTHERS.get(bare(plain))
     if another and not any(fitting(one, values) for one in found if values):
@@ -165,11 +168,17 @@ def unknown(name: str, values: list[str], line: Line, parser: argparse.ArgumentP
     if found:
         return f"{said}, did you mean {' or '.join(written(one, values) for one in found)}?{told(found[0])}"
     there = [action.option_strings[-1] for action in parser._actions if action.option_strings]
-    if advice := next((a for names, a in synonyms.ABSENT.items() if bare(plain) in names.split()), ""):
-        return f"{said}; {advice}: write {command(line.strays, line.given, parser)}"
     if set(there) <= {"--help", "--version"}:
         return f"{said} here; write {whole}"
     return instead if free else f"{said}; expected one of {', '.join(there)}"
+
+
+def absent(plain: str, parser: argparse.ArgumentParser) -> str:
+    """What there is in place of an option that no program has; nothing if this one has it by another name."""
+    there = {option.lstrip("-") for option in parser._option_string_actions}
+    if any(bare(plain) in words.split() for option, words in synonyms.OPTIONS.items() if option in there):
+        return ""
+    return next((advice for names, advice in synonyms.ABSENT.items() if bare(plain) in names.split()), "")
 
 
 def misfit(one: Given, parser: argparse.ArgumentParser) -> str | None:
@@ -219,6 +228,8 @@ def of_names(action: argparse.Action, name: str, words: list[str], parser) -> st
         return f"{said}did you mean {' or '.join(found)}? (one of {enumerated(there)})"
     if bare(wrong) in DEFAULTS:
         return f"{said}expected one of {enumerated(there)}; write nothing for its default"
+    if action.dest == "dataset" and taker(wrong, parser) == "--data":
+        return f"{said}did you mean --data {shlex.quote(wrong[:200])}?"
     own = "; for one of your own write --data PATH" if "--data" in parser._option_string_actions else ""
     return f"{said}expected one of {enumerated(there)}{own * (action.dest == 'dataset')}"
 
@@ -292,44 +303,11 @@ def misplaced(line: Line, free: list[argparse.Action], parser) -> str | None:
         return None
     taken = [accepted(action, [word]) for action, word in zip(free, line.strays, strict=True)]
     best = in_places(line.strays, free)
-    if all(taken) or not all(accepted(action, [word]) for action, word in zip(free, best, strict=True)):
+    fits = (word and accepted(action, [word]) for action, word in zip(free, best, strict=True))
+    if all(taken) or not all(fits):
         return None
     whole = command(line.strays, line.given, parser)
     return f"got {' '.join(line.strays)[:80]!r}, in another order; write {whole}"
-
-
-def in_places(words: list[str], free: list[argparse.Action]) -> list[str | None]:
-    """As many of the words as have a place, each in the one that takes it, if that can be; None for none."""
-
-    def fitting(order: Iterable[str | None]) -> int:
-        return sum(word is not None and accepted(one, [word]) for one, word in zip(free, order, strict=True))
-
-    padded = [*words[: max(4, len(free))], *[None] * (len(free) - len(words))]
-    return [*max(itertools.permutations(padded, len(free)), key=fitting)]
-
-
-def command(words: list[str], given: list[Given], parser: argparse.ArgumentParser) -> str:
-    """The whole command with these words and options, and what it needs beside them."""
-    free = [action for action in parser._actions if not action.option_strings and action.nargs is None]
-    placed = in_places(words, free)
-    said = [
-        str(one.metavar or one.dest) if word is None else shlex.quote(word)
-        for one, word in zip(free, placed, strict=True)
-    ]
-    for one in given:
-        said += [one.name, *map(shlex.quote, one.words)]
-    there = {one.action.dest for one in given}
-    for action in parser._actions:
-        if action.option_strings and action.required and action.dest not in there:
-            endings = (word.rpartition(".")[2] for word in words if "." in word)
-            near_it = [
-                name for end in endings for name in near(end, map(str, action.choices or ()), synonyms.NAMES)
-            ]
-            said += [action.option_strings[-1], *(near_it[:1] or [example(action)])]
-    for word in words:
-        if word not in placed and (option := taker(word, parser)):
-            said += [option, shlex.quote(word)]
-    return " ".join([parser.prog.replace(" [options]", ""), *said])[:400]
 
 
 def stray(line: Line, free: list[argparse.Action], parser) -> str | None:
@@ -368,6 +346,8 @@ def stray(line: Line, free: list[argparse.Action], parser) -> str | None:
             )
         whole = command([one for one in best if one is not None], given, parser)
         return f"got {extra[0][:60]!r} beside {taken}, expected nothing; write {whole}"
+    if all(re.fullmatch(r"[\w./]+:[\w.]+", one) for one in words):
+        return f"{said}; write python -m jaxnn.gradcheck {' '.join(words)[:200]}"
     return f"{said}; {elsewhere(word, words, parser)}"
 
 
@@ -399,11 +379,11 @@ def elsewhere(word: str, words: list[str], parser: argparse.ArgumentParser) -> s
         return f"did you mean {lists_of[0].option_strings[-1]} {' '.join(found[0])}?{told(lists_of[0])}"
     if re.fullmatch(NUMBER, plain_text(word)) or SEVERAL.fullmatch(plain_text(word)):
         named = [n for n, action in options.items() if hasattr(action.type, "expected")]
-        return f"a number stands after its option: one of {enumerated(named)}"
+        return f"a number stands after its option: one of {enumerated(named)}; write {named[0]} {word[:20]}"
     if option := taker(word, parser):
         return f"did you mean {option} {shlex.quote(word)}?"
     if found := holders(word, parser, exactly=False):
         return f"did you mean {found[0]}?"
     if found := option_named(word, parser):
         return f"did you mean {written(found[0], words[1:2])}?"
-    return f"expected one of {', '.join(name for name in options if name.startswith('--'))}"
+    return f"write {parser.prog} without it, or after one of {', '.join(n for n in options if n[:2] == '--')}"

@@ -37,10 +37,10 @@ def place(text: str) -> str:
     if not is_own(text):
         return text
     found = re.fullmatch(rf"((?:experiments/)?{WORD})(?:\.py)?:({WORD}(?:\.{WORD})*)", text)
-    meant = re.search(rf"({WORD})(?:\.py)?\s*[:#]+\s*({WORD})\s*$", text)
-    if not found and meant and os.path.isfile(f"{meant[1]}.py"):
-        raise argparse.ArgumentTypeError(f"got {text[:80]!r}; did you mean {meant[1]}.py:{meant[2]}?")
     if not found:
+        meant = re.search(rf"({WORD})(?:\.py)?\s*[:#]+\s*({WORD})\s*(?:\(.*\))?\s*$", text)
+        if meant and os.path.isfile(f"{meant[1]}.py"):
+            raise argparse.ArgumentTypeError(f"got {text[:80]!r}; did you mean {meant[1]}.py:{meant[2]}?")
         raise argparse.ArgumentTypeError(
             f"got {text[:80]!r}, expected FILE.py:name, such as mynet.py:net, of a file in the current folder"
         )

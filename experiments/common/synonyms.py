@@ -4,6 +4,7 @@ OPTIONS = {  # in small letters, with nothing between words; the first option th
     "data": "csv datafile datapath input path",
     "dataset": "data db ds task",
     "label": "labels target targetcolumn labelcolumn column y",
+    "without": "drop dropcolumn dropcolumns exclude ignore omit skip",
     "hidden": "arch architecture depth dim dims hiddenlayersizes hiddenlayers hiddensize hiddensizes "
     "hiddenunits layers layersizes model neurons net network nhidden nodes size sizes topology "
     "units width",
@@ -47,6 +48,14 @@ OPTIONS = {  # in small letters, with nothing between words; the first option th
 }  # fmt: skip
 
 ABSENT = {  # what people look for that there is not, and what there is
+    "features columns cols usecols usecolumns": "all columns are used but those of --without NAME",
+    "sep separator delimiter decimal header noheader encoding": "how a table is written is found by itself",
+    "classes nclasses numclasses": "the classes are those of the labels",
+    "regression regress": "--loss squared_error predicts a number",
+    "split trainsize trainsplit": "--test-fraction is for one's own data",
+    "grid random search": "each value is trained with each other one",
+    "open browser": "open the page in a browser",
+    "tol rtol atol tolerance eps epsilon": "no tolerance is chosen, each entry has a bound of its own",
     "verbose quiet silent debug log loglevel progress": "what is printed cannot be chosen",
     "config cfg configfile settings yaml": "settings are written as options",
     "dropout batchnorm norm l1 l2 regularization residual": "--network FILE.py:name takes such layers",
@@ -130,6 +139,7 @@ NAMES = {  # the same for what the options offer
     "rmsprop": "rms",
     "scikit-learn": "sklearn",
     "silu": "swish",
+    "npz": "np npy numpy savez",
     "torch": "pt pth pytorch safetensors",
     "stablehlo": "hlo mlir jax",
     "pytorch": "torch pytorcheager eager",

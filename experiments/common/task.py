@@ -153,7 +153,8 @@ def _scaled(data: Dataset) -> str:
     coding = data.origin and data.origin.coding
     if coding and coding.mean:
         return ", each column standardised"
-    return f", a row each, divided by {coding.white if coding else data.white:g}"
+    how = " and inverted" if coding and coding.inverted else ""
+    return f", a row each, divided by {coding.white if coding else data.white:g}{how}"
 
 
 def print_shapes(task: Task, batch_size: int) -> None:

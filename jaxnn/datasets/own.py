@@ -19,6 +19,7 @@ from jaxnn.datasets.remarks import remarks
 
 CLASSES = 1000  # that there can be
 FRACTION = 0.2  # of the examples that is for testing
+LIGHT = 2 / 3  # of white: images whose mean is above are drawn on a light ground
 FAR = 1e6  # standard deviations from the mean, which no number of a training is from its own
 OTHERS = (
     (b"\x93NUMPY", "one array, expected .npz with inputs and labels: numpy.savez(FILE, x=x, y=y)"),
@@ -261,7 +262,7 @@ def _coding(where: str, found: Found, train: np.ndarray, asked: Asked) -> Coding
     else:
         pixels = found.inputs[train]
         white = found.white or max(abs(float(pixels.min())), abs(float(pixels.max()))) or 1.0
-        inverted = bool(pixels.min() >= 0 and pixels.mean() > white / 2)
+        inverted = bool(pixels.min() >= 0 and pixels.mean() > LIGHT * white)
         if asked.before:
             white, inverted = asked.before.white, asked.before.inverted
     middle, unit, names = 0.0, 1.0, ()

@@ -308,6 +308,11 @@ def _chosen(
     if label is not None and chosen in left_out:
         raise DatasetError(f"--label, --without: got {quoted(label)} in both, expected it in one")
     places = tuple(place for place in rest if place != chosen)
+    if not places and left_out and width > 1:
+        raise DatasetError(
+            f"--without: got {len(left_out)} of the {width} columns of {where}, expected two left at least: "
+            "one of numbers and a label"
+        )
     if not places:
         raise DatasetError(
             f"{where}: got {width - len(left_out)} of its columns to use, expected two at least: one of "

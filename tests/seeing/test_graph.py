@@ -339,8 +339,8 @@ def a_run(tmp_path_factory):
 def test_the_program_draws_a_network_and_a_run(a_run, tmp_path):
     first = ended(graph, "--hidden", 5, 4, "--activation", "leaky_relu", "--example", 2)
     assert first.status == 0, first.err
-    assert first.out.startswith("64-5-4-10, leaky_relu, binary_cross_entropy: test image 2 of digits")
-    assert max(map(len, first.out.splitlines())) <= 80
+    assert first.result.startswith("64-5-4-10, leaky_relu, binary_cross_entropy: test image 2 of digits")
+    assert max(map(len, first.result.splitlines())) <= 80
     for suffix, begin in ((".svg", b"<svg"), (".png", b"\x89PNG"), (".txt", b"64-7-10, tanh, cross_entropy")):
         file = tmp_path / f"graph{suffix}"
         done = ended(graph, a_run, "--out", file)

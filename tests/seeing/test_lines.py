@@ -337,17 +337,17 @@ def test_the_program_draws_a_function_and_its_gradients(tmp_path):
     ended = called_with(*places, f"{FILE}:gradient")
     assert (ended.status, ended.err) == (0, "")
     assert max(map(len, ended.out.splitlines())) <= 80
-    left, right = ended.out.split("\n\ngradient, by hand\n")
+    left, right = ended.result.split("\n\ngradient, by hand\n")
     assert left.startswith("loss, and its gradient by JAX\n")
     assert "∂ A1 = sigma(Z1)" in left
     assert "dZ1 = (dZ2 @ W2) * A1 * (1 - A1)" in right
-    derived = called_with(*places, f"{FILE}:by_autodiff").out
+    derived = called_with(*places, f"{FILE}:by_autodiff").result
     assert "by_autodiff, derived by JAX, not line by line by hand\n" in derived
-    several = called_with(f"{FILE}:gradient", f"{FILE}:arguments").out
+    several = called_with(f"{FILE}:gradient", f"{FILE}:arguments").result
     assert several.startswith("gradient: no single number, so without a gradient\n")
-    counting = called_with(f"{FILE}:which", f"{FILE}:squares").out
+    counting = called_with(f"{FILE}:which", f"{FILE}:squares").result
     assert counting.startswith("which: not of real numbers, so without a gradient\n")
-    wasteful = called_with(f"{FILE}:wasteful", f"{FILE}:squares").out
+    wasteful = called_with(f"{FILE}:wasteful", f"{FILE}:squares").result
     assert "never used" in wasteful, "though JAX leaves it out of the gradient"
     out = tmp_path / "graph.svg"
     assert called_with(*places, f"{FILE}:gradient", "--out", out, "--level", "equations").status == 0
@@ -357,12 +357,15 @@ def test_the_program_draws_a_function_and_its_gradients(tmp_path):
 @pytest.mark.parametrize(
     ("words", "line"),
     [
-        (["{}:loss"], "{}:loss: expected module:arguments after it"),
+        (["{}:loss"], "{}:loss: expected its arguments after it; write "),
         (["{}:loss", "{}:no"], "{} has no no; it has"),
         (["{}:sigma", "{}:arguments"], "{}:sigma raised TypeError: sigma() takes 1 positional argument"),
         (["{}:loss", "{}:arguments", "--gradient", "{}:softly"], "{}:softly raised TypeError: "),
         (["{}:loss", "{}:arguments", "--argnums", "6"], "--argnums: got 6, expected some of 6 arguments"),
-        (["{}:loss", "{}:arguments", "--argnums", "x"], "--argnums wants numbers such as 0 or 0,2, got 'x'"),
+        (
+            ["{}:loss", "{}:arguments", "--argnums", "x"],
+            "--argnums: got 'x', expected numbers from 0 on; write",
+        ),
         (["{}:loss", "{}:arguments", "--hidden", "3"], "--hidden: expected no such option for a function"),
         (["sys:exit", "sys:api_version"], "sys:exit raised SystemExit: "),
         (["--level", "lines"], "--level: expected no such option for a network"),

@@ -82,7 +82,8 @@ def scaled(data: Dataset) -> str:
     """How examples become the rows of X, in words."""
     if data.origin and data.origin.coding.mean:
         return "each column less its mean, divided by its standard deviation"
-    return f"a row each, divided by {data.origin.coding.white if data.origin else data.white:g}"
+    how = " and inverted" if data.origin and data.origin.coding.inverted else ""
+    return f"a row each, divided by {data.origin.coding.white if data.origin else data.white:g}{how}"
 
 
 def shapes(run: Run) -> dict:
