@@ -25,12 +25,14 @@ from experiments.common.arguments import Parser, UserError, add_surroundings, ru
 from experiments.common.damage import damage, fuzzed, outcome, readers
 from experiments.common.interruption import SAVED
 from experiments.common.status import doing, reached, through
-from experiments.common.victims import EVERY, RUNS, Victim, moment, uninterrupted, wrong_at_the_end
+from experiments.common.together import LOST
+from experiments.common.victims import EVERY, RUNS, Several, Victim, moment, uninterrupted, wrong_at_the_end
 
 SMALL = {  # the runs whose every call fails once: arguments, and the parameters of all networks
     "train": ("--hidden 5 --batch-size 32 --epochs 2 --optimizer adam --learning-rate 0.01", 385),
     "sweep": ("--seeds 2 --learning-rates 0.2 --widths 3 5 --epochs 2 --memory 1", 4 * 385),
 }
+TOGETHER = "--optimizer adam --batch-size 100 --epochs 100 --save-every 0.5 --heartbeat 8"
 SOON = 5.0  # seconds after which a run has left that is told to
 BRIEF, WRITTEN = 0.015, 0.3  # seconds that a save holds training up, and takes in all
 MEMORY = 64 * 2**20  # bytes that reading a file takes at most
@@ -42,6 +44,7 @@ PARTS = {  # how many there are without arguments, how many at most, of what
     "damages": (1000, 1_000_000, "damaged checkpoints"),
     "files": (20_000, 10_000_000, "files of random content, of each kind that is read"),
     "hostile": (1000, 1000, "links, pipes, devices and forged fields in the place of files: all there are"),
+    "processes": (24, 100_000, "of 2 and of 4 processes, each in turn is killed, stopped, hung, signalled"),
     "saves": (100, 100_000, "saves, for their cost"),
 }
 
@@ -66,7 +69,7 @@ def main(arguments: argparse.Namespace) -> int:
     rng = random.Random(arguments.seed)
     passed = []
     for number, part in zip(
-        numbers, (kills, terminations, faults, disks, damages, files, hostile, saves), strict=True
+        numbers, (kills, terminations, faults, disks, damages, files, hostile, processes, saves), strict=True
     ):
         if number:
             doing(part.__name__)
@@ -328,6 +331,52 @@ def hostile(number: int, rng: random.Random, folder: Path, arguments: argparse.N
     seconds, memory = (max(cost[k] for cost, _ in found) for k in (1, 2))
     print(f"hostile files      {len(found)}; {seconds:.2f} s and {memory / 2**20:.1f} MB for one at most")
     return listed([why for _, why in found]) and seconds <= SOON and memory <= MEMORY
+
+
+def processes(number: int, rng: random.Random, folder: Path, arguments: argparse.Namespace) -> bool:
+    """One of several processes is lost: do the others end, soon, with a line, and all go on bit for bit?"""
+    kinds = {"killed": signal.SIGKILL, "stopped": signal.SIGSTOP, "hung": None, "signalled": signal.SIGTERM}
+    cases = [(many, kind, k) for many in (2, 4) for kind in kinds for k in range(many)]
+    expected, begun, counts, slowest, wrong = {}, Counter(), Counter(), Counter(), []
+    for many in (2, 4):
+        words = [*TOGETHER.split(), "--out", str(folder / f"whole-{many}")]
+        wrong += [said for status, said in Several(many, words, folder).end().values() if status]
+        expected[many] = outcome(folder / f"whole-{many}")
+
+    def to_the_end(many: int) -> None:
+        out = folder / f"run-{many}-{begun[many]}"
+        ends = Several(many, [*TOGETHER.split(), "--out", str(out)], folder).end()
+        said = [said for status, said in ends.values() if status and "finished run" not in said]
+        wrong.extend(said or [f"{out}: another end"] * (outcome(out) != expected[many]))
+        counts["runs"] += 1
+        begun[many] += 1
+
+    for many, kind, k in through((cases[at % len(cases)] for at in range(number)), "process", number):
+        run = Several(many, [*TOGETHER.split(), "--out", str(folder / f"run-{many}-{begun[many]}")], folder)
+        if not run.reach("compiled  "):
+            wrong += [f"{said}" for _, said in run.end(patience=60).values()]
+            continue
+        time.sleep(2 * rng.random())
+        clock = time.perf_counter()
+        run.hang(k).touch() if kinds[kind] is None else run.processes[k].send_signal(kinds[kind])
+        found = run.end(*[k] * (kind in ("killed", "stopped")), patience=100)
+        taken = time.perf_counter() - clock
+        if all(status == 0 for status, _ in found.values()):
+            to_the_end(many)  # it was finished before
+            continue
+        counts[kind] += 1
+        slowest[kind] = max(slowest[kind], taken)
+        status = SAVED if kind == "signalled" else LOST
+        if any(end != (status, said) or said.count("\n") != 1 for end in found.values() for said in end[1:]):
+            wrong.append(f"{kind}, process {k} of {many}: {found}")
+        if counts.total() % 8 == 0:
+            to_the_end(many)
+    for many in (2, 4):
+        to_the_end(many)
+    for kind in kinds:
+        print(f"{kind:18} {counts[kind]}; all had ended after {slowest[kind]:.2f} s at most")
+    print(f"  runs to the end  {counts['runs']}, with a heartbeat of {TOGETHER.split()[-1]} s")
+    return listed(wrong)
 
 
 def saves(number: int, rng: random.Random, folder: Path, arguments: argparse.Namespace) -> bool:

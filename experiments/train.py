@@ -227,7 +227,8 @@ def resumed(task, begin: Callable, arguments: argparse.Namespace, settings: dict
     if checkpoint and not together.GROUP.process:
         found = checkpoints.restored(checkpoint, (shapes, shapes.params), (done.step,))
     else:
-        state = begin()
+        blank = jax.tree.map(lambda like: np.zeros(like.shape, like.dtype), shapes)  # process 0 fills it
+        state = blank if together.GROUP.process else begin()
         found = (state, state.params), [np.zeros(done.step)] * bool(done.step)
     (state, best), costs = together.GROUP.same(found)
     done = done._replace(costs=costs)
@@ -326,7 +327,9 @@ def divergence_named(rest, task, arguments: argparse.Namespace) -> Iterator[None
     """Where the rest of an epoch raises Diverged, raise UserError, which says where that began."""
     try:
         yield
+        together.GROUP.pace(going=False)  # metrics and pages are no steps
     except Diverged:
+        together.GROUP.pace(going=False)
         found = first_not_finite(rest, task, arguments.batch_size)
         raise UserError(diverged(rest.number, found, arguments.learning_rate, arguments.out)) from None
 

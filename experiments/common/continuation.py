@@ -280,7 +280,6 @@ class Pauses:
 
     def __enter__(self):
         """Note signals from now on; a save can begin at once."""
-        GROUP.pace()
         if self.saver:
             self.saver.begin()
         self.interruption.__enter__()

@@ -9,6 +9,7 @@ import numpy as np
 
 from experiments.common.continuation import Pauses
 from experiments.common.status import doing, reached
+from experiments.common.together import GROUP
 from jaxnn.training import steps_at_once, steps_from
 
 
@@ -70,6 +71,7 @@ def descended(rest: Rest, best, done, pause: Pauses):
     """The state after the rest of an epoch, and what is done then; after each program there is a pause."""
     state, steps = rest.state, rest.programs.steps
     doing(f"epoch {rest.number}", rest.first / steps)
+    GROUP.pace()
     for k, state, J in pieces(rest):
         done = done._replace(step=k, costs=[*done.costs, J])
         jax.block_until_ready(done.costs[-2:-1])  # two programs at a time are under way

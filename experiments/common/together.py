@@ -14,6 +14,7 @@ from experiments.common.status import ERASE, LINE, doing
 from jaxnn.devices.processes import JOINING, LOST, Group, Refused, free_port
 from jaxnn.gradcheck.report import colours
 
+AGAIN = "; with --out, the same command goes on from the last checkpoint"
 LOCAL = ("out", "data_dir", "source_dir", "process", "coordinator", "given")  # each process has its own
 
 
@@ -22,6 +23,7 @@ def leave(status: int, line: str) -> None:
     interruption.unblock(interruption.PATIENCE)
     sys.stdout.flush()
     if line:
+        line += AGAIN * (status == LOST)
         prefix = f"{colours.error(sys.stderr)} " if status in (1, 2, LOST) else ""
         os.write(interruption.ERR, (ERASE * bool(LINE.shown)) + f"{prefix}{line}\n".encode())
     os._exit(status)
@@ -54,6 +56,7 @@ def join(arguments: argparse.Namespace, facts: dict) -> None:
     if arguments.processes in (None, 1):
         return
     processes, process, (host, port) = arguments.processes, arguments.process, arguments.coordinator
+    interruption.SAME, interruption.FAREWELL = 1.0, GROUP.end
     doing(f"waiting for {processes} processes")
     settings = {name: value for name, value in vars(arguments).items() if name not in LOCAL}
     try:
@@ -72,7 +75,6 @@ def join(arguments: argparse.Namespace, facts: dict) -> None:
     with contextlib.suppress(TypeError, AttributeError):  # Windows has no such library
         library = ctypes.CDLL(None)  # where JAX's runtime aborts, as without process 0, that waits: sleep(6)
         library.signal(signal.SIGABRT, ctypes.cast(library.sleep, ctypes.c_void_p))
-    interruption.SAME, interruption.FAREWELL = 1.0, GROUP.end
     if process:
         arguments.out, interruption.FORWARD = None, GROUP.forward
     for number in interruption.SIGNALS:  # JAX has taken one

@@ -85,10 +85,7 @@ class Group:
                     self.others[process] = other
                 elif process:
                     self.others[-1] = other  # it has to know
-                    twice = f"process {process} came twice, or is none of 0..{processes - 1}"
-                    raise Refused(
-                        twice if many == processes else f"process {process} is one of {many}, not {processes}"
-                    )
+                    raise Refused(f"process {process} of {many} came, expected {missing} of {processes}")
 
     def _call(self, host: str, port: int, processes: int) -> None:
         until = time.monotonic() + JOINING
@@ -123,9 +120,8 @@ class Group:
         try:
             return self.others[process].told.get(timeout=LONG * self.heartbeat)
         except queue.Empty:
-            return self._end(
-                LOST, f"process {process} hangs: no word of it for {LONG * self.heartbeat:.0f} s"
-            )
+            line = f"process {process} hangs: no word of it for {LONG * self.heartbeat:.0f} s"
+            return self._end(LOST, line)
 
     def same(self, tree):
         """The arrays of a tree as process 0 has them, bit by bit; elsewhere only their shapes count."""
@@ -136,10 +132,10 @@ class Group:
         from jax.experimental.multihost_utils import broadcast_one_to_all
 
         leaves, structure = jax.tree.flatten(jax.tree.map(np.asarray, tree))
-        sent = broadcast_one_to_all([np.frombuffer(leaf.tobytes(), np.uint8) for leaf in leaves])
+        sent = broadcast_one_to_all(np.frombuffer(b"".join(leaf.tobytes() for leaf in leaves), np.uint8))
+        parts = np.split(np.asarray(sent), np.cumsum([leaf.nbytes for leaf in leaves])[:-1])
         return structure.unflatten(
-            np.frombuffer(np.asarray(found).tobytes(), leaf.dtype).reshape(leaf.shape)
-            for found, leaf in zip(sent, leaves, strict=True)
+            part.view(leaf.dtype).reshape(leaf.shape) for part, leaf in zip(parts, leaves, strict=True)
         )
 
     def pace(self, going: bool = True) -> None:
