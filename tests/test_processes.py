@@ -53,6 +53,10 @@ class Fake:
         return self.left
 
 
+def never(*words):
+    raise AssertionError(words)
+
+
 def fakes(many=3, heartbeat=30.0, **facts):
     port = free_port(HERE)
     return [Fake(k, many, port, heartbeat, facts.get(f"of_{k}")) for k in range(many)]
@@ -67,7 +71,7 @@ def joined(*args, **facts):
 
 
 def test_one_process_alone_is_told_what_it_tells():
-    group = Group()
+    group = Group(never, never)
     group.agree({"seed": 1})
     assert group.tell("word") == "word"
     tree = {"W": object()}
@@ -139,9 +143,9 @@ def test_who_is_none_of_them_is_not_let_in():
 def test_nobody_listens_or_comes(monkeypatch):
     monkeypatch.setattr(processes, "JOINING", 0.3)
     with pytest.raises(ConnectionRefusedError):
-        Group().join(1, 2, HERE, free_port(HERE), 30.0, {})
+        Group(never, never).join(1, 2, HERE, free_port(HERE), 30.0, {})
     with pytest.raises(Refused, match=r"process 1 did not come within 0 s"):
-        Group().join(0, 3, HERE, free_port(HERE), 30.0, {})
+        Group(never, never).join(0, 3, HERE, free_port(HERE), 30.0, {})
 
 
 @pytest.mark.parametrize("lost", [0, 2])

@@ -314,15 +314,17 @@ class Pauses:
             raise Interrupted(line, SAVED)
         if came:
             raise Interrupted(f"interrupted at {where}; with --out DIR a run can go on", 128 + came)
+        whole = GROUP.whole(tree) if word == "save" else None
         if self.saver and word == "save":
-            self.saver.save(tree, self.progress(done), done.costs)
+            self.saver.save(whole, self.progress(done), done.costs)
         if word == "diverged":
             raise Diverged
 
     def save(self, tree, done) -> None:
         """Save now, and return when it is on the disk."""
+        whole = GROUP.whole(tree)
         if self.saver:
-            self.saver.save(tree, self.progress(done), done.costs)
+            self.saver.save(whole, self.progress(done), done.costs)
             self.saver.wait()
         if GROUP.tell("diverged" if self.saver and self.saver.diverged else ""):
             raise Diverged

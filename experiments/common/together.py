@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import threading
+from typing import NoReturn
 
 from experiments.common import interruption
 from experiments.common.status import ERASE, LINE, doing
@@ -18,7 +19,7 @@ AGAIN = "; with --out, the same command goes on from the last checkpoint"
 LOCAL = ("out", "data_dir", "source_dir", "process", "coordinator", "given")  # each process has its own
 
 
-def leave(status: int, line: str) -> None:
+def leave(status: int, line: str) -> NoReturn:
     """End this process at once, with a line on standard error."""
     interruption.unblock(interruption.PATIENCE)
     sys.stdout.flush()
@@ -39,7 +40,9 @@ GROUP = Group(leave, signalled)
 
 def begin(arguments: argparse.Namespace) -> None:
     """Of several processes: what Python prints is seen, of process 0 all, of others errors."""
-    asked = [getattr(arguments, name, None) for name in ("processes", "process", "coordinator")]
+    if not hasattr(arguments, "coordinator"):
+        return
+    asked = [arguments.processes, arguments.process, arguments.coordinator]
     if asked != [None] * 3:
         if None in asked or not asked[1] < asked[0]:
             raise Refused("--processes N, --process 0..N−1 and --coordinator HOST:PORT belong together")
