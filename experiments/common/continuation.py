@@ -34,7 +34,7 @@ OVERRIDABLE = (
 )
 UNCOUNTED = (
     *("out", "data_dir", "source_dir", "save_every", "resume", "override", "given", "memory"),
-    *("trust_gradient", "devices"),
+    *("trust_gradient", "devices", "layout"),
 )
 
 
@@ -114,13 +114,13 @@ def agree(arguments: argparse.Namespace, run: dict, here: dict) -> None:
     )
 
 
-def describe(settings: argparse.Namespace, n: tuple[int, ...], device, many: int = 0) -> dict:
+def describe(settings: argparse.Namespace, n: tuple[int, ...], device) -> dict:
     """What settings.json holds."""
     packages = ("jax", "jaxlib", "optax", "numpy")
     return {
         **{name: value for name, value in vars(settings).items() if name not in UNCOUNTED},
         "n": list(n),
-        "device": f"{many} × {kind_of(device)}" if many else kind_of(device),
+        "device": kind_of(device),
         "versions": {"jaxnn": jaxnn.__version__, "python": platform.python_version()}
         | {name: version(name) for name in packages},
         "environment": {name: value for name in NUMERICAL if (value := of_environment(name))},
