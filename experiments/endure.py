@@ -340,7 +340,8 @@ def processes(number: int, rng: random.Random, folder: Path, arguments: argparse
     expected, begun, counts, slowest, wrong = {}, Counter(), Counter(), Counter(), []
     for many in (2, 4):
         words = [*TOGETHER.split(), "--out", str(folder / f"whole-{many}")]
-        wrong += [said for status, said in Several(many, words, folder).end().values() if status]
+        if said := [said for status, said in Several(many, words, folder).end().values() if status]:
+            raise UserError(f"{many} processes: {said}")
         expected[many] = outcome(folder / f"whole-{many}")
 
     def to_the_end(many: int) -> None:

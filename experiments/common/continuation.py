@@ -36,7 +36,7 @@ OVERRIDABLE = (
 )
 UNCOUNTED = (
     *("out", "data_dir", "source_dir", "save_every", "resume", "override", "given", "memory"),
-    *("trust_gradient", "devices", "processes", "process", "coordinator", "heartbeat"),
+    *("trust_gradient", "devices", "layout", "processes", "process", "coordinator", "heartbeat"),
 )
 
 
@@ -116,12 +116,12 @@ def agree(arguments: argparse.Namespace, run: dict, here: dict) -> None:
     )
 
 
-def describe(settings: argparse.Namespace, n: tuple[int, ...], device, many: int = 0) -> dict:
+def describe(settings: argparse.Namespace, n: tuple[int, ...], device) -> dict:
     """What settings.json holds."""
     return {
         **{name: value for name, value in vars(settings).items() if name not in UNCOUNTED},
         "n": list(n),
-        "device": f"{many} × {kind_of(device)}" if many else kind_of(device),
+        "device": kind_of(device),
         **surroundings(),
     }
 
