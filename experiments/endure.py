@@ -27,8 +27,9 @@ from unittest import mock
 from experiments.common.arguments import Parser, UserError, add_surroundings, run, use_device, whole
 from experiments.common.damage import damage, fuzzed, outcome, readers
 from experiments.common.interruption import SAVED
+from experiments.common.peers import processes
 from experiments.common.status import doing, reached, through
-from experiments.common.victims import EVERY, RUNS, Victim, moment, uninterrupted, wrong_at_the_end
+from experiments.common.victims import EVERY, RUNS, Victim, listed, moment, uninterrupted, wrong_at_the_end
 
 SMALL = {  # the runs whose every call fails once: arguments, and the parameters of all networks
     "train": ("--hidden 5 --batch-size 32 --epochs 2 --optimizer adam --learning-rate 0.01", 385),
@@ -46,6 +47,7 @@ PARTS = {  # how many there are without arguments, how many at most, of what
     "damages": (1000, 1_000_000, "damaged checkpoints"),
     "files": (20_000, 10_000_000, "files of random content, of each kind that is read"),
     "hostile": (1000, 1000, "links, pipes, devices and forged fields in the place of files: all there are"),
+    "processes": (24, 100_000, "of 2 and of 4 processes, each in turn is killed, stopped, hung, signalled"),
     "saves": (100, 100_000, "saves, for their cost"),
 }
 
@@ -70,7 +72,9 @@ def main(arguments: argparse.Namespace) -> int:
     rng = random.Random(arguments.seed)
     passed = []
     for number, part in zip(
-        numbers, (kills, terminations, blocked, faults, disks, damages, files, hostile, saves), strict=True
+        numbers,
+        (kills, terminations, blocked, faults, disks, damages, files, hostile, processes, saves),
+        strict=True,
     ):
         if number:
             doing(part.__name__)
@@ -78,13 +82,6 @@ def main(arguments: argparse.Namespace) -> int:
             with tempfile.TemporaryDirectory(prefix="endure-") as folder:
                 passed.append(part(number, rng, Path(folder), arguments))
     return 0 if all(passed) else 1
-
-
-def listed(wrong: list[str]) -> bool:
-    """Print the lines that say something; whether none does."""
-    for line in filter(None, wrong):
-        print(f"  wrong: {line.strip()}")
-    return not any(wrong)
 
 
 def kills(number: int, rng: random.Random, folder: Path, arguments: argparse.Namespace) -> bool:

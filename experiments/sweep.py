@@ -28,6 +28,7 @@ from experiments.common.arguments import (
     whole,
 )
 from experiments.common.continuation import Pauses, add_checkpoints, describe, progress, reopened
+from experiments.common.devices import add_devices, device_in_words, mesh_for
 from experiments.common.own_data import add_own_data
 from experiments.common.status import doing
 from jaxnn.shown import shown
@@ -65,6 +66,7 @@ def parser() -> Parser:
     )
     add_own_data(p)
     add_surroundings(p)
+    add_devices(p, ("members", "data"))
     add_checkpoints(p, "results, page and best run")
     return p
 
@@ -72,6 +74,7 @@ def parser() -> Parser:
 def main(arguments: argparse.Namespace) -> int:
     """Train the family, and report."""
     device = use_device(arguments.device)
+    mesh = mesh_for(arguments, device, "members")
 
     import jax
 
@@ -80,7 +83,7 @@ def main(arguments: argparse.Namespace) -> int:
     from experiments.common.programs import Rest, descended
     from experiments.common.task import load, settled
     from jaxnn.datasets.files import named
-    from jaxnn.families import put, split_over
+    from jaxnn.devices.mesh import MEMBERS, placed
 
     arguments, lock, checkpoint = reopened(arguments, parser(), "networks.jsonl")
     family = rounds.family_of(arguments)
@@ -92,19 +95,19 @@ def main(arguments: argparse.Namespace) -> int:
         )
     arguments = settled(arguments, data, least=32)
     task = rounds.widest(family, data, arguments)
-    mesh = split_over(jax.devices(device.platform))
     _, shuffle_key = jax.random.split(jax.random.key(arguments.seed))
+    shuffle_key = placed(mesh, shuffle_key)
 
-    settings = describe(arguments, task.n, device, mesh.size)
+    settings = describe(arguments, task.n, device)
     steps = len(data.train.images) // arguments.batch_size
-    ends = (len(family), arguments.epochs, steps, mesh.size)
+    ends = (len(family), arguments.epochs, steps)
     beginning = rounds.Done([[] for _ in family], 0, 0, 0, 0, [], -1)
     done = progress(arguments, settings, checkpoint, beginning, lambda done: rounds.check(done, *ends))
     plan = rounds.planned(task, family, mesh, shuffle_key, arguments, done.at_once)
     state, best, done = rounds.resumed(plan, done, checkpoint)
     pause, table = Pauses(arguments, lock, settings, checkpoint, finite=False), Table()
     own_data.keep(arguments.out, data)
-    print_head(plan, settings, done, checkpoint)
+    print_head(plan, settings, done, checkpoint, mesh)
     compiled = time.perf_counter() - plan.clock
     left = sum(arguments.epochs - len(curve) for curve in done.metrics)
     view = View(arguments.out, compiled, partial(of_sweep, pause.settings, rows), begun(family, done))
@@ -112,7 +115,8 @@ def main(arguments: argparse.Namespace) -> int:
         print(f"compiled  in {compiled:.2f} s")
         while here := rounds.following(plan, done):
             doing("moving the data")
-            state, train, test = put(mesh, state, data.train, data.test)
+            state = placed(mesh, state, MEMBERS)
+            train, test = placed(mesh, (data.train, data.test))
             for number in range(done.epochs + 1, arguments.epochs + 1):
                 rest = Rest(plan.programs, number, state, done.step, shuffle_key, train)
                 state, done = descended(rest, best, done, pause)
@@ -126,12 +130,12 @@ def main(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def print_head(plan, settings: dict, done, checkpoint) -> None:
+def print_head(plan, settings: dict, done, checkpoint, mesh) -> None:
     """Print where and what is trained."""
     data, family = plan.task.data, plan.family
     names = ("seed", "learning rate", "scale", "size")
     counts = [counted(len({network[i] for network in family}), name) for i, name in enumerate(names)]
-    print(f"device    {settings['device']}")
+    print("device    " + device_in_words(mesh, settings))
     here = f"{len(data.train.images)} training and {len(data.test.images)} test {data.what}"
     print(
         "\n          ".join([f"data      {data.name}: {here}", *(own_data.told(data) if data.origin else ())])

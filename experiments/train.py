@@ -8,7 +8,6 @@ import argparse
 import contextlib
 import math
 import re
-import sys
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -27,11 +26,17 @@ from experiments.common.arguments import (
     whole,
 )
 from experiments.common.continuation import Diverged, Pauses, add_checkpoints, describe, progress, reopened
-from experiments.common.devices import add_devices, started
+from experiments.common.devices import (
+    add_devices,
+    add_processes,
+    device_in_words,
+    print_table,
+    specs_of,
+    started,
+)
 from experiments.common.own_data import add_own_data
 from experiments.common.places import own_place
 from experiments.common.status import doing
-from jaxnn.gradcheck.calls.raised import in_full
 from jaxnn.shown import shown
 
 
@@ -70,6 +75,12 @@ def parser() -> Parser:
     add_own_data(p)
     add_surroundings(p)
     add_devices(p)
+    add_processes(p)
+    p.add_argument(
+        "--reproducible",
+        action="store_true",
+        help="the same bits on 1, 2, 4 and 8 devices, which takes longer",
+    )
     add_checkpoints(p, "settings, metrics, parameters and page")
     return p
 
@@ -92,25 +103,19 @@ def main(arguments: argparse.Namespace) -> int:
     """Train, and report."""
     device, mesh = started(arguments)
 
-    import jax
-    import optax
-
-    from experiments.common.task import Task, chosen, load, network, settled
-    from jaxnn.objective import cost, value_and_grad
+    from experiments.common.task import load, settled, task_of
+    from jaxnn.devices.in_order import why_not
 
     arguments, lock, checkpoint = reopened(arguments, parser(), "params.safetensors")
     data = load(arguments)
     together.GROUP.agree(together.sha256(data) | own.files(vars(arguments)))
     rate = default_rate(arguments.optimizer, data.classes)
     arguments = settled(arguments, data, learning_rate=rate)
+    if arguments.reproducible and (why := why_not(mesh, arguments.batch_size)):
+        raise UserError(f"{why}, with --reproducible")
     if checkpoint and "files" not in arguments.override:
         own.unchanged(checkpoint.progress["settings"], arguments.out, "go on with --override files")
-    g, loss = chosen(arguments)
-    n, net = network(arguments, data, g)
-    by_hand, autodiff = value_and_grad(net, loss), jax.value_and_grad(cost(net, loss))
-    gradient = by_hand if arguments.gradient == "manual" else autodiff
-    optimizer = getattr(optax, arguments.optimizer)(arguments.learning_rate)
-    task = Task(data, n, g, net, loss, gradient, optimizer)
+    task = task_of(arguments, data)
     return trained(task, arguments, device, mesh, lock, checkpoint)
 
 
@@ -121,31 +126,34 @@ def trained(task, arguments: argparse.Namespace, device, mesh, lock, checkpoint)
     from experiments.common.pages import View, of_run
     from experiments.common.programs import Rest, compiled, descended
     from experiments.common.task import on_images
+    from jaxnn.devices.in_order import in_order
     from jaxnn.devices.mesh import placed
     from jaxnn.devices.split import step
     from jaxnn.runs import record
     from jaxnn.training import start
 
-    data, net, optimizer = task.data, task.net, task.optimizer
+    data = task.data
     init_key, shuffle_key = jax.random.split(jax.random.key(arguments.seed))
 
     def begin():
-        return start(net.init(init_key), optimizer)
+        return start(task.net.init(init_key), task.optimizer)
 
-    check_room(task, begin, arguments.batch_size, device)
-    settings = describe(arguments, task.n, device) | pieces_of(arguments, task, begin, checkpoint)
+    check_room(task, begin, arguments.batch_size, device, mesh)
+    settings = describe(arguments, task.n, device) | own.pieces_of(arguments, task, begin, checkpoint)
     pause, state, best, done = resumed(task, begin, arguments, settings, lock, checkpoint)
     own_data.keep(arguments.out, data)
     print_head(task, arguments, pause.settings, mesh)
     few = (array[: record.FEW] for array in data.train)
-    state, best, train, test, shuffle_key = placed(
-        mesh, (state, best, data.train, (*data.test, *few), shuffle_key)
-    )
-    descend = step(on_images(task.gradient, data), optimizer, mesh)
-    programs = compiled(descend, evaluation(task), arguments.batch_size, state, shuffle_key, train, test)
+    state, best = placed(mesh, (state, best), specs_of(mesh, (state, best), best))
+    train, test, shuffle_key = placed(mesh, (data.train, (*data.test, *few), shuffle_key))
+    gradient, B = on_images(task.gradient, data), arguments.batch_size
+    descend = step(in_order(gradient, mesh) if arguments.reproducible else gradient, task.optimizer, mesh)
+    print_table(mesh, descend, B, state, shuffle_key, *train)
+    programs = compiled(descend, evaluation(task), B, mesh, state, shuffle_key, train, test)
     draw = partial(of_run, pause.settings, data)
     folder = None if arguments.network else arguments.out  # the page is of the lecture's network
-    view = View(folder, programs.seconds, draw, done.metrics, state.params)
+    whole = together.GROUP.whole
+    view = View(folder, programs.seconds, draw, done.metrics, whole(state.params))
     first = len(done.metrics)
     with pause, view:  # signals wait from now on
         for number in epochs(done, arguments, programs, checkpoint):
@@ -154,68 +162,20 @@ def trained(task, arguments: argparse.Namespace, device, mesh, lock, checkpoint)
                 state, done = descended(rest, best, done, pause)
                 best, done = evaluated(programs.evaluate(state, *test), state, best, done, data)
             report(done.metrics[-1], arguments)
-            view((number - first) / (arguments.epochs - first), done.metrics, state.params)
+            view((number - first) / (arguments.epochs - first), done.metrics, whole(state.params))
         save(task, arguments, pause, view, state, best, done)
     return 0
 
 
-def pieces_of(arguments: argparse.Namespace, task, begin: Callable, checkpoint) -> dict:
-    """Of pieces of one's own: their files, and what the comparison of the backward says, which is printed.
-
-    Raises UserError, before anything is written, where it is wrong.
-    """
-    files = own.files(vars(arguments))
-    if not files:
-        return {}
-    before = checkpoint.progress["settings"] if checkpoint else {}
-    if before.get("files") == files:
-        said = before.get("compared")
-    elif arguments.gradient == "autodiff":
-        said = "not used: the gradient is jax.grad's"
-    elif arguments.trust_gradient:
-        said = "trusted, not compared"
-    else:
-        print(f"comparing the backward with autodiff, on {own.FEW} training examples")
-        said = compared(task, ", ".join(getattr(arguments, name) for name in files), begin().params)
-    return {"files": files, "compared": said}
-
-
-def compared(task, pieces: str, params) -> str:
-    """What the comparison of the task's gradient with autodiff says, at these parameters.
-
-    Raises UserError, which has the report, where it is wrong.
-    """
-    import jax
-
-    from experiments.common.task import encode
-    from jaxnn.gradcheck import BadCall, compare_gradients
-    from jaxnn.objective import cost
-
-    instead = "--trust-gradient trains with it as it is, --gradient autodiff by jax.grad"
-    few = jax.device_put([array[: own.FEW] for array in task.data.train])
-
-    def backward(params, X, Y):
-        return task.gradient(params, X, Y)[1]
-
-    try:
-        with contextlib.redirect_stdout(sys.stderr):  # what it prints is no part of the output
-            report = compare_gradients(cost(task.net, task.loss), backward, params, *encode(task.data, *few))
-    except Exception as error:
-        why = str(error) if isinstance(error, BadCall) else in_full(error)
-        raise UserError(f"{pieces}: the gradient cannot be compared: {why}; {instead}") from error
-    if report.correct is False:
-        raise UserError(f"{pieces}: the backward written by hand is wrong; {instead}", str(report))
-    return "right" if report.correct else f"not to be told: {report.headline.splitlines()[0]}"
-
-
-def check_room(task, begin: Callable, batch_size: int, device) -> None:
+def check_room(task, begin: Callable, batch_size: int, device, mesh) -> None:
     """Raise UserError, before an array is made, where the memory is not enough."""
     import jax
 
     from experiments.common import memory
+    from jaxnn.devices.mesh import on_each
 
-    rows = max(batch_size, len(task.data.test.images))
-    needed = memory.needed(jax.eval_shape(begin), task.n, rows)
+    state, rows = jax.eval_shape(begin), max(batch_size, len(task.data.test.images))
+    needed = memory.needed(on_each(mesh, state, specs_of(mesh, state, state.params)), task.n, rows)
     memory.check(f"--hidden: the network {'-'.join(map(str, task.n))}", needed, 0.9 * memory.free(device))
 
 
@@ -236,7 +196,8 @@ def resumed(task, begin: Callable, arguments: argparse.Namespace, settings: dict
     if checkpoint and not together.GROUP.process:
         found = checkpoints.restored(checkpoint, (shapes, shapes.params), (done.step,))
     else:
-        state = begin()
+        blank = jax.tree.map(lambda like: np.zeros(like.shape, like.dtype), shapes)  # process 0 fills it
+        state = blank if together.GROUP.process else begin()
         found = (state, state.params), [np.zeros(done.step)] * bool(done.step)
     (state, best), costs = together.GROUP.same(found)
     done = done._replace(costs=costs)
@@ -256,7 +217,7 @@ def print_head(task, arguments: argparse.Namespace, settings: dict, mesh) -> Non
     """Print where, what and how is trained."""
     from experiments.common.task import print_shapes
 
-    print("device    " + (f"{mesh.size} × " if mesh.size > 1 else "") + settings["device"])
+    print("device    " + device_in_words(mesh, settings))
     print_shapes(task, arguments.batch_size)
     print(
         f"training  {arguments.loss} by {arguments.optimizer}, learning rate {arguments.learning_rate:g},\n"
@@ -335,7 +296,9 @@ def divergence_named(rest, task, arguments: argparse.Namespace) -> Iterator[None
     """Where the rest of an epoch raises Diverged, raise UserError, which says where that began."""
     try:
         yield
+        together.GROUP.pace(going=False)  # metrics and pages are no steps
     except Diverged:
+        together.GROUP.pace(going=False)
         found = first_not_finite(rest, task, arguments.batch_size)
         raise UserError(diverged(rest.number, found, arguments.learning_rate, arguments.out)) from None
 
@@ -383,6 +346,7 @@ def save(task, arguments: argparse.Namespace, pause: Pauses, view, state, best, 
     """Report the end of a run, and write what it leaves behind."""
     from jaxnn.runs import record
 
+    state, best = together.GROUP.whole((state, best))
     pause.save((state, best), done)
     print(f"trained   in {pause.seconds():.2f} s")
     print("\n".join(scores.at_end(task.data, abs(record.merit(done.metrics[-1])))))

@@ -11,7 +11,7 @@ from itertools import pairwise
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh, PartitionSpec
 
 from jaxnn.layers import Dense
 
@@ -68,35 +68,15 @@ def narrow(params: list[Dense], n: Sequence[int]) -> list[Dense]:
     ]
 
 
-def split_over(devices: Sequence) -> Mesh:
-    """The mesh on which a family's members are split over these devices.
-
-    >>> import jax
-    >>> split_over(jax.devices()).axis_names
-    ('members',)
-    """
-    return Mesh(devices, ("members",), axis_types=(AxisType.Auto,))
-
-
-def put(mesh: Mesh, family, *shared):
-    """A family on the devices that its members are split over, and what they share on all of them.
-
-    >>> import jax, jax.numpy as jnp
-    >>> family, X = put(split_over(jax.devices()), jnp.arange(8.0), jnp.ones(3))
-    >>> X.is_fully_replicated
-    True
-    """
-    split, everywhere = NamedSharding(mesh, PartitionSpec("members")), NamedSharding(mesh, PartitionSpec())
-    return jax.device_put(family, split), *jax.device_put(shared, everywhere)
-
-
 def together(function: Callable, mesh: Mesh) -> Callable:
     """`function(member, *shared)` for a whole family, `(family, *shared)`, each device its part of it.
 
-    The number of members must be a multiple of the number of devices.
+    The number of members must be a multiple of the size of the mesh's axis `members`; its other axes are left
+    to the function.
 
     >>> import jax, jax.numpy as jnp
-    >>> together(lambda w, x: w * x, split_over(jax.devices()))(jnp.arange(8.0), jnp.array(3.0))[7]
+    >>> mesh = jax.make_mesh((1,), ("members",), axis_types=(jax.sharding.AxisType.Auto,))
+    >>> together(lambda w, x: w * x, mesh)(jnp.arange(8.0), jnp.array(3.0))[7]
     Array(21., dtype=float32)
     """
     members = PartitionSpec("members")
@@ -104,6 +84,8 @@ def together(function: Callable, mesh: Mesh) -> Callable:
     def of_family(family, *shared):
         each = jax.vmap(function, in_axes=(0, *(None for _ in shared)))
         in_specs = (members, *(PartitionSpec() for _ in shared))
-        return jax.shard_map(each, mesh=mesh, in_specs=in_specs, out_specs=members)(family, *shared)
+        return jax.shard_map(each, mesh=mesh, in_specs=in_specs, out_specs=members, axis_names={"members"})(
+            family, *shared
+        )
 
     return of_family

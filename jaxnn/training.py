@@ -74,12 +74,15 @@ LARGE = 1024  # a batch of so many keeps all cores busy by itself: it is fetched
 WORK = 4e8  # parameters times examples that one program goes through at most: a tenth of a second on a CPU
 
 
-def steps_from(step: Callable, batch_size: int, steps: int, keyed: bool = False) -> Callable:
+def steps_from(
+    step: Callable, batch_size: int, steps: int, keyed: bool = False, hold: Callable = lambda order: order
+) -> Callable:
     """So many steps of an epoch, from any of them on: `descend(state, key, first, *data) -> (state, J)`.
 
     `data` are arrays with N rows each, shuffled by the key; step k takes the rows at the positions from
     k · batch_size on. J (steps,) holds each step's cost. So an epoch can be left and entered at any step.
-    If `keyed`, each step is handed a key of its own behind its batch.
+    If `keyed`, each step is handed a key of its own behind its batch. On many devices `hold` says where the
+    order of the rows is computed.
 
     >>> import jax, jax.numpy as jnp
     >>> last = steps_from(lambda total, x: (total + x.sum(), x.mean()), batch_size=2, steps=1)
@@ -91,7 +94,7 @@ def steps_from(step: Callable, batch_size: int, steps: int, keyed: bool = False)
 
     def descend(state, key, first, *data):
         positions = first * batch_size + jnp.arange(steps * batch_size)
-        order = shuffled(key, positions, len(data[0])).reshape(steps, batch_size)
+        order = hold(shuffled(key, positions, len(data[0])).reshape(steps, batch_size))
         keys = (keys_of_steps(key, first, steps),) if keyed else ()
 
         def fetched(order):

@@ -10,8 +10,9 @@ import optax
 import pytest
 
 from jaxnn.activations import sigmoid
+from jaxnn.devices.mesh import MEMBERS, mesh_of, placed
 from jaxnn.encoding import one_hot
-from jaxnn.families import member, narrow, put, split_over, stack, together, widen
+from jaxnn.families import member, narrow, stack, together, widen
 from jaxnn.layers import mlp
 from jaxnn.losses import cross_entropy
 from jaxnn.objective import value_and_grad
@@ -49,8 +50,8 @@ def test_a_family_trains_each_as_if_alone():
         one_epoch = epoch_of(net, optimizer(rate))
         alone.append(jax.jit(one_epoch)(start(params, optimizer(rate)), key, *data()))
         states.append(start(params, scaled(optimizer(1.0), jax.tree.map(lambda p, rate=rate: rate, params))))
-    mesh = split_over(jax.devices()[:1])
-    family, key, *shared = put(mesh, stack(states), key, *data())
+    mesh = mesh_of(jax.devices()[:1])
+    family, (key, *shared) = placed(mesh, stack(states), MEMBERS), placed(mesh, (key, *data()))
     program = jax.jit(together(epoch_of(net, scaled(optimizer(1.0), None)), mesh))
     family, J = program(family, key, *shared)
     for k, (state, cost) in enumerate(alone):
@@ -85,10 +86,11 @@ def test_a_narrow_network_inside_a_wide_one_trains_as_if_alone():
 def test_each_of_several_devices_has_its_part():
     code = """
 import jax, jax.numpy as jnp, numpy as np
-from jaxnn.families import put, split_over, together
+from jaxnn.devices.mesh import MEMBERS, mesh_of, placed
+from jaxnn.families import together
 
-mesh = split_over(jax.devices())
-family, X = put(mesh, jnp.arange(6.0), jnp.arange(4.0))
+mesh = mesh_of(jax.devices(), members=3)
+family, X = placed(mesh, jnp.arange(6.0), MEMBERS), placed(mesh, jnp.arange(4.0))
 found = jax.jit(together(lambda w, x: w * x, mesh))(family, X)
 for array, shape in ((family, (2,)), (X, (4,)), (found, (2, 4))):
     assert [shard.data.shape for shard in array.addressable_shards] == 3 * [shape]

@@ -36,7 +36,7 @@ OVERRIDABLE = (
 )
 UNCOUNTED = (
     *("out", "data_dir", "source_dir", "save_every", "resume", "override", "given", "memory"),
-    *("trust_gradient", "devices", "processes", "process", "coordinator", "heartbeat"),
+    *("trust_gradient", "devices", "layout", "processes", "process", "coordinator", "heartbeat"),
 )
 
 
@@ -116,12 +116,12 @@ def agree(arguments: argparse.Namespace, run: dict, here: dict) -> None:
     )
 
 
-def describe(settings: argparse.Namespace, n: tuple[int, ...], device, many: int = 0) -> dict:
+def describe(settings: argparse.Namespace, n: tuple[int, ...], device) -> dict:
     """What settings.json holds."""
     return {
         **{name: value for name, value in vars(settings).items() if name not in UNCOUNTED},
         "n": list(n),
-        "device": f"{many} × {kind_of(device)}" if many else kind_of(device),
+        "device": kind_of(device),
         **surroundings(),
     }
 
@@ -284,7 +284,6 @@ class Pauses:
 
     def __enter__(self):
         """Note signals from now on; a save can begin at once."""
-        GROUP.pace()
         if self.saver:
             self.saver.begin()
         self.interruption.__enter__()
@@ -319,15 +318,17 @@ class Pauses:
             raise Interrupted(line, SAVED)
         if came:
             raise Interrupted(f"interrupted at {where}; with --out DIR a run can go on", 128 + came)
+        whole = GROUP.whole(tree) if word == "save" else None
         if self.saver and word == "save":
-            self.saver.save(tree, self.progress(done), done.costs)
+            self.saver.save(whole, self.progress(done), done.costs)
         if word == "diverged":
             raise Diverged
 
     def save(self, tree, done) -> None:
         """Save now, and return when it is on the disk."""
+        whole = GROUP.whole(tree)
         if self.saver:
-            self.saver.save(tree, self.progress(done), done.costs)
+            self.saver.save(whole, self.progress(done), done.costs)
             self.saver.wait()
         if GROUP.tell("diverged" if self.saver and self.saver.diverged else ""):
             raise Diverged

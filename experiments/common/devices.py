@@ -1,10 +1,58 @@
-"""On how many devices a program runs: the arguments, and the mesh they ask for."""
+"""On how many devices a program runs, and what each has of it: the arguments, the mesh, the table."""
 
 import argparse
+import math
+from typing import NamedTuple
 
 from experiments.common import together
 from experiments.common.arguments import Parser, UserError, use_device, whole
 from experiments.common.continuation import surroundings
+from experiments.common.status import doing
+
+WHAT = {  # the axes along which devices stand, and what is split along each
+    "members": "the networks of a family",
+    "data": "the rows of a batch",
+    "fsdp": "the rows of a batch, and parameters and optimizer state",
+    "model": "the neurons between two dense layers",
+}
+
+
+class Axes(NamedTuple):
+    """The type of a layout, such as data=4,model=2; one number may be left out."""
+
+    names: tuple[str, ...]
+
+    @property
+    def example(self) -> str:
+        """One that could be written."""
+        return f"{self.names[0]},{self.names[-1]}=2"
+
+    def __call__(self, text: str) -> dict[str, int]:
+        """The size of each axis that is named; 0 where that is left out."""
+        sizes = {}
+        for word in text.split(","):
+            name, equals, number = word.partition("=")
+            if name not in self.names or name in sizes or (equals and not number.isdecimal()):
+                axes = ", ".join(self.names)
+                raise argparse.ArgumentTypeError(
+                    f"got {text[:60]!r}, expected sizes of {axes}, each once, such as {self.example}"
+                )
+            sizes[name] = whole(1, 1_000_000)(number) if equals else 0
+        if list(sizes.values()).count(0) > 1:
+            raise argparse.ArgumentTypeError(f"got {text[:60]!r}, expected a number for all but one")
+        return sizes
+
+
+def add_devices(parser: Parser, axes: tuple[str, ...] = ("data", "fsdp", "model")) -> None:
+    """Add --devices and --layout, of these axes; without it all devices stand along the first."""
+    parser.add_argument("--devices", type=whole(1), metavar="N", help="how many; default: all there are")
+    parser.add_argument(
+        "--layout",
+        type=Axes(axes),
+        metavar="AXIS=N,...",
+        help="what the devices split: " + "; ".join(f"{name}, {WHAT[name]}" for name in axes)
+        + f"; default: {axes[0]}",
+    )  # fmt: skip
 
 
 def address(text: str) -> tuple[str, int]:
@@ -15,11 +63,8 @@ def address(text: str) -> tuple[str, int]:
     return host, int(port)
 
 
-def add_devices(parser: Parser) -> None:
-    """Add --devices; and --processes, --process, --coordinator and --heartbeat."""
-    parser.add_argument(
-        "--devices", type=whole(1), metavar="N", help="split each batch over so many; default: all there are"
-    )
+def add_processes(parser: Parser) -> None:
+    """Add --processes, --process, --coordinator and --heartbeat."""
     parser.add_argument("--processes", type=whole(1, 10_000), metavar="N", help="that train together")
     parser.add_argument("--process", type=whole(0, 9_999), metavar="I", help="which one this is, from 0 on")
     parser.add_argument(
@@ -44,23 +89,87 @@ def started(arguments: argparse.Namespace):
     return device, mesh_for(arguments, device)
 
 
-def mesh_for(arguments: argparse.Namespace, device):
-    """The mesh of the devices that are asked for, of the kind of this one. Raises UserError."""
+def mesh_for(arguments: argparse.Namespace, device, first: str = "data"):
+    """The mesh of the devices that are asked for, of the kind of this one. Raises UserError.
+
+    Without a layout all stand along the first axis.
+    """
     import jax
 
     from jaxnn.devices.mesh import mesh_of
 
     there = jax.devices(device.platform)
-    wanted = arguments.devices or len(there)
+    sizes = arguments.layout or {first: 0}
+    known = math.prod(size for size in sizes.values() if size)
+    wanted = arguments.devices or (known if 0 not in sizes.values() else len(there))
     if wanted > len(there):
-        raise UserError(f"--devices: got {wanted}, expected at most the {len(there)} that are there")
-    if wanted % jax.process_count():
+        option = "--devices" if arguments.devices else "--layout"
+        raise UserError(f"{option}: got {wanted}, expected at most the {len(there)} that are there")
+    if wanted % known or (0 not in sizes.values() and wanted != known):
+        divisors = ", ".join(str(n) for n in range(1, wanted + 1) if wanted % n == 0)
         raise UserError(
-            f"--devices: got {wanted}, expected a multiple of the {jax.process_count()} processes"
+            f"--layout: got {known} in all for {wanted} devices, expected sizes whose product is {wanted}, "
+            f"each one of {divisors}"
         )
-    each = wanted // jax.process_count()
-    first = {
-        process: [d for d in there if d.process_index == process][:each]
-        for process in range(jax.process_count())
-    }
-    return mesh_of([device for some in first.values() for device in some], data=wanted)
+    return mesh_of(
+        of_each_process(there, wanted), **{name: size or wanted // known for name, size in sizes.items()}
+    )
+
+
+def of_each_process(there: list, wanted: int) -> list:
+    """So many of these devices, as many of each process. Raises UserError."""
+    processes = sorted({device.process_index for device in there})
+    if wanted % len(processes):
+        raise UserError(f"--devices: got {wanted}, expected a multiple of the {len(processes)} processes")
+    each = wanted // len(processes)
+    return [d for p in processes for d in [d for d in there if d.process_index == p][:each]]
+
+
+def layout_of(mesh) -> str:
+    """A mesh in words: data=4,model=2."""
+    return ",".join(f"{axis}={n}" for axis, n in mesh.shape.items() if n > 1) or "one device"
+
+
+def device_in_words(mesh, settings: dict) -> str:
+    """How many devices, and of what kind."""
+    return (f"{mesh.size} × " if mesh.size > 1 else "") + settings["device"]
+
+
+def specs_of(mesh, tree, params):
+    """Which part of each array of a tree a device has. Raises UserError where that cannot be."""
+    from jaxnn.devices.layout import stored
+
+    try:
+        return stored(mesh, tree, params)
+    except ValueError as error:
+        raise UserError(f"--layout: {error}") from error
+
+
+def print_table(mesh, descend, batch_size: int, state, key, *data) -> None:
+    """Print what each of several devices holds, and what a step sends, which is compiled alone for that."""
+    import jax
+    import numpy as np
+
+    from jaxnn.devices.collectives import in_words, sent
+    from jaxnn.devices.mesh import on_each
+    from jaxnn.devices.split import steps_on
+    from jaxnn.runs.record import names
+
+    if mesh.size == 1:
+        return
+    doing("compiling a step")
+    one = jax.jit(steps_on(mesh, descend, batch_size, 1)).lower(state, key, np.int32(0), *data).compile()
+    each = on_each(mesh, state, specs_of(mesh, state, state.params))
+    rows = -(-batch_size // (mesh.shape["data"] * mesh.shape["fsdp"]))
+    print(f"layout    {layout_of(mesh)}: of the {batch_size} rows of a batch each device has {rows}")
+    if mesh.shape["fsdp"] * mesh.shape["model"] > 1:
+        there, parts = names(state.params), names(each.params)
+        for name, leaf in there.items():
+            part = "whole" if parts[name].shape == leaf.shape else parts[name].shape
+            print(f"          {name} {leaf.shape}: {part} on each")
+    in_all, held = (sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(tree)) for tree in (state, each))
+    print(
+        f"          of {in_all:,} bytes of parameters and optimizer state each holds {held:,}; "
+        f"a step needs {one.memory_analysis().temp_size_in_bytes:,} more"
+    )
+    print(f"          a step sends {in_words(sent(one.as_text()))}")

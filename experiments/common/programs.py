@@ -9,7 +9,9 @@ import numpy as np
 
 from experiments.common.continuation import Pauses
 from experiments.common.status import doing, reached
-from jaxnn.training import steps_at_once, steps_from
+from experiments.common.together import GROUP
+from jaxnn.devices.split import steps_on
+from jaxnn.training import steps_at_once
 
 
 class Programs(NamedTuple):
@@ -23,15 +25,15 @@ class Programs(NamedTuple):
 
 
 def compiled(
-    descend: Callable, evaluate: Callable, batch_size: int, state, key, train, test, spread=lambda f: f
+    descend: Callable, evaluate: Callable, batch_size: int, mesh, state, key, train, test, spread=lambda f: f
 ) -> Programs:
-    """The programs for a state and data of these shapes; `spread` makes them those of a family."""
+    """The programs for a state and data of these shapes on a mesh; `spread` makes them those of a family."""
     doing("compiling")
     clock = time.perf_counter()
     steps = len(train[0]) // batch_size
     at_once = steps_at_once(steps, batch_size, sum(p.size for p in jax.tree.leaves(state.params)))
     by_size = {
-        size: jax.jit(spread(steps_from(descend, batch_size, size)))
+        size: jax.jit(spread(steps_on(mesh, descend, batch_size, size)))
         .lower(state, key, np.int32(0), *train)
         .compile()
         for size in {min(at_once, steps - first) for first in range(0, steps, at_once)}
@@ -70,6 +72,7 @@ def descended(rest: Rest, best, done, pause: Pauses):
     """The state after the rest of an epoch, and what is done then; after each program there is a pause."""
     state, steps = rest.state, rest.programs.steps
     doing(f"epoch {rest.number}", rest.first / steps)
+    GROUP.pace()
     for k, state, J in pieces(rest):
         done = done._replace(step=k, costs=[*done.costs, J])
         jax.block_until_ready(done.costs[-2:-1])  # two programs at a time are under way
@@ -89,5 +92,5 @@ def bytes_needed(programs: Programs, train, test) -> int:
     for program, elsewhere in (*((p, test) for p in programs.descend.values()), (programs.evaluate, train)):
         sizes = program.memory_analysis()  # every platform of jaxlib has it
         own = sizes.argument_size_in_bytes + sizes.output_size_in_bytes + sizes.temp_size_in_bytes
-        needed.append(own + sum(array.nbytes for array in elsewhere))
+        needed.append(own + sum(array.size * array.dtype.itemsize for array in elsewhere))
     return max(needed)

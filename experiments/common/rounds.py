@@ -17,11 +17,15 @@ from experiments.common.arguments import UserError
 from experiments.common.programs import Programs, bytes_needed, compiled, mean_cost
 from experiments.common.task import Task, chosen, is_finite, measured, on_images, sizes, tested
 from jaxnn.datasets import Dataset
+from jaxnn.devices.mesh import MEMBERS, described
+from jaxnn.devices.split import step
 from jaxnn.families import member, stack, together, widen
 from jaxnn.layers import mlp
 from jaxnn.objective import value_and_grad
 from jaxnn.runs import checkpoints, fields
-from jaxnn.training import State, scaled, start, step
+from jaxnn.training import State, scaled, start
+
+MOST = 65_536  # devices: a last round is filled up to a multiple of them
 
 
 class Settings(NamedTuple):
@@ -114,25 +118,33 @@ def planned(task: Task, family: list[Settings], mesh: Mesh, key, arguments, at_o
     Raises UserError if the memory is not enough for one network on each device, or for so many.
     """
     clock, alike = time.perf_counter(), are_alike(family)
-    available = arguments.memory * 1e9 if arguments.memory else memory.free(mesh.devices[0]) * 0.9
-    descend = step(on_images(task.gradient, task.data), scaled(task.optimizer, None))  # rates are in states
+    available = arguments.memory * 1e9 if arguments.memory else memory.free(mesh.local_devices[0]) * 0.9
+    rates = scaled(task.optimizer, None)  # which are in states
+    descend = step(on_images(task.gradient, task.data), rates, mesh)
 
     def evaluate(state, images, labels):
         J, predictions = tested(task, state.params, images, labels)
         return J, jnp.mean(predictions == labels)
 
-    data, spread = (task.data.train, task.data.test), partial(together, mesh=mesh)
+    data, spread = described(mesh, (task.data.train, task.data.test)), partial(together, mesh=mesh)
+    members = mesh.shape["members"]
+    if at_once % members:
+        raise UserError(
+            f"--layout: got members={members}, expected a divisor of {at_once}, the networks at once with "
+            "which this sweep began"
+        )
     rounds = -(-len(family) // at_once) if at_once else 1
     one = jax.eval_shape(partial(state_of, task, family[0], alike))
     while True:
-        K = at_once or -(-len(family) // (rounds * mesh.size)) * mesh.size
+        K = at_once or -(-len(family) // (rounds * members)) * members
         state = jax.tree.map(lambda leaf, K=K: jax.ShapeDtypeStruct((K, *leaf.shape), leaf.dtype), one)
-        programs = compiled(descend, evaluate, arguments.batch_size, state, key, *data, spread)
+        state = described(mesh, state, MEMBERS)
+        programs = compiled(descend, evaluate, arguments.batch_size, mesh, state, key, *data, spread)
         needed = bytes_needed(programs, *data)
         if needed <= available:
             return Plan(task, family, K, -(-len(family) // K), state, programs, needed, available, clock)
-        if mesh.size == K or at_once:
-            whom = "one network" if mesh.size == K else f"{K}, with which this sweep began"
+        if members == K or at_once:
+            whom = "one network" if members == K else f"{K}, with which this sweep began"
             least = f"expected at least {needed / 1e9:.3g} for {whom}"
             raise UserError(f"--memory: got {available / 1e9:.3g} GB on each device, {least}")
         rounds = min(max(math.ceil(rounds * needed / available), rounds + 1), len(family))
@@ -162,9 +174,9 @@ def resumed(plan: Plan, done: Done, checkpoint):
     return state if done.epochs or done.step else states(plan, done), best, done._replace(costs=costs)
 
 
-def check(done: Done, networks: int, epochs: int, steps: int, devices: int) -> None:
+def check(done: Done, networks: int, epochs: int, steps: int) -> None:
     """Raise ValueError unless a sweep of so many networks, epochs and steps can have come so far."""
-    fields.check_whole("at_once", done.at_once, 1, networks + devices)
+    fields.check_whole("at_once", done.at_once, 1, networks + MOST)
     fields.check_whole("first", done.first, 0, networks + done.at_once)
     fields.check_whole("epochs", done.epochs, 0, epochs)
     fields.check_whole("step", done.step, 0, steps)

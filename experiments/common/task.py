@@ -18,7 +18,7 @@ from jaxnn.encoding import inputs, targets
 from jaxnn.evaluation import predict, root_mean_square
 from jaxnn.layers import Layer, mlp
 from jaxnn.losses import Loss
-from jaxnn.objective import cost
+from jaxnn.objective import cost, value_and_grad
 from jaxnn.runs.record import LAYERS
 from jaxnn.shapes import shapes
 
@@ -102,6 +102,16 @@ def network(arguments: argparse.Namespace, data: Dataset, g: Activation) -> tupl
     if not jax.tree.leaves(params):
         raise UserError(f"--network: {arguments.network} has no parameters, expected some to train")
     return sizes(data, ()), net
+
+
+def task_of(arguments: argparse.Namespace, data: Dataset) -> Task:
+    """What is trained: the network, loss, gradient and optimizer that are asked for."""
+    g, loss = chosen(arguments)
+    n, net = network(arguments, data, g)
+    by_hand, autodiff = value_and_grad(net, loss), jax.value_and_grad(cost(net, loss))
+    gradient = by_hand if arguments.gradient == "manual" else autodiff
+    optimizer = getattr(optax, arguments.optimizer)(arguments.learning_rate)
+    return Task(data, n, g, net, loss, gradient, optimizer)
 
 
 def few(data: Dataset, N: int):

@@ -8,20 +8,23 @@ import os
 import signal
 import sys
 import threading
+from typing import NoReturn
 
 from experiments.common import interruption
 from experiments.common.status import ERASE, LINE, doing
 from jaxnn.devices.processes import JOINING, LOST, Group, Refused, free_port
 from jaxnn.gradcheck.report import colours
 
+AGAIN = "; with --out, the same command goes on from the last checkpoint"
 LOCAL = ("out", "data_dir", "source_dir", "process", "coordinator", "given")  # each process has its own
 
 
-def leave(status: int, line: str) -> None:
+def leave(status: int, line: str) -> NoReturn:
     """End this process at once, with a line on standard error."""
     interruption.unblock(interruption.PATIENCE)
     sys.stdout.flush()
     if line:
+        line += AGAIN * (status == LOST)
         prefix = f"{colours.error(sys.stderr)} " if status in (1, 2, LOST) else ""
         os.write(interruption.ERR, (ERASE * bool(LINE.shown)) + f"{prefix}{line}\n".encode())
     os._exit(status)
@@ -37,7 +40,9 @@ GROUP = Group(leave, signalled)
 
 def begin(arguments: argparse.Namespace) -> None:
     """Of several processes: what Python prints is seen, of process 0 all, of others errors."""
-    asked = [getattr(arguments, name, None) for name in ("processes", "process", "coordinator")]
+    if not hasattr(arguments, "coordinator"):
+        return
+    asked = [arguments.processes, arguments.process, arguments.coordinator]
     if asked != [None] * 3:
         if None in asked or not asked[1] < asked[0]:
             raise Refused("--processes N, --process 0..N−1 and --coordinator HOST:PORT belong together")
@@ -54,6 +59,7 @@ def join(arguments: argparse.Namespace, facts: dict) -> None:
     if arguments.processes in (None, 1):
         return
     processes, process, (host, port) = arguments.processes, arguments.process, arguments.coordinator
+    interruption.SAME, interruption.FAREWELL = 1.0, GROUP.end
     doing(f"waiting for {processes} processes")
     settings = {name: value for name, value in vars(arguments).items() if name not in LOCAL}
     try:
@@ -72,7 +78,6 @@ def join(arguments: argparse.Namespace, facts: dict) -> None:
     with contextlib.suppress(TypeError, AttributeError):  # Windows has no such library
         library = ctypes.CDLL(None)  # where JAX's runtime aborts, as without process 0, that waits: sleep(6)
         library.signal(signal.SIGABRT, ctypes.cast(library.sleep, ctypes.c_void_p))
-    interruption.SAME, interruption.FAREWELL = 1.0, GROUP.end
     if process:
         arguments.out, interruption.FORWARD = None, GROUP.forward
     for number in interruption.SIGNALS:  # JAX has taken one

@@ -17,6 +17,7 @@ RUNS = {  # with an optimizer that has a state, entered in the middle of epochs 
     "mnist": "train --dataset mnist --optimizer adam --epochs 10",
     "sweep": "sweep --seeds 3 --learning-rates 0.2 1 --widths 5 9 --epochs 60 --memory 0.00035",
 }
+ROOT = Path(__file__).parents[2]
 EVERY = 0.2  # seconds between saves
 
 
@@ -88,3 +89,10 @@ def wrong_at_the_end(a_run: Victim, expected: dict[str, bytes]) -> str:
     if status and "finished run" not in text:  # it was interrupted after its last file
         return f"status {status}: {text}"
     return "" if outcome(a_run.out) == expected else f"{a_run.out}: another end"
+
+
+def listed(wrong: list[str]) -> bool:
+    """Print the lines that say something; whether none does."""
+    for line in filter(None, wrong):
+        print(f"  wrong: {line.strip()}")
+    return not any(wrong)

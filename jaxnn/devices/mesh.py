@@ -1,20 +1,23 @@
 """The devices of a run as a mesh, and the arrays on it.
 
-    data × fsdp × model
+    members × data × fsdp × model
 
-Along `data` and `fsdp` each device has its part of a batch's rows; along `fsdp` its part of the parameters
-and of the optimizer's state, too; along `model` its part of the neurons. One device is a mesh of 1 × 1 × 1.
+Along `members` stand the networks of a family. Along `data` and `fsdp` each device has its part of a batch's
+rows; along `fsdp` its part of the parameters and of the optimizer's state, too; along `model` its part of the
+neurons. One device is a mesh of 1 × 1 × 1 × 1.
 """
 
 import math
 from collections.abc import Sequence
+from functools import partial
 
 import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-AXES = ("data", "fsdp", "model")
+AXES = ("members", "data", "fsdp", "model")
 ROWS = PartitionSpec(("data", "fsdp"))  # of a batch
+MEMBERS = PartitionSpec("members")  # of a family
 WHOLE = PartitionSpec()  # on every device
 
 
@@ -23,10 +26,10 @@ def mesh_of(devices: Sequence, **sizes: int) -> Mesh:
 
     >>> import jax
     >>> dict(mesh_of(jax.devices()[:1], data=1).shape)
-    {'data': 1, 'fsdp': 1, 'model': 1}
+    {'members': 1, 'data': 1, 'fsdp': 1, 'model': 1}
     """
     shape = [sizes.get(axis, 1) for axis in AXES]
-    return Mesh(np.array(devices[: math.prod(shape)]).reshape(shape), AXES, axis_types=(AxisType.Auto,) * 3)
+    return Mesh(np.array(devices[: math.prod(shape)]).reshape(shape), AXES, axis_types=(AxisType.Auto,) * 4)
 
 
 def shardings(mesh: Mesh, specs, tree):
@@ -48,9 +51,8 @@ def placed(mesh: Mesh, tree, specs=WHOLE):
 
     def put(leaf, sharding):
         if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-            return jax.random.wrap_key_data(
-                put(jax.random.key_data(leaf), sharding), impl=jax.random.key_impl(leaf)
-            )
+            bits = put(jax.random.key_data(leaf), sharding)
+            return jax.random.wrap_key_data(bits, impl=jax.random.key_impl(leaf))
         here = np.asarray(leaf)
         return jax.make_array_from_callback(here.shape, sharding, lambda index: here[index])
 
@@ -59,4 +61,28 @@ def placed(mesh: Mesh, tree, specs=WHOLE):
 
 def held(mesh: Mesh, tree, specs=WHOLE):
     """The same arrays, inside a compiled program: there they are where it says."""
-    return jax.lax.with_sharding_constraint(tree, shardings(mesh, specs, tree))
+    inside = jax.sharding.get_abstract_mesh()  # of a shard_map, along some of the axes
+    return jax.lax.with_sharding_constraint(tree, shardings(mesh if inside.empty else inside, specs, tree))
+
+
+def gathered(mesh: Mesh, tree):
+    """The same arrays whole on every device, so that each process has all of them."""
+    return jax.jit(partial(held, mesh))(tree)
+
+
+def on_each(mesh: Mesh, tree, specs=WHOLE):
+    """The shapes of what each device has of these arrays."""
+
+    def part(leaf, sharding):
+        return jax.ShapeDtypeStruct(sharding.shard_shape(leaf.shape), leaf.dtype)
+
+    return jax.tree.map(part, tree, shardings(mesh, specs, tree))
+
+
+def described(mesh: Mesh, tree, specs=WHOLE):
+    """The shapes of the arrays of a tree, and where they are, for a program to be compiled for them."""
+
+    def shape(leaf, sharding):
+        return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
+
+    return jax.tree.map(shape, tree, shardings(mesh, specs, tree))

@@ -8,12 +8,12 @@ runtime connects the devices, and is not asked.
 
 import contextlib
 import json
-import os
 import queue
 import socket
 import threading
 import time
 from collections.abc import Callable, Mapping
+from typing import Any, NoReturn
 
 LOST = 75  # the exit status where another process is lost: EX_TEMPFAIL, try again
 JOINING = 300.0  # seconds in which all processes have to come
@@ -54,7 +54,7 @@ class Group:
     `leave(status, line)` ends this process, from any thread; `signalled(number)` does what a signal does.
     """
 
-    def __init__(self, leave: Callable = os._exit, signalled: Callable = lambda number: None):
+    def __init__(self, leave: Callable[[int, str], NoReturn], signalled: Callable[[int], object]):
         """One process alone."""
         self.process, self.heartbeat, self.leave, self.signalled = 0, 30.0, leave, signalled
         self.others: dict[int, Other] = {}
@@ -85,10 +85,7 @@ class Group:
                     self.others[process] = other
                 elif process:
                     self.others[-1] = other  # it has to know
-                    twice = f"process {process} came twice, or is none of 0..{processes - 1}"
-                    raise Refused(
-                        twice if many == processes else f"process {process} is one of {many}, not {processes}"
-                    )
+                    raise Refused(f"process {process} of {many} came, expected {missing} of {processes}")
 
     def _call(self, host: str, port: int, processes: int) -> None:
         until = time.monotonic() + JOINING
@@ -123,9 +120,8 @@ class Group:
         try:
             return self.others[process].told.get(timeout=LONG * self.heartbeat)
         except queue.Empty:
-            return self._end(
-                LOST, f"process {process} hangs: no word of it for {LONG * self.heartbeat:.0f} s"
-            )
+            line = f"process {process} hangs: no word of it for {LONG * self.heartbeat:.0f} s"
+            self._end(LOST, line)
 
     def same(self, tree):
         """The arrays of a tree as process 0 has them, bit by bit; elsewhere only their shapes count."""
@@ -136,11 +132,21 @@ class Group:
         from jax.experimental.multihost_utils import broadcast_one_to_all
 
         leaves, structure = jax.tree.flatten(jax.tree.map(np.asarray, tree))
-        sent = broadcast_one_to_all([np.frombuffer(leaf.tobytes(), np.uint8) for leaf in leaves])
+        sent = broadcast_one_to_all(np.frombuffer(b"".join(leaf.tobytes() for leaf in leaves), np.uint8))
+        parts = np.split(np.asarray(sent), np.cumsum([leaf.nbytes for leaf in leaves])[:-1])
         return structure.unflatten(
-            np.frombuffer(np.asarray(found).tobytes(), leaf.dtype).reshape(leaf.shape)
-            for found, leaf in zip(sent, leaves, strict=True)
+            part.view(leaf.dtype).reshape(leaf.shape) for part, leaf in zip(parts, leaves, strict=True)
         )
+
+    def whole(self, tree):
+        """The arrays of a tree, those that lie in parts in several processes as a whole in each."""
+        from jax import tree_util
+        from jax.experimental.multihost_utils import process_allgather
+
+        def of(leaf):
+            return leaf if getattr(leaf, "is_fully_replicated", True) else process_allgather(leaf, tiled=True)
+
+        return tree_util.tree_map(of, tree) if self.others else tree
 
     def pace(self, going: bool = True) -> None:
         """A step ends, and the next one begins, which may take OFTEN times the longest; or none begins."""
@@ -171,7 +177,7 @@ class Group:
                 self.others[0].send(FAILED, json.dumps([status, f"process {self.process}: {line}"]))
             threading.Event().wait()  # process 0 has the last word
 
-    def _end(self, status: int, line: str, printed: bool = False):
+    def _end(self, status: int, line: str, printed: bool = False) -> NoReturn:
         if not self.ending.acquire(blocking=False):
             threading.Event().wait()
         if self.process == 0:
@@ -189,9 +195,10 @@ class Group:
         from multiprocessing.connection import wait
 
         beat, woke = min(1.0, self.heartbeat / 5), time.monotonic()
-        connected = {other.connection: process for process, other in self.others.items()}
+        connected: dict[Any, int] = {other.connection: process for process, other in self.others.items()}
         while True:
-            for there in wait([*connected], beat):
+            ready: list[Any] = wait([*connected], beat)
+            for there in ready:
                 try:
                     self._take(connected[there], there.recv_bytes())
                 except (OSError, EOFError):

@@ -1,18 +1,20 @@
 """One step of gradient descent, split over the devices of a mesh: the mathematics is that of one device."""
 
 from collections.abc import Callable
+from functools import partial
 
 import optax
 from jax.sharding import Mesh
 
 from jaxnn import training
+from jaxnn.devices.layout import stored, used
 from jaxnn.devices.mesh import ROWS, held
 
 
 def step(gradient: Callable, optimizer: optax.GradientTransformation, mesh: Mesh) -> Callable:
     """`jaxnn.training.step`, whose batch is split: each device computes the gradient of its part of the rows.
 
-    The sum over the devices is one all-reduce of the gradient and the cost.
+    Their sum over the devices is one all-reduce. Where parameters are split, so is all that belongs to them.
 
     >>> import jax, optax
     >>> from jaxnn.devices.mesh import mesh_of, placed
@@ -25,12 +27,19 @@ def step(gradient: Callable, optimizer: optax.GradientTransformation, mesh: Mesh
     """
 
     def split(params, *batch):
-        return gradient(params, *held(mesh, batch, ROWS))
+        J, dparams = gradient(held(mesh, params, used(mesh, params)), *held(mesh, batch, ROWS))
+        return J, held(mesh, dparams, stored(mesh, dparams, params))
 
     descend = training.step(split, optimizer)
 
     def descend_and_hold(state, *batch):
+        where = stored(mesh, state, state.params)
         state, J = descend(state, *batch)
-        return held(mesh, state), J
+        return held(mesh, state, where), J
 
     return descend_and_hold
+
+
+def steps_on(mesh: Mesh, step: Callable, batch_size: int, steps: int) -> Callable:
+    """`jaxnn.training.steps_from` on a mesh; each device computes the order of all rows."""
+    return training.steps_from(step, batch_size, steps, hold=partial(held, mesh))
