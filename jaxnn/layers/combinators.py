@@ -114,7 +114,7 @@ def reversible(f: Layer, g: Layer, L: int) -> Layer:
             A2 = A2 + g.forward(q, A1, of_g)[0]  # A₂ := A₂ + g(A₁)
             return (A1, A2), None
 
-        halves, _ = jax.lax.scan(of_block, _halves(A_prev), (jnp.arange(L), params))
+        halves, _ = jax.lax.scan(of_block, tuple(jnp.split(A_prev, 2, -1)), (jnp.arange(L), params))
         A = jnp.concatenate(halves, axis=-1)
         return A, (A, key)
 
@@ -134,12 +134,8 @@ def reversible(f: Layer, g: Layer, L: int) -> Layer:
             dA2 = dA2 + back  # dA₂ += what comes back through f
             return (A1, A2, dA1, dA2), (dp, dq)
 
-        carry = (*_halves(A), *_halves(dA))
+        carry = (*jnp.split(A, 2, -1), *jnp.split(dA, 2, -1))
         (_, _, dA1, dA2), dparams = jax.lax.scan(of_block, carry, (jnp.arange(L), params), reverse=True)
         return dparams, jnp.concatenate([dA1, dA2], axis=-1)
 
     return Layer(init, forward, backward, f"{L} × reversible({f.name}, {g.name})")
-
-
-def _halves(A):
-    return tuple(jnp.split(A, 2, axis=-1))

@@ -95,7 +95,7 @@ def ids_of(layer_plant):
 
 
 def of_layers():
-    """One of every mistake that only layers have, and some drawn by a seed; measure_gradcheck walks them all."""
+    """Of every id that only layers have one, and some drawn by a seed; measure_gradcheck walks them all."""
     every, seen = list(plants_of(LAYERS + SEQUENCES)), {plant.id for plant in PLANTS}
     seen |= {p.values[0].id for p in OF_NETWORKS}
     own = {ids_of(plant)[0]: plant for plant in every if seen.isdisjoint(ids_of(plant))}
