@@ -22,9 +22,9 @@ from jaxnn.gradcheck.mistakes.finding import (
     parameter_values,
 )
 from jaxnn.gradcheck.mistakes.numbers import ratio
+from jaxnn.gradcheck.mistakes.steps.jacobians import flat, jacobians
 from jaxnn.gradcheck.report.formats import extent, joined, spoken
-from jaxnn.gradcheck.tape.budget import Work
-from jaxnn.gradcheck.tape.jacobians import flat, jacobians
+from jaxnn.gradcheck.tape.budget import Spent, Work
 from jaxnn.gradcheck.tape.names import Names, handed_in
 from jaxnn.gradcheck.tape.paths import near, weight_of
 from jaxnn.gradcheck.tape.quantities import as_product, dense_rows
@@ -265,7 +265,7 @@ class Entrance(NamedTuple):
 
 def entrance(scene: Scene) -> Entrance | None:
     """Where the way to what is wrong parts from the ways to what is right."""
-    tape, right = scene.point.tape, {k for k, r in enumerate(scene.reference) if r.any()} - set(scene.wrong)
+    tape, right = scene.point.tape, set(decided(scene)) - set(scene.wrong)
     reach: dict[int, frozenset[int]] = {}
     active = [p for p in tape.parameters if p in tape.active]
     reach |= {p: frozenset({k}) for k, p in enumerate(active)}
@@ -291,29 +291,38 @@ def entrance(scene: Scene) -> Entrance | None:
     return Entrance(steps, below <= scene.structure.views.keys(), certain)
 
 
+def decided(scene: Scene) -> list[int]:
+    """The parameters whose gradient is not zero but for rounding: right or wrong, it shows."""
+    return [
+        k for k, (r, b) in enumerate(zip(scene.reference, scene.bound, strict=True)) if (np.abs(r) > b).any()
+    ]
+
+
 def _tells(scene: Scene) -> bool:
     """Whether every dZ[l] can be had from dW[l]: few examples, wide layers."""
     rows = [dense_rows(scene, y) for y in scene.structure.layers]
     return all(r is not None and np.linalg.matrix_rank(r[0]) == len(r[0]) for r in rows)
 
 
-def placed(scenes: list[Scene], names: Names) -> list[Finding]:
-    """What can be said of a mistake without a name: never with confidence."""
+def placed(scenes: list[Scene], names: Names) -> tuple[list[Finding], Spent | None]:
+    """What can be said of a mistake without a name, and why no more: never with confidence."""
     able = sorted((s for s in scenes if s.wrong), key=lambda s: (not _tells(s), weight_of(s)))
     if not able:
-        return []
+        return [], None
     scene, given = able[0], scenes[0]
     found = faults(scene)
     if found and scene is not given and given.wrong == scene.wrong:
         there = faults(given) or []
         if [f[:3] for f in there] == [f[:3] for f in found]:
             scene, found = given, there  # the rows and entries told are then those of the given point
-    scene = scene._replace(work=Work(seconds=math.inf))
     alone = bool(found) and len(found) == 1 and (found[0].kind == "dZ" or found[0].how.says != ALL_OFF)
-    ends = None if alone else sufficient(scene)
-    if found and ends is None and (alone or len(found) > 1):
-        return [_of_faults(found, scene, given, names)]
-    return [_of_leaves(scene, given, ends, names)]
+    try:
+        of_found = found and (alone or len(found) > 1)
+        ends = None if alone else sufficient(scene)
+        one = _of_faults(found, scene, given, names) if of_found and not ends else None
+        return [one or _narrowed(scene, given, ends, names)], None
+    except Spent as why:
+        return [_of_leaves(scene, given, names)], why
 
 
 def _of_faults(found: list[Fault], scene: Scene, given: Scene, names: Names) -> Finding:
@@ -328,7 +337,9 @@ def _of_faults(found: list[Fault], scene: Scene, given: Scene, names: Names) -> 
     elif first.followed and first.layer > 1:
         after = ". What follows from it is right."
     else:
-        after = ". All else is right." if len(scene.wrong) < len(names.parameters) else "."
+        known = set(decided(scene)) | set(scene.wrong)
+        rest = len(scene.wrong) < len(names.parameters) == len(known)
+        after = ". All else is right." if rest else "."
     return finding(
         UNKNOWN if first.kind else UNPLACED,
         "{told}",
@@ -339,14 +350,37 @@ def _of_faults(found: list[Fault], scene: Scene, given: Scene, names: Names) -> 
     )
 
 
-def _of_leaves(scene: Scene, given: Scene, ends: tuple[int, int] | None, names: Names) -> Finding:
+def _of_leaves(scene: Scene, given: Scene, names: Names) -> Finding:
+    """The parameters that are wrong, and how."""
     wrong = tuple(scene.wrong)
-    right = tuple(k for k in range(len(scene.hand)) if k not in wrong)
-    where = "{of}" if right or len(wrong) < 2 else "every parameter"
+    right = tuple(k for k in decided(scene) if k not in wrong)
+    where = "{of}" if len(wrong) < max(2, len(scene.hand)) else "every parameter"
     shown = given if given.wrong == scene.wrong else scene
-    parts = {"of": Leaves(wrong), "told": _extents(shown, names, shown is given)}
-    if ends is None:
-        return _narrowed(scene, finding(UNPLACED, "", where, 9, scene=scene, right=Leaves(right), **parts))
+    parts = {"of": Leaves(wrong), "told": _extents(shown, names, shown is given), "right": Leaves(right)}
+    says = "A mistake that has no name here: {told}." + " The rest ({right}) is right." * bool(right)
+    return finding(UNPLACED, says, where, 9, scene=scene, **parts)
+
+
+def _narrowed(scene: Scene, given: Scene, ends: tuple[int, int] | None, names: Names) -> Finding:
+    """What explains it: one quantity or two; or down to where all is right."""
+    one = _of_leaves(scene, given, names)
+    rest = one.parts["right"] != Leaves(())
+    if ends:
+        return _between(scene, ends, one)
+    if pair := together(scene):
+        says = "Both {first} and {second} are wrong, which would explain all: {told}."
+        first, second = map(Cotangent, pair)
+        return one._replace(says=says, rank=8, parts={**one.parts, "first": first, "second": second})
+    if way := entrance(scene) if rest else None:
+        shows = "as the gradient of {right} shows" if way.certain else "as far as that of {right} shows"
+        at = "It goes wrong where the gradient of {of} is made, at" if way.there else "It goes wrong below"
+        says = f"{at} {{steps}}: what comes back there is right, {shows} ({{told}})."
+        return one._replace(says=says, rank=8, parts={**one.parts, "steps": way.steps})
+    return one
+
+
+def _between(scene: Scene, ends: tuple[int, int], one: Finding) -> Finding:
+    """One value, or those from the first to the last, whose cotangent explains it."""
     own = {v for y in scene.structure.layers for v in (y.z, y.a, y.product)}
     what, at = "in {first}", "{first}"
     first, last = map(Cotangent, ends)
@@ -360,22 +394,8 @@ def _of_leaves(scene: Scene, given: Scene, ends: tuple[int, int] | None, names: 
         last = RETURNED if ends[1] in handed_in(scene) else last
     says = f"One mistake {what} would explain all that is wrong: {{told}}."
     mistake = UNKNOWN if own.issuperset(ends) else UNPLACED
-    return finding(mistake, says, f"{at}, and so {where}", 8, scene=scene, first=first, last=last, **parts)
-
-
-def _narrowed(scene: Scene, one: Finding) -> Finding:
-    """What is known where no one quantity explains it: two that do, or down to where all is right."""
-    rest = " The rest ({right}) is right." if one.parts["right"] != Leaves(()) else ""
-    if pair := together(scene):
-        says = "Both {first} and {second} are wrong, which would explain all: {told}." + rest
-        first, second = map(Cotangent, pair)
-        return one._replace(says=says, rank=8, parts={**one.parts, "first": first, "second": second})
-    if way := entrance(scene) if rest else None:
-        shows = "as the gradient of {right} shows" if way.certain else "as far as that of {right} shows"
-        at = "It goes wrong where the gradient of {of} is made, at" if way.there else "It goes wrong below"
-        says = f"{at} {{steps}}: what comes back there is right, {shows} ({{told}})."
-        return one._replace(says=says, rank=8, parts={**one.parts, "steps": way.steps})
-    return one._replace(says="A mistake that has no name here: {told}." + rest)
+    parts = {**one.parts, "first": first, "last": last}
+    return one._replace(mistake=mistake, says=says, where=f"{at}, and so {one.where}", rank=8, parts=parts)
 
 
 def _extents(scene: Scene, names: Names, own: bool) -> str:

@@ -142,7 +142,9 @@ def find_causes(
         except Spent as spent:
             notes.append(_ended(spent))
         if not found:
-            found = places.placed(scenes, names)
+            alone = [s._replace(work=Work()) for s in scenes] if notes else scenes
+            found, spent = places.placed(alone, names)
+            notes += [_ended(spent)] if spent and not notes else []
     whole = len(scenes) > 1 and not notes
     return Diagnosis(ranked(found or [_faint(scenes[0])], names, homes, whole), notes)
 

@@ -4,7 +4,7 @@ import math
 import time
 
 ALLOWED = 1e11  # multiplications: some 550 backward passes at 784-512-512-10 with 128 examples
-STEP = 2e5  # multiplications that take as long as running a step does, whatever its size
+STEP = 8e5  # multiplications that take as long as running a step does, whatever its size
 GUARD = 600.0  # seconds of this thread's computing: the last guard against what the count does not see
 
 

@@ -13,9 +13,9 @@ from jaxnn.gradcheck.mistakes.derivatives import MULTIPLIER
 from jaxnn.gradcheck.mistakes.finding import Cotangent, Finding, Mistake, Step, Value, finding, holds, ways
 from jaxnn.gradcheck.mistakes.numbers import BIAS_MEAN
 from jaxnn.gradcheck.mistakes.outputs import DIAGONAL
-from jaxnn.gradcheck.mistakes.steps.paths import LEFT_OUT, WRONG_OPERAND
+from jaxnn.gradcheck.mistakes.steps.jacobians import flat, jacobians
+from jaxnn.gradcheck.mistakes.steps.turns import LEFT_OUT, WRONG_OPERAND
 from jaxnn.gradcheck.tape.forward import gradient_of
-from jaxnn.gradcheck.tape.jacobians import flat, jacobians
 from jaxnn.gradcheck.tape.paths import near, smallest
 from jaxnn.gradcheck.tape.scene import Scene, gradient_with
 from jaxnn.gradcheck.tape.tape import Edge

@@ -27,7 +27,15 @@ from jaxnn.gradcheck.mistakes.finding import (
     ways,
 )
 from jaxnn.gradcheck.mistakes.numbers import factor_names, number_words, of_arguments, tidy
-from jaxnn.gradcheck.mistakes.steps.turns import CUT, TURNS_LEFT_OUT, Turns
+from jaxnn.gradcheck.mistakes.steps.turns import (
+    CUT,
+    EVERY,
+    LEFT_OUT,
+    STEPS,
+    TURNS_LEFT_OUT,
+    WRONG_OPERAND,
+    Turns,
+)
 from jaxnn.gradcheck.report.formats import spoken
 from jaxnn.gradcheck.tape.names import is_hidden
 from jaxnn.gradcheck.tape.paths import (
@@ -49,13 +57,6 @@ from jaxnn.gradcheck.tolerances import COMPUTED, FITTED
 PAIRED = 40  # paths up to which two at a time are tried
 OWN_SLOPES = {"tanh": "tanh′", "logistic": "σ′"}
 PASSING = {"add", "add_any", "sub", "neg"}
-EVERY = slice(None)
-STEPS = "what goes down is what comes back, times the local derivative, on every path from the loss"
-LEFT_OUT = Mistake(
-    "path-left-out", "something is not differentiated, as if it were a constant", STEPS,
-    "dA = dZ @ W  # of B = A + Z, in which A is once more", "any path",
-    (Turns("is not differentiated", EVERY, 0.0),), loose=True,
-)  # fmt: skip
 STATISTIC = Mistake(
     "statistic-left-out", "the mean, the variance or the sum by which something is normalised is no constant",
     "Ẑ = (Z − μ)/σ, μ and σ are of Z: dZ = (dẐ − mean(dẐ) − Ẑ ⊙ mean(dẐ ⊙ Ẑ))/σ",
@@ -66,10 +67,6 @@ MISCOUNTED = Mistake(
     "dQ = dS @ K  # of S = Q @ K.T / np.sqrt(d)", "any path",
     (Turns("counts −1 times: its sign is wrong", EVERY, -1.0), Turns("counts 2 times", EVERY, 2.0)),
     loose=True,
-)  # fmt: skip
-WRONG_OPERAND = Mistake(
-    "wrong-operand", "another value stands where one belongs", "Q = A B, so dA = dQ Bᵀ and dB = Aᵀ dQ",
-    "dQ = dS @ Q  # of S = Q @ K.T", "any step", loose=True,
 )  # fmt: skip
 WRONG_COTANGENT = Mistake(
     "wrong-cotangent", "what comes back to another value is taken, or it is taken transposed",

@@ -23,6 +23,17 @@ class Turns(NamedTuple):
     alpha: float
 
 
+EVERY = slice(None)
+STEPS = "what goes down is what comes back, times the local derivative, on every path from the loss"
+LEFT_OUT = Mistake(
+    "path-left-out", "something is not differentiated, as if it were a constant", STEPS,
+    "dA = dZ @ W  # of B = A + Z, in which A is once more", "any path",
+    (Turns("is not differentiated", EVERY, 0.0),), loose=True,
+)  # fmt: skip
+WRONG_OPERAND = Mistake(
+    "wrong-operand", "another value stands where one belongs", "Q = A B, so dA = dQ Bᵀ and dB = Aᵀ dQ",
+    "dQ = dS @ Q  # of S = Q @ K.T", "any step", loose=True,
+)  # fmt: skip
 TURNS_LEFT_OUT = Mistake(
     "turns-left-out", "some turns of a loop add nothing", "dW = Σ over the turns t of dZ_tᵀ A_{t-1}",
     "dW = dZ.T @ h  # in a loop, where dW += dZ.T @ h belongs", "what is used in every turn of a loop",
