@@ -108,7 +108,8 @@ OF_LAYERS = of_layers()
 
 @pytest.mark.parametrize("where", OF_LAYERS)
 def test_a_mistake_in_the_backward_of_a_layer_is_found_placed_and_named(where):
-    tally = judge("", layer_case(OF_LAYERS[where], np.random.default_rng(0)))
+    with jax.numpy_rank_promotion("allow"), jax.numpy_dtype_promotion("standard"):  # as people write
+        tally = judge("", layer_case(OF_LAYERS[where], np.random.default_rng(0)))
     assert tally.correct is False
     assert tally.placed
     assert tally.ids[0] in ids_of(OF_LAYERS[where])
