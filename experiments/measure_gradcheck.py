@@ -172,11 +172,7 @@ def rates_of_layers(tallies: list[Tally]) -> list[str]:
     sure = [t for t in wrong if t.confidence == SURE]
     return [
         rate("layers: called wrong", sum(t.correct is False for t in wrong), len(wrong)),
-        rate(
-            "  placed in the parameters, or in the steps, of that layer alone",
-            sum(map(_placed, wrong)),
-            len(wrong),
-        ),
+        rate("  placed in that layer alone", sum(map(_placed, wrong)), len(wrong)),
         rate("  the first named is right", *right_of(wrong)),
         rate("  sure and wrong", len(sure) - right_of(sure)[0], len(wrong)),
         f"  {len({t.what.rpartition(', ')[0] for t in wrong})} kinds in {len(wrong)} places",

@@ -172,7 +172,7 @@ def test_a_deep_network_keeps_one_array_a_layer(g, most):
 def test_attention_makes_no_matrix_of_all_places():
     assert share(attention(32, 2, rotary=False), plain_attention(2, 2, True, False), 1, 1024, 32) <= 0.15
     longer = temporaries(pulled(attention(32, 2), None), *shapes(attention(32, 2), 1, 4096, 32))
-    assert longer <= 4.5 * temporaries(pulled(attention(32, 2), None), *shapes(attention(32, 2), 1, 1024, 32))
+    assert longer <= 5 * temporaries(pulled(attention(32, 2), None), *shapes(attention(32, 2), 1, 1024, 32))
 
 
 def test_an_lstm_keeps_the_starts_of_its_segments():

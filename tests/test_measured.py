@@ -4,8 +4,8 @@ from collections import Counter
 
 import pytest
 
-from experiments import measure_gradcheck
-from experiments.measure_gradcheck import Tally, rates_of_large, rates_of_wrong
+from experiments.measure_gradcheck import Tally, rates_of_large, rates_of_layers, rates_of_wrong
+from experiments.planted import cases
 from experiments.planted.losses import PLANTS
 from experiments.planted.plantings import plantings
 from experiments.planted.points import large_networks, networks
@@ -53,11 +53,11 @@ def test_of_large_networks_the_first_named_the_searches_that_ended_and_the_time_
 
 
 def test_every_mistake_is_planted_about_as_often(monkeypatch):
-    monkeypatch.setattr(measure_gradcheck, "_effect", lambda *_: 1.0)
+    monkeypatch.setattr(cases, "_effect", lambda *_: 1.0)
     ids = plantings(networks()[:5], PLANTS)
-    cases = measure_gradcheck.planted_cases("wrong", networks()[:5], PLANTS, 2 * len(ids) + 5, 0, set())
+    drawn = cases.planted_cases("wrong", networks()[:5], PLANTS, 2 * len(ids) + 5, 0, set())
     keys, counts = set(), Counter()
-    for key, case in cases:
+    for key, case in drawn:
         keys.add(key)
         counts[case.id] += 1
     assert counts.keys() == ids.keys()
@@ -71,3 +71,16 @@ def test_large_networks_have_the_mistakes_of_small_ones(id):
         "(784, 512, 512, 10",
         "(784, 512, 512, 512, 512, 10",
     }
+
+
+def test_of_layers_what_is_found_placed_and_named_by_either_name_is_said():
+    tallies = [
+        tally("sign or stale", ["stale"], SURE)._replace(placed=True),
+        tally("sign", ["stale"], SURE)._replace(placed=True),
+        tally("sign", [], None, correct=None)._replace(placed=False),
+    ]
+    lines = rates_of_layers(tallies)
+    assert numbers(lines, "layers: called wrong") == ["2", "of", "3"]
+    assert numbers(lines, "  placed in that layer alone") == ["2", "of", "3"]
+    assert numbers(lines, "  the first named is right") == ["1", "of", "3"]
+    assert numbers(lines, "  sure and wrong") == ["1", "of", "3"]

@@ -100,26 +100,28 @@ def large_cases(count: int, seed: int, done: set[str]) -> Iterator[tuple[str, Ca
 
 def layer_cases(count: int, seed: int, done: set[str]) -> Iterator[tuple[str, Case]]:
     """The mistakes that people make in the backward of a layer, in an order drawn by the seed."""
-    import jax
-
     from experiments.planted.layer import plants_of
     from experiments.planted.layers import LAYERS
     from experiments.planted.sequences import SEQUENCES
 
     plants = list(plants_of(LAYERS + SEQUENCES))
     for k in np.random.default_rng([seed, 4]).permutation(len(plants))[:count]:
-        key, plant = f"layer {seed} {k}", plants[k]
+        key = f"layer {seed} {k}"
         if key not in done:
-            args = plant.args(np.random.default_rng([seed, 5, k]))
-            right = jax.grad(plant.loss, plant.argnums)
-            sizes = _effects(plant.gradient, right, args)
-            names = [
-                f"p{jax.tree_util.keystr(path)}" for path, _ in jax.tree_util.tree_leaves_with_path(args[0])
-            ]
-            off = {name for name, size in zip((*names, "X"), sizes, strict=False) if size > 1e-6}
-            rest = plant.argnums, plant.shown, plant.own or frozenset(off)
-            about = "float32", plant.id, max(sizes, default=0.0), False, *rest
-            yield key, Case(plant.where, plant.loss, plant.gradient, as_dtype(args, "float32"), *about)
+            yield key, layer_case(plants[k], np.random.default_rng([seed, 5, k]))
+
+
+def layer_case(plant, rng: np.random.Generator) -> Case:
+    """A wrong backward of a layer at a point, and what of it is wrong there."""
+    import jax
+
+    args = plant.args(rng)
+    sizes = _effects(plant.gradient, jax.grad(plant.loss, plant.argnums), args)
+    names = [f"p{jax.tree_util.keystr(path)}" for path, _ in jax.tree_util.tree_leaves_with_path(args[0])]
+    off = {name for name, size in zip((*names, "X"), sizes, strict=False) if size > 1e-6}
+    about = "float32", plant.id, max(sizes, default=0.0), False
+    rest = plant.argnums, plant.shown, plant.own or frozenset(off)
+    return Case(plant.where, plant.loss, plant.gradient, as_dtype(args, "float32"), *about, *rest)
 
 
 def _effect(wrong: Callable, right: Callable, args: tuple) -> float:
@@ -133,10 +135,12 @@ def _effects(wrong: Callable, right: Callable, args: tuple) -> list[float]:
 
     with jax.enable_x64(True):
         args = as_dtype(args, "float64")
-        pairs = [
-            (np.asarray(g), np.asarray(r))
-            for g, r in zip(jax.tree.leaves(wrong(*args)), jax.tree.leaves(right(*args)), strict=True)
-        ]
+        try:
+            hand = jax.jit(wrong)(*args)  # else each of its steps is compiled alone
+        except jax.errors.JAXTypeError:  # it is in NumPy
+            hand = wrong(*args)
+        sides = jax.tree.leaves(hand), jax.tree.leaves(jax.jit(right)(*args))
+        pairs = [(np.asarray(g), np.asarray(r)) for g, r in zip(*sides, strict=True)]
     if not all(np.isfinite(r).all() for _, r in pairs):
         return []
     if not all(np.isfinite(g).all() for g, _ in pairs):

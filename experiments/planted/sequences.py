@@ -306,8 +306,9 @@ SEQUENCES = (
           }),
     Layer("head", _headed, _through_head, (_of_head(6, 3, 4), _of_head(7, 2, 5)), {
         "no smoothing": "wrong-operand or step-left-out", "smoothing over V − 1": "labels-smoothed",
-        "no weight": "argument-ignored or read-at-one-place", "mean over all": "mean-over-all",
-        "sum": "stray-factor", "no labels": "labels-left-out or path-left-out",
+        "no weight": "argument-ignored or read-at-one-place or multiplier-forgotten",
+        "mean over all": "mean-over-all",
+        "sum": "stray-factor or step-left-out", "no labels": "labels-left-out or path-left-out",
         "classes off by one": "classes-shifted or entries-moved",
     }),
 )  # fmt: skip

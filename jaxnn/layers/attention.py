@@ -33,12 +33,7 @@ class Attention(NamedTuple):
 
 
 def attention(
-    n: int,
-    heads: int,
-    kv_heads: int | None = None,
-    causal: bool = True,
-    rotary: bool = True,
-    block: int = 128,
+    n: int, heads: int, kv_heads: int = 0, causal: bool = True, rotary: bool = True, block: int = 256
 ) -> Layer:
     """Attention of `heads` heads of n / heads numbers each, from each place to all, or to those up to it.
 

@@ -134,7 +134,7 @@ def reversible(f: Layer, g: Layer, L: int) -> Layer:
             dA2 = dA2 + back  # dA₂ += what comes back through f
             return (A1, A2, dA1, dA2), (dp, dq)
 
-        carry = (*_halves(A), *_halves(dA))
+        carry = (*jnp.split(A, 2, -1), *jnp.split(dA, 2, -1))
         (_, _, dA1, dA2), dparams = jax.lax.scan(of_block, carry, (jnp.arange(L), params), reverse=True)
         return dparams, jnp.concatenate([dA1, dA2], axis=-1)
 

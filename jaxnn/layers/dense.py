@@ -56,9 +56,7 @@ def dense(n_prev: int, n: int, g: Activation = identity) -> Layer:
         W = jax.nn.initializers.glorot_uniform(in_axis=1, out_axis=0)(key, (n, n_prev))
         return Dense(W, jnp.zeros((n, 1), W.dtype))
 
-    def forward(
-        params: Dense, A_prev: Float[Array, "*N n_prev"], key=None
-    ) -> tuple[Float[Array, "*N n"], Residuals]:
+    def forward(params: Dense, A_prev: Float[Array, "*N n_prev"], key=None):
         W, b = params
         _check(W, b, A_prev)
         Z = rows(A_prev) @ W.T + b.T  # Z[l] = A[l-1] W[l]ᵀ + b[l]ᵀ
@@ -66,9 +64,7 @@ def dense(n_prev: int, n: int, g: Activation = identity) -> Layer:
         A = g.forward(Z)  # A[l] = g(Z[l])
         return A, kept(g, A_prev, Z, A)
 
-    def backward(
-        params: Dense, residuals: Residuals, dA: Float[Array, "*N n"]
-    ) -> tuple[Dense, Float[Array, "*N n_prev"]]:
+    def backward(params: Dense, residuals: Residuals, dA: Float[Array, "*N n"]):
         W, _ = params
         A_prev, Z, A = residuals
         dZ = rows(g.backward(dA, Z, A))  # dZ[l] = dA[l] ⊙ g′(Z[l])
@@ -84,13 +80,8 @@ def dense(n_prev: int, n: int, g: Activation = identity) -> Layer:
         return outer_norms(dZ, A_prev, 1), (rows(dZ) @ params.W).reshape(A_prev.shape)
 
     shown = "" if g is identity else f", {g.name}"
-    return Layer(
-        *(init, forward, backward),
-        name=f"dense({n_prev}→{n}{shown})",
-        takes=(n_prev,),
-        again=made_again(g),
-        squared_norms=squared_norms,
-    )
+    name, again = f"dense({n_prev}→{n}{shown})", made_again(g)
+    return Layer(init, forward, backward, name, (n_prev,), again=again, squared_norms=squared_norms)
 
 
 def kept(g: Activation, A_prev, Z, A) -> Residuals:

@@ -65,13 +65,9 @@ def serial(*layers: Layer) -> Layer:
             found.append(x)
         return found[::-1], dA
 
-    return Layer(
-        *(init, forward, backward),
-        name=f"serial: {_listed(layers)}",
-        takes=layers[0].takes if layers else None,
-        layers=layers,
-        squared_norms=parts_norms(layers, squared_norms),
-    )
+    name, takes = f"serial: {_listed(layers)}", layers[0].takes if layers else None
+    norms = parts_norms(layers, squared_norms)
+    return Layer(init, forward, backward, name, takes, layers, squared_norms=norms)
 
 
 class Again(NamedTuple):

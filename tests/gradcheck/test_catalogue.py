@@ -6,9 +6,14 @@ import jax
 import numpy as np
 import pytest
 
+from experiments.measure_gradcheck import judge
+from experiments.planted.cases import layer_case
+from experiments.planted.layer import plants_of
+from experiments.planted.layers import LAYERS
 from experiments.planted.losses import PLANTS
 from experiments.planted.mistakes import NEEDS_SATURATION, STATEFUL, mutants
 from experiments.planted.network import Network, data, init, loss_of
+from experiments.planted.sequences import SEQUENCES
 from jaxnn.gradcheck.mistakes.catalogue import MISTAKES
 from jaxnn.gradcheck.tape.scenes import views_of
 from tests.gradcheck.diagnosing import diagnosed, evaluated, reference_of
@@ -85,8 +90,34 @@ def test_a_mistake_in_a_loss_that_is_no_network_is_named(plant):
     named_first(plant.loss, plant.gradient, args, views, right, plant.id)
 
 
+def ids_of(layer_plant):
+    return layer_plant.id.split(" or ")
+
+
+def of_layers():
+    """Of every id that only layers have one, and some drawn by a seed; measure_gradcheck walks them all."""
+    every, seen = list(plants_of(LAYERS + SEQUENCES)), {plant.id for plant in PLANTS}
+    seen |= {p.values[0].id for p in OF_NETWORKS}
+    own = {ids_of(plant)[0]: plant for plant in every if seen.isdisjoint(ids_of(plant))}
+    drawn = np.random.default_rng(0).permutation(len(every))[:3]
+    return {plant.where: plant for plant in (*own.values(), *(every[k] for k in drawn))}
+
+
+OF_LAYERS = of_layers()
+
+
+@pytest.mark.parametrize("where", OF_LAYERS)
+def test_a_mistake_in_the_backward_of_a_layer_is_found_placed_and_named(where):
+    with jax.numpy_rank_promotion("allow"), jax.numpy_dtype_promotion("standard"):  # as people write
+        tally = judge("", layer_case(OF_LAYERS[where], np.random.default_rng(0)))
+    assert tally.correct is False
+    assert tally.placed
+    assert tally.ids[0] in ids_of(OF_LAYERS[where])
+
+
 def test_every_mistake_is_planted():
     rules = {"cotangent-ignored", "cotangent-not-linear"}
     elsewhere = {"unknown", "extra-psum", "missing-psum"} | rules  # the two are of several devices
     planted = {p.values[0].id for p in OF_NETWORKS} | {plant.id for plant in PLANTS}
+    planted |= {id for plant in OF_LAYERS.values() for id in ids_of(plant)}
     assert planted | STATEFUL | NEEDS_SATURATION == set(MISTAKES) - elsewhere

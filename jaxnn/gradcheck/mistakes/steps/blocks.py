@@ -8,6 +8,7 @@ import numpy as np
 from jax.extend.core import Literal
 
 from jaxnn.gradcheck.jaxprs.primitives import Kind, of
+from jaxnn.gradcheck.mistakes.finding import Mistake, Way
 from jaxnn.gradcheck.tape.forward import arrays, step
 from jaxnn.gradcheck.tape.scene import Scene
 from jaxnn.gradcheck.tape.tape import Edge, Node
@@ -16,6 +17,38 @@ from jaxnn.gradcheck.tape.trace import VIEWS, consumers
 MOVES = VIEWS | of(Kind.PART) | {"concatenate", "stack", "tile", "pad", "name", "neg"}
 CHOICES = {"max", "reduce_max", "reduce_window_max"}
 FACTORS = {"mul", "div"}
+
+
+def put_over(d: np.ndarray, at: np.ndarray, n: int) -> np.ndarray:
+    """Each where it goes, one over the other."""
+    out = np.zeros(n)
+    out[at] = d
+    return out
+
+
+def added(d: np.ndarray, at: np.ndarray, n: int) -> np.ndarray:
+    """Each added to the others where it goes."""
+    return np.bincount(at, d, n)
+
+
+COPIED = "A_i = E[t_i], so dE_k = Σ dA_i over the i with t_i = k"
+OVERWRITTEN = Mistake(
+    "entries-overwritten", "what comes back to repeated entries, or to windows that overlap, is not added up",
+    COPIED, "dE[t] += dA  # in NumPy the last wins: np.add.at(dE, t, dA)", "where entries are used twice",
+    (
+        Way("the last that comes back to an entry overwrites the others", put_over, 1),
+        Way("the first that comes back to an entry stands for all",
+            lambda d, at, n: put_over(d[::-1], at[::-1], n), 1.1),
+        Way("the mean of what comes back to an entry stands for the sum",
+            lambda d, at, n: added(d, at, n) / np.maximum(np.bincount(at, minlength=n), 1), 1.2),
+    ),
+)  # fmt: skip
+REGROUPED = Mistake(
+    "groups-exchanged", "what comes back is added up, or put back, by another order of the axes",
+    "A = repeat(K, m), so dK_k = Σ dA_i over the i with ⌊i/m⌋ = k; a reshape is undone by a reshape",
+    "dK = dA.reshape(m, n, d).sum(axis=0)  # for dA.reshape(n, m, d).sum(axis=1)",
+    "where an axis is repeated, split or merged",
+)  # fmt: skip
 
 
 class Block(NamedTuple):

@@ -9,7 +9,6 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxnn.gradcheck.mistakes import entries
-from jaxnn.gradcheck.mistakes.data import NO_ARGUMENT
 from jaxnn.gradcheck.mistakes.derivatives import MULTIPLIER
 from jaxnn.gradcheck.mistakes.finding import Cotangent, Finding, Mistake, Step, Value, finding, holds, ways
 from jaxnn.gradcheck.mistakes.numbers import BIAS_MEAN
@@ -195,7 +194,7 @@ def of_reading(scenes: list[Scene]) -> Iterator[Finding]:
             for where in ("too early" if by > 0 else "too late",)
         ]
         if shape and np.issubdtype(tape.shapes[x].dtype, np.floating):
-            ways += [(NO_ARGUMENT, "is left out: ones stand in its place", np.ones_like)]
+            ways += [(MULTIPLIER, "is left out: ones stand in its place", np.ones_like)]
             ways += [(INVERTED, "is taken from 1", lambda x: 1 - x)]
         for mistake, how, of in ways:
             if holds(scenes, partial(_read, x, len(shape), of)):

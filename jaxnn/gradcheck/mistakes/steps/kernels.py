@@ -7,8 +7,8 @@ import jax
 import numpy as np
 
 from jaxnn.gradcheck.mistakes.finding import Cotangent, Finding, Mistake, Step, finding, holds
-from jaxnn.gradcheck.mistakes.steps.moves import OVERWRITTEN, REGROUPED
-from jaxnn.gradcheck.mistakes.steps.paths import WRONG_OPERAND
+from jaxnn.gradcheck.mistakes.steps.blocks import OVERWRITTEN, REGROUPED
+from jaxnn.gradcheck.mistakes.steps.turns import WRONG_OPERAND
 from jaxnn.gradcheck.tape.forward import arrays
 from jaxnn.gradcheck.tape.paths import smallest
 from jaxnn.gradcheck.tape.scene import Scene, gradient_with

@@ -14,10 +14,14 @@ from jaxnn.gradcheck.mistakes.steps.blocks import (
     CHOICES,
     FACTORS,
     MOVES,
+    OVERWRITTEN,
+    REGROUPED,
     Block,
+    added,
     blocks_of,
     made_of,
     other_orders,
+    put_over,
     where_from,
 )
 from jaxnn.gradcheck.tape.paths import near, smallest
@@ -44,24 +48,6 @@ MISPLACED = Mistake(
         Way("the entry that the largest is if rows and columns are exchanged", lambda at, x: _across(at, x)),
     ),
 )  # fmt: skip
-COPIED = "A_i = E[t_i], so dE_k = Σ dA_i over the i with t_i = k"
-OVERWRITTEN = Mistake(
-    "entries-overwritten", "what comes back to repeated entries, or to windows that overlap, is not added up",
-    COPIED, "dE[t] += dA  # in NumPy the last wins: np.add.at(dE, t, dA)", "where entries are used twice",
-    (
-        Way("the last that comes back to an entry overwrites the others", lambda d, at, n: _put(d, at, n), 1),
-        Way("the first that comes back to an entry stands for all",
-            lambda d, at, n: _put(d[::-1], at[::-1], n), 1.1),
-        Way("the mean of what comes back to an entry stands for the sum",
-            lambda d, at, n: _added(d, at, n) / np.maximum(np.bincount(at, minlength=n), 1), 1.2),
-    ),
-)  # fmt: skip
-REGROUPED = Mistake(
-    "groups-exchanged", "what comes back is added up, or put back, by another order of the axes",
-    "A = repeat(K, m), so dK_k = Σ dA_i over the i with ⌊i/m⌋ = k; a reshape is undone by a reshape",
-    "dK = dA.reshape(m, n, d).sum(axis=0)  # for dA.reshape(n, m, d).sum(axis=1)",
-    "where an axis is repeated, split or merged",
-)  # fmt: skip
 FORWARDS = Mistake(
     "not-turned-round", "a step is done forwards on the way back, where its transpose belongs",
     "A = R Z, so dZ = Rᵀ dA: a running sum goes the other way",
@@ -80,17 +66,6 @@ EARLY = Mistake(
 OF_MOVES = (UNMASKED, MISPLACED, OVERWRITTEN, REGROUPED, FORWARDS, OUTSIDE, EARLY)
 
 
-def _put(d: np.ndarray, at: np.ndarray, n: int) -> np.ndarray:
-    """Each where it goes, one over the other."""
-    out = np.zeros(n)
-    out[at] = d
-    return out
-
-
-def _added(d: np.ndarray, at: np.ndarray, n: int) -> np.ndarray:
-    return np.bincount(at, d, n)
-
-
 def _across(at: np.ndarray, x: np.ndarray) -> int | None:
     """Of a square window, the entry on the other side of its diagonal."""
     side = math.isqrt(len(at))
@@ -99,7 +74,7 @@ def _across(at: np.ndarray, x: np.ndarray) -> int | None:
 
 
 def _at(d: np.ndarray, at: list, shape: tuple[int, ...]) -> np.ndarray:
-    return _added(d.ravel(), np.asarray(at), math.prod(shape)).reshape(shape)
+    return added(d.ravel(), np.asarray(at), math.prod(shape)).reshape(shape)
 
 
 class Back(NamedTuple):
@@ -136,7 +111,7 @@ def _backs(scene: Scene, block: Block) -> dict[tuple, Back]:
             if y.size > x.size:
                 says = "{step} repeats {value}, and what comes back is added up over other groups."
             if not np.array_equal(other, at):
-                backs[REGROUPED.id, key] = Back(REGROUPED, says, 1.3, partial(put, _added, other))
+                backs[REGROUPED.id, key] = Back(REGROUPED, says, 1.3, partial(put, added, other))
     return backs
 
 
@@ -286,7 +261,7 @@ def _with_parts(value: int, edges: tuple[Edge, ...], scene: Scene):
 
     def back(seen: dict) -> np.ndarray:
         d = np.concatenate([seen[block.top].ravel() for block in blocks])
-        return _put(d, np.concatenate(at), x.size + 1)[1:].reshape(x.shape)
+        return put_over(d, np.concatenate(at), x.size + 1)[1:].reshape(x.shape)
 
     first, *others = sorted(edges)  # the last to be handed down: by then all cotangents are had
     return gradient_with(scene, moved={first: back}, gains=dict.fromkeys(others, 0.0))

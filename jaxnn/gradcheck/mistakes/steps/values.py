@@ -123,7 +123,10 @@ def on_the_way_back(scenes: list[Scene]) -> Iterator[Finding]:
     if probe is None:
         return
     yield from _of_counts(scenes, probe, True)
+    tape = probe.point.tape
     for skipped in _skippable(probe):
+        if any(i != one.input for one in skipped for _, i in tape.edges(tape.nodes[one.place])):
+            continue  # it depends on something else too
         for end, both in product(ends_of(probe, skipped[0].output), (True, False)):
             if holds(scenes, partial(_without, skipped, both, end)) and not _is_a_path(probe, skipped):
                 yield _left_out(probe, skipped, both)
