@@ -55,6 +55,14 @@ def max_pool(p, X):
     return lax.reduce_window(X, -jnp.inf, lax.max, (1, 2, 2, 1), (1, 2, 2, 1), "VALID")
 
 
+def lenet(p, X):
+    """LeNet-5 on rows of 784 pixels, up to Z[L]."""
+    _, C1, _, C3, _, _, *top = p
+    X = max_pool((), jax.nn.relu(convolution(2)(C1, X.reshape(-1, 28, 28, 1))))
+    X = max_pool((), jax.nn.relu(convolution(0)(C3, X)))
+    return mlp(jax.nn.relu)(top, X.reshape(len(X), -1))
+
+
 def attention(heads: int, weighted):
     """Causal attention: (N, T, n) to (N, T, heads, n / heads) and back."""
 
