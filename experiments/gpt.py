@@ -15,6 +15,7 @@ import argparse
 import math
 import textwrap
 import time
+from typing import Any
 
 from experiments.common import text as texts
 from experiments.common.arguments import (
@@ -155,7 +156,7 @@ def train(arguments: argparse.Namespace, device) -> int:
         pause.save(state, done)
         print(f"trained   in {pause.seconds():.2f} s")
         pause.leave_at_once()
-        print("\n".join(written(arguments, net, state.params, text)))
+        print(*written(arguments, net, state.params, text), sep="\n")
         if arguments.out:
             record.write_metrics(arguments.out, done.metrics)
             pause.finish()
@@ -252,7 +253,7 @@ def written(arguments: argparse.Namespace, net, params, text: texts.Text) -> lis
     import numpy as np
 
     if not arguments.letters:
-        return []
+        return ["sample    none: --letters 0"]
     doing("writing")
     T, prompt = arguments.places, arguments.prompt or ("\n" if "\n" in text.letters else text.letters[0])
     begin = text.numbers(prompt)[-T:]
@@ -273,7 +274,7 @@ def sample(arguments: argparse.Namespace) -> int:
 
     where = arguments.sample
     settings = record.load_settings(where)
-    sizes = {name: settings.get(name) for name in ("layers", "width", "heads", "places")}
+    sizes: dict[str, Any] = {name: settings.get(name) for name in ("layers", "width", "heads", "places")}
     letters, file = settings.get("characters"), settings.get("text")
     good = all(fields.is_whole(size, 1, 65536) for size in sizes.values()) and isinstance(file, str | None)
     if not (good and letters and isinstance(letters, str)):
@@ -288,7 +289,7 @@ def sample(arguments: argparse.Namespace) -> int:
         there = text
     text = there if str(there) == settings["data"] else text
     print(f"run       {shown(where)}: {shown(text.name)}")
-    print("\n".join(written(argparse.Namespace(**vars(arguments) | sizes), net, params, text)))
+    print(*written(argparse.Namespace(**vars(arguments) | sizes), net, params, text), sep="\n")
     return 0
 
 
