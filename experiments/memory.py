@@ -20,7 +20,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from experiments import lenet
 from experiments.common.arguments import Parser, UserError, new_file, run, whole
 
 
@@ -81,6 +80,11 @@ def works(s: Sizes) -> dict[str, Work]:
     block = layers.residual(
         layers.serial(layers.layer_norm(n), layers.dense(n, 4 * n, gelu), layers.dense(4 * n, n))
     )
+    lenet = layers.serial(
+        *(layers.convolution(1, 6, 5, padding=2, g=relu), layers.max_pool(2)),
+        *(layers.convolution(6, 16, 5, g=relu), layers.max_pool(2)),
+        *(layers.convolution(16, 120, 5, g=relu), layers.dense(120, 84, relu), layers.dense(84, 10)),
+    )
     return {
         "dense": Work(layers.dense(n, n, relu), (N, n), plain.dense(relu.forward)),
         "mlp-gelu": Work(layers.mlp(*[n] * 9, g=gelu), (N, n), plain.mlp(gelu.forward)),
@@ -90,7 +94,7 @@ def works(s: Sizes) -> dict[str, Work]:
         "dropout": Work(layers.dropout(0.1), (N, n), plain.dropout(key, 0.1), key),
         "convolution": Work(layers.convolution(16, 32, 3, padding=1), images, plain.convolution(1)),
         "max-pool": Work(layers.max_pool(2), images, plain.max_pool),
-        "lenet": Work(lenet.net(), (N, 784), plain.lenet),
+        "lenet": Work(lenet, (N, 28, 28, 1), plain.lenet),
         "attention": Work(
             layers.attention(n, 4, rotary=False),
             (1, T, n),

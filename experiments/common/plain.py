@@ -56,11 +56,11 @@ def max_pool(p, X):
 
 
 def lenet(p, X):
-    """LeNet-5 on rows of 784 pixels, up to Z[L]."""
-    _, C1, _, C3, _, _, *top = p
-    X = max_pool((), jax.nn.relu(convolution(2)(C1, X.reshape(-1, 28, 28, 1))))
+    """LeNet-5, up to Z[L] of each image, (N, 1, 1, 10)."""
+    C1, _, C3, _, C5, *top = p
+    X = max_pool((), jax.nn.relu(convolution(2)(C1, X)))
     X = max_pool((), jax.nn.relu(convolution(0)(C3, X)))
-    return mlp(jax.nn.relu)(top, X.reshape(len(X), -1))
+    return mlp(jax.nn.relu)(top, jax.nn.relu(convolution(0)(C5, X)))
 
 
 def attention(heads: int, weighted):
