@@ -2,6 +2,7 @@
 
     python -m experiments.memory                                   # every layer
     python -m experiments.memory --layers attention --places 2048  # some, and their sizes
+    python -m experiments.memory --picture memory.png              # all ratios and errors at a glance
     python -m experiments.memory --json                            # all numbers, for a program to read
 
 For each layer the same forward and backward pass, compiled: by hand; by jax.vjp of a plain forward; of that
@@ -16,9 +17,10 @@ import json
 import statistics
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple
 
-from experiments.common.arguments import Parser, UserError, run, whole
+from experiments.common.arguments import Parser, UserError, new_file, run, whole
 
 LAYERS = (
     *("dense", "mlp-gelu", "mlp-relu", "layer-norm", "batch-norm", "dropout", "convolution", "max-pool"),
@@ -36,6 +38,7 @@ def parser() -> Parser:
     p.add_argument("--places", type=whole(1), default=512, help="of a sequence; default: %(default)s")
     p.add_argument("--classes", type=whole(2), default=32768, help="of the head; default: %(default)s")
     p.add_argument("--rounds", type=whole(1), default=7, help="default: %(default)s")
+    p.add_argument("--picture", type=new_file, metavar="FILE", help="draw it, a PNG file")
     p.add_argument("--json", action="store_true", help="print JSON")
     return p
 
@@ -82,6 +85,11 @@ def works(s: Sizes) -> dict[str, Work]:
     block = layers.residual(
         layers.serial(layers.layer_norm(n), layers.dense(n, 4 * n, gelu), layers.dense(4 * n, n))
     )
+    lenet = layers.serial(
+        *(layers.convolution(1, 6, 5, padding=2, g=relu), layers.max_pool(2)),
+        *(layers.convolution(6, 16, 5, g=relu), layers.max_pool(2)),
+        *(layers.convolution(16, 120, 5, g=relu), layers.dense(120, 84, relu), layers.dense(84, 10)),
+    )
     return {
         "dense": Work(layers.dense(n, n, relu), (N, n), plain.dense(relu.forward)),
         "mlp-gelu": Work(layers.mlp(*[n] * 9, g=gelu), (N, n), plain.mlp(gelu.forward)),
@@ -91,6 +99,7 @@ def works(s: Sizes) -> dict[str, Work]:
         "dropout": Work(layers.dropout(0.1), (N, n), plain.dropout(key, 0.1), key),
         "convolution": Work(layers.convolution(16, 32, 3, padding=1), images, plain.convolution(1)),
         "max-pool": Work(layers.max_pool(2), images, plain.max_pool),
+        "lenet": Work(lenet, (N, 28, 28, 1), plain.lenet),
         "attention": Work(
             layers.attention(n, 4, rotary=False),
             (1, T, n),
@@ -224,6 +233,8 @@ def main(arguments: argparse.Namespace) -> int:
             show(name, rows)
     if arguments.json:
         print(json.dumps({"sizes": sizes._asdict(), "rows": [row._asdict() for row in results]}, indent=1))
+    if arguments.picture:
+        draw(results, sizes, arguments.picture)
     return 0
 
 
@@ -237,6 +248,50 @@ def show(name: str, rows: list[Measured]) -> None:
             f"  {row.way:22} {row.bytes / 2**20:8.2f} MiB {memory:7.3f} "
             f"{row.milliseconds:8.1f} ms {took:7.2f} {row.error:7.1f}"
         )
+
+
+LEFT = 0.01  # where a ratio that is less is drawn
+
+
+def draw(rows: list[Measured], sizes: Sizes, path: Path) -> None:
+    """A line for each layer, a mark for each way: memory and time beside those of jax.vjp, and the error."""
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator
+
+    layers, ways = ([*dict.fromkeys(names)] for names in zip(*(row[:2] for row in rows), strict=True))
+    base = {row.layer: row for row in rows if row.way == "jax.vjp"}
+    panels = {
+        f"memory / jax.vjp's ({LEFT}: or less)": lambda row: row.bytes / max(base[row.layer].bytes, 1),
+        "time / jax.vjp's": lambda row: row.milliseconds / base[row.layer].milliseconds,
+        f"error, in 2⁻²³ of the largest ({LEFT}: or less)": lambda row: row.error,
+    }
+    figure = Figure(figsize=(11, 1.8 + 0.4 * len(layers)), layout="constrained")
+    said = ", ".join(f"{name} {size:,}" for name, size in sizes._asdict().items())
+    figure.suptitle(f"a layer forward and back: {said}", fontsize=10)
+    beside = figure.subplots(1, 3, sharey=True)
+    for axes, (label, value) in zip(beside, panels.items(), strict=True):
+        for k, way in enumerate(ways):
+            there = [row for row in rows if row.way == way]
+            at = [layers.index(row.layer) + 0.15 * (k - (len(ways) - 1) / 2) for row in there]
+            size = 45 if way == "by hand" else 20
+            axes.scatter([max(value(row), LEFT) for row in there], at, size, marker="Do^sv"[k], label=way)
+        axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=7))
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.xaxis.set_minor_formatter("")
+        axes.set_xlabel(label, fontsize=9)
+        axes.axvline(1, color="0.3", lw=0.8, zorder=0)
+        axes.set_yticks(range(len(layers)), layers)
+        axes.set_yticks([l + 0.5 for l in range(len(layers) - 1)], minor=True)
+        axes.grid(axis="x", alpha=0.3)
+        axes.grid(axis="y", which="minor", alpha=0.3)
+        axes.tick_params(which="both", labelsize=8)
+        axes.tick_params(axis="y", which="minor", length=0)
+    beside[0].set_ylim(len(layers) - 0.5, -0.5)
+    figure.legend(
+        *beside[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(ways), fontsize=8
+    )
+    figure.savefig(path, format="png", dpi=150)
 
 
 if __name__ == "__main__":

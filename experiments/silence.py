@@ -27,6 +27,8 @@ LINES = {  # in this order: the later ones read what the first ones write
     "sweep": "--seeds 2 --widths 5 9 --out {folder}/sweep",
     "predict": "{folder}/small",
     "page": "{folder}/small",
+    "lenet": "--epochs 1",
+    "gpt": "--steps 20 --letters 100",
     "draw": "{folder}/small",
     "graph": "{folder}/small --out {folder}/graph.png",
     "lecture": "--yes",

@@ -46,14 +46,20 @@ def checked(where: Path) -> Iterator[tuple[Path, str]]:
     def load_settings() -> None:
         settings.update(record.load_settings(where))
 
+    def load_params(name: str) -> None:
+        if settings.get("network"):  # not the lecture's: its arrays say what they are
+            record.check_params(where / name)
+        else:
+            record.load_params(where / name, settings["n"])
+
     readers = {
         "settings.json": load_settings,
         "coding.json": lambda: own_data.coding(where),
         "metrics.jsonl": lambda: record.load_metrics(where, settings),
         "networks.jsonl": lambda: record.load_networks(where, settings),
         "timings.json": lambda: record.read(where / "timings.json", 100_000),
-        "params.safetensors": lambda: record.load_params(where / "params.safetensors", settings["n"]),
-        "best.safetensors": lambda: record.load_params(where / "best.safetensors", settings["n"]),
+        "params.safetensors": lambda: load_params("params.safetensors"),
+        "best.safetensors": lambda: load_params("best.safetensors"),
         "learning_curves.png": lambda: opens(where / "learning_curves.png", b"\x89PNG\r\n\x1a\n"),
         "page.html": lambda: opens(where / "page.html", b"<!doctype html>"),
         "draw.html": lambda: opens(where / "draw.html", b"<!doctype html>"),

@@ -234,9 +234,10 @@ def test_max_pooling_keeps_a_byte_a_window():
     assert temporaries(of_loss, X) <= 16 * 14 * 14 * 32 * 5
 
 
-def test_the_program_measures_and_tells_what_it_does_not_know(capsys):
-    small = ["--rows", "8", "--width", "8", "--rounds", "1"]
+def test_the_program_measures_draws_and_tells_what_it_does_not_know(capsys, tmp_path):
+    small = ["--rows", "8", "--width", "8", "--rounds", "1", "--picture", str(tmp_path / "memory.png")]
     assert memory.main(memory.parser().parse_args([*small, "--layers", "mlp-relu", "--json"])) == 0
+    assert (tmp_path / "memory.png").read_bytes().startswith(b"\x89PNG")
     told = json.loads(capsys.readouterr().out)
     assert told["sizes"]["width"] == 8
     ways = [row["way"] for row in told["rows"]]

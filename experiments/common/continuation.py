@@ -14,7 +14,7 @@ from typing import get_origin, get_type_hints
 
 import jaxnn
 from experiments.common.arguments import Interrupted, Parser, UserError, folder, kind_of, seconds
-from experiments.common.interruption import SAVED, Interruption, leave_unchanged, on_signal
+from experiments.common.interruption import SAVED, Interruption, leave, leave_unchanged, on_signal
 from experiments.common.together import GROUP
 from jaxnn.gradcheck.report import colours
 from jaxnn.shown import shown
@@ -338,10 +338,11 @@ class Pauses:
         return time.perf_counter() - self.clock
 
     def leave_at_once(self) -> None:
-        """Leave at a signal from now on: what the run needs to go on is on the disk."""
-        on_signal(leave_unchanged)
+        """Leave at a signal from now on: what a run with a folder needs to go on is on the disk."""
+        leaving = leave_unchanged if self.out else leave
+        on_signal(leaving)
         if self.interruption.signal:
-            leave_unchanged(self.interruption.signal)
+            leaving(self.interruption.signal)
 
     def finish(self) -> None:
         """Ignore signals from now on: with the file that is written next the run is finished."""

@@ -55,6 +55,14 @@ def max_pool(p, X):
     return lax.reduce_window(X, -jnp.inf, lax.max, (1, 2, 2, 1), (1, 2, 2, 1), "VALID")
 
 
+def lenet(p, X):
+    """LeNet-5, up to Z[L] of each image, (N, 1, 1, 10)."""
+    C1, _, C3, _, C5, *top = p
+    X = max_pool((), jax.nn.relu(convolution(2)(C1, X)))
+    X = max_pool((), jax.nn.relu(convolution(0)(C3, X)))
+    return mlp(jax.nn.relu)(top, jax.nn.relu(convolution(0)(C5, X)))
+
+
 def attention(heads: int, weighted):
     """Causal attention: (N, T, n) to (N, T, heads, n / heads) and back."""
 

@@ -35,6 +35,9 @@ def load(arguments: argparse.Namespace) -> Saved:
     """
     doing(f"reading {arguments.run_dir}")
     settings = record.load_settings(arguments.run_dir)
+    if "characters" in settings:
+        write = f"python -m experiments.gpt --sample {arguments.run_dir}"
+        raise UserError(f"{arguments.run_dir}: this network writes, and reads no images: {write}")
     own.unchanged(settings, arguments.run_dir)
     name = "best.safetensors" if arguments.best else "params.safetensors"
     lecture = not settings.get("network")

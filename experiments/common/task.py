@@ -2,6 +2,7 @@
 
 import argparse
 import math
+import textwrap
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
@@ -178,4 +179,7 @@ def print_shapes(task: Task, batch_size: int) -> None:
     coded = "one-hot" if data.classes else "standardised"
     print(f"          X {X.shape} is a batch of them{_scaled(data)}")
     print(f"          Y {Y.shape} is their labels, {coded}; Ŷ = {loss.activation.name}(Z) of the last layer")
-    print(f"network   {shapes(task.net, X)}\n")
+    _, _, table = str(shapes(task.net, X)).partition("\n\n")
+    print(
+        textwrap.fill(f"network   {task.net}", 80, subsequent_indent=10 * " "), table, sep="\n\n", end="\n\n"
+    )

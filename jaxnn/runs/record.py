@@ -357,9 +357,19 @@ def load_like(path: Path, template):
                 what = f"got {placed.dtype}, expected {dtypes[name]}"
                 raise RunError(f"{path}: {name}: {what}; JAX_ENABLE_X64 must be what it was in training")
 
+    found = _loaded(path, check, 1000 * (len(expected) + 2))
+    return jax.tree.unflatten(jax.tree.structure(template), [jnp.asarray(found[name]) for name in expected])
+
+
+def check_params(path: Path) -> None:
+    """Raise RunError unless parameters, of whatever network, are finite and just as they were saved."""
+    _loaded(path, lambda header: None, arrays.HEADER)
+
+
+def _loaded(path: Path, check: Callable, most: int) -> dict[str, np.ndarray]:
     try:
         with readable(path):
-            found, header = arrays.load(path, check, 1000 * (len(expected) + 2))
+            found, header = arrays.load(path, check, most)
     except RunError:
         raise
     except ValueError as error:
@@ -369,7 +379,7 @@ def load_like(path: Path, template):
             raise RunError(f"{path}: {name}: got numbers that are not finite")
     if _sha256(found) != header.texts.get("sha256"):
         raise RunError(f"{path}: damaged: its arrays have another sha256 than the one it carries")
-    return jax.tree.unflatten(jax.tree.structure(template), [jnp.asarray(found[name]) for name in expected])
+    return found
 
 
 def _one_line(error: Exception) -> str:
