@@ -56,7 +56,7 @@ def begin(arguments: argparse.Namespace) -> None:
 
 def join(arguments: argparse.Namespace, facts: dict) -> None:
     """Become one of the processes that are asked for, if any are. Raises Refused."""
-    if arguments.processes in (None, 1):
+    if getattr(arguments, "processes", None) in (None, 1):
         return
     processes, process, (host, port) = arguments.processes, arguments.process, arguments.coordinator
     interruption.SAME, interruption.FAREWELL = 1.0, GROUP.end

@@ -330,7 +330,7 @@ def _again(where: str, names: tuple[str, ...], width: int, known: Coding) -> Col
             meant = f"; did you mean {missing[0]!r} by {alike[0]!r}?" if alike else ""
             raise DatasetError(
                 f"{where}: got no column {missing[0]!r}, which the training data have; there are "
-                f"{shown(', '.join(names), 200)}{meant}"
+                f"{shown(', '.join(names), 200)}{meant}; expected all of the training's"
             )
         label = names.index(known.label) if known.label in names else None
         return Columns(tuple(names.index(name) for name in known.columns), label, names, width)

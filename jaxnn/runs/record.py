@@ -343,7 +343,8 @@ def load_like(path: Path, template):
     dtypes = {name: str(array.dtype) for name, array in names(template).items()}
     if not files.kind(path):
         sweep = files.kind(path.parent / "networks.jsonl")
-        why = "this is a sweep, its best network is in best/" if sweep else "this training did not finish"
+        best = f"this is a sweep, its best network is in best/: write {path.parent / 'best'}"
+        why = best if sweep else "this training did not finish"
         raise RunError(f"{path}: no such file; {why}")
 
     def check(header: arrays.Header) -> None:
