@@ -204,7 +204,8 @@ def test_what_the_devices_do_not_give_is_one_line(devices, text, said, monkeypat
 
 def asked(monkeypatch, devices, text):
     """The mesh for these arguments where there are eight devices."""
-    monkeypatch.setattr(jax, "devices", lambda platform: [argparse.Namespace(id=k, process_index=0) for k in range(8)])
+    eight = [argparse.Namespace(id=k, process_index=0) for k in range(8)]
+    monkeypatch.setattr(jax, "devices", lambda platform: eight)
     monkeypatch.setattr(
         "jaxnn.devices.mesh.mesh_of",
         lambda there, **sizes: argparse.Namespace(shape=sizes, size=np.prod([*sizes.values()])),

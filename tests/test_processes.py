@@ -30,13 +30,14 @@ class Fake:
         self.left, self.signals, self.over = None, [], threading.Event()
         self.group = Group(self.leave, self.signals.append)
         self.error, self.facts = None, facts or {}
-        self.words = process, many, HERE, port, heartbeat, self.facts
+        self.words = process, many, HERE, port, heartbeat
         self.thread = threading.Thread(target=self.join, daemon=True)
         self.thread.start()
 
     def join(self):
         try:
             self.group.join(*self.words)
+            self.group.agree(self.facts)
         except Refused as error:
             self.error = str(error)
             self.group.end(2, self.error)
@@ -142,10 +143,10 @@ def test_who_is_none_of_them_is_not_let_in():
 
 def test_nobody_listens_or_comes(monkeypatch):
     monkeypatch.setattr(processes, "JOINING", 0.3)
-    with pytest.raises(ConnectionRefusedError):
-        Group(never, never).join(1, 2, HERE, free_port(HERE), 30.0, {})
-    with pytest.raises(Refused, match=r"process 1 did not come within 0 s"):
-        Group(never, never).join(0, 3, HERE, free_port(HERE), 30.0, {})
+    port = free_port(HERE)
+    line = f"process 0 did not listen at {HERE}:{port} within 0 s"
+    assert Fake(1, 2, port).ended() == (75, line)
+    assert Fake(0, 3, port).ended() == (75, "process 1 did not come within 0 s")
 
 
 @pytest.mark.parametrize("lost", [0, 2])

@@ -109,6 +109,7 @@ def run(main: Callable[[argparse.Namespace], int], parser: Parser) -> NoReturn:
     try:
         together.begin(arguments)
         introduce(parser, arguments)
+        together.meet(arguments)
         check_environment()
         status = main(arguments)
         on_signal(signal.SIG_IGN)  # all is done
@@ -147,7 +148,6 @@ def introduce(parser: Parser, arguments: argparse.Namespace) -> None:
         print(line, file=sys.stderr)
     if not getattr(arguments, "process", None):
         LINE.begin()
-    doing("importing jax")
 
 
 def told(error: Exception) -> str | None:
@@ -342,6 +342,7 @@ def check_environment() -> None:
             why = re.search(r"^[EF]\d{4} [^]]*\] (.*)", done.stderr, re.M)
             why = f" ({why[1][:200]})" if why else ""
             raise UserError(f"XLA_FLAGS: got {flags[:80]!r}, expected flags of this XLA{why}")
+    doing("importing jax")
     try:
         import jax  # noqa: F401
     except ValueError as error:  # it reads its environment

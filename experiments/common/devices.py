@@ -84,7 +84,7 @@ def add_processes(parser: Parser) -> None:
 
 def started(arguments: argparse.Namespace):
     """The device of what one does alone, and the mesh of all that are asked for. Raises UserError."""
-    together.join(arguments, surroundings())
+    together.connect(arguments, surroundings())
     device = use_device(arguments.device)
     return device, mesh_for(arguments, device)
 

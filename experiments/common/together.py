@@ -54,23 +54,35 @@ def begin(arguments: argparse.Namespace) -> None:
             setattr(sys, {1: "stdout", 2: "stderr"}[number], stream)
 
 
-def join(arguments: argparse.Namespace, facts: dict) -> None:
-    """Become one of the processes that are asked for, if any are. Raises Refused."""
-    if getattr(arguments, "processes", None) in (None, 1):
+def meet(arguments: argparse.Namespace) -> None:
+    """Connect the processes that are asked for, if any are. Raises Refused."""
+    if not getattr(arguments, "coordinator", None) or arguments.processes == 1:
         return
-    processes, process, (host, port) = arguments.processes, arguments.process, arguments.coordinator
+    process, (host, port) = arguments.process, arguments.coordinator
     interruption.SAME, interruption.FAREWELL = 1.0, GROUP.end
-    doing(f"waiting for {processes} processes")
-    settings = {name: value for name, value in vars(arguments).items() if name not in LOCAL}
+    doing(f"waiting for {arguments.processes} processes")
     try:
-        GROUP.join(process, processes, host, port, arguments.heartbeat, settings | facts)
-        address = GROUP.tell(f"{host}:{free_port(host)}" if process == 0 else "")
+        GROUP.join(process, arguments.processes, host, port, arguments.heartbeat)
     except OSError as error:
         raise Refused(f"--coordinator: {host}:{port}: {error.strerror or error}") from error
+    if process:
+        arguments.out, interruption.FORWARD = None, GROUP.forward
+        interruption.on_signal(GROUP.forward)
+
+
+def connect(arguments: argparse.Namespace, facts: dict) -> None:
+    """Connect the devices of all processes, which have these settings and facts alike. Raises Refused."""
+    if not GROUP.others:
+        return
+    settings = {name: value for name, value in vars(arguments).items() if name not in LOCAL}
+    GROUP.agree(settings | facts)
+    host = arguments.coordinator[0]
+    address = GROUP.tell("" if GROUP.process else f"{host}:{free_port(host)}")
     import jax
 
+    jax.config.update("jax_enable_preemption_service", False)  # which would take SIGTERM for itself
     jax.distributed.initialize(
-        *(address, processes, process),
+        *(address, arguments.processes, GROUP.process),
         cluster_detection_method="deactivate",
         coordinator_bind_address=address,
         initialization_timeout=int(JOINING),
@@ -78,10 +90,6 @@ def join(arguments: argparse.Namespace, facts: dict) -> None:
     with contextlib.suppress(TypeError, AttributeError):  # Windows has no such library
         library = ctypes.CDLL(None)  # where JAX's runtime aborts, as without process 0, that waits: sleep(6)
         library.signal(signal.SIGABRT, ctypes.cast(library.sleep, ctypes.c_void_p))
-    if process:
-        arguments.out, interruption.FORWARD = None, GROUP.forward
-    for number in interruption.SIGNALS:  # JAX has taken one
-        signal.signal(number, interruption.FORWARD or signal.getsignal(number))
 
 
 def sha256(data) -> dict[str, str]:

@@ -61,12 +61,11 @@ class Group:
         self.ending, self.failed = threading.Lock(), False
         self.since, self.longest, self.due = 0.0, 0.0, float("inf")  # of the steps
 
-    def join(self, process: int, processes: int, host: str, port: int, heartbeat: float, facts: Mapping):
-        """Become one of several, whose facts must agree. Raises Refused, and OSError."""
+    def join(self, process: int, processes: int, host: str, port: int, heartbeat: float) -> None:
+        """Become one of several, when all are there. Raises Refused, and OSError."""
         self.process, self.heartbeat = process, heartbeat
         self._listen(host, port, processes) if process == 0 else self._call(host, port, processes)
         threading.Thread(target=self._watch, daemon=True).start()
-        self.agree(facts)
 
     def _listen(self, host: str, port: int, processes: int) -> None:
         until = time.monotonic() + JOINING
@@ -76,7 +75,7 @@ class Group:
                 try:
                     other = Other(server.accept()[0])
                 except TimeoutError:
-                    raise Refused(f"process {min(missing)} did not come within {JOINING:.0f} s") from None
+                    self._end(LOST, f"process {min(missing)} did not come within {JOINING:.0f} s")
                 process, many = 0, 0
                 with contextlib.suppress(OSError, EOFError, ValueError):  # it is none of us
                     if other.connection.poll(5):
@@ -93,9 +92,9 @@ class Group:
             try:
                 self.others[0] = Other(socket.create_connection((host, port), timeout=5))
             except (ConnectionError, TimeoutError):
-                if time.monotonic() > until:
-                    raise
                 time.sleep(0.1)
+                if time.monotonic() > until:
+                    self._end(LOST, f"process 0 did not listen at {host}:{port} within {JOINING:.0f} s")
         self.others[0].connection.send_bytes(f"{self.process} {processes}".encode())
 
     def agree(self, facts: Mapping) -> None:
