@@ -20,6 +20,7 @@ import tempfile
 import time
 from collections import Counter
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from statistics import median
 from unittest import mock
@@ -190,13 +191,11 @@ def blocked(number: int, rng: random.Random, folder: Path, arguments: argparse.N
 
 def faults(number: int, rng: random.Random, folder: Path, arguments: argparse.Namespace) -> bool:
     """Each call that a run makes of files fails, in each way: is nothing lost, and a line said?"""
-    from experiments import sweep, train
     from experiments.common.faults import FAULTS, Door, Run, life, quick, wrong
 
     found, failed = [], Counter()
-    for program in (train, sweep):
-        name = program.__name__.rpartition(".")[2]
-        a_run = Run(program, *SMALL[name])
+    for name, (words, parameters) in SMALL.items():
+        a_run = Run(import_module(f"experiments.{name}"), words, parameters)
         with quick(a_run):
             made = Door()
             calls, expected = life(a_run, folder / name, Door(), made).calls, outcome(folder / name)

@@ -35,6 +35,7 @@ from experiments.common.devices import (
     started,
 )
 from experiments.common.own_data import add_own_data
+from experiments.common.own_gradient import pieces_of
 from experiments.common.places import own_place
 from experiments.common.status import doing
 from jaxnn.shown import shown
@@ -139,7 +140,7 @@ def trained(task, arguments: argparse.Namespace, device, mesh, lock, checkpoint)
         return start(task.net.init(init_key), task.optimizer)
 
     check_room(task, begin, arguments.batch_size, device, mesh)
-    settings = describe(arguments, task.n, device) | own.pieces_of(arguments, task, begin, checkpoint)
+    settings = describe(arguments, task.n, device) | pieces_of(arguments, task, begin, checkpoint)
     pause, state, best, done = resumed(task, begin, arguments, settings, lock, checkpoint)
     own_data.keep(arguments.out, data)
     print_head(task, arguments, pause.settings, mesh)

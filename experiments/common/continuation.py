@@ -91,11 +91,14 @@ def as_in_the_run(
     words = []
     for name in sorted(named - arguments.given):
         if settings.get(name) is not None:
-            value = settings[name]
+            value, option = settings[name], f"--{name.replace('_', '-')}"
+            if isinstance(value, bool) and parser._option_string_actions[option].nargs == 0:
+                words += [option] * value
+                continue
             values = [str(value) for value in (value if isinstance(value, list) else [value])]
             if any(value.startswith("-") for value in values):  # else they could be options
                 refuse(f"{name}: got {', '.join(values)[:40]!r}")
-            words += [f"--{name.replace('_', '-')}", *values]
+            words += [option, *values]
 
     parser.error = refuse
     taken = vars(parser.parse_args(words))

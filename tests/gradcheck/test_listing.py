@@ -3,9 +3,9 @@
 import re
 from pathlib import Path
 
-import jaxnn.gradcheck
 import pytest
 
+import jaxnn.gradcheck
 from jaxnn.gradcheck.__main__ import main
 from jaxnn.gradcheck.listing import listing
 from jaxnn.gradcheck.mistakes.catalogue import FAMILIES, LAST, MISTAKES, ON_PATHS
