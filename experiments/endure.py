@@ -32,7 +32,7 @@ SMALL = {  # the runs whose every call fails once: arguments, and the parameters
     "train": ("--hidden 5 --batch-size 32 --epochs 2 --optimizer adam --learning-rate 0.01", 385),
     "sweep": ("--seeds 2 --learning-rates 0.2 --widths 3 5 --epochs 2 --memory 1", 4 * 385),
 }
-TOGETHER = "--optimizer adam --batch-size 100 --epochs 100 --save-every 0.5 --heartbeat 8"
+TOGETHER = "--optimizer adam --batch-size 100 --epochs 100 --save-every 0.5 --heartbeat 15"
 SOON = 5.0  # seconds after which a run has left that is told to
 BRIEF, WRITTEN = 0.015, 0.3  # seconds that a save holds training up, and takes in all
 MEMORY = 64 * 2**20  # bytes that reading a file takes at most
