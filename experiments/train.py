@@ -109,7 +109,8 @@ def main(arguments: argparse.Namespace) -> int:
 
     arguments, lock, checkpoint = reopened(arguments, parser(), "params.safetensors")
     data = load(arguments)
-    together.GROUP.agree(together.sha256(data) | own.files(vars(arguments)))
+    if together.GROUP.others:
+        together.GROUP.agree(together.sha256(data) | own.files(vars(arguments)))
     rate = default_rate(arguments.optimizer, data.classes)
     arguments = settled(arguments, data, learning_rate=rate)
     if arguments.reproducible and (why := why_not(mesh, arguments.batch_size)):

@@ -18,7 +18,7 @@ from experiments.common.together import LOST
 from experiments.common.victims import ROOT, listed
 from jaxnn.devices.processes import free_port
 
-TOGETHER = "--optimizer adam --batch-size 100 --epochs 100 --save-every 0.5 --heartbeat 8"
+TOGETHER = "--optimizer adam --batch-size 100 --epochs 100 --save-every 0.5 --heartbeat 15"
 
 
 HELD_UP = """
@@ -106,7 +106,7 @@ def processes(number: int, rng: random.Random, folder: Path, arguments: argparse
 
     for many, kind, k in through((cases[at % len(cases)] for at in range(number)), "process", number):
         run = Several(many, [*TOGETHER.split(), "--out", str(folder / f"run-{many}-{begun[many]}")], folder)
-        if not run.reach("compiled  "):
+        if not run.reach("\nepoch "):
             wrong += [f"{said}" for _, said in run.end(patience=60).values()]
             continue
         time.sleep(2 * rng.random())

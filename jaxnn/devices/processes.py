@@ -59,7 +59,7 @@ class Group:
         self.process, self.heartbeat, self.leave, self.signalled = 0, 30.0, leave, signalled
         self.others: dict[int, Other] = {}
         self.ending, self.failed = threading.Lock(), False
-        self.since, self.longest, self.due = 0.0, 0.0, float("inf")  # of the steps
+        self.since, self.longest, self.due, self.known = 0.0, 0.0, float("inf"), False  # of the steps
 
     def join(self, process: int, processes: int, host: str, port: int, heartbeat: float) -> None:
         """Become one of several, when all are there. Raises Refused, and OSError."""
@@ -148,12 +148,16 @@ class Group:
         return tree_util.tree_map(of, tree) if self.others else tree
 
     def pace(self, going: bool = True) -> None:
-        """A step ends, and the next one begins, which may take OFTEN times the longest; or none begins."""
+        """A step ends, and the next one begins, which may take OFTEN times the longest; or none begins.
+
+        JAX computes later than it is asked to: how long one takes is known when the first result is there.
+        """
         if self.process:
             return
         now = time.monotonic()
         self.longest = max(self.longest, now - self.since) if self.since else self.longest
-        most = max(self.heartbeat, OFTEN * self.longest) if self.longest else LONG * self.heartbeat
+        self.known = self.known or not going
+        most = max(self.heartbeat, OFTEN * self.longest) if self.known else LONG * self.heartbeat
         self.since, self.due = (now, now + most) if going else (0.0, float("inf"))
 
     def forward(self, number: int, frame: object = None) -> None:
