@@ -6,14 +6,14 @@ import jax
 import numpy as np
 import pytest
 
-from experiments.measure_gradcheck import judge
-from experiments.planted.cases import layer_case
 from experiments.planted.layer import plants_of
 from experiments.planted.layers import LAYERS
 from experiments.planted.losses import PLANTS
 from experiments.planted.mistakes import NEEDS_SATURATION, STATEFUL, mutants
 from experiments.planted.network import Network, data, init, loss_of
+from experiments.planted.points import as_dtype
 from experiments.planted.sequences import SEQUENCES
+from jaxnn.gradcheck import compare_gradients
 from jaxnn.gradcheck.mistakes.catalogue import MISTAKES
 from jaxnn.gradcheck.tape.scenes import views_of
 from tests.gradcheck.diagnosing import diagnosed, evaluated, reference_of
@@ -95,12 +95,12 @@ def ids_of(layer_plant):
 
 
 def of_layers():
-    """Of every id that only layers have one, and some drawn by a seed; measure_gradcheck walks them all."""
-    every, seen = list(plants_of(LAYERS + SEQUENCES)), {plant.id for plant in PLANTS}
-    seen |= {p.values[0].id for p in OF_NETWORKS}
+    """Of every id that only layers have one, and one drawn by a seed; measure_gradcheck walks them all."""
+    every = [plant for plant in plants_of(LAYERS + SEQUENCES) if plant.shown]
+    seen = {plant.id for plant in PLANTS} | {p.values[0].id for p in OF_NETWORKS}
     own = {ids_of(plant)[0]: plant for plant in every if seen.isdisjoint(ids_of(plant))}
-    drawn = np.random.default_rng(0).permutation(len(every))[:3]
-    return {plant.where: plant for plant in (*own.values(), *(every[k] for k in drawn))}
+    drawn = every[np.random.default_rng(0).integers(len(every) // 2)]  # of rows and images
+    return {plant.where: plant for plant in (*own.values(), drawn)}
 
 
 OF_LAYERS = of_layers()
@@ -108,11 +108,14 @@ OF_LAYERS = of_layers()
 
 @pytest.mark.parametrize("where", OF_LAYERS)
 def test_a_mistake_in_the_backward_of_a_layer_is_found_placed_and_named(where):
+    plant = OF_LAYERS[where]
     with jax.numpy_rank_promotion("allow"), jax.numpy_dtype_promotion("standard"):  # as people write
-        tally = judge("", layer_case(OF_LAYERS[where], np.random.default_rng(0)))
-    assert tally.correct is False
-    assert tally.placed
-    assert tally.ids[0] in ids_of(OF_LAYERS[where])
+        args = as_dtype(plant.args(np.random.default_rng(0)), "float32")
+        report = compare_gradients(plant.loss, plant.gradient, *args, steps=plant.shown)
+    assert report.correct is False
+    assert {error.step for error in report.steps} <= plant.own
+    assert report.steps
+    assert report.causes[0].id in ids_of(plant)
 
 
 def test_every_mistake_is_planted():
