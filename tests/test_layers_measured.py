@@ -250,7 +250,7 @@ def test_the_program_measures_draws_and_tells_what_it_does_not_know(capsys, tmp_
 
 @pytest.mark.skipif(jax.default_backend() != "cpu", reason="other compilers choose for themselves")
 def test_no_convolution_of_a_training_takes_the_slow_path():
-    """XLA has a fast program for one order of axes on a CPU, and outside of loops brings others into it."""
+    """XLA's CPU has a fast program for one order of axes; others it brings into it only outside of loops."""
     net = serial(convolution(3, 5, 3, g=relu), convolution(5, 7, 4, stride=2, padding=1))
     params = net.init(jax.random.key(0))
 
