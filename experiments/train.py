@@ -127,7 +127,7 @@ def trained(task, arguments: argparse.Namespace, device, mesh, lock, checkpoint)
 
     from experiments.common.pages import View, of_run
     from experiments.common.programs import Rest, compiled, descended
-    from experiments.common.task import on_images
+    from experiments.common.task import filled, on_images
     from jaxnn.devices.in_order import in_order
     from jaxnn.devices.mesh import placed
     from jaxnn.devices.split import step
@@ -150,8 +150,11 @@ def trained(task, arguments: argparse.Namespace, device, mesh, lock, checkpoint)
     train, test, shuffle_key = placed(mesh, (data.train, (*data.test, *few), shuffle_key))
     gradient, B = on_images(task.gradient, data), arguments.batch_size
     descend = step(in_order(gradient, mesh) if arguments.reproducible else gradient, task.optimizer, mesh)
-    print_table(mesh, descend, B, state, shuffle_key, *train)
-    programs = compiled(descend, evaluation(task), B, mesh, state, shuffle_key, train, test)
+    print_table(mesh, descend, B, task.keyed, state, shuffle_key, *train)
+    if task.keyed and arguments.reproducible:
+        raise UserError("--reproducible: the network draws, or has a batch norm, and has no parts of a batch")
+    in_training = {"keyed": True, "fill": filled(task, B)} if task.keyed else {}
+    programs = compiled(descend, evaluation(task), B, mesh, state, shuffle_key, train, test, **in_training)
     draw = partial(of_run, pause.settings, data)
     folder = None if arguments.network else arguments.out  # the page is of the lecture's network
     whole = together.GROUP.whole
@@ -162,6 +165,7 @@ def trained(task, arguments: argparse.Namespace, device, mesh, lock, checkpoint)
             rest = Rest(programs, number, state, done.step, shuffle_key, train)
             with divergence_named(rest, task, arguments):
                 state, done = descended(rest, best, done, pause)
+                state = state._replace(params=programs.fill(state.params, *train))
                 best, done = evaluated(programs.evaluate(state, *test), state, best, done, data)
             report(done.metrics[-1], arguments)
             view((number - first) / (arguments.epochs - first), done.metrics, whole(state.params))
@@ -310,10 +314,11 @@ def first_not_finite(rest, task, batch_size: int) -> tuple[int, str] | None:
     from experiments.common.programs import pieces
     from experiments.common.task import encode
     from jaxnn.runs import divergence
-    from jaxnn.training import batch
+    from jaxnn.training import batch, keys_of_steps
 
     def batch_of(k):
-        return encode(task.data, *batch(rest.key, k, batch_size, *rest.data))
+        key = (keys_of_steps(rest.key, k, 1)[0],) if task.keyed else ()
+        return *encode(task.data, *batch(rest.key, k, batch_size, *rest.data)), *key
 
     show = divergence.computed(task.net, task.gradient, task.optimizer)
     return divergence.origin(rest.state, rest.first, pieces(rest), batch_of, show)

@@ -4,6 +4,7 @@ import hashlib
 import importlib
 import json
 import math
+import os
 import re
 import signal
 import sys
@@ -13,6 +14,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from experiments import draw, export, graph, page, predict, train
+from jaxnn import datasets
 from jaxnn.gradcheck.named import Bad, found
 from jaxnn.runs import record
 from tests.programs import ended
@@ -20,7 +22,7 @@ from tests.programs import ended
 MINE = """
 import jax.numpy as jnp
 from jaxnn.activations import Activation, identity, tanh
-from jaxnn.layers import Layer, dense, serial
+from jaxnn.layers import Layer, batch_norm, dense, dropout, serial
 from jaxnn.losses import Loss
 
 print("imported")  # no part of any output
@@ -40,6 +42,18 @@ def scale(n, wrong=1):
 
 def net(n, classes):
     return serial(scale(n), dense(n, 5, tanh), dense(5, classes))
+
+def in_training(n, classes, wrong=1):
+    def backward(params, kept, dA):  # which differs from one batch to the next
+        dparams, dA = norm.backward(params, kept, dA)
+        return dparams, dA if kept.mean is None else wrong * dA
+
+    norm = batch_norm(5)
+    wrongly = norm._replace(backward=backward)
+    return serial(dense(n, 5, tanh), wrongly, dropout(0.5), dense(5, classes))
+
+def wrong_in_training(n, classes):
+    return in_training(n, classes, 2)
 
 def wrong(n, classes):
     return serial(scale(n, 2), dense(n, classes))
@@ -98,6 +112,34 @@ def folder(tmp_path, monkeypatch):
     for name in {*sys.modules} - before:
         if str(getattr(sys.modules[name], "__file__", "")).startswith(str(tmp_path)):
             del sys.modules[name]
+
+
+def test_dropout_and_batch_norm_are_trained_and_the_statistics_are_those_of_all_rows(folder):
+    words = ("--network", "mine:in_training", "--epochs", 3, "--batch-size", 719)
+    done = ended(train, *words, "--out", "run")
+    assert done.status == 0, done.err
+    of = load_file(folder / "run/params.safetensors")
+    digits = datasets.load("digits")
+    X = digits.train.images.reshape(1438, 64) / digits.white  # two batches, none left out
+    A = np.tanh(X @ of["0.W"].T + of["0.b"].T)
+    np.testing.assert_allclose(of["1.mean"][:, 0], A.mean(0), rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(of["1.variance"][:, 0], A.var(0), rtol=1e-4)
+
+    def stop():
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    left = ended(train, *words, "--out", "left", on={"epoch   1/3": stop})
+    assert left.status == 76, left.err
+    assert ended(train, *words, "--out", "left").status == 0
+    assert (folder / "left/params.safetensors").read_bytes() == (
+        folder / "run/params.safetensors"
+    ).read_bytes()
+
+    found = ended(train, "--network", "mine:wrong_in_training", *ONE)
+    assert found.status == 2
+    assert "the backward written by hand is wrong" in found.err
+    found = ended(train, *words, "--reproducible", "--batch-size", 16)
+    assert (found.status, found.err.count("\n")) == (2, 1)
 
 
 def test_a_network_of_one_s_own_is_compared_trained_and_read_again(folder):

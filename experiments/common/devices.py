@@ -149,7 +149,7 @@ def specs_of(mesh, tree, params):
         raise UserError(f"--layout: {error}") from error
 
 
-def print_table(mesh, descend, batch_size: int, state, key, *data) -> None:
+def print_table(mesh, descend, batch_size: int, keyed: bool, state, key, *data) -> None:
     """Print what each of several devices holds, and what a step sends, which is compiled alone for that."""
     import jax
     import numpy as np
@@ -162,7 +162,8 @@ def print_table(mesh, descend, batch_size: int, state, key, *data) -> None:
     if mesh.size == 1:
         return
     doing("compiling a step")
-    one = jax.jit(steps_on(mesh, descend, batch_size, 1)).lower(state, key, np.int32(0), *data).compile()
+    one_step = jax.jit(steps_on(mesh, descend, batch_size, 1, keyed))
+    one = one_step.lower(state, key, np.int32(0), *data).compile()
     each = on_each(mesh, state, specs_of(mesh, state, state.params))
     rows = -(-batch_size // (mesh.shape["data"] * mesh.shape["fsdp"]))
     print(f"layout    {layout_of(mesh)}: of the {batch_size} rows of a batch each device has {rows}")

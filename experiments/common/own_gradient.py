@@ -44,13 +44,18 @@ def compared(task, pieces: str, params) -> str:
 
     instead = "--trust-gradient trains with it as it is, --gradient autodiff by jax.grad"
     few = jax.device_put([array[: own.FEW] for array in task.data.train])
+    key = (jax.random.key(0),) if task.keyed else ()
+    J = cost(task.net, task.loss)
+
+    def loss(params, X, Y):
+        return J(params, X, Y, *key)
 
     def backward(params, X, Y):
-        return task.gradient(params, X, Y)[1]
+        return task.gradient(params, X, Y, *key)[1]
 
     try:
         with contextlib.redirect_stdout(sys.stderr):  # what it prints is no part of the output
-            report = compare_gradients(cost(task.net, task.loss), backward, params, *encode(task.data, *few))
+            report = compare_gradients(loss, backward, params, *encode(task.data, *few))
     except Exception as error:
         why = str(error) if isinstance(error, BadCall) else in_full(error)
         raise UserError(f"{pieces}: the gradient cannot be compared: {why}; {instead}") from error

@@ -20,26 +20,41 @@ class Programs(NamedTuple):
     steps: int  # of an epoch
     at_once: int  # steps of a program, but for the last one
     descend: dict[int, Any]  # (state, key, first step, *train) -> (state, costs)
+    fill: Any  # (params, *train) -> params, with what an evaluation takes from the data
     evaluate: Any  # (state, *test)
     seconds: float  # that it took to compile them
 
 
 def compiled(
-    descend: Callable, evaluate: Callable, batch_size: int, mesh, state, key, train, test, spread=lambda f: f
+    descend: Callable,
+    evaluate: Callable,
+    batch_size: int,
+    mesh,
+    state,
+    key,
+    train,
+    test,
+    spread=lambda f: f,
+    keyed: bool = False,
+    fill: Callable | None = None,
 ) -> Programs:
-    """The programs for a state and data of these shapes on a mesh; `spread` makes them those of a family."""
+    """The programs for a state and data of these shapes on a mesh; `spread` makes them those of a family.
+
+    If `keyed`, each step is handed a key; `fill(params, *train)` comes before each evaluation.
+    """
     doing("compiling")
     clock = time.perf_counter()
     steps = len(train[0]) // batch_size
     at_once = steps_at_once(steps, batch_size, sum(p.size for p in jax.tree.leaves(state.params)))
     by_size = {
-        size: jax.jit(spread(steps_on(mesh, descend, batch_size, size)))
+        size: jax.jit(spread(steps_on(mesh, descend, batch_size, size, keyed)))
         .lower(state, key, np.int32(0), *train)
         .compile()
         for size in {min(at_once, steps - first) for first in range(0, steps, at_once)}
     }
     evaluate = jax.jit(spread(evaluate)).lower(state, *test).compile()
-    return Programs(steps, at_once, by_size, evaluate, time.perf_counter() - clock)
+    fill = jax.jit(fill).lower(state.params, *train).compile() if fill else lambda params, *train: params
+    return Programs(steps, at_once, by_size, fill, evaluate, time.perf_counter() - clock)
 
 
 class Rest(NamedTuple):

@@ -17,7 +17,8 @@ from jaxnn.activations import Activation
 from jaxnn.datasets import Dataset
 from jaxnn.encoding import inputs, targets
 from jaxnn.evaluation import predict, root_mean_square
-from jaxnn.layers import Layer, mlp
+from jaxnn.layers import Layer, mlp, with_statistics
+from jaxnn.layers.norms import BatchNorm
 from jaxnn.losses import Loss
 from jaxnn.objective import cost, value_and_grad
 from jaxnn.runs.record import LAYERS
@@ -36,8 +37,9 @@ class Task(NamedTuple):
     g: Activation  # of the hidden layers
     net: Layer
     loss: Loss
-    gradient: Callable  # (params, X, Y) -> (J, dparams)
+    gradient: Callable  # (params, X, Y, key=None) -> (J, dparams)
     optimizer: optax.GradientTransformation
+    keyed: bool = False  # whether in training, with a key, the network does something else
 
 
 def load(arguments: argparse.Namespace) -> Dataset:
@@ -112,7 +114,37 @@ def task_of(arguments: argparse.Namespace, data: Dataset) -> Task:
     by_hand, autodiff = value_and_grad(net, loss), jax.value_and_grad(cost(net, loss))
     gradient = by_hand if arguments.gradient == "manual" else autodiff
     optimizer = getattr(optax, arguments.optimizer)(arguments.learning_rate)
-    return Task(data, n, g, net, loss, gradient, optimizer)
+    keyed = bool(arguments.network) and trains_otherwise(net, few(data, own.FEW)[0])
+    return Task(data, n, g, net, loss, gradient, optimizer, keyed)
+
+
+def trains_otherwise(net: Layer, X) -> bool:
+    """Whether a forward pass with a key, in training, is another one than without: dropout, batch norm."""
+    params, key = jax.eval_shape(lambda: (net.init(jax.random.key(0)), jax.random.key(0)))
+    with_it = jax.make_jaxpr(lambda p, X, key: net.forward(p, X, key)[0])(params, X, key)
+    without = jax.make_jaxpr(lambda p, X, key: net.forward(p, X)[0])(params, X, key)
+    return str(with_it) != str(without)
+
+
+def filled(task: Task, batch_size: int) -> Callable:
+    """A function `(params, images, labels) -> params`: each batch norm gets the statistics of the images.
+
+    Where there is none, params are as they were.
+    """
+
+    def fill(params, images, labels):
+        leaves = jax.tree.leaves(params, is_leaf=lambda node: isinstance(node, BatchNorm))
+        if not any(isinstance(leaf, BatchNorm) for leaf in leaves):
+            return params
+        batches = images[: len(images) // batch_size * batch_size]
+        batches = batches.reshape(-1, batch_size, *images.shape[1:])
+
+        def forward(params, images, key):
+            return task.net.forward(params, inputs(images, task.data.white), key)
+
+        return with_statistics(task.net._replace(forward=forward), params, batches, jax.random.key(0))
+
+    return fill
 
 
 def few(data: Dataset, N: int):
@@ -126,8 +158,8 @@ def encode(data: Dataset, images, labels):
 
 
 def on_images(gradient: Callable, data: Dataset) -> Callable:
-    """The gradient as a function `(params, images, labels) -> (J, dparams)`."""
-    return lambda params, images, labels: gradient(params, *encode(data, images, labels))
+    """The gradient as a function `(params, images, labels, *key) -> (J, dparams)`."""
+    return lambda params, images, labels, *key: gradient(params, *encode(data, images, labels), *key)
 
 
 def tested(task: Task, params, images, labels):

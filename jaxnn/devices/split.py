@@ -4,6 +4,7 @@ from collections.abc import Callable
 from functools import partial
 
 import optax
+from jax.dtypes import issubdtype, prng_key
 from jax.sharding import Mesh
 
 from jaxnn import training
@@ -15,6 +16,7 @@ def step(gradient: Callable, optimizer: optax.GradientTransformation, mesh: Mesh
     """`jaxnn.training.step`, whose batch is split: each device computes the gradient of its part of the rows.
 
     Their sum over the devices is one all-reduce. Where parameters are split, so is all that belongs to them.
+    A key behind the batch is the same on all.
 
     >>> import jax, optax
     >>> from jaxnn.devices.mesh import mesh_of, placed
@@ -27,7 +29,8 @@ def step(gradient: Callable, optimizer: optax.GradientTransformation, mesh: Mesh
     """
 
     def split(params, *batch):
-        J, dparams = gradient(held(mesh, params, used(mesh, params)), *held(mesh, batch, ROWS))
+        batch = [x if issubdtype(x.dtype, prng_key) else held(mesh, x, ROWS) for x in batch]
+        J, dparams = gradient(held(mesh, params, used(mesh, params)), *batch)
         return J, held(mesh, dparams, stored(mesh, dparams, params))
 
     descend = training.step(split, optimizer)
@@ -40,6 +43,6 @@ def step(gradient: Callable, optimizer: optax.GradientTransformation, mesh: Mesh
     return descend_and_hold
 
 
-def steps_on(mesh: Mesh, step: Callable, batch_size: int, steps: int) -> Callable:
+def steps_on(mesh: Mesh, step: Callable, batch_size: int, steps: int, keyed: bool = False) -> Callable:
     """`jaxnn.training.steps_from` on a mesh; each device computes the order of all rows."""
-    return training.steps_from(step, batch_size, steps, hold=partial(held, mesh))
+    return training.steps_from(step, batch_size, steps, keyed, hold=partial(held, mesh))

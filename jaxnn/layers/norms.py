@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Shaped
 
 from jaxnn.layers.layer import Layer, ShapeError, rows
 
@@ -180,7 +180,7 @@ def batch_norm(n: int, eps: float = LITTLE) -> Layer:
     return Layer(init, forward, backward, f"batch_norm({n})")
 
 
-def with_statistics(net: Layer, params, batches: Float[Array, "B N ..."], key):
+def with_statistics(net: Layer, params, batches: Shaped[Array, "B N ..."], key):
     """The parameters of a network with each batch norm's mean and variance over these batches of data.
 
     They are those of the forward pass in training, layer by layer: what `net` is evaluated with, before each

@@ -26,7 +26,7 @@ def finite(tree) -> Bool[Array, ""]:
 
 
 def computed(net: Layer, gradient: Callable, optimizer: optax.GradientTransformation) -> Callable:
-    """A step that shows all of its arrays: `show(state, X, Y) -> (state, arrays)`.
+    """A step that shows all of its arrays: `show(state, X, Y, *key) -> (state, arrays)`.
 
     `arrays` are pairs of a name and an array, in the order of the computation: Z[1], ..., Z[L], J (A[l] where
     that is kept in place of Z[l]), dW[L], db[L], ..., dW[1], db[1], the optimizer's state, and the new W[1],
@@ -34,9 +34,9 @@ def computed(net: Layer, gradient: Callable, optimizer: optax.GradientTransforma
     `optimizer` are those of the training.
     """
 
-    def show(state: State, X, Y):
-        Z, residuals = net.forward(state.params, X)
-        J, dparams = gradient(state.params, X, Y)
+    def show(state: State, X, Y, *key):
+        Z, residuals = net.forward(state.params, X, *key)
+        J, dparams = gradient(state.params, X, Y, *key)
         updates, opt_state = optimizer.update(dparams, state.opt_state, state.params)
         params: Any = optax.apply_updates(state.params, updates)
         if not is_lecture(state.params) or any(not isinstance(r, Residuals) for r in residuals):
@@ -67,7 +67,7 @@ def origin(
     """The step, counted from 0, and the first array in it that is not finite; None if all of them are.
 
     A training went from `state` at step `first` through `pieces`: (the next step, the state, the costs).
-    `batch(k) -> (X, Y)`, and `show` is what `computed` gives.
+    `batch(k) -> (X, Y, *key)`, and `show` is what `computed` gives.
     """
     for end, after, J in pieces:
         if finite((after, J)):
@@ -76,8 +76,8 @@ def origin(
         names = []
 
         @jax.jit
-        def look(state, X, Y, names=names):
-            state, arrays = show(state, X, Y)
+        def look(state, *batch, names=names):
+            state, arrays = show(state, *batch)
             names[:] = [name for name, _ in arrays]
             return state, jnp.stack([jnp.isfinite(array).all() for _, array in arrays])
 
