@@ -96,9 +96,13 @@ def mesh_for(arguments: argparse.Namespace, device, first: str = "data"):
     """
     import jax
 
+    return mesh_over(jax.devices(device.platform), arguments, first)
+
+
+def mesh_over(there, arguments: argparse.Namespace, first: str = "data"):
+    """The mesh of those of these devices that are asked for. Raises UserError."""
     from jaxnn.devices.mesh import mesh_of
 
-    there = jax.devices(device.platform)
     sizes = arguments.layout or {first: 0}
     known = math.prod(size for size in sizes.values() if size)
     wanted = arguments.devices or (known if 0 not in sizes.values() else len(there))

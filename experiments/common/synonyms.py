@@ -16,6 +16,9 @@ OPTIONS = {  # in small letters, with nothing between words; the first option th
     "epochs": "ep epoch iter iterations iters maxepochs maxiter n nepochs niter numepochs step steps",
     "seed": "randomseed randomstate rng",
     "gradient": "autodiff grad method mode",
+    "devices": "ndevices ngpus numdevices numgpus",
+    "layout": "mesh parallelism sharding",
+    "reproducible": "deterministic",
     "device": "accelerator backend cuda gpu gpus platform",
     "out": "checkpoint checkpointdir ckpt ckptdir dest destination dir directory dst file folder load "
     "logdir modeldir output outputdir outdir outputfile path png resumefrom save savedir saveto "
