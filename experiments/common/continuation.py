@@ -90,9 +90,10 @@ def as_in_the_run(
 
     words = []
     for name in sorted(named - arguments.given):
-        if settings.get(name) is not None:
-            value = settings[name]
-            values = [str(value) for value in (value if isinstance(value, list) else [value])]
+        value = settings.get(name)
+        if value is not None and value is not False:
+            several = value if isinstance(value, list) else [] if value is True else [value]
+            values = [str(value) for value in several]
             if any(value.startswith("-") for value in values):  # else they could be options
                 refuse(f"{name}: got {', '.join(values)[:40]!r}")
             words += [f"--{name.replace('_', '-')}", *values]
