@@ -107,7 +107,7 @@ def how_off(found: np.ndarray, right: np.ndarray, row: str = "row", column: str 
         return How(f"is multiplied by a mask of 0 and {max(known, key=abs):.6g}")
     if gap.size > 1 and _alike(gap):
         return How(f"has {gap.flat[0]:.6g} added to it")
-    if (known > 0).all():
+    if known.size > 1 and (known > 0).all():
         ends = f"{known.min():.3g} to {known.max():.3g}"
         return How(f"has the right signs, but is {ends} times what it should be", True)
     return How(ALL_OFF)

@@ -26,7 +26,7 @@ def point(tape: Tape, args: tuple, traced: Programs | None = None) -> Point:
     """All values and the right backward pass at args; `traced` is programs(tape) when it is had."""
     traced = traced or programs(tape, args)
     values, factors, operands = traced.prepare(*_fed(tape, args))
-    return Point(tape, args, values, traced.pull(Change(factors, operands, {}, {}, {}, {}, {})), traced)
+    return Point(tape, args, values, traced.pull(Change(factors, operands, {}, {}, {}, {}, {})), traced, {})
 
 
 def gradient_at(scene: Scene, value: int, new: np.ndarray) -> list[np.ndarray]:
@@ -95,6 +95,7 @@ class Backward(NamedTuple):
     reads: list[Edge]  # of the operands; none of an elementwise step
     back: Callable | None  # (operands, cotangents above) → cotangents; None for an elementwise step
     work: float
+    keys: frozenset[Edge]  # of all that can be exchanged
 
 
 def _backward(tape: Tape, place: int, node: Node) -> Backward | None:
@@ -102,10 +103,11 @@ def _backward(tape: Tape, place: int, node: Node) -> Backward | None:
     edges = [((place, k), i, tape.shapes[i].shape, tape.shapes[i].dtype) for k, i in tape.edges(node)]
     if not edges or not live:
         return None
+    keys = frozenset(key for key, *_ in edges)
     if node.elementwise:
-        return Backward(node, live, edges, [], None, _work(tape, node))
+        return Backward(node, live, edges, [], None, _work(tape, node), keys)
     reads = [(place, k) for k, i in enumerate(node.inputs) if not isinstance(i, Literal)]
-    return Backward(node, live, edges, reads, _back(tape, node), _work(tape, node))
+    return Backward(node, live, edges, reads, _back(tape, node), _work(tape, node), keys | {*reads})
 
 
 def _back(tape: Tape, node: Node) -> Callable:
@@ -145,8 +147,10 @@ def _pull(tape: Tape, plan: list[Backward], change: Change, known: Pulled | None
     new: set[int] = set()  # values to which something else comes back
     work = 0.0
 
-    def alike(now: dict, before: dict, key) -> bool:
-        return now.get(key) is before.get(key)
+    altered = {*taken, *moved}
+    for now, before in ((factors, old.factors), (operands, old.operands), (gains, old.gains)):
+        if now is not before:
+            altered |= {key for key in now.keys() | before.keys() if now.get(key) is not before.get(key)}
 
     def settle(v: int) -> Any:
         """What comes back to a value, once all of it is there."""
@@ -161,30 +165,18 @@ def _pull(tape: Tape, plan: list[Backward], change: Change, known: Pulled | None
         if total is None:
             total = (np.ones if v == tape.output else np.zeros)(shape.shape, shape.dtype)
         seen[v] = total = np.asarray(total)
-        if not (alike(given, old.given, v) and alike(free, old.free, v)):
+        if given.get(v) is not old.given.get(v) or free.get(v) is not old.free.get(v):
             new.add(v)
         total = free[v] * total if v in free else total
         return total + given[v] if v in given else total
-
-    def same(step: Backward) -> bool:
-        """Whether all that is read is what was read."""
-        return (
-            new.isdisjoint(step.outputs)
-            and all(alike(operands, old.operands, r) for r in step.reads)
-            and not any(key in taken or key in moved for key, *_ in step.edges)
-            and all(
-                alike(factors, old.factors, key) and gains.get(key, 1) is old.gains.get(key, 1)
-                for key, *_ in step.edges
-            )
-        )
 
     with np.errstate(all="ignore"):
         for step in plan:
             above = [settle(o) for o in step.outputs]
             for key, i, *_ in step.edges:
                 into.setdefault(i, []).append(key)
-            if known and same(step):
-                continue
+            if known and new.isdisjoint(step.outputs) and altered.isdisjoint(step.keys):
+                continue  # all that is read is what was read
             work += step.work
             read = [operands[r] for r in step.reads]
             got = None if step.back is None else step.back(read, above)

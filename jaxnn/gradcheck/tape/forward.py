@@ -30,7 +30,9 @@ def step(scene: Scene, place: int, given: Sequence, slope: int | None = None) ->
 
 def replayed_values(scene: Scene, new: Mapping[int, np.ndarray]) -> dict[int, np.ndarray]:
     """All values where these, whatever makes them, are those."""
-    values, other = scene.point.values | dict(new), set(new)
+    shapes = scene.point.tape.shapes
+    values = scene.point.values | {v: np.asarray(x, shapes[v].dtype) for v, x in new.items()}
+    other = set(new)
     share = scene.point.programs.work / len(scene.point.tape.nodes)
     with np.errstate(all="ignore"):
         for place, node in enumerate(scene.point.tape.nodes):

@@ -1,6 +1,7 @@
 """The paths of a tape: the edges through which one line of the code is differentiated."""
 
 import math
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -9,7 +10,7 @@ from jax.extend.core import Literal
 from jaxnn.gradcheck.jaxprs.primitives import Kind, of
 from jaxnn.gradcheck.tape.scene import Scene, finite, gradient_with
 from jaxnn.gradcheck.tape.tape import Edge
-from jaxnn.gradcheck.tape.trace import consumers, reached
+from jaxnn.gradcheck.tape.trace import consumers, origins, reached
 from jaxnn.gradcheck.tolerances import COMPUTED
 
 ROOTS = {"sqrt", "rsqrt", "pow", "integer_pow"}
@@ -93,14 +94,27 @@ def reaching(scene: Scene) -> list[tuple[Path, list[np.ndarray]]]:
 
     Where only some leaves are looked at, those that lead to others too.
     """
-    out, wrong = [], set(scene.wrong)
+    key, known = ("reaching", scene.only, tuple(scene.wrong)), scene.point.found
+    if key not in known:
+        known[key] = list(_reaching(scene))
+    return known[key]
+
+
+def _reaching(scene: Scene) -> Iterator[tuple[Path, list[np.ndarray]]]:
+    wrong, tape = set(scene.wrong), scene.point.tape
+    active = [p for p in tape.parameters if p in tape.active]
+    behind = origins(tape.nodes, active)
+    needed = {active[k] for k in wrong}
     for path in paths_of(scene):
+        if not needed <= set().union(
+            *(behind.get(tape.nodes[p].inputs[path.k], set()) for p, _ in path.edges)
+        ):
+            continue
         without = gradient_with(scene, gains=dict.fromkeys(path.edges, 0.0))
         pairs = zip(scene.reference, without, strict=True)
         gone = {k for k, (r, w) in enumerate(pairs) if _apart(r, w)}
         if gone > wrong if scene.only else gone == wrong:
-            out.append((path, without))
-    return out
+            yield path, without
 
 
 def _apart(r: np.ndarray, w: np.ndarray) -> bool:

@@ -79,9 +79,9 @@ def changed(
     """The right backward pass with these parts exchanged; `given` and `added` by value, the rest by edge."""
     right, given, added = scene.point.change, given or {}, added or {}
     return Change(
-        right.factors | (factors or {}),
-        right.operands | (operands or {}),
-        right.gains | (gains or {}),
+        right.factors | factors if factors else right.factors,
+        right.operands | operands if operands else right.operands,
+        right.gains | gains if gains else right.gains,
         right.given | given | added,
         right.free | dict.fromkeys(given, 0.0),
         taken or {},
@@ -116,7 +116,7 @@ def without_penalty(scene: Scene) -> Scene:
     gradient = without.gradient
     rest = [r - g for r, g in zip(scene.reference, gradient, strict=True)]
     return scene._replace(
-        point=scene.point._replace(pulled=without),
+        point=scene.point._replace(pulled=without, found={}),
         hand=[h - r for h, r in zip(scene.hand, rest, strict=True)],
         reference=gradient,
         bound=[b + COMPUTED * np.abs(r).max(initial=0) for b, r in zip(scene.bound, rest, strict=True)],

@@ -111,6 +111,7 @@ class Point(NamedTuple):
     values: dict[int, np.ndarray]
     pulled: Pulled
     programs: Programs
+    found: dict  # what was found of it once
 
     @property
     def change(self) -> Change:

@@ -75,8 +75,7 @@ def _skippable(scene: Scene) -> list[tuple[Skipped, ...]]:
     for one in each:
         node = tape.nodes[one.place]
         spots.setdefault((node.name, node.line, node.spot, node.inputs.index(one.input)), []).append(one)
-    turns = [tuple(same) for same in spots.values() if len(same) > 1]
-    return [(one,) for one in each] + [small] * (len(small) > 1) + turns
+    return [tuple(same) for same in spots.values()] + [small] * (len(small) > 1)
 
 
 def _epsilon(scene: Scene, skipped: Skipped) -> float | None:
