@@ -108,9 +108,10 @@ def _with_exchanged(v: int, w: int, scene: Scene) -> list[np.ndarray] | None:
 def of_sums(scenes: list[Scene]) -> Iterator[Finding]:
     """What comes back to a sum that is divided by is summed along another axis, or not at all."""
     probe = smallest(scenes)
-    tape = probe.point.tape if probe else None
-    readers = consumers(tape.nodes) if tape else {}
-    for place, node in enumerate(tape.nodes) if tape else ():
+    if probe is None:
+        return
+    tape, readers = probe.point.tape, consumers(probe.point.tape.nodes)
+    for place, node in enumerate(tape.nodes):
         above, out = [place], node.outputs[0]
         while (
             node.name == "reduce_sum"
@@ -151,8 +152,9 @@ def _with_sum(place: int, above: int, axis: int | None, scene: Scene) -> list[np
 def of_early(scenes: list[Scene]) -> Iterator[Finding]:
     """What comes back to a value goes down one way before all of it has come back."""
     probe = smallest(scenes)
-    nodes = probe.point.tape.nodes if probe else ()
-    readers = consumers(nodes)
+    if probe is None:
+        return
+    nodes, readers = probe.point.tape.nodes, consumers(probe.point.tape.nodes)
     for place, node in enumerate(nodes):
         below = [(place, k) for k, _ in probe.point.tape.edges(node)]
         above = [
@@ -181,8 +183,10 @@ def _without_both(one: Edge, other: Edge, scene: Scene) -> list[np.ndarray]:
 def of_reading(scenes: list[Scene]) -> Iterator[Finding]:
     """Data is read otherwise on the way back, where the values of the loss are right."""
     probe = smallest(scenes)
-    tape = probe.point.tape if probe else None
-    for x in (*tape.inputs, *tape.constants) if tape else ():
+    if probe is None:
+        return
+    tape = probe.point.tape
+    for x in (*tape.inputs, *tape.constants):
         shape = tape.shapes[x].shape if x not in tape.parameters else ()
         ways = [
             (
@@ -201,7 +205,7 @@ def of_reading(scenes: list[Scene]) -> Iterator[Finding]:
                 says = f"On the way back {{x}} {how}."
                 yield finding(mistake, says, "{x}", 3.0, True, probe, x=Value((x,)))
                 return
-    yield from _of_exchanged(scenes, probe) if probe else ()
+    yield from _of_exchanged(scenes, probe)
 
 
 def _of_exchanged(scenes: list[Scene], probe: Scene) -> Iterator[Finding]:

@@ -64,7 +64,9 @@ SAYS: dict[tuple[Mistake, str], Callable] = {
 def of_kernels(scenes: list[Scene]) -> Iterator[Finding]:
     """What comes back to the images is put together otherwise, or made with a kernel that is transposed."""
     probe = smallest(scenes)
-    for place, node in enumerate(probe.point.tape.nodes) if probe else ():
+    if probe is None:
+        return
+    for place, node in enumerate(probe.point.tape.nodes):
         if node.name != "conv_general_dilated" or (place, 0) not in probe.point.programs.edges:
             continue
         for (mistake, what), back in SAYS.items():
