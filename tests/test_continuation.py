@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from experiments import endure, sweep, train
+from experiments.common.continuation import as_in_the_run
 from jaxnn import training
 from jaxnn.runs import checkpoints
 from tests.programs import Listening, ended
@@ -67,6 +68,13 @@ def saved_at(place, folder):
 
 
 LATE = "interrupted; the same command goes on, or begins if nothing was saved yet\n"
+
+
+@pytest.mark.parametrize("switch", [True, False])
+def test_a_switch_and_a_nought_of_a_run_are_taken_on(switch, tmp_path):
+    settings = {"reproducible": switch, "seed": 0, "hidden": [7, 5], "learning_rate": None}
+    found = as_in_the_run(train.parser().parse_args([]), train.parser(), settings, tmp_path)
+    assert (found.reproducible, found.seed, found.hidden) == (switch, 0, [7, 5])
 
 
 @pytest.fixture
