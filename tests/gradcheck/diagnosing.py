@@ -34,5 +34,5 @@ def searched(loss, gradient, args, argnums=0, **known):
 def diagnosed(loss, gradient, args, argnums=0, views=None):
     """The causes, of a search in which nothing failed and nothing was left out."""
     found = searched(loss, gradient, args, argnums, views=views)
-    assert not found.notes
+    assert not found.notes, found.notes
     return found.causes

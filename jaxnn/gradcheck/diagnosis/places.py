@@ -38,10 +38,11 @@ MANY = 20  # values of which two at a time are tried
 
 
 class How(NamedTuple):
-    """How an array differs from the one it should be; entries: whether it says which of them do."""
+    """How an array differs from the one it should be; entries: whether it says which do."""
 
     says: str
     entries: bool = False
+    vague: bool = False  # it may be anything
 
 
 class Fault(NamedTuple):
@@ -109,8 +110,8 @@ def how_off(found: np.ndarray, right: np.ndarray, row: str = "row", column: str 
         return How(f"has {gap.flat[0]:.6g} added to it")
     if known.size > 1 and (known > 0).all():
         ends = f"{known.min():.3g} to {known.max():.3g}"
-        return How(f"has the right signs, but is {ends} times what it should be", True)
-    return How(ALL_OFF)
+        return How(f"has the right signs, but is {ends} times what it should be", True, vague=True)
+    return How(ALL_OFF, vague=True)
 
 
 def _relation(scene: Scene, k: int) -> How | None:
@@ -315,7 +316,7 @@ def placed(scenes: list[Scene], names: Names) -> tuple[list[Finding], Spent | No
         there = faults(given) or []
         if [f[:3] for f in there] == [f[:3] for f in found]:
             scene, found = given, there  # the rows and entries told are then those of the given point
-    alone = bool(found) and len(found) == 1 and (found[0].kind == "dZ" or found[0].how.says != ALL_OFF)
+    alone = bool(found) and len(found) == 1 and (found[0].kind == "dZ" or not found[0].how.vague)
     try:
         of_found = found and (alone or len(found) > 1)
         ends = None if alone else sufficient(scene)
@@ -407,9 +408,9 @@ def _extents(scene: Scene, names: Names, own: bool) -> str:
         if alpha is not None and not np.isnan(alpha) and (off.size > 1 or not alpha):
             parts.append(f"{name} is " + (f"{spoken(alpha)} times what it should be" if alpha else "zero"))
         elif off.all():
-            how = (_relation(scene, k) or how_off(scene.hand[k], scene.reference[k])).says
-            whole += [name] * (how == ALL_OFF)
-            parts += [f"{name} {how}"] * (how != ALL_OFF)
+            how = _relation(scene, k) or how_off(scene.hand[k], scene.reference[k])
+            whole += [name] * how.vague
+            parts += [f"{name} {how.says}"] * (not how.vague)
         else:
             parts.append(f"{extent(off) if own else 'some entries'} of {name}")
     if len(parts) > 4:

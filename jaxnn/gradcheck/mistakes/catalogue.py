@@ -76,9 +76,12 @@ def _in_some(scenes: list[Scene]) -> Iterator[Finding]:
     """The mistakes of a step that reaches others too, made in the gradient of some parameters only."""
     wrong = wrong_leaves(scenes)
     looked = [s._replace(only=wrong) for s in scenes]
-    every = (values.of_other_values, values.on_the_way_back, systems.of_systems, paths.scaled, paths.mistaken)
-    for search in every:
-        for one in search(looked) if len(wrong) < len(scenes[0].hand) else ():
+    if len(wrong) == len(scenes[0].hand):
+        return
+    on_paths, found = (paths.scaled, paths.mistaken), False
+    for search in (*on_paths, values.of_other_values, values.on_the_way_back, systems.of_systems):
+        for one in search(looked) if search in on_paths or not found else ():
+            found = True
             says = f"{one.says.rstrip('.')}, in the gradient of {{only}} only."
             told = {**one.parts, "only": Leaves(wrong)}
             yield one._replace(rank=one.rank + 1, says=says, where="{only}", parts=told)
