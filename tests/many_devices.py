@@ -104,8 +104,8 @@ def trained_in_order(*sizes):
 def main():
     dense_net = mlp(SIDE * SIDE, 32, 24, CLASSES, g=sigmoid)
     found = {
-        "dense": measured(dense_net, 96, 4, (1, 2, 8)),
-        "large": measured(dense_net, 1024, 1, (1, 8)),
+        "dense": measured(dense_net, 96, 4, (1, 8)),
+        "large": measured(dense_net, 1024, 1, (8,)),
         "uneven": measured(dense_net, 100, 2, (1, 8)),
         "attention": measured(transformer(), 96, 2, (1, 8)),
     }

@@ -10,6 +10,7 @@ import sys
 
 import jax
 import numpy as np
+import optax
 import pytest
 
 from experiments import train
@@ -17,11 +18,17 @@ from experiments.check_layout import integers, products, truth
 from experiments.common import continuation
 from experiments.common.arguments import UserError
 from experiments.common.devices import Axes, layout_of, mesh_for
+from jaxnn.activations import sigmoid
 from jaxnn.devices import layout
 from jaxnn.devices.collectives import Sent, sent, totals
 from jaxnn.devices.in_order import why_not
-from jaxnn.devices.mesh import mesh_of
-from jaxnn.layers import Dense
+from jaxnn.devices.mesh import mesh_of, placed
+from jaxnn.devices.split import step, steps_on
+from jaxnn.layers import Dense, mlp
+from jaxnn.losses import cross_entropy
+from jaxnn.objective import value_and_grad
+from jaxnn.training import start, steps_from
+from jaxnn.training import step as training_step
 from tests.programs import ROOT, ended
 
 SIMULATED = "--xla_force_host_platform_device_count="
@@ -47,10 +54,9 @@ def test_a_step_sends_the_gradient_and_the_cost_once_and_fetches_its_own_rows(fo
         sent = [] if n == "1" else [["all-reduce", 4 * program["P"] + 4]]
         assert program["sent"] == sent
         assert program["fetched"] == [rows // int(n)]
-        np.testing.assert_allclose(program["J"], found[network]["1"]["J"], rtol=1e-5)
-    temporaries = [found[network][n]["temporaries"] for n in sorted(found[network], key=int)]
-    assert temporaries == sorted(temporaries, reverse=True)
-    assert temporaries[-1] < temporaries[0] / 3
+    if one := found[network].get("1"):
+        np.testing.assert_allclose(found[network]["8"]["J"], one["J"], rtol=1e-5)
+        assert found[network]["8"]["temporaries"] < one["temporaries"] / 3
 
 
 def test_a_batch_that_does_not_divide_is_split_all_the_same(found):
@@ -90,13 +96,31 @@ def test_a_table_says_what_each_device_holds_and_what_is_sent(found):
     assert "of 5,064 bytes of parameters and optimizer state each holds 1,380; a step needs " in printed
 
 
+def test_on_one_device_the_program_is_the_one_without_a_mesh():
+    """Instruction by instruction, so that its bits and its time are the same."""
+    net, optimizer = mlp(7, 6, 5, g=sigmoid), optax.adam(0.01)
+    gradient, mesh = value_and_grad(net, cross_entropy), mesh_of(jax.devices()[:1])
+    X, Y = np.ones((96, 7), np.float32), np.eye(5, dtype=np.float32)[np.arange(96) % 5]
+    plain = (start(net.init(jax.random.key(0)), optimizer), jax.random.key(1), np.int32(0), X, Y)
+
+    def instructions(program, rest):
+        with jax.numpy_dtype_promotion("standard"):  # as optax needs it
+            text = jax.jit(program).lower(*rest).compile().as_text()
+        return re.findall(r"^ *(?:ROOT )?%?[\w.-]+ = (\(.*?\)|\S+) ([\w-]+)\(", text, re.M)
+
+    before = instructions(steps_from(training_step(gradient, optimizer), 32, 3), plain)
+    here = instructions(steps_on(mesh, step(gradient, optimizer, mesh), 32, 3), placed(mesh, plain))
+    assert len(here) > 50
+    assert here == before
+
+
 def test_layouts_are_all_products():
     assert len([*products(8)]) == 13
     assert all(np.prod([*sizes.values()]) == 12 for sizes in products(12))
     assert {"members": 1, "data": 2, "fsdp": 3, "model": 2} in products(12)
 
 
-@pytest.mark.parametrize("devices", [1, 6, 256])
+@pytest.mark.parametrize("devices", [1, 6, 32])
 def test_the_numbers_of_the_network_of_whole_numbers_are_exact(devices):
     for array in truth(integers(devices)):
         np.testing.assert_array_equal(np.float64(np.float32(array)), array)
