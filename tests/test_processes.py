@@ -221,6 +221,7 @@ def test_the_content_of_data_counts():
     assert np.array_equal(other[:-1], data.test.labels[:-1])
 
 
+PATIENT = ("--heartbeat", "300")  # the machine may be busy
 SMALL = ("--hidden", "5", "--batch-size", "100", "--optimizer", "adam", "--epochs", "12", "--save-every", "0")
 
 
@@ -231,7 +232,7 @@ class Several:
         self.files = [folder / f"{name}{k}" for k in (0, 1) for name in ("out", "err")]
         self.processes, place = [], ("--coordinator", f"{HERE}:{free_port(HERE)}", "--processes", "2")
         for k in (0, 1):
-            line = (*words, *(of_1 if k else ()), *place, "--process", str(k))
+            line = (*PATIENT, *words, *(of_1 if k else ()), *place, "--process", str(k))
             with self.files[2 * k].open("wb") as out, self.files[2 * k + 1].open("wb") as err:
                 command = [sys.executable, "-m", "experiments.train", *line]
                 self.processes.append(subprocess.Popen(command, cwd=ROOT, stdout=out, stderr=err))
@@ -260,7 +261,7 @@ GONE = "error: process 0 is gone: killed, or its machine is down" + together.AGA
 
 
 def launched(*words):
-    command = [sys.executable, "-m", "experiments.launch", "-n", "2", "train", *words]
+    command = [sys.executable, "-m", "experiments.launch", "-n", "2", "train", *PATIENT, *words]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
 
 
