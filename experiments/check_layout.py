@@ -8,7 +8,7 @@ import argparse
 import itertools
 import math
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from experiments.common.arguments import Parser, UserError, run, use_device
 from experiments.common.devices import WHAT, add_devices, layout_of, mesh_for
@@ -72,8 +72,8 @@ class Problem(NamedTuple):
 
     n: tuple[int, ...]
     params: list  # (W, b) of each layer
-    X: object
-    Y: object
+    X: Any
+    Y: Any
     K: int  # members of a family
 
     @property

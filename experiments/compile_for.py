@@ -8,6 +8,7 @@ Nothing runs: neither the devices nor the data are needed, only the compiler of 
 import argparse
 import os
 import time
+from typing import Any
 
 from experiments.common.arguments import OPTIMIZERS, Parser, UserError, run, whole
 from experiments.common.devices import add_devices, layout_of, mesh_over, specs_of
@@ -75,7 +76,7 @@ def main(arguments: argparse.Namespace) -> int:
     compiled = jax.jit(program).lower(described(mesh, state, specs), *described(mesh, others)).compile()
     P = sum(p.size for p in jax.tree.leaves(state.params))
     held = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(on_each(mesh, state, specs)))
-    sizes = compiled.memory_analysis()
+    sizes: Any = compiled.memory_analysis()
     print(f"devices   {len(devices)} of {arguments.topology}, {devices[0].device_kind}: {layout_of(mesh)}")
     print(f"network   {'-'.join(map(str, arguments.sizes))}, {P:,} parameters, 4P + 4 = {4 * P + 4:,}")
     print(f"          batches of {arguments.batch_size} of {N} examples, {arguments.optimizer}")

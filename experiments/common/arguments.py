@@ -127,7 +127,7 @@ def run(main: Callable[[argparse.Namespace], int], parser: Parser) -> NoReturn:
             if not together.GROUP.others:
                 raise
             status, line = 1, shown(f"{type(error).__name__}: {error}", 200)
-            sys.excepthook(*sys.exc_info())
+            sys.excepthook(type(error), error, error.__traceback__)
         else:
             print(colours.error(sys.stderr), line, file=sys.stderr)
         if report := getattr(error, "report", ""):

@@ -154,7 +154,7 @@ def print_table(mesh, descend, batch_size: int, keyed: bool, state, key, *data) 
     import jax
     import numpy as np
 
-    from jaxnn.devices.collectives import in_words, sent
+    from jaxnn.devices.collectives import in_words, sent, temporaries
     from jaxnn.devices.mesh import on_each
     from jaxnn.devices.split import steps_on
     from jaxnn.runs.record import names
@@ -175,6 +175,6 @@ def print_table(mesh, descend, batch_size: int, keyed: bool, state, key, *data) 
     in_all, held = (sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(tree)) for tree in (state, each))
     print(
         f"          of {in_all:,} bytes of parameters and optimizer state each holds {held:,}; "
-        f"a step needs {one.memory_analysis().temp_size_in_bytes:,} more"
+        f"a step needs {temporaries(one):,} more"
     )
     print(f"          a step sends {in_words(sent(one.as_text()))}")

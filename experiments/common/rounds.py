@@ -139,7 +139,7 @@ def planned(task: Task, family: list[Settings], mesh: Mesh, key, arguments, at_o
         K = at_once or -(-len(family) // (rounds * members)) * members
         state = jax.tree.map(lambda leaf, K=K: jax.ShapeDtypeStruct((K, *leaf.shape), leaf.dtype), one)
         state = described(mesh, state, MEMBERS)
-        programs = compiled(descend, evaluate, arguments.batch_size, mesh, state, key, *data, spread)
+        programs = compiled(descend, evaluate, arguments.batch_size, mesh, state, key, *data, spread=spread)
         needed = bytes_needed(programs, *data)
         if needed <= available:
             return Plan(task, family, K, -(-len(family) // K), state, programs, needed, available, clock)

@@ -17,19 +17,24 @@ class Sent(NamedTuple):
     bytes: int  # of its result, on each device
 
 
-def sent(text: str) -> list[Sent]:
+def sent(text: str | None) -> list[Sent]:
     """The collective operations of a compiled program, `compiled.as_text()`; one in a loop counts once.
 
     >>> sent("  %r = (f32[], f32[17,64]{1,0}) all-reduce(%a, %b), channel_id=1")
     [Sent(op='all-reduce', bytes=4356)]
     """
     found = []
-    for shape, op, started in MADE.findall(text):
+    for shape, op, started in MADE.findall(text or ""):
         sizes = [_bytes(bits, dims) for bits, dims in ARRAY.findall(shape)]
         if started and op != "all-reduce":  # (what goes in, what comes out)
             sizes = sizes[len(sizes) // 2 :]
         found.append(Sent(op, sum(sizes)))
     return found
+
+
+def temporaries(program) -> int:
+    """The bytes that a compiled program needs on each device, beside what goes in and comes out."""
+    return program.memory_analysis().temp_size_in_bytes
 
 
 def totals(found: list[Sent]) -> dict[str, int]:

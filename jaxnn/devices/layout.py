@@ -10,6 +10,7 @@ is used, and its gradient is scattered (Rajbhandari et al., "ZeRO", SC 2020).
 """
 
 import math
+from typing import Any
 
 import jax
 from jax.sharding import Mesh, PartitionSpec
@@ -33,7 +34,7 @@ def used(mesh: Mesh, params):
     """
     model = mesh.shape["model"]
     nodes, structure = jax.tree.flatten(params, is_leaf=lambda node: isinstance(node, Dense))
-    specs = [Dense(WHOLE, WHOLE) if isinstance(node, Dense) else WHOLE for node in nodes]
+    specs = [_specs(WHOLE, WHOLE) if isinstance(node, Dense) else WHOLE for node in nodes]
     pairs, k = 0, 0
     while model > 1 and k < len(nodes) - 1:
         first, second = nodes[k : k + 2]
@@ -43,12 +44,16 @@ def used(mesh: Mesh, params):
         n = first.W.shape[0]
         if n % model:
             raise ValueError(f"model={model}: got {n} neurons to split, expected one of {_divisors(n)}")
-        specs[k] = Dense(PartitionSpec("model"), PartitionSpec("model"))
-        specs[k + 1] = Dense(PartitionSpec(None, "model"), WHOLE)
+        specs[k] = _specs(PartitionSpec("model"), PartitionSpec("model"))
+        specs[k + 1] = _specs(PartitionSpec(None, "model"), WHOLE)
         pairs, k = pairs + 1, k + 2
     if model > 1 and not pairs:
         raise ValueError(f"model={model}: got no two dense layers in a row, expected such; others stay whole")
     return jax.tree.unflatten(structure, specs)
+
+
+def _specs(W: Any, b: Any) -> Dense:  # in the place of the arrays
+    return Dense(W, b)
 
 
 def _meet(first: Dense, second: Dense) -> bool:

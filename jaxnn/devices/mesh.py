@@ -10,8 +10,10 @@ neurons. One device is a mesh of 1 × 1 × 1 × 1.
 import math
 from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
@@ -50,7 +52,7 @@ def placed(mesh: Mesh, tree, specs=WHOLE):
     """
 
     def put(leaf, sharding):
-        if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
             bits = put(jax.random.key_data(leaf), sharding)
             return jax.random.wrap_key_data(bits, impl=jax.random.key_impl(leaf))
         here = np.asarray(leaf)
@@ -61,7 +63,7 @@ def placed(mesh: Mesh, tree, specs=WHOLE):
 
 def held(mesh: Mesh, tree, specs=WHOLE):
     """The same arrays, inside a compiled program: there they are where it says."""
-    inside = jax.sharding.get_abstract_mesh()  # of a shard_map, along some of the axes
+    inside: Any = jax.sharding.get_abstract_mesh()  # of a shard_map, along some of the axes
     return jax.lax.with_sharding_constraint(tree, shardings(mesh if inside.empty else inside, specs, tree))
 
 

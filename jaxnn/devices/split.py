@@ -3,8 +3,9 @@
 from collections.abc import Callable
 from functools import partial
 
+import jax
+import jax.numpy as jnp
 import optax
-from jax.dtypes import issubdtype, prng_key
 from jax.sharding import Mesh
 
 from jaxnn import training
@@ -29,7 +30,7 @@ def step(gradient: Callable, optimizer: optax.GradientTransformation, mesh: Mesh
     """
 
     def split(params, *batch):
-        batch = [x if issubdtype(x.dtype, prng_key) else held(mesh, x, ROWS) for x in batch]
+        batch = [x if jnp.issubdtype(x.dtype, jax.dtypes.prng_key) else held(mesh, x, ROWS) for x in batch]
         J, dparams = gradient(held(mesh, params, used(mesh, params)), *batch)
         return J, held(mesh, dparams, stored(mesh, dparams, params))
 

@@ -209,7 +209,7 @@ class Enough(NamedTuple):
         """Whether what comes back to these values alone explains all that is wrong, and not anything."""
         answer, _, rank, _ = np.linalg.lstsq(self.rows.T, self.gap, rcond=COMPUTED)
         near = np.abs(self.rows.T @ answer - self.gap).max() <= FITTED * np.abs(self.gap).max()
-        return bool(near) and rank < self.free
+        return bool(near and rank < self.free)
 
 
 def _causes(scene: Scene) -> list[Enough]:
@@ -320,7 +320,7 @@ def placed(scenes: list[Scene], names: Names) -> tuple[list[Finding], Spent | No
     try:
         of_found = found and (alone or len(found) > 1)
         ends = None if alone else sufficient(scene)
-        one = _of_faults(found, scene, given, names) if of_found and not ends else None
+        one = _of_faults(found, scene, given, names) if found and of_found and not ends else None
         return [one or _narrowed(scene, given, ends, names)], None
     except Spent as why:
         return [_of_leaves(scene, given, names)], why

@@ -68,10 +68,11 @@ def programs(tape: Tape, args: tuple) -> Programs:
 
     edges = frozenset(key for step in plan for key, *_ in step.edges)
     work = sum(_work(tape, node) for node in tape.nodes if set(node.outputs) & tape.active)
-    backs = {step.edges[0][0][0]: step for step in plan}
+    backs = {step.edges[0][0][0]: (step.back, step.reads) for step in plan if step.back}
 
     def back(place: int, change: Change, above: list) -> list:
-        return backs[place].back([change.operands[r] for r in backs[place].reads], above)
+        through, reads = backs[place]
+        return through([change.operands[r] for r in reads], above)
 
     run = by_numpy(prepare, *_fed(tape, args))
     return Programs(run, partial(_pull, tape, plan), edges, work, {}, back)

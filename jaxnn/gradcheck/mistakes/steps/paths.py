@@ -8,7 +8,7 @@ another value of the same shape in the place of one of the two.
 import itertools
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jax.extend.core import Literal
@@ -92,7 +92,7 @@ class Other(NamedTuple):
     numbers: tuple[int, ...]
     mistake: Mistake = WRONG_OPERAND
     says: str = "{value}"
-    of: Callable[[np.ndarray], np.ndarray] = lambda x: x
+    of: Callable[[np.ndarray], Any] = lambda x: x
 
 
 def _found(probe: Scene, path: Path, mistake: Mistake, says: str, rank: float, **parts: Part) -> Finding:
