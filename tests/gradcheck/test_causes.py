@@ -52,7 +52,7 @@ def test_a_saturated_output_shows_a_clipped_logarithm_and_a_nan():
 UNSEEN = (
     ("dZ[1]", RIGHT._replace(slope=lambda t, l: RIGHT.slope(t, l) * jnp.cos(t.Z[l]))),
     ("dZ[2]", RIGHT._replace(error=lambda t: RIGHT.error(t) * jnp.exp(t.Z[-1]))),
-    ("dW[2]", RIGHT._replace(operand=lambda t, l: t.A[l - 1] + (l == 2) * 0.3 * jnp.sin(t.A[l - 1]))),
+    ("[1][0]", RIGHT._replace(operand=lambda t, l: t.A[l - 1] + (l == 2) * 0.3 * jnp.sin(t.A[l - 1]))),
     ("db[1]", RIGHT._replace(db=lambda t, l, dZ: (jnp.max if l == 1 else jnp.sum)(dZ, axis=0)[:, None])),
     # a wrong dA[1] is seen in dZ[1], and g′ might be what is wrong
     ("dZ[1]", RIGHT._replace(matrix=lambda t, l, G: jnp.exp(t.params[l - 1][0]))),

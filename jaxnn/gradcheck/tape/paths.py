@@ -112,8 +112,8 @@ def _reaching(scene: Scene) -> Iterator[tuple[Path, list[np.ndarray]]]:
         ):
             continue
         without = gradient_with(scene, gains=dict.fromkeys(path.edges, 0.0))
-        pairs = zip(scene.reference, without, strict=True)
-        gone = {k for k, (r, w) in enumerate(pairs) if _apart(r, w)}
+        sides = zip(scene.reference, without, scene.bound, strict=True)
+        gone = {k for k, (r, w, b) in enumerate(sides) if _apart(r, w) and (np.abs(r - w) > b).any()}
         if gone > wrong if scene.only else gone == wrong:
             yield path, without
 
