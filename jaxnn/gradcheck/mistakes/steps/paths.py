@@ -154,7 +154,7 @@ def _counted(scenes: list[Scene], probe: Scene, path: Path, without) -> Iterator
     if alpha > 0 and (number := number_words(scenes, alphas)):
         gains = lambda s: alphas[place_of(scenes, s)]  # noqa: E731
         yield Count(MISCOUNTED, f"{number.says} on {through.strip()}", edges, gains, number.parts, 2.15)
-    elif all(abs(a - alpha) <= FITTED * abs(alpha) for a in alphas):
+    elif all(abs(a - alpha) <= FITTED * max(abs(alpha), 1) for a in alphas):
         same = {way.alpha: (mistake, way.says) for mistake, way in ways((LEFT_OUT, MISCOUNTED))}
         mistake, says = same.get(alpha, (MISCOUNTED, "counts {alpha} times"))
         says, power = through + says, probe.point.tape.nodes[path.places[0]].params.get("y")
