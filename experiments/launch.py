@@ -14,8 +14,9 @@ import sys
 import tempfile
 import time
 
-from experiments.common.arguments import Parser, run, whole
+from experiments.common.arguments import Parser, UserError, run, whole
 from experiments.common.interruption import SIGNALS
+from experiments.common.status import LINE
 
 AFTER = 10.0  # seconds in which the others end, once one has
 HEARD = (*SIGNALS, *((signal.SIGHUP,) if hasattr(signal, "SIGHUP") else ()))
@@ -33,6 +34,10 @@ def parser() -> Parser:
 
 def main(arguments: argparse.Namespace) -> int:
     """Start them, and wait for all to end."""
+    for word in arguments.words:
+        if (name := word.partition("=")[0]) in ("--processes", "--process", "--coordinator"):
+            raise UserError(f"{name}: launch says that itself; leave it out, -n N is how many")
+    LINE.end()  # the processes write their own
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
     command = [sys.executable, "-m", f"experiments.{arguments.program}", *arguments.words]

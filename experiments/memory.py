@@ -24,7 +24,7 @@ from experiments.common.arguments import Parser, UserError, new_file, run, whole
 
 LAYERS = (
     *("dense", "mlp-gelu", "mlp-relu", "layer-norm", "batch-norm", "dropout", "convolution", "max-pool"),
-    *("attention", "lstm", "blocks", "blocks-recomputed", "head"),
+    *("lenet", "attention", "lstm", "blocks", "blocks-recomputed", "head"),
 )
 
 

@@ -8,6 +8,7 @@ import argparse
 import contextlib
 import math
 import re
+import sys
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -35,9 +36,9 @@ from experiments.common.devices import (
     started,
 )
 from experiments.common.own_data import add_own_data
-from experiments.common.own_gradient import pieces_of
 from experiments.common.places import own_place
 from experiments.common.status import doing
+from jaxnn.gradcheck.calls.raised import in_full
 from jaxnn.shown import shown
 
 
@@ -140,8 +141,14 @@ def trained(task, arguments: argparse.Namespace, device, mesh, lock, checkpoint)
     def begin():
         return start(task.net.init(init_key), task.optimizer)
 
+    if task.keyed and arguments.reproducible:
+        raise UserError("--reproducible: dropout and batch norm take a batch as one; leave it out")
+
+    def compare(pieces: str) -> str:
+        return compared(task, pieces, begin().params)
+
     check_room(task, begin, arguments.batch_size, device, mesh)
-    settings = describe(arguments, task.n, device) | pieces_of(arguments, task, begin, checkpoint)
+    settings = describe(arguments, task.n, device) | own.pieces_of(arguments, checkpoint, compare)
     pause, state, best, done = resumed(task, begin, arguments, settings, lock, checkpoint)
     own_data.keep(arguments.out, data)
     print_head(task, arguments, pause.settings, mesh)
@@ -151,8 +158,6 @@ def trained(task, arguments: argparse.Namespace, device, mesh, lock, checkpoint)
     gradient, B = on_images(task.gradient, data), arguments.batch_size
     descend = step(in_order(gradient, mesh) if arguments.reproducible else gradient, task.optimizer, mesh)
     print_table(mesh, descend, B, task.keyed, state, shuffle_key, *train)
-    if task.keyed and arguments.reproducible:
-        raise UserError("--reproducible: the network draws, or has a batch norm, and has no parts of a batch")
     in_training = {"keyed": True, "fill": filled(task, B)} if task.keyed else {}
     programs = compiled(descend, evaluation(task), B, mesh, state, shuffle_key, train, test, **in_training)
     draw = partial(of_run, pause.settings, data)
@@ -171,6 +176,39 @@ def trained(task, arguments: argparse.Namespace, device, mesh, lock, checkpoint)
             view((number - first) / (arguments.epochs - first), done.metrics, whole(state.params))
         save(task, arguments, pause, view, state, best, done)
     return 0
+
+
+def compared(task, pieces: str, params) -> str:
+    """What the comparison of the task's gradient with autodiff says, at these parameters.
+
+    Raises UserError, which has the report, where it is wrong.
+    """
+    import jax
+
+    from experiments.common.task import encode
+    from jaxnn.gradcheck import BadCall, compare_gradients
+    from jaxnn.objective import cost
+
+    instead = "--trust-gradient trains with it as it is, --gradient autodiff by jax.grad"
+    few = jax.device_put([array[: own.FEW] for array in task.data.train])
+    key = (jax.random.key(0),) if task.keyed else ()
+    J = cost(task.net, task.loss)
+
+    def loss(params, X, Y):
+        return J(params, X, Y, *key)
+
+    def backward(params, X, Y):
+        return task.gradient(params, X, Y, *key)[1]
+
+    try:
+        with contextlib.redirect_stdout(sys.stderr):  # what it prints is no part of the output
+            report = compare_gradients(loss, backward, params, *encode(task.data, *few))
+    except Exception as error:
+        why = str(error) if isinstance(error, BadCall) else in_full(error)
+        raise UserError(f"{pieces}: the gradient cannot be compared: {why}; {instead}") from error
+    if report.correct is False:
+        raise UserError(f"{pieces}: the backward written by hand is wrong; {instead}", str(report))
+    return "right" if report.correct else f"not to be told: {report.headline.splitlines()[0]}"
 
 
 def check_room(task, begin: Callable, batch_size: int, device, mesh) -> None:

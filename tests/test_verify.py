@@ -100,8 +100,9 @@ def test_how_own_data_were_coded_is_sealed(a_run):
 
 
 def test_what_is_no_run_is_refused(tmp_path):
-    assert ended(verify, tmp_path)[::2] == (
+    (tmp_path / "alone").mkdir()
+    assert ended(verify, tmp_path / "alone")[::2] == (
         2,
-        f"error: RUN: {tmp_path}/settings.json: no such file; "
+        f"error: RUN: {tmp_path}/alone/settings.json: no such file; "
         "expected a folder that --out of a training named\n",
     )

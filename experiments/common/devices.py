@@ -165,8 +165,9 @@ def print_table(mesh, descend, batch_size: int, keyed: bool, state, key, *data) 
     one_step = jax.jit(steps_on(mesh, descend, batch_size, 1, keyed))
     one = one_step.lower(state, key, np.int32(0), *data).compile()
     each = on_each(mesh, state, specs_of(mesh, state, state.params))
-    rows = -(-batch_size // (mesh.shape["data"] * mesh.shape["fsdp"]))
-    print(f"layout    {layout_of(mesh)}: of the {batch_size} rows of a batch each device has {rows}")
+    parts = mesh.shape["data"] * mesh.shape["fsdp"]
+    rows, most = -(-batch_size // parts), " at most" * bool(batch_size % parts)
+    print(f"layout    {layout_of(mesh)}: of the {batch_size} rows of a batch each device has {rows}{most}")
     if mesh.shape["fsdp"] * mesh.shape["model"] > 1:
         there, parts = names(state.params), names(each.params)
         for name, leaf in there.items():

@@ -180,7 +180,7 @@ def quick(a_run: Run) -> Iterator[None]:
     kept = {}
 
     def compiled(*task, make=programs.compiled, **options):
-        key = str(jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), task[3:7]))
+        key = str(jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), task[4:8]))
         if key not in kept:
             made = make(*task, **options)
             descend = {size: Program(program) for size, program in made.descend.items()}

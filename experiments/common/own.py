@@ -11,7 +11,7 @@ import hashlib
 import inspect
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -178,3 +178,24 @@ def loss_of(settings: dict):
     from jaxnn import losses
 
     return piece("loss", settings.get("loss"), losses.Loss, losses)
+
+
+def pieces_of(arguments: argparse.Namespace, checkpoint, compare: Callable[[str], str]) -> dict:
+    """Of pieces of one's own: their files, and what the comparison of the backward says, which is printed.
+
+    Raises UserError, before anything is written, where it is wrong.
+    """
+    found = files(vars(arguments))
+    if not found:
+        return {}
+    before = checkpoint.progress["settings"] if checkpoint else {}
+    if before.get("files") == found:
+        said = before.get("compared")
+    elif arguments.gradient == "autodiff":
+        said = "not used: the gradient is jax.grad's"
+    elif arguments.trust_gradient:
+        said = "trusted, not compared"
+    else:
+        print(f"comparing the backward with autodiff, on {FEW} training examples")
+        said = compare(", ".join(getattr(arguments, name) for name in found))
+    return {"files": found, "compared": said}

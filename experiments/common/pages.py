@@ -17,7 +17,7 @@ APART, SHARE = 2.0, 0.02  # seconds between two writes, and the part of the time
 LETTERS, NAMES = 200, 100  # of a setting, and settings, that are shown
 OPTIONS = {
     "train": "dataset data label without test_data test_fraction image_size data_sha256 network hidden "
-    "activation loss seed optimizer learning_rate batch_size epochs gradient",
+    "activation loss seed optimizer learning_rate batch_size epochs gradient reproducible",
     "sweep": "dataset data label without test_data test_fraction image_size data_sha256 hidden activation "
     "loss seed seeds learning_rates scales widths optimizer "
     "batch_size epochs",
@@ -119,8 +119,9 @@ def command(settings: dict) -> str:
     ]
     words += ["python", "-m", f"experiments.{program}"]
     for name in OPTIONS[program].split():
-        if (value := settings.get(name)) is not None:
-            values = value if isinstance(value, list | tuple) else [value]
+        value = settings.get(name)
+        if value is not None and value is not False:
+            values = value if isinstance(value, list | tuple) else [] if value is True else [value]
             words += [f"--{name.replace('_', '-')}", *(shlex.quote(str(value)) for value in values)]
     if device := re.match(r"(?:\d+ × )?(cpu|gpu|tpu) \(", str(settings.get("device"))):
         words += ["--device", device[1]]

@@ -70,7 +70,8 @@ def why_not(mesh: Mesh, batch_size: int) -> str:
     """What stands in the way of summing in order on this mesh, in one line; nothing if all is well."""
     n = mesh.shape["data"]
     if n != mesh.size or PARTS % n:
-        return f"--layout: got {dict(mesh.shape)}, expected 1, 2, 4 or 8 devices along data alone"
+        got = ",".join(f"{axis}={size}" for axis, size in mesh.shape.items() if size > 1)
+        return f"got the layout {got}, expected --devices 1, 2, 4 or 8, along data alone"
     if batch_size % PARTS or batch_size < 2 * PARTS:  # of one row the bits differ on jax 0.12
         near = max(2, math.ceil(batch_size / PARTS)) * PARTS
         return f"--batch-size: got {batch_size}, expected a multiple of {PARTS}, 16 at least, such as {near}"

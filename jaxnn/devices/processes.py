@@ -96,6 +96,7 @@ class Group:
                 if time.monotonic() > until:
                     self._end(LOST, f"process 0 did not listen at {host}:{port} within {JOINING:.0f} s")
         self.others[0].connection.send_bytes(f"{self.process} {processes}".encode())
+        self.others[0].heard += JOINING  # it says nothing before all are there
 
     def agree(self, facts: Mapping) -> None:
         """Return when all have said the same. Process 0, which ends all, raises Refused if not."""
