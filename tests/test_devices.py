@@ -243,8 +243,11 @@ def test_what_cannot_be_summed_in_order_is_one_line():
     assert not why_not(one, 48)
     assert why_not(one, 100) == "--batch-size: got 100, expected a multiple of 8, 16 at least, such as 104"
     assert why_not(one, 8).endswith("such as 16")
-    assert why_not(argparse.Namespace(shape={"data": 3}, size=3), 48).startswith("--layout: got {'data': 3}")
-    assert why_not(argparse.Namespace(shape={"data": 4}, size=8), 48).startswith("--layout: got ")
+    three, split = ({"data": 3}, 3), ({"data": 4, "model": 2}, 8)
+    for (shape, size), layout in ((three, "data=3"), (split, "data=4,model=2")):
+        assert why_not(argparse.Namespace(shape=shape, size=size), 48).startswith(
+            f"got the layout {layout}, "
+        )
     done = ended(train, "--reproducible")
     assert done.status == 2
     assert done.err.endswith("16 at least, such as 16, with --reproducible\n")

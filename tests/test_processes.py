@@ -152,9 +152,10 @@ def test_nobody_listens_or_comes(monkeypatch):
 @pytest.mark.parametrize("lost", [0, 2])
 def test_where_one_is_gone_all_end(lost):
     groups, found = joined(3)
-    for other in groups[lost].others.values():
-        with socket.socket(fileno=os.dup(other.connection.fileno())) as there:
-            there.shutdown(socket.SHUT_RDWR)
+    groups[lost].ending.acquire()  # who is killed says nothing any longer
+    for there in [os.dup(other.connection.fileno()) for other in groups[lost].others.values()]:
+        with socket.socket(fileno=there) as here:
+            here.shutdown(socket.SHUT_RDWR)
     for k in {0, 1, 2} - {lost}:
         assert found[k].ended() == (75, f"process {lost} is gone: killed, or its machine is down")
 
