@@ -244,10 +244,9 @@ def test_what_cannot_be_summed_in_order_is_one_line():
     assert why_not(one, 100) == "--batch-size: got 100, expected a multiple of 8, 16 at least, such as 104"
     assert why_not(one, 8).endswith("such as 16")
     three, split = ({"data": 3}, 3), ({"data": 4, "model": 2}, 8)
-    for (shape, size), layout in ((three, "data=3"), (split, "data=4,model=2")):
-        assert why_not(argparse.Namespace(shape=shape, size=size), 48).startswith(
-            f"got the layout {layout}, "
-        )
+    for (shape, size), said in ((three, "data=3"), (split, "data=4,model=2")):
+        why = why_not(argparse.Namespace(shape=shape, size=size), 48)
+        assert why.startswith(f"got the layout {said}, ")
     done = ended(train, "--reproducible")
     assert done.status == 2
     assert done.err.endswith("16 at least, such as 16, with --reproducible\n")
