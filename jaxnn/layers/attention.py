@@ -8,9 +8,10 @@ B = N times the heads of K and V, for each of which there are G heads of Q
 
 (Vaswani et al., "Attention is all you need", NeurIPS 2017, section 3.2.) It goes through pairs of a block of
 Q and one of K and V. A_prev, O and L = log Σ eˢ are kept, and Q, K, V and P = e^(S − L) made again on the way
-back (Dao et al., "FlashAttention", NeurIPS 2022, algorithms 1 and 4). Pairs that a causal mask leaves out are
-not visited. A head of K and V may serve several of Q (Ainslie et al., "GQA", EMNLP 2023). Turning: Su et al.,
-"RoFormer", arXiv:2104.09864 (2021), eq. 34.
+back (Dao, "FlashAttention-2", arXiv:2307.08691, 2023, algorithms 1 and 2). Pairs that a causal mask leaves
+out are not visited; but V's mean, which is taken off for its digits, is that of all places: a number that is
+not finite at one place reaches them all. A head of K and V may serve several of Q (Ainslie et al., "GQA",
+EMNLP 2023). Turning: Su et al., "RoFormer", arXiv:2104.09864 (2021), eq. 34.
 """
 
 from typing import NamedTuple
