@@ -106,7 +106,7 @@ def of_function(arguments: argparse.Namespace) -> list:
     doing("tracing")
 
     from jaxnn.gradcheck.calls.raised import in_full
-    from jaxnn.gradcheck.named import Bad, called, found, numbers
+    from jaxnn.gradcheck.importing import Bad, called, found, numbers
     from jaxnn.seeing.graphs.layered import placed, sizes_of
     from jaxnn.seeing.graphs.lines import lines
     from jaxnn.seeing.graphs.traces import traced

@@ -15,7 +15,7 @@ from safetensors.numpy import load_file
 
 from experiments import draw, export, graph, page, predict, train
 from jaxnn import datasets
-from jaxnn.gradcheck.named import Bad, found
+from jaxnn.gradcheck.importing import Bad, found
 from jaxnn.runs import record
 from tests.programs import ended
 

@@ -233,7 +233,7 @@ def run_folder(text: str) -> Path:
     found = folder(text)
     if os.path.lexists(found / "settings.json"):
         return found
-    from experiments.common.meant import runs_near
+    from experiments.common.suggestions import runs_near
 
     near = runs_near(found)
     advice = (
@@ -244,7 +244,7 @@ def run_folder(text: str) -> Path:
 
 def given_file(text: str) -> Path:
     """The type of a file that is read."""
-    from experiments.common.meant import files_near
+    from experiments.common.suggestions import files_near
 
     found = path(text)
     if not os.path.lexists(found):

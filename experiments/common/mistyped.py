@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from experiments.common import synonyms
-from experiments.common.meant import (
+from experiments.common.numerals import DASHES, LONGEST, NUMBER, SEVERAL, plain_text
+from experiments.common.suggestions import (
     accepted,
     bare,
     command,
@@ -31,7 +32,6 @@ from experiments.common.meant import (
     told,
     written,
 )
-from experiments.common.numerals import DASHES, LONGEST, NUMBER, SEVERAL, plain_text
 
 ONE_OF_MANY = {"--learning-rate": "python -m experiments.sweep --learning-rates"}
 DEFAULTS = {"none", "null", "default", "auto", "automatic", "any", "all", "random"}  # no number, for people

@@ -17,10 +17,10 @@ from typing import Any
 
 from experiments.common import synonyms
 from experiments.common.arguments import UserError
-from experiments.common.meant import near
 from experiments.common.places import is_own, place
+from experiments.common.suggestions import near
 from jaxnn.gradcheck.calls.raised import in_full
-from jaxnn.gradcheck.named import Bad, found
+from jaxnn.gradcheck.importing import Bad, found
 
 PIECES = ("network", "activation", "loss")
 FEW = 8  # training examples, on which a gradient is compared

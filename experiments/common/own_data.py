@@ -9,7 +9,7 @@ from pathlib import Path
 from experiments.common import synonyms
 from experiments.common.arguments import DATASETS, Number, Parser, UserError
 from experiments.common.arguments import path as given_path
-from experiments.common.meant import files_near, holds, near
+from experiments.common.suggestions import files_near, holds, near
 
 NAMES = ("data", "label", "without", "test_data", "test_fraction", "image_size", "data_sha256")
 KEPT = "coding.json"  # the file of a run that says how its data became X and Y

@@ -6,7 +6,7 @@ import re
 import sys
 from pathlib import Path
 
-from experiments.common.meant import files_near
+from experiments.common.suggestions import files_near
 
 WORD = r"[^\W\d]\w*"
 

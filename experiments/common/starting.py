@@ -5,7 +5,7 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
-from experiments.common.meant import near
+from experiments.common.suggestions import near
 from jaxnn.gradcheck.report import colours
 
 HERE = Path(__file__).parents[1]

@@ -22,7 +22,7 @@ import sys
 from collections.abc import Sequence
 
 from jaxnn.gradcheck.calls.raised import in_full
-from jaxnn.gradcheck.named import Bad, called, found, numbers, reachable
+from jaxnn.gradcheck.importing import Bad, called, found, numbers, reachable
 from jaxnn.gradcheck.report import colours
 from jaxnn.gradcheck.visible import visible
 

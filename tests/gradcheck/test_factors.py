@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from experiments.planted.network import RIGHT, Network, data, gradient_of, init, loss_of
+from jaxnn.gradcheck.mistakes.averages import OF_ALL, OF_BIASES, OF_LAYERS, factor_names
 from jaxnn.gradcheck.mistakes.entries import MOVED
-from jaxnn.gradcheck.mistakes.numbers import OF_ALL, OF_BIASES, OF_LAYERS, factor_names
 from jaxnn.gradcheck.tape.budget import Work
 from jaxnn.gradcheck.tape.scenes import scenes_for, views_of
 from tests.gradcheck.diagnosing import diagnosed

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from jaxnn.gradcheck.mistakes.averages import ratio
 from jaxnn.gradcheck.mistakes.finding import (
     UNKNOWN,
     UNPLACED,
@@ -21,7 +22,6 @@ from jaxnn.gradcheck.mistakes.finding import (
     off_entries,
     parameter_values,
 )
-from jaxnn.gradcheck.mistakes.numbers import ratio
 from jaxnn.gradcheck.mistakes.steps.jacobians import flat, jacobians
 from jaxnn.gradcheck.report.formats import extent, joined, spoken
 from jaxnn.gradcheck.tape.budget import Spent, Work

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from jaxnn.gradcheck.mistakes.averages import MISSING_PSUM, same
 from jaxnn.gradcheck.mistakes.finding import (
     Argument,
     Finding,
@@ -18,7 +19,6 @@ from jaxnn.gradcheck.mistakes.finding import (
     ways,
     wrong_leaves,
 )
-from jaxnn.gradcheck.mistakes.numbers import MISSING_PSUM, same
 from jaxnn.gradcheck.mistakes.outputs import LEFT_OUT
 from jaxnn.gradcheck.report.formats import dimensions
 from jaxnn.gradcheck.tape.backward import gradient_at

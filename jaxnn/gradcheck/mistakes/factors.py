@@ -7,21 +7,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from jaxnn.gradcheck.mistakes.entries import UNWRITTEN
-from jaxnn.gradcheck.mistakes.finding import (
-    OF_PARAMETERS,
-    Finding,
-    Leaves,
-    Mistake,
-    Part,
-    Value,
-    beside,
-    finding,
-    gradient_of,
-    leaf_roles,
-    wrong_leaves,
-)
-from jaxnn.gradcheck.mistakes.numbers import (
+from jaxnn.gradcheck.mistakes.averages import (
     EXTRA_PSUM,
     MEAN_TWICE,
     MISSING_PSUM,
@@ -36,6 +22,20 @@ from jaxnn.gradcheck.mistakes.numbers import (
     of_arguments,
     ratio,
     same,
+)
+from jaxnn.gradcheck.mistakes.entries import UNWRITTEN
+from jaxnn.gradcheck.mistakes.finding import (
+    OF_PARAMETERS,
+    Finding,
+    Leaves,
+    Mistake,
+    Part,
+    Value,
+    beside,
+    finding,
+    gradient_of,
+    leaf_roles,
+    wrong_leaves,
 )
 from jaxnn.gradcheck.report.formats import spoken
 from jaxnn.gradcheck.tape.scene import Scene

@@ -5,6 +5,7 @@ from functools import partial
 
 import numpy as np
 
+from jaxnn.gradcheck.mistakes.averages import common_value, of_arguments, same, tidy
 from jaxnn.gradcheck.mistakes.finding import (
     Finding,
     Leaves,
@@ -17,7 +18,6 @@ from jaxnn.gradcheck.mistakes.finding import (
     ways,
     wrong_leaves,
 )
-from jaxnn.gradcheck.mistakes.numbers import common_value, of_arguments, same, tidy
 from jaxnn.gradcheck.report.formats import spoken
 from jaxnn.gradcheck.tape.scene import Scene, gradient_with
 from jaxnn.gradcheck.tolerances import COMPUTED, FITTED

@@ -9,9 +9,9 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxnn.gradcheck.mistakes import entries
+from jaxnn.gradcheck.mistakes.averages import BIAS_MEAN
 from jaxnn.gradcheck.mistakes.derivatives import MULTIPLIER
 from jaxnn.gradcheck.mistakes.finding import Cotangent, Finding, Mistake, Step, Value, finding, holds, ways
-from jaxnn.gradcheck.mistakes.numbers import BIAS_MEAN
 from jaxnn.gradcheck.mistakes.outputs import DIAGONAL
 from jaxnn.gradcheck.mistakes.steps.jacobians import flat, jacobians
 from jaxnn.gradcheck.mistakes.steps.turns import LEFT_OUT, WRONG_OPERAND

@@ -14,6 +14,7 @@ import numpy as np
 from jax.extend.core import Literal
 
 from jaxnn.gradcheck.mistakes import derivatives, operands
+from jaxnn.gradcheck.mistakes.averages import factor_names, number_words, of_arguments, tidy
 from jaxnn.gradcheck.mistakes.finding import (
     Cotangent,
     Finding,
@@ -26,7 +27,6 @@ from jaxnn.gradcheck.mistakes.finding import (
     place_of,
     ways,
 )
-from jaxnn.gradcheck.mistakes.numbers import factor_names, number_words, of_arguments, tidy
 from jaxnn.gradcheck.mistakes.steps.turns import (
     CUT,
     EVERY,
