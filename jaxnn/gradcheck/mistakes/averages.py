@@ -128,8 +128,11 @@ def tidy(x: float) -> float:
     >>> tidy(0.5 + 1e-12), tidy(1 / 6) == 1 / 6
     (0.5, True)
     """
-    near = float(f"{x:.7g}") if abs(x) > COMPUTED else 0.0
-    return near if abs(near - x) < COMPUTED * max(1, abs(x)) else x
+    for digits, least in ((3, FITTED), (7, COMPUTED)):
+        near = float(f"{x:.{digits}g}") if abs(x) > least else 0.0
+        if abs(near - x) < least * max(1, abs(x)):
+            return near
+    return x
 
 
 def ratio(g: np.ndarray, r: np.ndarray, scene: Scene, k: int) -> float | None:
@@ -141,7 +144,7 @@ def ratio(g: np.ndarray, r: np.ndarray, scene: Scene, k: int) -> float | None:
     if not r.any():
         return None if g.any() else np.nan
     alpha = float(np.vdot(r, g) / np.vdot(r, r))
-    alpha = alpha if abs(alpha) > COMPUTED else 0.0
+    alpha = alpha if abs(alpha) > FITTED else 0.0
     prediction = [*scene.reference]
     prediction[k] = alpha * r
     return alpha if fits(scene, prediction, [k]) else None

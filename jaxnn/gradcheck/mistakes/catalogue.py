@@ -8,6 +8,7 @@ from jaxnn.gradcheck.mistakes import (
     data,
     derivatives,
     entries,
+    examples,
     factors,
     operands,
     outputs,
@@ -52,7 +53,7 @@ FAMILIES: tuple[Family, ...] = (
     Family("a factor", factors.scaled, factors.OF_FACTORS),
     Family("the λ term", penalties.penalised, penalties.OF_PENALTIES),
     Family("the entries of a gradient", entries.rearranged, (*entries.OF_ENTRIES, *entries.OF_NUMBERS)),
-    Family("examples", data.weighted, data.OF_EXAMPLES),
+    Family("examples", examples.weighted, examples.OF_EXAMPLES),
     Family("g′(Z[l])", partial(exchanged, AT_DZ), derivatives.OF_DERIVATIVES),
     Family("what dW[l] and dA[l-1] are made of", partial(exchanged, AT_PRODUCTS), operands.OF_OPERANDS),
     Family("masks", derivatives.masks_forgotten, (derivatives.MASK, derivatives.MULTIPLIER)),
@@ -60,13 +61,14 @@ FAMILIES: tuple[Family, ...] = (
     Family("labels and inputs", data.elsewhere, data.OF_DATA),
     Family("the weights that were updated", operands.updated_weights, (operands.UPDATED,)),
     Family("the logarithm of Ŷ", outputs.clipped_log, (outputs.CLIPPED,)),
+    Family("what normalises", paths.of_statistics, (paths.STATISTIC,)),
     Family("the turns of a loop", turns.of_turns, turns.OF_TURNS),
 )
 ON_PATHS: tuple[Family, ...] = (
     Family("the values of the forward pass", values.of_other_values, values.OF_VALUES),
     Family("systems of equations", systems.of_systems, systems.OF_SYSTEMS),
     Family("steps that move entries", moves.moved, moves.OF_MOVES),
-    Family("what a path is multiplied by", paths.scaled, (paths.LEFT_OUT, paths.STATISTIC, paths.MISCOUNTED)),
+    Family("what a path is multiplied by", paths.scaled, (paths.LEFT_OUT, paths.MISCOUNTED)),
     Family("any step", paths.mistaken, (paths.WRONG_OPERAND, paths.WRONG_COTANGENT)),
     Family("two paths", paths.both_ignored, ()),
 )

@@ -119,7 +119,7 @@ def wrong_leaves(scenes: list[Scene]) -> tuple[int, ...]:
 
 def off_entries(scene: Scene, k: int) -> np.ndarray:
     """Which entries of a leaf are wrong."""
-    return off_by(scene.hand[k], scene.reference[k], scene.bound[k])
+    return off_by(scene.hand[k], scene.reference[k], scene.bound[k] + scene.rounded[k])
 
 
 def place_of(scenes: list[Scene], scene: Scene) -> int:

@@ -77,7 +77,7 @@ SATURATED = Mistake(
 NOT_FINITE = Mistake(
     "not-finite", "something is divided by 0, or overflows, where autodiff does not",
     "a gradient is finite where that of the loss is", "dX = X / norm(X)  # where X = 0",
-    "anywhere", loose=True,
+    "anywhere",
 )  # fmt: skip
 CLIPPED = Mistake(
     "clipped-log", "an ε in the logarithm", "dZ[L] = (Ŷ − Y)/N has no ε in it",

@@ -13,6 +13,7 @@ from jaxnn.gradcheck.mistakes.finding import (
     Way,
     finding,
     holds,
+    leaf_roles,
     parameter_values,
     place_of,
     ways,
@@ -111,11 +112,10 @@ def _counted(scenes, terms) -> Iterator[Finding]:
 
     if not known or not holds(scenes, with_factor):
         return
-    told = [scenes[n] for n, _ in known]
-    if any(values):
-        yield _miscounted(told, values, wrong)
-        return
     norm = all(_of_a_norm(parameter_values(scenes[n])[k], terms[n][k]) for n, _ in known for k in wrong)
+    if any(values):
+        yield from [_miscounted([scenes[n] for n, _ in known], values, wrong)] if norm else ()
+        return
     says = (
         "The regularisation term is missing from the gradient of {of}."
         if norm
@@ -192,8 +192,8 @@ def _of_another(scenes, terms) -> Iterator[Finding]:
 
 def _added(scenes) -> Iterator[Finding]:
     """A multiple of W, or of its sign, that no term of the loss accounts for."""
-    wrong = wrong_leaves(scenes)
-    for words, of in ADDED.ways:
+    wrong, (weights, biases) = wrong_leaves(scenes), leaf_roles(scenes[0])
+    for words, of in ADDED.ways if {*wrong} <= weights | biases else ():
         coefficients = []
         for s in scenes:
             for k in s.wrong:

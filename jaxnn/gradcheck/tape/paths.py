@@ -161,7 +161,9 @@ def statistic(scene: Scene, places: tuple[int, ...]) -> str | None:
         size = math.prod(tape.shapes[out].shape)
         if 0 < summed < size and own & {"sub", "mul", "div"} and len(node.reads) == 2:
             with_size = "its variance or norm" if names & ROOTS else "their sum"
-            return "its mean" if "sub" in own else with_size
+            return "its mean" if "sub" in own and "log" not in names else with_size
+        if summed and names & ROOTS and "div" in own and len(node.reads) == 2:
+            return "its variance or norm"
         summed = size if "reduce_sum" in own else summed
         above = [p for p in readers.get(out, []) if set(tape.nodes[p].outputs) & tape.active]
         if (summed or len(above) == 1) and not own & of(Kind.PRODUCT):

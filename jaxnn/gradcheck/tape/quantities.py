@@ -72,18 +72,22 @@ def as_it_was(layer: Layer, x: np.ndarray, shape: tuple[int, ...]) -> np.ndarray
 
 def target_of(scene: Scene) -> np.ndarray | None:
     """Y with a row an example, a column a class."""
-    layer = scene.structure.layers[-1]
+    every = (as_target(scene, t) for t in scene.structure.targets)
+    return next((y for y in every if y is not None), None)
+
+
+def as_target(scene: Scene, value: int) -> np.ndarray | None:
+    """An array as Y, with a row an example and a column a class; None if it cannot be."""
+    layer, y = scene.structure.layers[-1], scene.point.values[value]
     z = upright(scene, layer, z_of(scene, layer))
-    for t in scene.structure.targets:
-        y = scene.point.values[t]
-        if y.dtype.kind == "f" and y.ndim == 2 and layer.input_side == 1 and y.T.shape == z.shape:
-            return y.T
-        if y.dtype.kind == "f" and y.size == z.size:
-            return y.reshape(z.shape)
-        if y.dtype.kind in "iu" and y.size == len(z) and z.shape[1] > 1:
-            return np.eye(z.shape[1])[np.clip(y.ravel(), 0, z.shape[1] - 1)]
-        if y.dtype.kind in "iub" and y.size == z.size:
-            return y.reshape(z.shape).astype(np.float64)
+    if y.dtype.kind == "f" and y.ndim == 2 and layer.input_side == 1 and y.T.shape == z.shape:
+        return y.T
+    if y.dtype.kind == "f" and y.size == z.size:
+        return y.reshape(z.shape)
+    if y.dtype.kind in "iu" and y.size == len(z) and z.shape[1] > 1:
+        return np.eye(z.shape[1])[np.clip(y.ravel(), 0, z.shape[1] - 1)]
+    if y.dtype.kind in "iub" and y.size == z.size:
+        return y.reshape(z.shape).astype(np.float64)
     return None
 
 

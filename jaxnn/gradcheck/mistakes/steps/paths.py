@@ -41,6 +41,7 @@ from jaxnn.gradcheck.tape.names import is_hidden
 from jaxnn.gradcheck.tape.paths import (
     Path,
     near,
+    paths_of,
     reaching,
     rows_like,
     rows_of,
@@ -60,7 +61,7 @@ PASSING = {"add", "add_any", "sub", "neg"}
 STATISTIC = Mistake(
     "statistic-left-out", "the mean, the variance or the sum by which something is normalised is no constant",
     "Ẑ = (Z − μ)/σ, μ and σ are of Z: dZ = (dẐ − mean(dẐ) − Ẑ ⊙ mean(dẐ ⊙ Ẑ))/σ",
-    "dZ = dZhat / sigma  # and nothing of μ and σ", "a norm, a softmax", loose=True,
+    "dZ = dZhat / sigma  # and nothing of μ and σ", "a norm, a softmax",
 )  # fmt: skip
 MISCOUNTED = Mistake(
     "path-miscounted", "what comes down one path has another factor", STEPS + ", once",
@@ -113,6 +114,17 @@ def scaled(scenes: list[Scene]) -> Iterator[Finding]:
                     2.1 if count.mistake is LEFT_OUT else 2.2 if "sign" in count.says else count.rank
                 ) + late
                 yield _of_statistic(_found(probe, path, count.mistake, count.says + ".", rank, **count.parts))
+
+
+def of_statistics(scenes: list[Scene]) -> Iterator[Finding]:
+    """A mean, a variance or a norm is taken for a constant: it may look like much else."""
+    probe = smallest(scenes)
+    for path in paths_of(probe) if probe else ():
+        kind = statistic(probe, path.places)
+        if kind not in {None, "their sum"} and holds(scenes, partial(_with_gain, path.edges, lambda s: 0.0)):
+            says = "the path through {step} is not differentiated."
+            yield _of_statistic(_found(probe, path, LEFT_OUT, says, 0.5))
+            return
 
 
 def _of_statistic(one: Finding) -> Finding:
