@@ -21,6 +21,9 @@ from jaxnn.gradcheck.tape.budget import STEP
 from jaxnn.gradcheck.tape.scene import Scene
 from jaxnn.gradcheck.tape.tape import Change, Edge, Node, Point, Programs, Pulled, Tape, done
 
+MOVING = of(Kind.VIEW) | {"slice", "concatenate", "stack", "split", "rev"}
+SMALL = 1000  # entries of a step up to which it is cheaper to move them one by one
+
 
 def point(tape: Tape, args: tuple, traced: Programs | None = None) -> Point:
     """All values and the right backward pass at args; `traced` is programs(tape) when it is had."""
@@ -53,7 +56,8 @@ def _fed(tape: Tape, args: tuple) -> tuple[list, dict]:
 
 def programs(tape: Tape, args: tuple) -> Programs:
     """The programs of a tape for arguments of the shapes of args."""
-    steps = [_backward(tape, place, node) for place, node in enumerate(tape.nodes)]
+    traced: dict[tuple, Callable] = {}
+    steps = [_backward(tape, place, node, traced) for place, node in enumerate(tape.nodes)]
     plan = [step for step in reversed(steps) if step is not None]
 
     def prepare(leaves, held):
@@ -75,7 +79,7 @@ def programs(tape: Tape, args: tuple) -> Programs:
         return through([change.operands[r] for r in reads], above)
 
     run = by_numpy(prepare, *_fed(tape, args))
-    return Programs(run, partial(_pull, tape, plan), edges, work, {}, back)
+    return Programs(run, partial(_pull, tape, plan, _ways_in(plan)), edges, work, {}, back)
 
 
 def _work(tape: Tape, node: Node) -> float:
@@ -96,19 +100,57 @@ class Backward(NamedTuple):
     reads: list[Edge]  # of the operands; none of an elementwise step
     back: Callable | None  # (operands, cotangents above) → cotangents; None for an elementwise step
     work: float
-    keys: frozenset[Edge]  # of all that can be exchanged
 
 
-def _backward(tape: Tape, place: int, node: Node) -> Backward | None:
+def _backward(tape: Tape, place: int, node: Node, traced: dict[tuple, Callable]) -> Backward | None:
+    """traced: the ways back there are, which steps that are alike share."""
     live = [o for o in node.outputs if o in tape.active]
     edges = [((place, k), i, tape.shapes[i].shape, tape.shapes[i].dtype) for k, i in tape.edges(node)]
     if not edges or not live:
         return None
-    keys = frozenset(key for key, *_ in edges)
     if node.elementwise:
-        return Backward(node, live, edges, [], None, _work(tape, node), keys)
+        return Backward(node, live, edges, [], None, _work(tape, node))
     reads = [(place, k) for k, i in enumerate(node.inputs) if not isinstance(i, Literal)]
-    return Backward(node, live, edges, reads, _back(tape, node), _work(tape, node), keys | {*reads})
+    kind = _kind(tape, node)
+    if kind not in traced:
+        traced[kind] = (_moved_back if _only_moves(tape, node) else _back)(tape, node)
+    return Backward(node, live, edges, reads, traced[kind], _work(tape, node))
+
+
+def _kind(tape: Tape, node: Node) -> tuple:
+    """What the way back through a step is made of: the same in every turn of a loop that is written out."""
+    (equation,) = getattr(node.apply, "args", (node.apply,))
+    own = id(equation) if within(node) or equation is node.apply else str(node.params)
+    inputs = [i.val if isinstance(i, Literal) else (tape.shapes[i], i in tape.active) for i in node.inputs]
+    return node.name, own, str(inputs), tuple(o in tape.active for o in node.outputs)
+
+
+def _only_moves(tape: Tape, node: Node) -> bool:
+    shapes = [tape.shapes[i] for i in (*node.reads, *node.outputs)]
+    return (
+        node.name in MOVING
+        and len(tape.edges(node)) == len(node.inputs)
+        and all(s.dtype == np.float64 and math.prod(s.shape) <= SMALL for s in shapes)
+    )
+
+
+def _moved_back(tape: Tape, node: Node) -> Callable:
+    """The way back through a step that only moves entries: each is added where it was taken from."""
+    shapes = [tape.shapes[i] for i in node.inputs]
+    ends = np.cumsum([0, *(math.prod(s.shape) for s in shapes)])
+    numbers = np.split(np.arange(ends[-1], dtype=np.float64), ends[1:-1])
+    numbered = [x.reshape(s.shape) for x, s in zip(numbers, shapes, strict=True)]
+    moved = by_numpy(node.apply, *shapes)(*numbered)
+    at = [np.ravel(x).astype(int) for o, x in zip(node.outputs, moved, strict=True) if o in tape.active]
+    parts = [(slice(*ends[n : n + 2]), x.shape) for n, x in enumerate(numbered)]
+
+    def back(operands, above):
+        total = np.bincount(at[0], above[0].ravel(), ends[-1])
+        for t, d in zip(at[1:], above[1:], strict=True):
+            total += np.bincount(t, d.ravel(), ends[-1])
+        return [total[part].reshape(shape) for part, shape in parts]
+
+    return back
 
 
 def _back(tape: Tape, node: Node) -> Callable:
@@ -138,46 +180,52 @@ def _unbroadcast(x: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     return np.sum(x, axis=axes).reshape(shape) if axes else x
 
 
-def _pull(tape: Tape, plan: list[Backward], change: Change, known: Pulled | None = None) -> Pulled:
-    """The backward pass with all that is exchanged; of one that is known, what is the same is taken over."""
-    factors, operands, gains, given, free, taken, moved = change
-    old = known.change if known else change._replace(given={}, free={})
-    seen: dict[int, Any] = {}
-    parts: dict[Edge, np.ndarray] = dict(known.parts) if known else {}
+def _ways_in(plan: list[Backward]) -> tuple[dict[int, list[Edge]], dict[int, int], dict[int, int]]:
+    """value → the edges that lead down to it; value, and place of a step → where in the plan it is made."""
     into: dict[int, list[Edge]] = {}
-    new: set[int] = set()  # values to which something else comes back
-    work = 0.0
+    for step in plan:
+        for key, i, *_ in step.edges:
+            into.setdefault(i, []).append(key)
+    makes = {o: n for n, step in enumerate(plan) for o in step.outputs}
+    return into, makes, {step.edges[0][0][0]: n for n, step in enumerate(plan)}
 
-    altered = {*taken, *moved}
-    for now, before in ((factors, old.factors), (operands, old.operands), (gains, old.gains)):
-        if now is not before:
-            altered |= {key for key in now.keys() | before.keys() if now.get(key) is not before.get(key)}
+
+def _pull(tape: Tape, plan: list[Backward], ways, change: Change, known: Pulled | None = None) -> Pulled:
+    """The backward pass with all that is exchanged; of one that is known, only what is not the same."""
+    factors, operands, gains, given, free, taken, moved = change
+    (into, makes, at), work = ways, 0.0
+    seen: dict[int, Any] = dict(known.cotangents) if known else {}
+    parts: dict[Edge, np.ndarray] = dict(known.parts) if known else {}
+    new: set[int] = set()  # values to which something else comes back
+    todo = [known is None] * len(plan)
+
+    def comes(v: int) -> None:
+        new.add(v)
+        if v in makes:
+            todo[makes[v]] = True
+
+    if known:
+        for place in at.keys() & {place for place, _ in _exchanged(change, known.change)}:
+            todo[at[place]] = True
+        for now, before in ((given, known.change.given), (free, known.change.free)):
+            for v in (v for v, x in now.items() if x is not before.get(v)):
+                comes(v)
 
     def settle(v: int) -> Any:
         """What comes back to a value, once all of it is there."""
-        if known and v not in new:
-            total = known.cotangents.get(v)
-        else:
-            keys = into.get(v, [])
-            total = parts[keys[0]] if keys else None
-            for key in keys[1:]:
-                total = total + parts[key]
-        shape = tape.shapes[v]
-        if total is None:
-            total = (np.ones if v == tape.output else np.zeros)(shape.shape, shape.dtype)
-        seen[v] = total = np.asarray(total)
-        if given.get(v) is not old.given.get(v) or free.get(v) is not old.free.get(v):
-            new.add(v)
-        total = free[v] * total if v in free else total
+        if not known or v in new:
+            total, shape = None, tape.shapes[v]
+            for key in into.get(v, ()):
+                total = parts[key] if total is None else total + parts[key]
+            if total is None:
+                total = (np.ones if v == tape.output else np.zeros)(shape.shape, shape.dtype)
+            seen[v] = np.asarray(total)
+        total = free[v] * seen[v] if v in free else seen[v]
         return total + given[v] if v in given else total
 
     with np.errstate(all="ignore"):
-        for step in plan:
+        for step in (step for n, step in enumerate(plan) if todo[n]):
             above = [settle(o) for o in step.outputs]
-            for key, i, *_ in step.edges:
-                into.setdefault(i, []).append(key)
-            if known and new.isdisjoint(step.outputs) and altered.isdisjoint(step.keys):
-                continue  # all that is read is what was read
             work += step.work
             read = [operands[r] for r in step.reads]
             got = None if step.back is None else step.back(read, above)
@@ -188,8 +236,17 @@ def _pull(tape: Tape, plan: list[Backward], change: Change, known: Pulled | None
                     other = seen[value].swapaxes(-1, -2) if turned else seen[value]
                     own = step.back and step.back(read, [other])
                 part = _unbroadcast(other * factors[key], shape) if own is None else own[n]
-                part = moved[key](seen) if key in moved else part * gains.get(key, 1)
+                part = moved[key](seen) if key in moved else part * gains[key] if key in gains else part
                 parts[key] = part.astype(dtype, copy=False)
-                new.add(i)
+                comes(i)
         gradient = [np.asarray(settle(p)) for p in tape.parameters if p in tape.active]
     return Pulled(gradient, seen, parts, change, work)
+
+
+def _exchanged(change: Change, old: Change) -> set[Edge]:
+    """The edges at which a backward pass is another."""
+    found = {*change.taken, *change.moved}
+    for now, before in zip(change[:3], old[:3], strict=True):
+        if now is not before:
+            found |= {key for key in now.keys() | before.keys() if now.get(key) is not before.get(key)}
+    return found

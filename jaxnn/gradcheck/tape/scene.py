@@ -9,6 +9,8 @@ from jaxnn.gradcheck.tape.budget import Work
 from jaxnn.gradcheck.tape.tape import Change, Edge, Layer, Point, Pulled, Structure
 from jaxnn.gradcheck.tolerances import COMPUTED, FITTED, ROUNDED
 
+KEPT = 10_000  # numbers of a gradient that is kept for when it is asked for again
+
 
 class Scene(NamedTuple):
     """A point with the candidate's gradient there and the right one."""
@@ -129,6 +131,17 @@ def backward_with(scene: Scene, **parts) -> tuple[list[np.ndarray], dict[int, np
 def gradient_with(scene: Scene, **parts) -> list[np.ndarray]:
     """The gradient by the backward pass with these parts exchanged, as `changed` takes them."""
     return backward_with(scene, **parts)[0]
+
+
+def without(scene: Scene, edges: Iterable[Edge]) -> list[np.ndarray]:
+    """The gradient without what comes down these edges; that of few numbers is kept."""
+    key, known = ("without", frozenset(edges)), scene.point.found
+    if key in known:
+        return known[key]
+    gradient = gradient_with(scene, gains=dict.fromkeys(key[1], 0.0))
+    if sum(g.size for g in gradient) <= KEPT:
+        known[key] = gradient
+    return gradient
 
 
 def without_penalty(scene: Scene) -> Scene:

@@ -17,7 +17,7 @@ from jaxnn.gradcheck.mistakes.steps.jacobians import flat, jacobians
 from jaxnn.gradcheck.mistakes.steps.turns import LEFT_OUT, WRONG_OPERAND
 from jaxnn.gradcheck.tape.forward import gradient_of
 from jaxnn.gradcheck.tape.paths import near, smallest
-from jaxnn.gradcheck.tape.scene import Scene, gradient_with
+from jaxnn.gradcheck.tape.scene import Scene, gradient_with, without
 from jaxnn.gradcheck.tape.tape import Edge
 from jaxnn.gradcheck.tape.trace import VIEWS, consumers, reached
 
@@ -174,9 +174,7 @@ def of_early(scenes: list[Scene]) -> Iterator[Finding]:
 
 def _without_both(one: Edge, other: Edge, scene: Scene) -> list[np.ndarray]:
     """The gradient without what comes down through one edge and then another."""
-    a, b, neither = (
-        gradient_with(scene, gains=dict.fromkeys(edges, 0.0)) for edges in ((one,), (other,), (one, other))
-    )
+    a, b, neither = (without(scene, edges) for edges in ((one,), (other,), (one, other)))
     return [x + y - z for x, y, z in zip(a, b, neither, strict=True)]
 
 

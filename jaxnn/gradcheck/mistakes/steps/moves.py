@@ -25,7 +25,7 @@ from jaxnn.gradcheck.mistakes.steps.blocks import (
     where_from,
 )
 from jaxnn.gradcheck.tape.paths import near, smallest
-from jaxnn.gradcheck.tape.scene import Scene, fits, gradient_with
+from jaxnn.gradcheck.tape.scene import Scene, fits, gradient_with, without
 from jaxnn.gradcheck.tape.tape import Edge
 from jaxnn.gradcheck.tape.trace import VIEWS, consumers, reached
 
@@ -225,8 +225,7 @@ def _found(probe: Scene, block: Block, mistake: Mistake, says: str, rank: float,
 
 def _reached(scene: Scene, edges: tuple[Edge, ...]) -> tuple[int, ...]:
     """The wrong parameters that edges lead to."""
-    without = gradient_with(scene, gains=dict.fromkeys(edges, 0.0))
-    pairs = enumerate(zip(scene.reference, without, strict=True))
+    pairs = enumerate(zip(scene.reference, without(scene, edges), strict=True))
     return tuple(k for k, (r, w) in pairs if k in scene.wrong and not near(r, w))
 
 

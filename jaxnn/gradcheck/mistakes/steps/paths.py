@@ -50,7 +50,7 @@ from jaxnn.gradcheck.tape.paths import (
     value_below,
 )
 from jaxnn.gradcheck.tape.quantities import SLOPES
-from jaxnn.gradcheck.tape.scene import Scene, fits, gradient_with
+from jaxnn.gradcheck.tape.scene import Scene, fits, gradient_with, without
 from jaxnn.gradcheck.tape.tape import Node
 from jaxnn.gradcheck.tape.trace import CUSTOM, PRODUCTS
 from jaxnn.gradcheck.tolerances import COMPUTED, FITTED
@@ -106,8 +106,8 @@ def scaled(scenes: list[Scene]) -> Iterator[Finding]:
     probe = smallest(scenes)
     if probe is None:
         return
-    for path, without in _different(probe):
-        for count in _counted(scenes, probe, path, without):
+    for path, rest in _different(probe):
+        for count in _counted(scenes, probe, path, rest):
             if holds(scenes, partial(_with_gain, count.edges, count.alpha)):
                 late = 1e-3 * path.places[0] / len(probe.point.tape.nodes)
                 rank = (
@@ -141,14 +141,14 @@ def _of_statistic(one: Finding) -> Finding:
 def _different(scene: Scene) -> list[tuple[Path, list[np.ndarray]]]:
     """The paths that lead to what is wrong, those of one step that leave the same but once."""
     out: list[tuple[Path, list[np.ndarray]]] = []
-    for path, without in reaching(scene):
+    for path, rest in reaching(scene):
         known = [others for other, others in out if len(path.on) == len(other.on) == 1]
-        if not any(all(near(w, o) for w, o in zip(without, others, strict=True)) for others in known):
-            out.append((path, without))
+        if not any(all(near(w, o) for w, o in zip(rest, others, strict=True)) for others in known):
+            out.append((path, rest))
     return out
 
 
-def _counted(scenes: list[Scene], probe: Scene, path: Path, without) -> Iterator[Count]:
+def _counted(scenes: list[Scene], probe: Scene, path: Path, rest) -> Iterator[Count]:
     """How a path may be counted."""
     edges, through = path.edges, "the path through {step} "
     if len(edges) > 1:
@@ -159,7 +159,7 @@ def _counted(scenes: list[Scene], probe: Scene, path: Path, without) -> Iterator
             yield Count(TURNS_LEFT_OUT, through + way.says, edges[way.on], lambda s: 0.0)
         return
     alpha = _gain(probe, path)
-    predicted = [w + alpha * (r - w) for r, w in zip(probe.reference, without, strict=True)]
+    predicted = [w + alpha * (r - w) for r, w in zip(probe.reference, rest, strict=True)]
     if abs(alpha - 1) <= COMPUTED or not fits(probe, predicted):
         return
     alphas = [_gain(s, path) for s in scenes]
@@ -205,10 +205,10 @@ def _with_gain(edges: list, alpha: Callable[[Scene], float], scene: Scene):
 
 def _gain(scene: Scene, path: Path) -> float:
     """α of g = without + α · path."""
-    without = gradient_with(scene, gains=dict.fromkeys(path.edges, 0.0))
-    parts = [r - w for r, w in zip(scene.reference, without, strict=True)]
+    rest = without(scene, path.edges)
+    parts = [r - w for r, w in zip(scene.reference, rest, strict=True)]
     size = sum(np.vdot(p, p) for p in parts)
-    alpha = sum(np.vdot(p, g - w) for p, g, w in zip(parts, scene.hand, without, strict=True))
+    alpha = sum(np.vdot(p, g - w) for p, g, w in zip(parts, scene.hand, rest, strict=True))
     return tidy(float(alpha / size)) if size else 1.0
 
 

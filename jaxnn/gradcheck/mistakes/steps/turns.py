@@ -11,7 +11,7 @@ from jaxnn.gradcheck.mistakes.finding import Finding, Leaves, Mistake, Value, fi
 from jaxnn.gradcheck.report.formats import joined
 from jaxnn.gradcheck.tape.forward import gradient_of
 from jaxnn.gradcheck.tape.paths import Path, ends_of, lines, paths_of, smallest, value_below
-from jaxnn.gradcheck.tape.scene import Scene, gradient_with
+from jaxnn.gradcheck.tape.scene import Scene, without
 from jaxnn.gradcheck.tolerances import COMPUTED, FITTED
 
 
@@ -111,8 +111,9 @@ def _with_states(by: int, scene: Scene) -> list[np.ndarray] | None:
 
 def _stale(scenes: list[Scene], probe: Scene) -> Iterator[Finding]:
     """The right gradient of a run that starts from the state in which one such run has ended."""
-    starts = starts_of(probe)
-    ends = [None, *ends_of(probe, min(starts))] if starts else []
+    starts, tape = starts_of(probe), probe.point.tape
+    over = max((tape.maker(v) or 0 for v in starts.values()), default=0)
+    ends = [None, *(v for v in ends_of(probe, min(starts)) if tape.maker(v) >= over)] if starts else []
     if any(holds(scenes, partial(_from_the_end, end)) for end in ends):
         says = "The loop starts from the state in which a run of it has ended: {last} after the last turn."
         last = tuple(Value((v,)) for v in starts.values())
@@ -122,10 +123,9 @@ def _stale(scenes: list[Scene], probe: Scene) -> Iterator[Finding]:
 def _from_the_end(end: int | None, scene: Scene) -> list[np.ndarray] | None:
     """end: from where on all values are right."""
     values = scene.point.values
-    kept = {} if end is None else {end: values[end]}
     new = {first: values[last] for first, last in starts_of(scene).items()}
     alike = all(np.shape(x) == scene.point.tape.shapes[v].shape for v, x in new.items())
-    return gradient_of(scene, new | kept) if new and alike else None
+    return gradient_of(scene, new, end) if new and alike else None
 
 
 def _turns_left_out(scenes: list[Scene], probe: Scene) -> Iterator[Finding]:
@@ -162,4 +162,4 @@ def _turns_left_out(scenes: list[Scene], probe: Scene) -> Iterator[Finding]:
 def _of_turns(paths: list[Path], there: set[int], scene: Scene) -> list[np.ndarray]:
     """The gradient with the parts of some turns only, on paths that end in parameters."""
     off = [e for path in paths for t, e in enumerate(path.edges) if t not in there]
-    return gradient_with(scene, gains=dict.fromkeys(off, 0.0))
+    return without(scene, off)

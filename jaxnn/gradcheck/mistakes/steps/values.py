@@ -93,7 +93,7 @@ def _without(
     values, nodes = scene.point.values, scene.point.tape.nodes
     if any(values[one.input].shape != values[one.output].shape for one in skipped):
         return None
-    change = replayed(scene, {one.output: values[one.input] for one in skipped} | _kept(scene, end))
+    change = replayed(scene, {one.output: values[one.input] for one in skipped}, end)
     gains, moved = dict(change.gains), {}
     for place, out, value in skipped if both else ():
         edges = scene.point.tape.edges(nodes[place])
@@ -132,10 +132,6 @@ def on_the_way_back(scenes: list[Scene]) -> Iterator[Finding]:
                 yield _left_out(probe, skipped, both)
                 return
     yield from _of_undone(scenes, probe)
-
-
-def _kept(scene: Scene, end: int | None) -> dict[int, np.ndarray]:
-    return {} if end is None else {end: scene.point.values[end]}
 
 
 def _sums(scene: Scene) -> list[tuple[int, int, int]]:
@@ -252,7 +248,7 @@ def _unbiased(place: int, both: bool, end: int | None, scene: Scene) -> list[np.
     n, out = _number(scene, node) or 0, node.outputs[0]
     if n < 2 or n % 1:
         return None
-    change = replayed(scene, {out: scene.point.values[out] * n / (n - 1)} | _kept(scene, end))
+    change = replayed(scene, {out: scene.point.values[out] * n / (n - 1)}, end)
     gains = dict.fromkeys([(place, k) for k, _ in scene.point.tape.edges(node)], n / (n - 1))
     return pulled(scene, change._replace(gains=change.gains | gains) if both else change).gradient
 
