@@ -2,22 +2,24 @@
 
 All of them see the same batches and are trained by one program, split over the devices there are. --out
 keeps a line of JSON for each network, a page, and the best one as an ordinary run for experiments.predict.
+The best is that of the highest test accuracy; where a number is predicted, of the least test error.
 """
 
 import argparse
+import contextlib
 import json
 import math
+import shutil
 import sys
+import textwrap
 import time
 from functools import partial
-from pathlib import Path
 from statistics import median
 
-from experiments.common import own_data
+from experiments.common import own, own_data, scores
 from experiments.common.arguments import (
     OPTIMIZERS,
     Parser,
-    UserError,
     add_network,
     add_surroundings,
     counted,
@@ -34,18 +36,20 @@ from experiments.common.status import doing
 from jaxnn.shown import shown
 
 SHOWN = 10  # rows of the table
+RATES = (0.1, 0.2, 0.5, 1.0)
 
 
 def parser() -> Parser:
     """The arguments of this program."""
     p = Parser(prog="python -m experiments.sweep", description=__doc__)
-    add_network(p)
+    add_network(p, own=True)
+    own.add_pieces(p)
     p.add_argument(
         "--seeds", type=whole(1), default=4, metavar="S", help="how many, from --seed on; default: 4"
     )
     p.add_argument(
-        "--learning-rates", type=rate, nargs="+", default=[0.1, 0.2, 0.5, 1.0], metavar="α",
-        help="default: 0.1 0.2 0.5 1",
+        "--learning-rates", type=rate, nargs="+", metavar="α",
+        help="default: 0.1 0.2 0.5 1, and a tenth of each for a number, with sgd",
     )  # fmt: skip
     p.add_argument(
         "--scales", type=rate, nargs="+", default=[1.0], metavar="s",
@@ -81,29 +85,24 @@ def main(arguments: argparse.Namespace) -> int:
     from experiments.common import rounds
     from experiments.common.pages import View, of_sweep
     from experiments.common.programs import Rest, descended
-    from experiments.common.task import load, settled
-    from jaxnn.datasets.files import named
+    from experiments.train import compared
     from jaxnn.devices.mesh import MEMBERS, placed
 
     arguments, lock, checkpoint = reopened(arguments, parser(), "networks.jsonl")
-    family = rounds.family_of(arguments)
-    data = load(arguments)
-    if not data.classes:
-        raise UserError(
-            "--loss: got a number to predict, expected classes here; write python -m experiments.train "
-            f"--data {named(Path(arguments.data))} --loss squared_error"
-        )
-    arguments = settled(arguments, data, least=32)
-    task = rounds.widest(family, data, arguments)
+    arguments, family, task = asked(arguments, checkpoint)
+    data = task.data
     _, shuffle_key = jax.random.split(jax.random.key(arguments.seed))
     shuffle_key = placed(mesh, shuffle_key)
 
-    settings = describe(arguments, task.n, device)
+    settings = describe(arguments, task.n, device) | own.pieces_of(
+        arguments, checkpoint, partial(compared, task)
+    )
     steps = len(data.train.images) // arguments.batch_size
     ends = (len(family), arguments.epochs, steps)
     beginning = rounds.Done([[] for _ in family], 0, 0, 0, 0, [], -1)
     done = progress(arguments, settings, checkpoint, beginning, lambda done: rounds.check(done, *ends))
-    plan = rounds.planned(task, family, mesh, shuffle_key, arguments, done.at_once)
+    with own.raised_by(arguments.network) if arguments.network else contextlib.nullcontext():
+        plan = rounds.planned(task, family, mesh, shuffle_key, arguments, done.at_once)
     state, best, done = rounds.resumed(plan, done, checkpoint)
     pause, table = Pauses(arguments, lock, settings, checkpoint, finite=False), Table()
     own_data.keep(arguments.out, data)
@@ -120,6 +119,7 @@ def main(arguments: argparse.Namespace) -> int:
             for number in range(done.epochs + 1, arguments.epochs + 1):
                 rest = Rest(plan.programs, number, state, done.step, shuffle_key, train)
                 state, done = descended(rest, best, done, pause)
+                state = state._replace(params=plan.programs.fill(state.params, *train))
                 done = rounds.evaluated(plan.programs.evaluate(state, *test), here, done, data)
                 table.show(f"epoch {number:3}/{arguments.epochs}", family, done.metrics, here)
                 view(table.epochs / left, begun(family, done))
@@ -128,6 +128,22 @@ def main(arguments: argparse.Namespace) -> int:
             state = rounds.states(plan, done)
         finish(plan, arguments, device, pause, view, table.epochs, best, done)
     return 0
+
+
+def asked(arguments: argparse.Namespace, checkpoint):
+    """The arguments with their defaults, the networks that they ask for, and the task of the widest."""
+    from experiments.common import rounds
+    from experiments.common.task import load, settled, steepness
+
+    if arguments.learning_rates:
+        rounds.family_of(arguments)  # what is wrong with it is told before the data are read
+    data = load(arguments)
+    rates = [each / steepness(arguments.optimizer, data) for each in RATES]
+    arguments = settled(arguments, data, least=32, learning_rates=rates)
+    family = rounds.family_of(arguments)
+    if checkpoint and "files" not in arguments.override:
+        own.unchanged(checkpoint.progress["settings"], arguments.out, "go on with --override files")
+    return arguments, family, rounds.widest(family, data, arguments)
 
 
 def print_head(plan, settings: dict, done, checkpoint, mesh) -> None:
@@ -141,7 +157,8 @@ def print_head(plan, settings: dict, done, checkpoint, mesh) -> None:
         "\n          ".join([f"data      {data.name}: {here}", *(own_data.told(data) if data.origin else ())])
     )
     print(f"family    {counted(len(family), 'network')}: {' × '.join(counts)}")
-    print(f"          of {settings['activation']}, {settings['loss']}")
+    print(f"          of {settings['network'] or settings['activation']}, {settings['loss']}")
+    own.tell(settings)
     print(
         f"memory    {plan.needed / 1e9:.3g} GB on each device for {plan.at_once} at once, "
         f"of {plan.available / 1e9:.3g}: {counted(plan.rounds, 'round')}"
@@ -158,27 +175,30 @@ def finish(plan, arguments: argparse.Namespace, device, pause, view, epochs: int
     if done.best < 0:
         print("best      none: of no network is the test loss finite; smaller --learning-rates usually help")
     else:
-        percent = 100 * curve[-1]["test_accuracy"]
-        print(f"best      {percent:.2f} % of {len(data.test.images)} test {data.what}: {network}")
+        name = scores.name(curve[-1])
+        score = ("" if data.classes else "error ") + scores.short(name, scores.merit(curve[-1]))
+        best_one = f"best      {score} of {len(data.test.images)} test {data.what}: {network}"
+        print(textwrap.fill(best_one, 80, subsequent_indent=10 * " ", break_long_words=False))
     if not out:
         return
     pause.leave_at_once()
     doing("drawing the page")
+    from experiments.common import rounds
     from experiments.common.pages import of_run, write
-    from experiments.common.task import sizes
     from jaxnn import drawings  # matplotlib: half a second that bad arguments need not wait for
-    from jaxnn.families import narrow
     from jaxnn.runs import record
 
     view.write("finished")
     if done.best >= 0:
         of_best = argparse.Namespace(**vars(arguments) | network._asdict(), shuffle_seed=arguments.seed)
-        n, folder = sizes(data, network.hidden), out / "best"
-        settings, params = describe(of_best, n, device), narrow(best, n)
+        folder, (n, params) = out / "best", rounds.alone(plan, network, best)
+        pieces = {name: pause.settings[name] for name in ("files", "compared") if name in pause.settings}
+        settings = describe(of_best, n, device) | pieces
         record.create(folder, settings, curve)
         own_data.keep(folder, data)
         drawings.learning_curves(curve, str(network), folder / "learning_curves.png")
-        write(folder / "page.html", lambda: of_run(settings, data, {}, 0, curve, params))
+        if not arguments.network:  # the page is of the lecture's network
+            write(folder / "page.html", lambda: of_run(settings, data, {}, 0, curve, params))
         record.save_params(folder / "params.safetensors", params)
     pause.finish()
     lines = (json.dumps(row) + "\n" for row in rows(begun(family, done)))
@@ -204,7 +224,7 @@ def final(curve: list[dict]) -> dict:
     def number(value):
         return value if math.isfinite(value) else None
 
-    keys = ("loss", "test_loss", "test_accuracy")
+    keys = [key for key in ("loss", "test_loss", "test_accuracy", "test_error") if key in curve[0]]
     curves = {key: [number(metrics[key]) for metrics in curve] for key in keys}
     return {f"final_{key}": values[-1] for key, values in curves.items()} | {"curves": curves}
 
@@ -219,18 +239,20 @@ class Table:
     def show(self, title: str, family, metrics: list[list[dict]], here: range) -> None:
         """Show where the networks of this round stand."""
         self.epochs += len(here)
-        ranked = sorted(here, key=lambda k: -metrics[k][-1]["test_accuracy"])
-        accuracies = [metrics[k][-1]["test_accuracy"] for k in here]
+        good = {k: scores.merit(metrics[k][-1]) for k in here}
+        ranked = sorted(here, key=lambda k: -good[k])
+        name = scores.name(metrics[here[0]][-1])
         lines = [
-            f"{title}   networks {here[0] + 1}..{here[-1] + 1}   test accuracy: best "
-            f"{100 * max(accuracies):.2f} %, median {100 * median(accuracies):.2f} %"
+            f"{title}   networks {here[0] + 1}..{here[-1] + 1}   {name.replace('_', ' ')}: best "
+            f"{scores.short(name, good[ranked[0]])}, median {scores.short(name, median(good.values()))}"
         ]
         if sys.stdout.isatty():
             lines += [
-                f"  {100 * metrics[k][-1]['test_accuracy']:6.2f} %   "
-                f"loss {few_digits(metrics[k][-1]['loss'])}   {family[k]}"
+                f"{scores.short(name, good[k]):>10}   loss {few_digits(metrics[k][-1]['loss'])}   {family[k]}"
                 for k in ranked[:SHOWN]
             ]
+            wide = shutil.get_terminal_size().columns - 1  # a line that is broken would be two
+            lines = [line if len(line) <= wide else f"{line[: wide - 1]}…" for line in lines]
             sys.stdout.write(f"\x1b[{self.lines}F\x1b[J" if self.lines else "")
             self.lines = len(lines)
         print("\n".join(lines), flush=True)

@@ -36,7 +36,6 @@ from experiments.common.devices import (
     started,
 )
 from experiments.common.own_data import add_own_data
-from experiments.common.places import own_place
 from experiments.common.status import doing
 from jaxnn.gradcheck.calls.raised import in_full
 from jaxnn.shown import shown
@@ -46,15 +45,7 @@ def parser() -> Parser:
     """The arguments of this program."""
     p = Parser(prog="python -m experiments.train", description=__doc__)
     add_network(p, own=True)
-    p.add_argument(
-        "--network",
-        type=own_place,
-        metavar="FILE.py:name",
-        help="a Layer of yours, or a function that returns one, in place of --hidden",
-    )
-    p.add_argument(
-        "--trust-gradient", action="store_true", help="do not compare the backward of a piece of yours first"
-    )
+    own.add_pieces(p)
     p.add_argument("--optimizer", choices=OPTIMIZERS, default="sgd", help="as in optax; default: %(default)s")
     p.add_argument(
         "--learning-rate",
@@ -68,12 +59,6 @@ def parser() -> Parser:
     p.add_argument(
         "--epochs", type=whole(1, 1_000_000), metavar="E", help="default: 60 for digits, 30 for the others"
     )
-    p.add_argument(
-        "--gradient",
-        choices=("manual", "autodiff"),
-        default="manual",
-        help="written by hand, or by jax.grad; default: %(default)s",
-    )
     add_own_data(p)
     add_surroundings(p)
     add_devices(p)
@@ -85,11 +70,6 @@ def parser() -> Parser:
     )
     add_checkpoints(p, "settings, metrics, parameters and page")
     return p
-
-
-def default_rate(optimizer: str, classes: int) -> float:
-    """The learning rate for so many classes; with 0, for a number, whose squared error is steeper."""
-    return OPTIMIZERS[optimizer] if classes or optimizer != "sgd" else OPTIMIZERS["sgd"] / 10
 
 
 class Done(NamedTuple):
@@ -105,15 +85,15 @@ def main(arguments: argparse.Namespace) -> int:
     """Train, and report."""
     device, mesh = started(arguments)
 
-    from experiments.common.task import load, settled, task_of
+    from experiments.common.task import load, settled, steepness, task_of
     from jaxnn.devices.in_order import why_not
 
     arguments, lock, checkpoint = reopened(arguments, parser(), "params.safetensors")
     data = load(arguments)
     if together.GROUP.others:
         together.GROUP.agree(together.sha256(data) | own.files(vars(arguments)))
-    rate = default_rate(arguments.optimizer, data.classes)
-    arguments = settled(arguments, data, learning_rate=rate)
+    default = OPTIMIZERS[arguments.optimizer] / steepness(arguments.optimizer, data)
+    arguments = settled(arguments, data, learning_rate=default)
     if arguments.reproducible and (why := why_not(mesh, arguments.batch_size)):
         raise UserError(f"{why}, with --reproducible")
     if checkpoint and "files" not in arguments.override:
@@ -144,11 +124,10 @@ def trained(task, arguments: argparse.Namespace, device, mesh, lock, checkpoint)
     if task.keyed and arguments.reproducible:
         raise UserError("--reproducible: dropout and batch norm take a batch as one; leave it out")
 
-    def compare(pieces: str) -> str:
-        return compared(task, pieces, begin().params)
-
     check_room(task, begin, arguments.batch_size, device, mesh)
-    settings = describe(arguments, task.n, device) | own.pieces_of(arguments, checkpoint, compare)
+    settings = describe(arguments, task.n, device) | own.pieces_of(
+        arguments, checkpoint, partial(compared, task)
+    )
     pause, state, best, done = resumed(task, begin, arguments, settings, lock, checkpoint)
     own_data.keep(arguments.out, data)
     print_head(task, arguments, pause.settings, mesh)
@@ -178,8 +157,8 @@ def trained(task, arguments: argparse.Namespace, device, mesh, lock, checkpoint)
     return 0
 
 
-def compared(task, pieces: str, params) -> str:
-    """What the comparison of the task's gradient with autodiff says, at these parameters.
+def compared(task, pieces: str) -> str:
+    """What the comparison of the task's gradient with autodiff says, at the parameters of seed 0.
 
     Raises UserError, which has the report, where it is wrong.
     """
@@ -192,17 +171,15 @@ def compared(task, pieces: str, params) -> str:
     instead = "--trust-gradient trains with it as it is, --gradient autodiff by jax.grad"
     few = jax.device_put([array[: own.FEW] for array in task.data.train])
     key = (jax.random.key(0),) if task.keyed else ()
+    params = task.net.init(jax.random.key(0))
     J = cost(task.net, task.loss)
 
-    def loss(params, X, Y):
-        return J(params, X, Y, *key)
-
-    def backward(params, X, Y):
-        return task.gradient(params, X, Y, *key)[1]
+    def backward(*args):
+        return task.gradient(*args)[1]
 
     try:
         with contextlib.redirect_stdout(sys.stderr):  # what it prints is no part of the output
-            report = compare_gradients(loss, backward, params, *encode(task.data, *few))
+            report = compare_gradients(J, backward, params, *encode(task.data, *few), *key)
     except Exception as error:
         why = str(error) if isinstance(error, BadCall) else in_full(error)
         raise UserError(f"{pieces}: the gradient cannot be compared: {why}; {instead}") from error
@@ -268,10 +245,7 @@ def print_head(task, arguments: argparse.Namespace, settings: dict, mesh) -> Non
         f"          batches of {arguments.batch_size}, {arguments.epochs} epochs, "
         f"seed {arguments.seed}, {arguments.gradient} gradient"
     )
-    for name, sha256 in settings.get("files", {}).items():
-        print(f"own       {name} {settings[name]}, sha256 {sha256[: own.SHOWN]}…")
-    if "compared" in settings:
-        print(f"          its backward, beside autodiff: {settings['compared']}")
+    own.tell(settings)
     for name, value in settings["environment"].items():
         print(f"set       {name}={shown(value)}")
 

@@ -107,7 +107,7 @@ MISTAKES = [
     ("predict", "a --image b.png --drawings b.png", "write one of them"),
     ("draw", "b.png a", "python -m experiments.draw a --image b.png"),
     ("page", "a p.html", "python -m experiments.page a --out p.html"),
-    ("sweep", "--network my.py:net", "python -m experiments.train --network"),
+    ("compare_gradients", "--network my.py:net", "python -m experiments.train --network"),
     ("compare_gradients", "--network my.py:net", "python -m experiments.train --network"),
     ("predict", "a --epochs 3", "python -m experiments.train --epochs"),
     ("train", "--to npz", "python -m experiments.export RUN FILE --to npz"),

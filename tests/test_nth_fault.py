@@ -12,7 +12,7 @@ from tests.programs import ROOT
 
 def test_whichever_call_fails_a_run_goes_on_and_loses_nothing(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(ROOT)
-    arguments = argparse.Namespace(seed=0)
+    arguments = argparse.Namespace(seed=0, runs=["digits", "sweep"])
     with jax.numpy_rank_promotion("allow"), jax.numpy_dtype_promotion("standard"):  # as optax needs it
         passed = endure.faults(3, random.Random(5), tmp_path, arguments)
     printed = capsys.readouterr().out

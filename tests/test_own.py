@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from experiments import draw, export, graph, page, predict, train
+from experiments import draw, export, graph, page, predict, sweep, train
 from jaxnn import datasets
 from jaxnn.gradcheck.importing import Bad, found
 from jaxnn.runs import record
@@ -22,7 +22,7 @@ from tests.programs import ended
 MINE = """
 import jax.numpy as jnp
 from jaxnn.activations import Activation, identity, tanh
-from jaxnn.layers import Layer, batch_norm, dense, dropout, serial
+from jaxnn.layers import Dense, Layer, batch_norm, dense, dropout, serial
 from jaxnn.losses import Loss
 
 print("imported")  # no part of any output
@@ -94,6 +94,22 @@ def keyless(n, classes):
 def named(n, num_classes):
     return dense(n, num_classes)
 
+def unscaled(n, classes):
+    it = dense(n, classes)
+    init = lambda key: dict(zip(("kernel", "bias"), it.init(key)))
+    named = lambda dparams, dA: (dict(zip(("kernel", "bias"), dparams)), dA)
+    as_dense = lambda p: Dense(p["kernel"], p["bias"])
+    return Layer(
+        init,
+        lambda p, A, key=None: it.forward(as_dense(p), A),
+        lambda p, kept, dA: named(*it.backward(as_dense(p), kept, dA)),
+    )
+
+def softmax(Z):
+    return jnp.exp(Z) / jnp.exp(Z).sum(1, keepdims=True)
+
+rowwise = Activation(softmax, lambda dA, Z, A: A * (dA - (dA * A).sum(1, keepdims=True)))
+pole = Activation(lambda Z: jnp.log(jnp.abs(Z)), lambda dA, Z, A: dA / Z)  # not finite where nothing stands
 whole = dense(64, 10)
 sine = Activation(jnp.sin, lambda dA, Z, A: dA * jnp.cos(Z))
 cosine = Activation(jnp.sin, lambda dA, Z, A: dA * jnp.sin(Z))
@@ -311,3 +327,44 @@ def test_no_file_takes_the_place_of_a_module_that_is_loaded(folder):
         assert found("numpy.py:value") == str(folder)
         assert found("below/numpy.py:value") == str(folder / "below")
     assert sys.modules["numpy"] is np
+
+
+def test_a_network_of_a_sweep_with_pieces_of_one_s_own_is_what_train_makes_of_it(folder):
+    asked = ("--network", "mine:in_training", "--loss", "mine:quartic", "--epochs", 2, "--batch-size", 32)
+    done = ended(sweep, *asked, "--seeds", 1, "--learning-rates", 0.01, 0.02, "--out", "sweep")
+    assert done.status == 0, done.err
+    assert "          of mine.py:in_training, mine.py:quartic\n" in done.out
+    assert "          its backward, beside autodiff: right\n" in done.out
+    rows = [json.loads(line) for line in (folder / "sweep/networks.jsonl").read_text().splitlines()]
+    for row in rows:
+        rate = row["learning_rate"]
+        assert ended(train, *asked, "--learning-rate", rate, "--out", f"alone{rate}").status == 0
+        alone = record.load_metrics(folder / f"alone{rate}")
+        for name in ("loss", "test_loss", "test_accuracy"):
+            np.testing.assert_allclose(row["curves"][name], [m[name] for m in alone], rtol=1e-4, err_msg=name)
+    best = max(rows, key=lambda row: row["final_test_accuracy"])["learning_rate"]
+    found = [load_file(folder / f"{name}/params.safetensors") for name in ("sweep/best", f"alone{best}")]
+    assert found[0].keys() == found[1].keys()
+    for name, array in found[0].items():
+        np.testing.assert_allclose(array, found[1][name], rtol=1e-3, atol=1e-4, err_msg=name)
+    assert "as training reported" in ended(predict, "sweep/best").out
+    assert not (folder / "sweep/best/page.html").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("--network mine:whole --widths 5", "--widths: mine.py:whole is a layer already"),
+        ("--network mine:net --widths 5", "--widths: mine.py:net does not ask for it"),
+        ("--network mine:asked --widths 5 9", "--widths: mine.py:asked can have one in a sweep; write "),
+        ("--network mine:unscaled --scales 1 2", "--scales: no array of mine.py:unscaled is called W; leave"),
+        ("--network mine:wrong", "mine.py:wrong: the backward written by hand is wrong; --trust-gradient "),
+        ("--activation mine:rowwise --widths 5 9", "where others stand beside it; write a sweep for each"),
+        ("--activation mine:pole --widths 5 9", "where others stand beside it; write a sweep for each"),
+    ],
+)
+def test_what_no_sweep_can_do_is_told_and_nothing_written(words, message, folder):
+    done = ended(sweep, *words.split(), "--out", "run")
+    assert done.status == 2
+    assert re.match(rf"(imported\n)?error: .*{message}.*\n", done.err), done.err
+    assert not (folder / "run").exists()

@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import warnings
 import zipfile
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 from PIL import Image
 from safetensors.numpy import load_file
 
-from experiments import draw, page, predict, sweep, train
+from experiments import draw, page, predict, sweep, train, verify
 from experiments.common import own_data
 from jaxnn.datasets import DatasetError, arrays, files, folders, kept, own, tables
 from tests.programs import ended
@@ -652,19 +653,28 @@ def test_a_sweep_takes_them_too(a_run, tmp_path):
     line = ("--data", folder / "table.csv", "--seeds", "1", "--learning-rates", "0.5", "--epochs", "2")
     assert ended(sweep, *line, "--hidden", "3", "--out", tmp_path / "sweep").status == 0
     assert "as training reported" in ended(predict, tmp_path / "sweep" / "best").out
-    status, _, err = ended(
-        sweep,
-        "--data",
-        folder / "table.csv",
-        "--label",
-        "weight",
-        "--without",
-        "kind",
-        "--loss",
-        "squared_error",
-    )
-    assert status == 2
-    assert "expected classes here" in err  # fmt: skip
+
+
+def test_the_best_network_of_a_sweep_that_predicts_a_number_has_the_least_error(a_run, tmp_path):
+    folder, _ = a_run
+    asked = ("--data", folder / "table.csv", "--label", "weight", "--without", "kind")
+    asked = (*asked, "--loss", "squared_error", "--epochs", "2", "--seeds", "1", "--batch-size", "4")
+    done = ended(sweep, *asked, "--learning-rates", "0.05", "1e30", "--widths", "3", "5", "--out", tmp_path)
+    assert done.status == 0, done.err
+    rows = [json.loads(line) for line in (tmp_path / "networks.jsonl").read_text().splitlines()]
+    assert [row["final_test_error"] is None for row in rows] == [False, False, True, True]
+    best = min(rows[:2], key=lambda row: row["final_test_error"])
+    assert f"best      error {best['final_test_error']:.4f} of " in done.out
+    assert f"test error: best {best['final_test_error']:.4f}, median " in done.out
+    read = ended(predict, tmp_path / "best")
+    assert f"error     {best['final_test_error']:.4f}: the root mean squared error of " in read.out, read.err
+    assert "as training reported" in read.out
+    assert ended(verify, tmp_path).status == 0
+    assert ended(page, tmp_path).status == 0
+    text = re.sub(r"<[^>]*>", "", (tmp_path / "page.html").read_text("utf-8"))
+    assert f"The least test error is {best['final_test_error']:.4g}." in text
+    assert "2 of 4 diverged" in text
+    assert ended(sweep, *asked[:-4], "--epochs", "1", "--seeds", "1").out.count("4 learning rates") == 1
 
 
 def test_mistakes_at_the_command_line(a_run, tmp_path):

@@ -8,7 +8,6 @@ import platform
 import sys
 import time
 from collections.abc import Callable
-from importlib.metadata import version
 from pathlib import Path
 from typing import get_origin, get_type_hints
 
@@ -131,8 +130,13 @@ def describe(settings: argparse.Namespace, n: tuple[int, ...], device) -> dict:
 
 def surroundings() -> dict:
     """What of the programs and of the environment changes the numbers of a run."""
+    import jax
+    import jaxlib
+    import numpy
+    import optax
+
     versions = {"jaxnn": jaxnn.__version__, "python": platform.python_version()}
-    versions |= {name: version(name) for name in ("jax", "jaxlib", "optax", "numpy")}
+    versions |= {module.__name__: module.__version__ for module in (jax, jaxlib, optax, numpy)}
     return {
         "versions": versions,
         "environment": {name: value for name in NUMERICAL if (value := of_environment(name))},

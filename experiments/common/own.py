@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from experiments.common import synonyms
-from experiments.common.arguments import UserError
-from experiments.common.places import is_own, place
+from experiments.common.arguments import Parser, UserError
+from experiments.common.places import is_own, own_place, place
 from experiments.common.suggestions import near
 from jaxnn.gradcheck.calls.raised import in_full
 from jaxnn.gradcheck.importing import Bad, found
@@ -25,6 +25,25 @@ from jaxnn.gradcheck.importing import Bad, found
 PIECES = ("network", "activation", "loss")
 FEW = 8  # training examples, on which a gradient is compared
 SHOWN = 12  # letters of a sha256
+
+
+def add_pieces(parser: Parser) -> None:
+    """Add --network, --trust-gradient and --gradient."""
+    parser.add_argument(
+        "--network",
+        type=own_place,
+        metavar="FILE.py:name",
+        help="a Layer of yours, or a function that returns one, in place of --hidden",
+    )
+    parser.add_argument(
+        "--trust-gradient", action="store_true", help="do not compare the backward of a piece of yours first"
+    )
+    parser.add_argument(
+        "--gradient",
+        choices=("manual", "autodiff"),
+        default="manual",
+        help="written by hand, or by jax.grad; default: %(default)s",
+    )
 
 
 def files(settings: dict) -> dict[str, str]:
@@ -64,7 +83,7 @@ def network(arguments: argparse.Namespace, kind: type, offered: dict):
     name = arguments.network
     net = _found("network", name)
     if isinstance(net, kind):
-        if strangers := {"hidden", "activation"} & arguments.given:
+        if strangers := {"hidden", "widths", "activation"} & arguments.given:
             raise UserError(f"--{min(strangers)}: {name} is a layer already, and does not ask for it")
         check_calls(name, net)
         return net
@@ -113,6 +132,14 @@ def raised_by(name: str) -> Iterator[None]:
         raise UserError(f"--network: {name}: {why}") from error
 
 
+def tell(settings: dict) -> None:
+    """Print what is to say of the pieces of a run that are one's own."""
+    for name, sha256 in settings.get("files", {}).items():
+        print(f"own       {name} {settings[name]}, sha256 {sha256[:SHOWN]}…")
+    if "compared" in settings:
+        print(f"          its backward, beside autodiff: {settings['compared']}")
+
+
 def lecture_only(settings: dict, where: Path, what: str, pieces: tuple[str, ...] = ("network",)) -> None:
     """Raise UserError where a run has such pieces of its own, which `what` does not know."""
     for name in pieces:
@@ -156,7 +183,7 @@ def _asked(arguments: argparse.Namespace, function, offered: dict) -> dict:
             f"--network: {name} asks for {', '.join(unknown)}, expected {', '.join(offered)}{advice}"
         )
     given = {name: value for name, value in offered.items() if name in {p.name for p in asked}}
-    for option, word in (("hidden", "hidden"), ("activation", "g")):
+    for option, word in (("hidden", "hidden"), ("widths", "hidden"), ("activation", "g")):
         if option in arguments.given and word not in given:
             raise UserError(f"--{option}: {name} does not ask for it, by a parameter called {word}")
     return given

@@ -18,8 +18,8 @@ LETTERS, NAMES = 200, 100  # of a setting, and settings, that are shown
 OPTIONS = {
     "train": "dataset data label without test_data test_fraction image_size data_sha256 network hidden "
     "activation loss seed optimizer learning_rate batch_size epochs gradient reproducible",
-    "sweep": "dataset data label without test_data test_fraction image_size data_sha256 hidden activation "
-    "loss seed seeds learning_rates scales widths optimizer "
+    "sweep": "dataset data label without test_data test_fraction image_size data_sha256 network hidden "
+    "activation loss gradient seed seeds learning_rates scales widths optimizer "
     "batch_size epochs",
 }  # what of its settings a program takes
 

@@ -53,7 +53,9 @@ def compiled(
         for size in {min(at_once, steps - first) for first in range(0, steps, at_once)}
     }
     evaluate = jax.jit(spread(evaluate)).lower(state, *test).compile()
-    fill = jax.jit(fill).lower(state.params, *train).compile() if fill else lambda params, *train: params
+    fill = (
+        jax.jit(spread(fill)).lower(state.params, *train).compile() if fill else lambda params, *train: params
+    )
     return Programs(steps, at_once, by_size, fill, evaluate, time.perf_counter() - clock)
 
 

@@ -9,20 +9,29 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from jax.sharding import Mesh
 
-from experiments.common import memory
+from experiments.common import memory, own
 from experiments.common.arguments import UserError
 from experiments.common.programs import Programs, bytes_needed, compiled, mean_cost
-from experiments.common.task import Task, chosen, is_finite, measured, on_images, sizes, tested
+from experiments.common.task import (
+    Task,
+    error,
+    filled,
+    is_finite,
+    measured,
+    on_images,
+    sizes,
+    task_of,
+    tested,
+)
 from jaxnn.datasets import Dataset
 from jaxnn.devices.mesh import MEMBERS, described
 from jaxnn.devices.split import step
-from jaxnn.families import member, stack, together, widen
+from jaxnn.families import member, narrow, stack, together, widen
 from jaxnn.layers import mlp
-from jaxnn.objective import value_and_grad
 from jaxnn.runs import checkpoints, fields
+from jaxnn.runs.record import merit, names
 from jaxnn.training import State, scaled, start
 
 MOST = 65_536  # devices: a last round is filled up to a multiple of them
@@ -74,22 +83,65 @@ def check_number(arguments: argparse.Namespace) -> None:
 
 
 def widest(family: list[Settings], data: Dataset, arguments: argparse.Namespace) -> Task:
-    """The task of the network that has room for each of the family; the optimizer has the learning rate 1."""
-    n = sizes(data, map(max, zip(*(settings.hidden for settings in family), strict=True)))
-    g, loss = chosen(arguments)
-    net = mlp(*n, g=g)
-    return Task(data, n, g, net, loss, value_and_grad(net, loss), getattr(optax, arguments.optimizer)(1.0))
+    """The task of the network that has room for each of the family; the optimizer has the learning rate 1.
+
+    Raises UserError where networks of different sizes, or scales, cannot be told of pieces of one's own.
+    """
+    hidden = [max(widths) for widths in zip(*(settings.hidden for settings in family), strict=True)]
+    task = task_of(argparse.Namespace(**vars(arguments) | {"hidden": hidden, "learning_rate": 1.0}), data)
+    alike, name = are_alike(family), arguments.network
+    if name and not alike:
+        raise UserError(f"--widths: {name} can have one in a sweep; write a sweep for each, with --out DIR")
+    if {settings.scale for settings in family} != {1.0}:
+        params = jax.eval_shape(lambda: task.net.init(jax.random.key(0)))
+        if not any(is_weight(place) for place in names(params)):
+            raise UserError(f"--scales: no array of {name} is called W; leave --scales out")
+    if own.is_own(arguments.activation) and not alike:
+        check_widened(task, min(family, key=lambda settings: settings.hidden), arguments.activation)
+    return task
+
+
+def check_widened(task: Task, settings: Settings, activation: str) -> None:
+    """Raise UserError unless the network inside the arrays of the widest one computes what it does alone."""
+    n = sizes(task.data, settings.hidden)
+    X = jax.random.normal(jax.random.key(0), (own.FEW, n[0]))
+    params, narrow_net = mlp(*n, g=task.g).init(jax.random.key(0)), mlp(*n, g=task.g)
+
+    def computed(net, params):
+        Z, residuals = net.forward(params, X)
+        dparams, dX = net.backward(params, residuals, jnp.ones_like(Z))
+        return Z, dX, narrow(dparams, n)
+
+    alone, inside = computed(narrow_net, params), computed(task.net, widen(params, task.n))
+    pairs = zip(*map(jax.tree.leaves, (alone, inside)), strict=True)
+    if not all(np.allclose(one, other, rtol=1e-3, atol=1e-5) for one, other in pairs):
+        raise UserError(
+            f"--widths: with {activation} a neuron gives something else where others stand beside it; "
+            "write a sweep for each width"
+        )
+
+
+def is_weight(place: str) -> bool:
+    """Whether an array of that name is one of those that --scales multiplies.
+
+    >>> is_weight("W[1]"), is_weight("0.W"), is_weight("3.W_Q"), is_weight("0.b"), is_weight("W.gamma")
+    (True, True, True, False, False)
+    """
+    return place.rpartition(".")[2].startswith("W")
 
 
 def state_of(task: Task, settings: Settings, alike: bool) -> State:
     """A network before its first step, in arrays of the widest; a rate for each array if all are alike."""
     init_key, _ = jax.random.split(jax.random.key(settings.seed))
-    params = mlp(*sizes(task.data, settings.hidden), g=task.g).init(init_key)
-    params = [layer._replace(W=settings.scale * layer.W) for layer in params]
+    net = task.net if alike else mlp(*sizes(task.data, settings.hidden), g=task.g)
+    leaves, tree = jax.tree.flatten(net.init(init_key))
+    places = names(tree.unflatten(leaves))
+    leaves = [settings.scale * p if is_weight(place) else p for place, p in zip(places, leaves, strict=True)]
+    params = tree.unflatten(leaves)
     if alike:
         rates = jax.tree.map(lambda p: np.asarray(settings.learning_rate, p.dtype), params)
-    else:
-        rates = widen(jax.tree.map(lambda p: jnp.full_like(p, settings.learning_rate), params), task.n)
+        return start(params, scaled(task.optimizer, rates))
+    rates = widen(jax.tree.map(lambda p: jnp.full_like(p, settings.learning_rate), params), task.n)
     return start(widen(params, task.n), scaled(task.optimizer, rates))
 
 
@@ -124,9 +176,12 @@ def planned(task: Task, family: list[Settings], mesh: Mesh, key, arguments, at_o
 
     def evaluate(state, images, labels):
         J, predictions = tested(task, state.params, images, labels)
-        return J, jnp.mean(predictions == labels)
+        if task.data.classes:
+            return J, jnp.mean(predictions == labels)
+        return J, error(task.data, predictions, labels)
 
     data, spread = described(mesh, (task.data.train, task.data.test)), partial(together, mesh=mesh)
+    in_training = {"keyed": True, "fill": filled(task, arguments.batch_size)} if task.keyed else {}
     members = mesh.shape["members"]
     if at_once % members:
         raise UserError(
@@ -139,7 +194,9 @@ def planned(task: Task, family: list[Settings], mesh: Mesh, key, arguments, at_o
         K = at_once or -(-len(family) // (rounds * members)) * members
         state = jax.tree.map(lambda leaf, K=K: jax.ShapeDtypeStruct((K, *leaf.shape), leaf.dtype), one)
         state = described(mesh, state, MEMBERS)
-        programs = compiled(descend, evaluate, arguments.batch_size, mesh, state, key, *data, spread=spread)
+        programs = compiled(
+            descend, evaluate, arguments.batch_size, mesh, state, key, *data, spread=spread, **in_training
+        )
         needed = bytes_needed(programs, *data)
         if needed <= available:
             return Plan(task, family, K, -(-len(family) // K), state, programs, needed, available, clock)
@@ -212,7 +269,15 @@ def ended(state: State, best, here: range, done: Done):
     """The best one's parameters, and what is done with this round behind it."""
     finite = [k for k in here if all(map(is_finite, done.metrics[k]))]
     candidates = finite + [done.best] * (done.best >= 0)
-    k = max(candidates, key=lambda k: done.metrics[k][-1]["test_accuracy"], default=-1)
+    k = max(candidates, key=lambda k: merit(done.metrics[k][-1]), default=-1)
     if k in here:
         best = jax.tree.map(np.asarray, member(state.params, k - done.first))
     return best, done._replace(best=k, first=done.first + done.at_once, epochs=0)
+
+
+def alone(plan: Plan, settings: Settings, params):
+    """The sizes of a network of the family, and its parameters, which are inside the arrays of the widest."""
+    if are_alike(plan.family):
+        return plan.task.n, params
+    n = sizes(plan.task.data, settings.hidden)
+    return n, narrow(params, n)

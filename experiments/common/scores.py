@@ -5,15 +5,37 @@ import math
 from experiments.common.arguments import few_digits
 
 
+def name(metrics: dict) -> str:
+    """Which score an epoch has."""
+    return "test_accuracy" if "test_accuracy" in metrics else "test_error"
+
+
+def merit(metrics: dict) -> float:
+    """What is larger the better an epoch is, as in `jaxnn.runs.record`; of an error that is no number least.
+
+    >>> merit({"test_accuracy": 0.5}), merit({"test_error": 2.0}), merit({"test_error": math.nan})
+    (0.5, -2.0, -inf)
+    """
+    found = metrics["test_accuracy"] if "test_accuracy" in metrics else -metrics["test_error"]
+    return -math.inf if math.isnan(found) else found
+
+
+def short(name: str, merit: float) -> str:
+    """A score by itself.
+
+    >>> short("test_accuracy", 0.5), short("test_error", -0.5)
+    ('50.00 %', '0.5000')
+    """
+    return f"{100 * merit:.2f} %" if name == "test_accuracy" else few_digits(-merit)
+
+
 def after_epoch(metrics: dict) -> str:
     """The score of an epoch.
 
     >>> after_epoch({"test_accuracy": 0.5}), after_epoch({"test_error": 0.5})
     ('test accuracy 50.00 %', 'test error 0.5000')
     """
-    if "test_accuracy" in metrics:
-        return f"test accuracy {100 * metrics['test_accuracy']:.2f} %"
-    return f"test error {few_digits(metrics['test_error'])}"
+    return f"{name(metrics).replace('_', ' ')} {short(name(metrics), merit(metrics))}"
 
 
 def beside(data, score: float, reported: float) -> str:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import jax
 import optax
+from jax.interpreters.partial_eval import dce_jaxpr
 
 from experiments.common import own, own_data
 from experiments.common.arguments import DATASETS, UserError
@@ -72,6 +73,11 @@ def settled(arguments: argparse.Namespace, data: Dataset, least: int = 1, **defa
     return arguments
 
 
+def steepness(optimizer: str, data: Dataset) -> int:
+    """By what a usual learning rate is divided: more where a number is predicted, by its squared error."""
+    return 1 if data.classes or optimizer != "sgd" else 10
+
+
 def sizes(data: Dataset, hidden: Iterable[int]) -> tuple[int, ...]:
     """The sizes n[0], n[1], ..., n[L] of a network for this data."""
     n = (math.prod(data.train.images.shape[1:]), *hidden, data.outputs)
@@ -121,9 +127,13 @@ def task_of(arguments: argparse.Namespace, data: Dataset) -> Task:
 def trains_otherwise(net: Layer, X) -> bool:
     """Whether a forward pass with a key, in training, is another one than without: dropout, batch norm."""
     params, key = jax.eval_shape(lambda: (net.init(jax.random.key(0)), jax.random.key(0)))
-    with_it = jax.make_jaxpr(lambda p, X, key: net.forward(p, X, key)[0])(params, X, key)
-    without = jax.make_jaxpr(lambda p, X, key: net.forward(p, X)[0])(params, X, key)
-    return str(with_it) != str(without)
+
+    def computed(forward) -> str:
+        traced = jax.make_jaxpr(forward)(params, X, key).jaxpr
+        return str(dce_jaxpr(traced, [True] * len(traced.outvars))[0])  # without keys that nobody needs
+
+    with_it = computed(lambda params, X, key: net.forward(params, X, key)[0])
+    return with_it != computed(lambda params, X, key: net.forward(params, X)[0])
 
 
 def filled(task: Task, batch_size: int) -> Callable:
@@ -184,8 +194,8 @@ def measured(data: Dataset, number: int, *found) -> dict:
 
 
 def is_finite(metrics: dict) -> bool:
-    """Whether the losses of an epoch are."""
-    return math.isfinite(metrics["loss"]) and math.isfinite(metrics["test_loss"])
+    """Whether the losses of an epoch are, and its error."""
+    return all(math.isfinite(metrics.get(name, 0.0)) for name in ("loss", "test_loss", "test_error"))
 
 
 def _told(data: Dataset) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 LAYERS = 100  # more of them make a page, a graph or a compilation that nobody waits for
 EPOCHS = 1_000_000
-CURVES = ("loss", "test_loss", "test_accuracy")
+CURVES = ("loss", "test_loss")
 SCORES = ("test_accuracy", "test_error")  # of which an epoch has one
 
 
@@ -81,20 +81,27 @@ def check_epochs(metrics, finite: bool = True) -> None:
         raise ValueError("metrics: expected a list of those of each epoch")
     for number, found in enumerate(metrics, start=1):
         known = measured(found, finite)
-        if known.get("epoch") != number or not {*CURVES[:2]} <= {*known}:
-            raise ValueError(f"metrics: expected those of epoch {number}, with {', '.join(CURVES)}")
+        if known.get("epoch") != number or not {*CURVES} <= {*known}:
+            raise ValueError(
+                f"metrics: expected those of epoch {number}, with {', '.join(CURVES)}, and a score"
+            )
 
 
 def measured(found, finite: bool = True) -> dict:
     """Of an epoch's metrics what is known, its score at least. Raises ValueError, naming a field.
 
-    Without `finite` a loss may be none of the numbers.
+    Without `finite` a loss or error may be none of the numbers.
     """
     scores = {*SCORES} & found.keys() if isinstance(found, dict) else {}
-    if len(scores) != 1 or not all(MEASURED[name](found[name]) for name in scores):
+
+    def is_good(name: str) -> bool:
+        any_number = not finite and name != "test_accuracy"
+        return MEASURED[name](found[name]) or (any_number and type(found[name]) is float)
+
+    if len(scores) != 1 or not all(map(is_good, scores)):
         raise ValueError("expected an epoch's metrics, with its test_accuracy in 0..1")
-    for name, good in MEASURED.items():
-        if not (name not in found or good(found[name]) or (not finite and type(found[name]) is float)):
+    for name in MEASURED:
+        if name in found and not is_good(name):
             raise ValueError(f"{name}: got {str(found[name])[:40]!r}, expected what a training writes")
     return {name: found[name] for name in MEASURED if name in found}
 
@@ -102,20 +109,24 @@ def measured(found, finite: bool = True) -> dict:
 def network(row, epochs: int = EPOCHS) -> dict:
     """What a sweep has found of a network, in so many epochs at most. Raises ValueError otherwise."""
     try:
-        curves, lengths = row["curves"], {len(row["curves"][name]) for name in CURVES}
+        curves = row["curves"]
+        (score,) = {*SCORES} & curves.keys()
+        lengths = {len(curves[name]) for name in (*CURVES, score)}
         good = (
             is_whole(row["seed"], 0, 2**32 - 1)
             and is_number(row["learning_rate"])
             and is_number(row["scale"])
             and is_sizes(row["hidden"])
             and len(row["hidden"]) <= LAYERS
-            and all(isinstance(curves[name], list) for name in CURVES)
+            and all(isinstance(curves[name], list) for name in (*CURVES, score))
             and len(lengths) == 1
             and 1 <= min(lengths) <= epochs
-            and all(value is None or is_number(value) for name in CURVES[:2] for value in curves[name])
-            and all(map(is_share, curves["test_accuracy"]))
+            and all(value is None or is_number(value) for name in CURVES for value in curves[name])
+            and all(
+                MEASURED[score](value) or (score == "test_error" and value is None) for value in curves[score]
+            )
         )
-    except (TypeError, KeyError):
+    except (TypeError, KeyError, ValueError, AttributeError):
         good = False
     if not good:
         raise ValueError("expected a network's settings and curves")

@@ -315,6 +315,8 @@ def load_networks(folder: Path, settings: dict | None = None) -> list[dict]:
     found = _lines(path, networks, longest, lambda row: fields.network(row, epochs))
     if not found:
         raise RunError(f"{path}: expected a line for each network, one at least")
+    if len({name for row in found for name in fields.SCORES if name in row["curves"]}) > 1:
+        raise RunError(f"{path}: expected networks of one score, got accuracies and errors")
     return found
 
 

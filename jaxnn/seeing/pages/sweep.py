@@ -4,6 +4,8 @@ import math
 from statistics import median
 from typing import NamedTuple
 
+from jaxnn.runs.fields import SCORES
+from jaxnn.runs.record import merit
 from jaxnn.seeing.pages.page import page
 from jaxnn.seeing.pages.run import Told, charts
 
@@ -11,18 +13,18 @@ BEST, MAPS, MOST = 10, 6, 40  # networks in the table, maps, and the rows and th
 
 
 class Cell(NamedTuple):
-    """Networks that differ in their seeds: in words, how many, and the accuracies of those that converged."""
+    """Networks that differ in their seeds: in words, how many, and the scores of those that converged."""
 
     words: tuple[str, ...]
     networks: int
-    accuracies: list[float]
+    scores: list[float]
     median: float | None
-    shade: float  # 0 to 1, by the logarithm of the part that is misread
+    shade: float  # 0 to 1, by the logarithm of the part that is misread, or of the error
 
 
 def sweep_page(dataset: str, rows: list[dict], told: Told, refresh: int = 0) -> str:
     """The page, as HTML, of networks each with its settings and curves."""
-    good = sorted((row for row in rows if not diverged(row)), key=accuracy, reverse=True)
+    good = sorted((row for row in rows if not diverged(row)), key=goodness, reverse=True)
     return page(
         "sweep.html",
         f"{dataset}, {len(rows)} network{'s' * (len(rows) > 1)}",
@@ -30,21 +32,27 @@ def sweep_page(dataset: str, rows: list[dict], told: Told, refresh: int = 0) -> 
         ("charts.js",),
         refresh,
         told=told,
+        of_classes=SCORES[0] in rows[0]["curves"],
         networks=len(rows),
         diverged=len(rows) - len(good),
         maps=heat_maps(rows),
-        best=[(100 * accuracy(row), row["curves"]["test_loss"][-1], words(row)) for row in good[:BEST]],
+        best=[(score(row), row["curves"]["test_loss"][-1], words(row)) for row in good[:BEST]],
     )
 
 
 def diverged(row: dict) -> bool:
-    """Whether a loss of a network was ever not finite."""
-    return any(None in row["curves"][key] for key in ("loss", "test_loss"))
+    """Whether a loss of a network, or its error, was ever not finite."""
+    return any(None in curve for curve in row["curves"].values())
 
 
-def accuracy(row: dict) -> float:
-    """The accuracy after its last epoch."""
-    return row["curves"]["test_accuracy"][-1]
+def score(row: dict) -> float:
+    """The accuracy, or the error, after its last epoch."""
+    return next(row["curves"][name][-1] for name in SCORES if name in row["curves"])
+
+
+def goodness(row: dict) -> float:
+    """What is larger the better it is."""
+    return merit({name: row["curves"][name][-1] for name in SCORES if name in row["curves"]})
 
 
 def words(row: dict) -> tuple[str, ...]:
@@ -58,7 +66,7 @@ def sizes(hidden) -> str:
 
 
 def heat_maps(rows: list[dict]) -> list[tuple]:
-    """Of final accuracies, for each scale a map: its title, corner, columns, rows, and how many there are.
+    """Of final scores, for each scale a map: its title, corner, columns, rows, and how many there are.
 
     The columns are learning rates and the rows are hidden layers; or scales, if the layers are all the same.
     """
@@ -66,9 +74,13 @@ def heat_maps(rows: list[dict]) -> list[tuple]:
     for row in rows:
         groups.setdefault((row["scale"], tuple(row["hidden"]), row["learning_rate"]), []).append(row)
     scales, hidden, rates = (sorted(set(values)) for values in zip(*groups, strict=True))
-    good = {key: [accuracy(row) for row in group if not diverged(row)] for key, group in groups.items()}
+    good = {key: [score(row) for row in group if not diverged(row)] for key, group in groups.items()}
     middle = {key: median(found) for key, found in good.items() if found}
-    dark = {key: -math.log(max(1 - found, 1e-4)) for key, found in middle.items()}
+    of_classes = all(SCORES[0] in row["curves"] for row in rows)
+    dark = {
+        key: -math.log(max(1 - found if of_classes else found, 1e-4 if of_classes else 1e-300))
+        for key, found in middle.items()
+    }
     least, most = min(dark.values(), default=0.0), max(dark.values(), default=0.0)
 
     def cell(*key) -> Cell | None:
