@@ -10,8 +10,8 @@ import math
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from experiments.common.arguments import Parser, UserError, run, use_device
-from experiments.common.devices import WHAT, add_devices, layout_of, mesh_for
+from experiments.common.arguments import Parser, UserError, run
+from experiments.common.devices import WHAT, add_devices, add_processes, in_lines, layout_of, started
 from experiments.common.status import through
 
 RATE = 2.0**-7  # W − α dW is exact, too
@@ -22,6 +22,7 @@ def parser() -> Parser:
     """The arguments of this program."""
     p = Parser(prog="python -m experiments.check_layout", description=__doc__)
     add_devices(p, tuple(WHAT))
+    add_processes(p)
     p.add_argument(
         "--device", choices=("auto", "cpu", "gpu", "tpu"), default="auto", help="default: %(default)s"
     )
@@ -30,8 +31,7 @@ def parser() -> Parser:
 
 def main(arguments: argparse.Namespace) -> int:
     """Check one layout, or all that the devices allow, and print a line for each."""
-    device = use_device(arguments.device)
-    mesh = mesh_for(arguments, device)
+    device, mesh = started(arguments)
 
     from jaxnn.devices.collectives import in_words, totals
     from jaxnn.devices.mesh import mesh_of
@@ -50,9 +50,9 @@ def main(arguments: argparse.Namespace) -> int:
         few = expected(problem, here) in (None, totals(operations))
         wrong += not (same and few)
         said = ("same" if few else "sends") if same else "differs"
-        print(f"{said:9} {layout_of(here)}: a step sends {in_words(operations)}", flush=True)
+        print(in_lines(f"{said:9} {layout_of(here)}: a step sends {in_words(operations)}"), flush=True)
         if not few:
-            print(f"          expected {expected(problem, here)}")
+            print(in_lines(f"          expected {expected(problem, here)}"))
     if wrong:
         raise UserError(f"{wrong} of {len(layouts)} layouts: other bits, or other bytes sent, than expected")
     print(f"all       {len(layouts)} layouts have the same bits, those that NumPy works out")

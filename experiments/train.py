@@ -152,7 +152,7 @@ def trained(task, arguments: argparse.Namespace, device, mesh, lock, checkpoint)
                 state = state._replace(params=programs.fill(state.params, *train))
                 best, done = evaluated(programs.evaluate(state, *test), state, best, done, data)
             report(done.metrics[-1], arguments)
-            view((number - first) / (arguments.epochs - first), done.metrics, whole(state.params))
+            pause.view(view, (number - first) / (arguments.epochs - first), done.metrics, whole(state.params))
         save(task, arguments, pause, view, state, best, done)
     return 0
 

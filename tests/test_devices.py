@@ -89,11 +89,12 @@ def test_a_table_says_what_each_device_holds_and_what_is_sent(found):
     status, printed, err = found["layout"]
     assert status == 0, err
     assert "device    4 × cpu" in printed
-    assert "layout    fsdp=2,model=2: of the 8 rows of a batch each device has 4\n" in printed
+    assert "layout    fsdp=2,model=2: of the 8 rows of a batch\n          each device has 4\n" in printed
+    assert max(map(len, printed[printed.index("layout  ") :].splitlines())) <= 80
     assert "          W[1] (16, 64): (8, 32) on each\n" in printed
     assert "          W[2] (8, 16): (4, 8) on each\n" in printed
     assert "          W[3] (10, 8): (5, 8) on each\n" in printed
-    assert "of 5,064 bytes of parameters and optimizer state each holds 1,380; a step needs " in printed
+    assert "of 5,064 bytes of parameters and optimizer state\n          each holds 1,380; a step" in printed
 
 
 def test_on_one_device_the_program_is_the_one_without_a_mesh():
@@ -169,9 +170,13 @@ def test_two_dense_layers_in_a_row_are_split_by_rows_and_columns():
 @pytest.mark.parametrize(
     ("n", "sizes", "said"),
     [
-        ((5, 6, 4), {"model": 4}, "model=4: got 6 neurons to split, expected one of [1, 2, 3, 6]"),
+        (
+            (5, 6, 4),
+            {"model": 4},
+            "model=4: got 6 neurons to split, expected 1 or 2 or 3; or neurons by 4, such as 8",
+        ),
         ((5, 6), {"model": 2}, "model=2: got no two dense layers in a row, expected such"),
-        ((5, 6), {"fsdp": 7}, "fsdp=7: got axes of [1, 5, 6], expected one of [1, 2, 3, 5, 6]"),
+        ((5, 6), {"fsdp": 7}, "fsdp=7: got axes of 1, 5, 6 to split, expected 1 or 2 or 3 or 5 or 6"),
     ],
 )
 def test_what_does_not_divide_is_one_line_with_numbers_that_would(n, sizes, said):
@@ -182,10 +187,11 @@ def test_what_does_not_divide_is_one_line_with_numbers_that_would(n, sizes, said
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("rows=2", "expected sizes of data, fsdp, model, each once, such as data,model=2"),
+        ("rows=2", "expected sizes of data, fsdp, model, each once, 1 at least, such as data,model=2"),
         ("data=2,data=4", "each once"),
         ("data=two", "each once"),
-        ("data=0", "expected a whole number"),
+        ("data=0", "each once, 1 at least"),
+        ("fspd=8", r"did you mean fsdp=8\?"),
         ("data,model", "expected a number for all but one"),
         ("", "each once"),
     ],
@@ -214,8 +220,8 @@ def test_a_number_may_be_left_out(devices, text, shape, monkeypatch):
 @pytest.mark.parametrize(
     ("devices", "text", "said"),
     [
-        (9, None, "--devices: got 9, expected at most the 8 that are there"),
-        (None, "data=4,model=4", "--layout: got 16, expected at most the 8 that are there"),
+        (9, None, "--devices: got 9, expected at most 8 devices: all there are"),
+        (None, "data=4,model=4", "--layout: got 16, expected at most 8 devices: all there are"),
         (None, "data,model=3", "expected sizes whose product is 8, each one of 1, 2, 4, 8"),
         (6, "data=2,model=2", "expected sizes whose product is 6, each one of 1, 2, 3, 6"),
     ],

@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from experiments.common.interruption import Interruption
 from tests.programs import ROOT
 
 WRITES = """
@@ -44,6 +45,22 @@ def test_a_signal_ends_it_though_nobody_reads_its_output(code, status):
             assert program.stderr.read() == b"saved\n"
         finally:
             program.kill()
+
+
+def test_what_need_not_be_done_is_dropped_for_a_signal():
+    done = []
+
+    def work():
+        done.append("begun")
+        signal.raise_signal(signal.SIGTERM)
+        time.sleep(0.01)
+        done.append("ended")
+
+    with Interruption() as interruption:
+        interruption.unless(lambda: done.append("before"))
+        interruption.unless(work)
+        interruption.unless(lambda: done.append("after"))
+        assert (interruption.signal, done) == (signal.SIGTERM, ["before", "begun"])
 
 
 def test_ctrl_c_before_the_program_has_begun_ends_it_without_a_traceback():

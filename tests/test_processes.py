@@ -1,5 +1,6 @@
 """Several processes that train together: they agree, end together, and go on bit for bit."""
 
+import contextlib
 import os
 import re
 import signal
@@ -12,7 +13,7 @@ import time
 import numpy as np
 import pytest
 
-from experiments import train
+from experiments import launch, train
 from experiments.common import task, together
 from experiments.common.damage import outcome
 from jaxnn.devices import processes
@@ -45,13 +46,19 @@ class Fake:
     def leave(self, status, line):
         self.left = status, line
         self.over.set()
-        for other in self.group.others.values():
-            other.connection.close()
+        hang_up(self.group)
         threading.Event().wait()
 
     def ended(self):
         assert self.over.wait(WAIT)
         return self.left
+
+
+def hang_up(group):
+    for other in group.others.values():
+        there = os.dup(other.connection.fileno())
+        with socket.socket(fileno=there) as here, contextlib.suppress(OSError):  # the other one has
+            here.shutdown(socket.SHUT_RDWR)
 
 
 def never(*words):
@@ -103,9 +110,12 @@ def test_facts_that_differ_end_all_with_one_line():
     assert [fake.ended() for fake in found] == [(2, ""), (2, line), (2, line)]  # process 0 has printed it
     assert found[0].error == line
     assert disagreement({"a": None}, {1: {}}) == ""
-    assert (
-        disagreement({"a": 1}, {1: {"a": 1}, 2: {}}) == "process 2 has another a: got None, process 0 has 1"
-    )
+    line = "process 2 has another a: got nothing, process 0 has 1 2"
+    assert disagreement({"a": [1, 2]}, {1: {"a": [1, 2]}, 2: {"a": None}}) == line
+    line = "process 1 has another layout: got model=2,data, process 0 has data=4"
+    assert disagreement({"layout": {"data": 4}}, {1: {"layout": {"model": 2, "data": 0}}}) == line
+    line = "process 1 has another versions jax: got 3, process 0 has 4"
+    assert disagreement({"versions": {"jax": "4"}}, {1: {"versions": {"jax": "3"}}}) == line
 
 
 @pytest.mark.parametrize(
@@ -153,11 +163,29 @@ def test_nobody_listens_or_comes(monkeypatch):
 def test_where_one_is_gone_all_end(lost):
     groups, found = joined(3)
     groups[lost].ending.acquire()  # who is killed says nothing any longer
-    for there in [os.dup(other.connection.fileno()) for other in groups[lost].others.values()]:
-        with socket.socket(fileno=there) as here:
-            here.shutdown(socket.SHUT_RDWR)
+    hang_up(groups[lost])
     for k in {0, 1, 2} - {lost}:
         assert found[k].ended() == (75, f"process {lost} is gone: killed, or its machine is down")
+
+
+def test_who_was_stopped_itself_does_not_blame_the_others(monkeypatch):
+    groups, found = joined(2)
+    clock, ahead = time.monotonic, [0.0]
+    monkeypatch.setattr(processes.time, "monotonic", lambda: clock() + ahead[0])
+    ahead[0] = 500.0  # as after SIGCONT
+    groups[1].ending.acquire()
+    hang_up(groups[1])
+    assert re.fullmatch(r"this process stood still for 50\d s, and process 1 has left", found[0].ended()[1])
+
+
+def test_who_came_is_watched_while_others_are_waited_for():
+    port = free_port(HERE)
+    found = [Fake(k, 3, port) for k in (0, 1)]
+    while not found[0].group.others:
+        time.sleep(0.01)
+    found[1].group.ending.acquire()
+    hang_up(found[1].group)
+    assert found[0].ended() == (75, "process 1 is gone: killed, or its machine is down")
 
 
 def test_where_one_is_stopped_all_end_after_a_heartbeat():
@@ -204,10 +232,18 @@ def test_a_signal_to_one_goes_to_process_0_and_an_error_of_one_to_all():
 
 
 def test_arguments_of_processes_belong_together():
-    for words in (("--process", "1"), ("--processes", "2", "--coordinator", "a:1"), ("--processes", "2")):
+    all_of = "expected all of --processes N, --process I, --coordinator HOST:PORT"
+    for words, line in (
+        (("--process", "1"), f"--processes: got no --processes N and no --coordinator HOST:PORT, {all_of}"),
+        (("--processes", "2", "--coordinator", "a:1"), f"--processes: got no --process I, {all_of}"),
+        (
+            ("--processes", "2", "--process", "2", "--coordinator", "a:1"),
+            "--process: got 2 of 2, expected 0 to 1: they are counted from 0",
+        ),
+        (("--heartbeat", "9"), "--heartbeat: got one process, expected --processes with it"),
+    ):
         done = ended(train, *words)
-        line = "error: --processes N, --process 0..N−1 and --coordinator HOST:PORT belong together\n"
-        assert (done.status, done.err) == (2, line)
+        assert (done.status, done.err) == (2, f"error: {line}\n")
     done = ended(train, "--processes", "2", "--process", "0", "--coordinator", "4711")
     assert done.err.startswith("error: --coordinator: got '4711', expected HOST:PORT, such as 127.0.0.1:4711")
 
@@ -287,7 +323,7 @@ def test_whatever_befalls_one_all_end_and_go_on_bit_for_bit(whole, tmp_path):
     (status, line), other = run.end()
     assert re.fullmatch(r"interrupted at epoch \d+, step 14, and saved; the same command, or .*\n", line)
     assert other == (status, line) == (76, line)
-    assert run.said(1, "out") == ""
+    assert re.fullmatch("waiting   for process 0 at .*, 300 s at most\n", run.said(1, "out"))
 
     run = Several(tmp_path, *out)  # process 0 knows the settings
     run.reach("goes on ")
@@ -315,6 +351,21 @@ def test_settings_that_differ_and_a_divergence_are_one_line(tmp_path):
     (status, line), other = run.end()
     assert (status, line) == other == (2, line)
     assert line.startswith("error: epoch 1, the test loss is the first that is not finite; a smaller ")
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (("train", "--process", "0"), "--process: launch says that itself; leave it out, -n N is how many"),
+        (("train", "--coordinator=a:1"), "--coordinator: launch says that itself; leave it out"),
+        (("sweep", "--seeds", "3"), "got 'sweep', expected train or check_layout: others run in one process"),
+        (("-n", "0", "train"), "-n: got '0', expected a whole number in 1..256; write -n 2"),
+    ],
+)
+def test_launch_refuses_what_it_says_itself_and_what_it_cannot_start(words, line):
+    done = ended(launch, *words)
+    assert done.status == 2
+    assert line in done.err
 
 
 def test_launch_ends_with_the_worst_status_and_what_process_0_says():

@@ -8,6 +8,7 @@ import platform
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import get_origin, get_type_hints
 
@@ -321,7 +322,7 @@ class Pauses:
                 GROUP.end()
         if came and self.out:
             line = f"interrupted at {where}, and saved; the same command, or --out {self.out} alone, goes on"
-            self.interruption.last = shown(line)
+            self.interruption.saved(shown(line))
             raise Interrupted(line, SAVED)
         if came:
             raise Interrupted(f"interrupted at {where}; with --out DIR a run can go on", 128 + came)
@@ -343,6 +344,10 @@ class Pauses:
     def seconds(self) -> float:
         """How long it has been training."""
         return time.perf_counter() - self.clock
+
+    def view(self, view: Callable, *what) -> None:
+        """Show how far it is, unless a signal comes: that takes long."""
+        self.interruption.unless(partial(view, *what))
 
     def leave_at_once(self) -> None:
         """Leave at a signal from now on: what a run with a folder needs to go on is on the disk."""

@@ -2,13 +2,17 @@
 
 import argparse
 import math
+import re
+import textwrap
 from typing import NamedTuple
 
 from experiments.common import together
-from experiments.common.arguments import Parser, UserError, use_device, whole
+from experiments.common.arguments import Parser, UserError, counted, use_device, whole
 from experiments.common.continuation import surroundings
 from experiments.common.status import doing
+from experiments.common.suggestions import near
 
+MANY = whole(1)._replace(example="2")  # devices or processes
 WHAT = {  # the axes along which devices stand, and what is split along each
     "members": "the networks of a family",
     "data": "the rows of a batch",
@@ -29,23 +33,29 @@ class Axes(NamedTuple):
 
     def __call__(self, text: str) -> dict[str, int]:
         """The size of each axis that is named; 0 where that is left out."""
-        sizes = {}
+        sizes, said = {}, f"got {text[:60]!r}, expected"
         for word in text.split(","):
             name, equals, number = word.partition("=")
-            if name not in self.names or name in sizes or (equals and not number.isdecimal()):
-                axes = ", ".join(self.names)
-                raise argparse.ArgumentTypeError(
-                    f"got {text[:60]!r}, expected sizes of {axes}, each once, such as {self.example}"
+            if (
+                name not in self.names
+                or name in sizes
+                or not re.fullmatch("(=0*[1-9][0-9]{,5})?", equals + number)
+            ):
+                axes = (
+                    f"{said} sizes of {', '.join(self.names)}, each once, 1 at least, such as {self.example}"
                 )
-            sizes[name] = whole(1, 1_000_000)(number) if equals else 0
+                meant = [] if name in self.names else near(name, self.names, {})
+                advice = [f"; did you mean {one}{equals}{number}?" for one in meant]
+                raise argparse.ArgumentTypeError("".join([axes, *advice[:1]]))
+            sizes[name] = int(number or 0)
         if list(sizes.values()).count(0) > 1:
-            raise argparse.ArgumentTypeError(f"got {text[:60]!r}, expected a number for all but one")
+            raise argparse.ArgumentTypeError(f"{said} a number for all but one")
         return sizes
 
 
 def add_devices(parser: Parser, axes: tuple[str, ...] = ("data", "fsdp", "model")) -> None:
     """Add --devices and --layout, of these axes; without it all devices stand along the first."""
-    parser.add_argument("--devices", type=whole(1), metavar="N", help="how many; default: all there are")
+    parser.add_argument("--devices", type=MANY, metavar="N", help="how many; default: all there are")
     parser.add_argument(
         "--layout",
         type=Axes(axes),
@@ -65,8 +75,10 @@ def address(text: str) -> tuple[str, int]:
 
 def add_processes(parser: Parser) -> None:
     """Add --processes, --process, --coordinator and --heartbeat."""
-    parser.add_argument("--processes", type=whole(1, 10_000), metavar="N", help="that train together")
-    parser.add_argument("--process", type=whole(0, 9_999), metavar="I", help="which one this is, from 0 on")
+    parser.add_argument("--processes", type=MANY, metavar="N", help="that work together")
+    parser.add_argument(
+        "--process", type=whole(0)._replace(example="0"), metavar="I", help="which one this is, from 0 on"
+    )
     parser.add_argument(
         "--coordinator",
         type=address,
@@ -108,7 +120,9 @@ def mesh_over(there, arguments: argparse.Namespace, first: str = "data"):
     wanted = arguments.devices or (known if 0 not in sizes.values() else len(there))
     if wanted > len(there):
         option = "--devices" if arguments.devices else "--layout"
-        raise UserError(f"{option}: got {wanted}, expected at most the {len(there)} that are there")
+        raise UserError(
+            f"{option}: got {wanted}, expected at most {counted(len(there), 'device')}: all there are"
+        )
     if wanted % known or (0 not in sizes.values() and wanted != known):
         divisors = ", ".join(str(n) for n in range(1, wanted + 1) if wanted % n == 0)
         raise UserError(
@@ -127,6 +141,11 @@ def of_each_process(there: list, wanted: int) -> list:
         raise UserError(f"--devices: got {wanted}, expected a multiple of the {len(processes)} processes")
     each = wanted // len(processes)
     return [d for p in processes for d in [d for d in there if d.process_index == p][:each]]
+
+
+def in_lines(text: str) -> str:
+    """A text of the table, in lines of 80 columns."""
+    return textwrap.fill(text, 80, subsequent_indent=10 * " ", drop_whitespace=True)
 
 
 def layout_of(mesh) -> str:
@@ -166,16 +185,20 @@ def print_table(mesh, descend, batch_size: int, keyed: bool, state, key, *data) 
     one = one_step.lower(state, key, np.int32(0), *data).compile()
     each = on_each(mesh, state, specs_of(mesh, state, state.params))
     parts = mesh.shape["data"] * mesh.shape["fsdp"]
-    rows, most = -(-batch_size // parts), " at most" * bool(batch_size % parts)
-    print(f"layout    {layout_of(mesh)}: of the {batch_size} rows of a batch each device has {rows}{most}")
+    rows = -(-batch_size // parts)
+    idle = (parts - -(-batch_size // rows)) * mesh.shape["model"]
+    told = [f"layout    {layout_of(mesh)}: of the {batch_size} rows of a batch"]
+    told += [f"          each device has {rows}{' at most' * bool(batch_size % parts)}"]
+    told += [f"          {counted(idle, 'device')} have none, and are idle"] * bool(idle)
     if mesh.shape["fsdp"] * mesh.shape["model"] > 1:
         there, parts = names(state.params), names(each.params)
         for name, leaf in there.items():
             part = "whole" if parts[name].shape == leaf.shape else parts[name].shape
-            print(f"          {name} {leaf.shape}: {part} on each")
+            told += [f"          {name} {leaf.shape}: {part} on each"]
     in_all, held = (sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(tree)) for tree in (state, each))
-    print(
-        f"          of {in_all:,} bytes of parameters and optimizer state each holds {held:,}; "
-        f"a step needs {temporaries(one):,} more"
-    )
-    print(f"          a step sends {in_words(sent(one.as_text()))}")
+    told += [
+        f"          of {in_all:,} bytes of parameters and optimizer state",
+        f"          each holds {held:,}; a step needs {temporaries(one):,} more",
+        in_lines(f"          a step sends {in_words(sent(one.as_text()))}"),
+    ]
+    print(*told, sep="\n")

@@ -62,17 +62,20 @@ def on_signal(handler) -> None:
         signal.signal(number, FORWARD or handler)
 
 
+class Dropped(BaseException):
+    """A signal has come in the midst of what need not be done."""
+
+
 class Interruption:
     """Within `with Interruption() as interruption:`, the first signal is only noted; the second one leaves.
 
-    `interruption.signal` is the number of the signal that has come, or None. Set `last` to what is to be said
-    at the end as soon as all is saved: what takes long after it is left out.
+    `interruption.signal` is the number of the signal that has come, or None.
     """
 
     def __init__(self):
         """No signal has come."""
         self.signal: int | None = None
-        self.last = ""
+        self.last, self.droppable = "", False
         self._deadline = threading.Timer(LATEST, self._end_if_saved)  # a compilation hears no signal
         self._deadline.daemon = True
 
@@ -95,12 +98,30 @@ class Interruption:
         on_signal(signal.SIG_IGN)
         self._before = [signal.SIG_IGN if before is leave_unchanged else before for before in self._before]
 
+    def unless(self, work: Callable[[], object]) -> None:
+        """Do this, which may take long: not after a signal, and until one comes."""
+        try:
+            self.droppable = True
+            if not self.signal:
+                work()
+            self.droppable = False
+        except Dropped:
+            self.droppable = False
+
+    def saved(self, last: str) -> None:
+        """All is saved, and this is to be said at the end: what takes too long from now on is left out."""
+        self.last = last
+        if not self._deadline.is_alive():
+            self._end_if_saved()
+
     def _note(self, number: int, frame: object) -> None:
         self.signal, came = number, time.monotonic()
         on_signal(lambda number, _: leave(number) if time.monotonic() - came >= SAME else None)
         unblock(PATIENCE)
         self._deadline.start()
         self._unblock_every(PATIENCE / 2)
+        if self.droppable:
+            raise Dropped
 
     def _unblock_every(self, seconds: float) -> None:
         if hasattr(signal, "setitimer"):

@@ -62,8 +62,12 @@ def answer(parser: argparse.ArgumentParser, words: Iterable[str]) -> str | None:
         return of_command(commands[0], [*words], parser)  # each of which has options of its own
     words = [*words]
     if any(action.nargs == argparse.REMAINDER for action in free):  # the rest is another program's
-        programs = next(action.choices for action in free if action.choices)
-        words = words[: next((k for k, word in enumerate(words, 1) if word in programs), None)]
+        alone = (
+            k
+            for k, word in enumerate(words)
+            if not is_option(word) and (k == 0 or words[k - 1] not in options)
+        )
+        words = words[: next(alone, len(words)) + 1]
     line = read(words, options)
     if line.unknown:
         return unknown(*line.unknown[0], line, parser)

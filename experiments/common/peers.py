@@ -89,7 +89,7 @@ def processes(number: int, rng: random.Random, folder: Path, arguments: argparse
     """One of several processes is lost: do the others end, soon, with a line, and all go on bit for bit?"""
     kinds = {"killed": signal.SIGKILL, "stopped": signal.SIGSTOP, "hung": None, "signalled": signal.SIGTERM}
     cases = [(many, kind, k) for many in (2, 4) for kind in kinds for k in range(many)]
-    expected, begun, counts, slowest, wrong = {}, Counter(), Counter(), dict.fromkeys(kinds, 0.0), []
+    expected, begun, counts, slowest, wrong = {}, Counter(), Counter(), Counter(), []
     for many in (2, 4):
         words = [*TOGETHER.split(), "--out", str(folder / f"whole-{many}")]
         if said := [said for status, said in Several(many, words, folder).end().values() if status]:
@@ -101,7 +101,6 @@ def processes(number: int, rng: random.Random, folder: Path, arguments: argparse
         ends = Several(many, [*TOGETHER.split(), "--out", str(out)], folder).end()
         said = [said for status, said in ends.values() if status and "finished run" not in said]
         wrong.extend(said or [f"{out}: another end"] * (outcome(out) != expected[many]))
-        counts["runs"] += 1
         begun[many] += 1
 
     for many, kind, k in through((cases[at % len(cases)] for at in range(number)), "process", number):
@@ -117,8 +116,8 @@ def processes(number: int, rng: random.Random, folder: Path, arguments: argparse
         if all(status == 0 for status, _ in found.values()):
             to_the_end(many)  # it was finished before
             continue
-        counts[kind] += 1
-        slowest[kind] = max(slowest[kind], taken)
+        counts[many, kind] += 1
+        slowest[many, kind] = max(slowest[many, kind], taken)
         status = SAVED if kind == "signalled" else LOST
         if any(end != (status, said) or said.count("\n") != 1 for end in found.values() for said in end[1:]):
             wrong.append(f"{kind}, process {k} of {many}: {found}")
@@ -126,7 +125,9 @@ def processes(number: int, rng: random.Random, folder: Path, arguments: argparse
             to_the_end(many)
     for many in (2, 4):
         to_the_end(many)
-    for kind in kinds:
-        print(f"{kind:18} {counts[kind]}; all had ended after {slowest[kind]:.2f} s at most")
-    print(f"  runs to the end  {counts['runs']}, with a heartbeat of {TOGETHER.split()[-1]} s")
+    for (many, kind), count in sorted(counts.items()):
+        print(
+            f"{kind:18} {count} of {many} processes; all had ended after {slowest[many, kind]:.2f} s at most"
+        )
+    print(f"  runs to the end  {begun.total()}, with a heartbeat of {TOGETHER.split()[-1]} s")
     return listed(wrong)

@@ -43,15 +43,36 @@ def begin(arguments: argparse.Namespace) -> None:
     if not hasattr(arguments, "coordinator"):
         return
     asked = [arguments.processes, arguments.process, arguments.coordinator]
+    if asked == [None] * 3 and "heartbeat" in arguments.given:
+        raise Refused("--heartbeat: got one process, expected --processes with it")
     if asked != [None] * 3:
-        if None in asked or not asked[1] < asked[0]:
-            raise Refused("--processes N, --process 0..N−1 and --coordinator HOST:PORT belong together")
+        check(*asked)
+        if arguments.process:
+            print(waiting(arguments), flush=True)
         nowhere = os.open(os.devnull, os.O_WRONLY)
         interruption.OUT, interruption.ERR = os.dup(nowhere if arguments.process else 1), os.dup(2)
         for number, file in ((1, interruption.OUT), (2, interruption.ERR)):
             os.dup2(nowhere, number)  # Gloo and JAX's runtime have much to say
             stream = open(file, "w", 1, sys.stdout.encoding, "replace")  # noqa: SIM115
             setattr(sys, {1: "stdout", 2: "stderr"}[number], stream)
+
+
+def check(processes: int | None, process: int | None, coordinator: tuple | None) -> None:
+    """Raise Refused unless these say which one of how many this is, and where process 0 listens."""
+    asked = {"--processes N": processes, "--process I": process, "--coordinator HOST:PORT": coordinator}
+    if missing := [option for option, value in asked.items() if value is None]:
+        raise Refused(f"--processes: got no {' and no '.join(missing)}, expected all of {', '.join(asked)}")
+    if process >= processes:
+        raise Refused(
+            f"--process: got {process} of {processes}, expected 0 to {processes - 1}: they are counted from 0"
+        )
+
+
+def waiting(arguments: argparse.Namespace) -> str:
+    """For whom this process waits from now on, in one line."""
+    (host, port), others = arguments.coordinator, arguments.processes - 1
+    whom = "process 0" if arguments.process else "process 1" if others == 1 else f"processes 1 to {others}"
+    return f"waiting   for {whom} at {host}:{port}, {JOINING:.0f} s at most"
 
 
 def meet(arguments: argparse.Namespace) -> None:
@@ -61,6 +82,7 @@ def meet(arguments: argparse.Namespace) -> None:
     process, (host, port) = arguments.process, arguments.coordinator
     interruption.SAME, interruption.FAREWELL = 1.0, GROUP.end
     doing(f"waiting for {arguments.processes} processes")
+    print(waiting(arguments))
     try:
         GROUP.join(process, arguments.processes, host, port, arguments.heartbeat)
     except OSError as error:

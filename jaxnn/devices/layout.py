@@ -9,7 +9,6 @@ only the sum Z[2] is sent. Along `fsdp` every array is split that has an axis fo
 is used, and its gradient is scattered (Rajbhandari et al., "ZeRO", SC 2020).
 """
 
-import math
 from typing import Any
 
 import jax
@@ -43,7 +42,10 @@ def used(mesh: Mesh, params):
             continue
         n = first.W.shape[0]
         if n % model:
-            raise ValueError(f"model={model}: got {n} neurons to split, expected one of {_divisors(n)}")
+            raise ValueError(
+                f"model={model}: got {n} neurons to split, expected {_divisors(model, n)}; "
+                f"or neurons by {model}, such as {n + -n % model}"
+            )
         specs[k] = _specs(PartitionSpec("model"), PartitionSpec("model"))
         specs[k + 1] = _specs(PartitionSpec(None, "model"), WHOLE)
         pairs, k = pairs + 1, k + 2
@@ -74,9 +76,9 @@ def stored(mesh: Mesh, tree, params):
         for (path, leaf), spec in zip(leaves, where, strict=True)
     }
     if fsdp > 1 and all("fsdp" not in spec for _, spec in known.values()):
-        sizes = {n for shape, _ in known.values() for n in shape}
-        would = sorted({divisor for n in sizes for divisor in _divisors(n)})
-        raise ValueError(f"fsdp={fsdp}: got axes of {sorted(sizes)}, expected one of {would}")
+        sizes = sorted({n for shape, _ in known.values() for n in shape})
+        got = ", ".join(map(str, sizes))
+        raise ValueError(f"fsdp={fsdp}: got axes of {got} to split, expected {_divisors(fsdp, *sizes)}")
 
     def spec(path, leaf):
         ends = (known.get(path[k:], ((), WHOLE)) for k in range(len(path) + 1))
@@ -94,6 +96,6 @@ def _split(shape: tuple[int, ...], spec: PartitionSpec, fsdp: int) -> PartitionS
     return PartitionSpec(*axes)
 
 
-def _divisors(n: int) -> list[int]:
-    small = [k for k in range(1, math.isqrt(n) + 1) if n % k == 0]
-    return sorted({*small, *(n // k for k in small)})
+def _divisors(below: int, *sizes: int) -> str:
+    """Those of fewer devices: so many there are."""
+    return " or ".join(str(k) for k in range(1, below) if any(n % k == 0 for n in sizes))

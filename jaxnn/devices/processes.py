@@ -64,8 +64,8 @@ class Group:
     def join(self, process: int, processes: int, host: str, port: int, heartbeat: float) -> None:
         """Become one of several, when all are there. Raises Refused, and OSError."""
         self.process, self.heartbeat = process, heartbeat
-        self._listen(host, port, processes) if process == 0 else self._call(host, port, processes)
         threading.Thread(target=self._watch, daemon=True).start()
+        self._listen(host, port, processes) if process == 0 else self._call(host, port, processes)
 
     def _listen(self, host: str, port: int, processes: int) -> None:
         until = time.monotonic() + JOINING
@@ -90,13 +90,13 @@ class Group:
         until = time.monotonic() + JOINING
         while not self.others:
             try:
-                self.others[0] = Other(socket.create_connection((host, port), timeout=5))
+                first = Other(socket.create_connection((host, port), timeout=5))
+                first.connection.send_bytes(f"{self.process} {processes}".encode())
+                self.others[0] = first
             except (ConnectionError, TimeoutError):
                 time.sleep(0.1)
                 if time.monotonic() > until:
                     self._end(LOST, f"process 0 did not listen at {host}:{port} within {JOINING:.0f} s")
-        self.others[0].connection.send_bytes(f"{self.process} {processes}".encode())
-        self.others[0].heard += JOINING  # it says nothing before all are there
 
     def agree(self, facts: Mapping) -> None:
         """Return when all have said the same. Process 0, which ends all, raises Refused if not."""
@@ -199,17 +199,22 @@ class Group:
         from multiprocessing.connection import wait
 
         beat, woke = min(1.0, self.heartbeat / 5), time.monotonic()
-        connected: dict[Any, int] = {other.connection: process for process, other in self.others.items()}
         while True:
+            connected: dict[Any, int] = {other.connection: k for k, other in [*self.others.items()]}
             ready: list[Any] = wait([*connected], beat)
+            now = time.monotonic()
+            still, woke = now - woke, now
+            late = still > 3 * beat  # it is this one that was stopped
             for there in ready:
                 try:
                     self._take(connected[there], there.recv_bytes())
                 except (OSError, EOFError):
-                    self._end(LOST, f"process {connected[there]} is gone: killed, or its machine is down")
-            now = time.monotonic()
-            late, woke = now - woke > 3 * beat, now  # it is this one that was stopped
-            for process, other in self.others.items():
+                    line = f"process {connected[there]} is gone: killed, or its machine is down"
+                    stood = (
+                        f"this process stood still for {still:.0f} s, and process {connected[there]} has left"
+                    )
+                    self._end(LOST, stood if late else line)
+            for process, other in [*self.others.items()]:
                 other.heard = now if late else other.heard
                 if now - other.heard > self.heartbeat:
                     self._end(LOST, f"process {process} has stopped: no sign of it for {self.heartbeat:g} s")
@@ -233,15 +238,29 @@ class Group:
 def disagreement(facts: Mapping, said: Mapping[int, Mapping]) -> str:
     """What the first process to differ from process 0 says otherwise; nothing where all say the same.
 
-    >>> disagreement({"seed": 0, "data": "a"}, {1: {"seed": 0, "data": "b"}})
-    "process 1 has another data: got 'b', process 0 has 'a'"
+    >>> disagreement({"seed": 0, "layout": {"data": 2}}, {1: {"seed": 0, "layout": {"data": 4}}})
+    'process 1 has another layout data: got 4, process 0 has 2'
     """
     for process, theirs in said.items():
         for name in sorted({*facts, *theirs}):
             got, expected = theirs.get(name), facts.get(name)
-            if got != expected:
-                return f"process {process} has another {name}: got {got!r}, process 0 has {expected!r}"
+            if isinstance(got, Mapping) and isinstance(expected, Mapping) and {*got} == {*expected}:
+                if inside := disagreement(expected, {process: got}):
+                    return inside.replace("another ", f"another {name} ", 1)
+            elif got != expected:
+                return (
+                    f"process {process} has another {name}: got {_said(got)}, process 0 has {_said(expected)}"
+                )
     return ""
+
+
+def _said(value) -> str:
+    """As on a command line: data=2,model=4, or 16 8."""
+    if isinstance(value, Mapping):
+        return ",".join(f"{name}={one}" if one else name for name, one in value.items()) or "nothing"
+    return (
+        " ".join(map(str, value)) if isinstance(value, list) else "nothing" if value is None else str(value)
+    )
 
 
 def free_port(host: str) -> int:
