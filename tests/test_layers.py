@@ -358,6 +358,42 @@ def test_tokens_of_no_weight_change_nothing_even_if_all_are():
         assert all(not x.any() for x in jax.tree.leaves(found))
 
 
+@pytest.mark.parametrize(
+    ("heads", "kv", "rotary", "block", "scale"),
+    [
+        (3, 3, False, 4, 1),
+        (6, 2, True, 4, 1),
+        (2, 1, True, 3, 1),
+        (2, 2, True, 16, 1),
+        (3, 1, False, 4, 1e30),
+    ],
+)
+def test_no_bit_of_a_place_depends_on_what_comes_after_it(heads, kv, rotary, block, scale):
+    """At a scale of 1e30 what comes after makes V overflow, and neither Q nor K."""
+    T, t = 11, 6
+    layer = attention(12, heads, kv, rotary=rotary, block=block)
+    params = layer.init(KEY)
+    params = params._replace(W_V=scale * params.W_V)
+    rng = np.random.default_rng(0)
+    X, dA = rng.normal(size=(2, 2, T, 12)).astype(np.float32)
+    dA[:, t:] = 0
+    both = jax.jit(pulled(layer, None))
+    A, (_, dX) = map(jax.device_get, both(params, X, dA))
+    for later in (rng.normal(size=(2, T - t, 12)), 1e9, 1e38, np.inf, np.nan):
+        changed = X.copy()
+        changed[:, t:] = later
+        A_then, (_, dX_then) = map(jax.device_get, both(params, changed, dA))
+        assert A_then[:, :t].tobytes() == A[:, :t].tobytes()
+        assert dX_then[:, :t].tobytes() == dX[:, :t].tobytes()
+        assert not dX_then[:, t:].any()
+        assert not np.array_equal(A_then[:, t:], A[:, t:])
+    changed = X.copy()
+    changed[0, t, 0] = np.nan
+    A_then = np.asarray(both(params, changed, dA)[0])
+    assert np.isnan(A_then[0, t:]).all()
+    assert A_then[1].tobytes() == A[1].tobytes()
+
+
 def test_what_is_no_token_becomes_nan_and_gets_no_gradient():
     layer = embedding(3, 2)
     params = layer.init(jax.random.key(0))

@@ -9,17 +9,17 @@ B = N times the heads of K and V, for each of which there are G heads of Q
 (Vaswani et al., "Attention is all you need", NeurIPS 2017, section 3.2.) It goes through pairs of a block of
 Q and one of K and V. A_prev, O and L = log Σ eˢ are kept, and Q, K, V and P = e^(S − L) made again on the way
 back (Dao, "FlashAttention-2", arXiv:2307.08691, 2023, algorithms 1 and 2). Pairs that a causal mask leaves
-out are not visited; but V's mean, which is taken off for its digits, is that of all places: a number that is
-not finite at one place reaches them all. A head of K and V may serve several of Q (Ainslie et al., "GQA",
-EMNLP 2023). Turning: Su et al., "RoFormer", arXiv:2104.09864 (2021), eq. 34.
+out are not visited, and no bit of a place depends on what comes after it, not even where that is NaN. A head
+of K and V may serve several of Q (Ainslie et al., "GQA", EMNLP 2023). Turning: Su et al., "RoFormer",
+arXiv:2104.09864 (2021), eq. 34.
 """
 
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.lax import dynamic_slice_in_dim, dynamic_update_slice_in_dim
-from jaxtyping import Array, Float
+from jax.lax import dynamic_slice_in_dim, dynamic_update_slice_in_dim, optimization_barrier
+from jaxtyping import Array, Bool, Float
 
 from jaxnn.layers.layer import Layer, ShapeError, apart, rows
 
@@ -64,9 +64,9 @@ def attention(
     def forward(params: Attention, A_prev: Float[Array, "N T n"], key=None):
         if A_prev.ndim != 3 or A_prev.shape[2] != n:
             raise ShapeError(f"attention: its input is {A_prev.shape}, expected (N, T, {n})")
-        Q, K, V, mean = projected(params, A_prev)
+        Q, K, V, first = projected(params, A_prev)
         O, L = attended(Q, K, V, causal, block)  # O = softmax(Q Kᵀ / √d) V
-        A = _places(O + mean[:, None], len(A_prev)) @ params.W_O.T  # A = O W_Oᵀ
+        A = _places(O + first[:, None], len(A_prev)) @ params.W_O.T  # A = O W_Oᵀ
         return A.reshape(A_prev.shape), (A_prev, O, L)
 
     def projected(params: Attention, A_prev: Float[Array, "N T n"]):
@@ -76,16 +76,19 @@ def attention(
         V = _heads(X @ params.W_V.T, N, kv, 1)[:, 0]  # V = A_prev W_Vᵀ
         if rotary:
             Q, K = turned(Q), turned(K)
-        mean = jnp.mean(V, axis=1, keepdims=True)
-        return Q, K[:, 0], V - mean, mean  # the rows of P sum to 1: P V = P (V − mean) + mean
+        K = K[:, 0]
+        finite = jnp.all(jnp.isfinite(K) & jnp.isfinite(V), axis=-1, keepdims=True)
+        K, V = jnp.where(finite, K, jnp.nan), jnp.where(finite, V, 0)  # S is masked; in P V, 0 · NaN is NaN
+        first = V[:, :1]  # every place sees it, and the rows of P sum to 1: P V = P (V − first) + first
+        return Q, K, V - first, first
 
     def backward(params: Attention, residuals: tuple, dA: Float[Array, "N T n"]):
-        (A_prev, O, L), N = residuals, len(dA)  # O less the mean of V over the places
+        (A_prev, O, L), N = residuals, len(dA)  # O less V's first
         dO = _heads(rows(dA) @ params.W_O, N, kv, G)  # dO = dA W_O
         A_prev, dO = apart(A_prev, dO, A_prev.size)
-        Q, K, V, mean = projected(params, A_prev)  # made again: three products in the place of three arrays
+        Q, K, V, first = projected(params, A_prev)  # made again: three products in the place of three arrays
         X, dA = rows(A_prev), rows(dA)
-        dW_O = dA.T @ _places(O + mean[:, None], N)  # dW_O = dAᵀ O
+        dW_O = dA.T @ _places(O + first[:, None], N)  # dW_O = dAᵀ O
         dQ, dK, dV = unattended(Q, K, V, O, L, dO, causal, block)
         dK, dV = dK[:, None], dV[:, None]
         if rotary:
@@ -108,7 +111,7 @@ def attended(Q, K, V, causal: bool, block: int) -> tuple[Float[Array, "B G T d"]
         O, m, total = carry
         i, j = pair
         Q_i = _rows(Q, i, block) / d**0.5
-        S = _scores(Q_i, _at(K, j, block), i, j, causal, T)  # S = Q Kᵀ / √d
+        S = jnp.where(_seen(i, j, block, G, causal, T), Q_i @ _at(K, j, block).mT, -jnp.inf)  # S = Q Kᵀ / √d
         O_i, m_i, total_i = (_rows(x, i, block) for x in carry)
         m_new = jnp.maximum(m_i, jnp.max(S, axis=-1, keepdims=True))
         e, old = jnp.exp(S - m_new), jnp.exp(m_i - m_new)
@@ -123,22 +126,28 @@ def attended(Q, K, V, causal: bool, block: int) -> tuple[Float[Array, "B G T d"]
 
 
 def unattended(Q, K, V, O, L, dO, causal: bool, block: int):
-    """dQ, dK, dV. Taking the mean off V and O changes none of them: D below and dP change alike."""
+    """dQ, dK, dV. Taking V's first off V and O changes none of them: D below and dP change alike."""
     (_, T, d), G, block = K.shape, Q.shape[1], min(block, K.shape[1])
     D = jnp.sum(dO * O, axis=-1, keepdims=True)  # D = Σ_s P ⊙ dP = Σ dO ⊙ O
+    used = jnp.any(dO != 0, axis=-1, keepdims=True)  # where dO = 0 nothing comes back, not even NaN
+    L, D = jnp.where(used, L, jnp.inf), jnp.where(used, D, 0)
     Q, K, V, L, dO, D = (_padded(x, block) for x in (Q, K, V, L, dO, D))
 
     def of_pair(carry, pair):
         dQ, dK, dV = carry
         i, j = pair
         Q_i, L_i, dO_i, D_i = (_rows(x, i, block) for x in (Q, L, dO, D))
-        Q_i, K_j, V_j = Q_i / d**0.5, _at(K, j, block), _at(V, j, block)
-        P = jnp.exp(_scores(Q_i, K_j, i, j, causal, T) - L_i)  # P = e^(S − L)
-        dV = _put(dV, _at(dV, j, block) + P.mT @ dO_i, j)  # dV = Pᵀ dO
-        dP = dO_i @ V_j.mT  # dP = dO Vᵀ
-        dS = P * (dP - D_i)  # dS = P ⊙ (dP − D)
-        dQ = _put(dQ, _rows(dQ, i, block) + dS @ K_j / d**0.5, i, G)  # dQ = dS K / √d
-        dK = _put(dK, _at(dK, j, block) + dS.mT @ Q_i, j)  # dK = dSᵀ Q / √d
+        Q_i = jnp.where(jnp.isfinite(Q_i) & (L_i != jnp.inf), Q_i, 0) / d**0.5  # L is NaN wherever it matters
+        K_j = _at(K, j, block)
+        K_j = jnp.where(jnp.isfinite(K_j), K_j, 0)
+        S = jnp.where(_seen(i, j, block, G, causal, T).mT, K_j @ Q_i.mT, -jnp.inf)  # Sᵀ = K Qᵀ / √d
+        P = jnp.exp(S - L_i.mT)  # Pᵀ = e^(Sᵀ − Lᵀ)
+        dV = _put(dV, _at(dV, j, block) + P @ dO_i, j)  # dV = Pᵀ dO
+        dP = _at(V, j, block) @ dO_i.mT  # dPᵀ = V dOᵀ
+        dS = jnp.where(P == 0, 0, P * (dP - D_i.mT))  # dS = P ⊙ (dP − D)
+        dS_T = optimization_barrier(dS.mT)  # a copy: what lies in rows is multiplied three times as fast
+        dQ = _put(dQ, _rows(dQ, i, block) + dS_T @ K_j / d**0.5, i, G)  # dQ = dS K / √d
+        dK = _put(dK, _at(dK, j, block) + dS @ Q_i, j)  # dK = dSᵀ Q / √d
         return (dQ, dK, dV), None
 
     zeros = jnp.zeros_like(Q), jnp.zeros_like(K), jnp.zeros_like(V)
@@ -159,11 +168,9 @@ def turned(X: Float[Array, "... T d"], sign: int = 1, base: float = 10_000.0) ->
     return jnp.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1)
 
 
-def _scores(Q: Float[Array, "B Gt d"], K: Float[Array, "B s d"], i, j, causal: bool, T: int):
-    """S of a pair of blocks, −∞ where the mask is; Q is divided by √d already."""
-    S, block = Q @ K.mT, K.shape[1]
-    t, s = i * block + jnp.arange(Q.shape[1])[:, None] % block, j * block + jnp.arange(block)[None]
-    return jnp.where(((s < T) & ((s <= t) | (not causal)))[None], S, -jnp.inf)
+def _seen(i, j, block: int, G: int, causal: bool, T: int) -> Bool[Array, "1 Gt s"]:
+    t, s = i * block + jnp.arange(G * block)[:, None] % block, j * block + jnp.arange(block)[None]
+    return ((s < T) & ((s <= t) | (not causal)))[None]
 
 
 def _pairs(T: int, block: int, causal: bool):
