@@ -13,36 +13,44 @@ import jax, jax.numpy as jnp, numpy as np
 from jax.sharding import Mesh, PartitionSpec as P
 from jaxnn.gradcheck import compare_gradients
 
-rng = np.random.default_rng(0)
-W, X = (jnp.asarray(rng.normal(size=s), jnp.float32) for s in ((3, 2), (8, 3)))
+draw = np.random.default_rng(0).normal
+p, XY = (
+    tuple(jnp.asarray(draw(size=s), jnp.float32) for s in sizes)
+    for sizes in (((3, 5), (5,), (5, 2)), ((8, 3), (8, 2)))
+)
 mesh = Mesh(np.array(jax.devices()), ("d",))
 
-def sharded(body):
-    return jax.jit(jax.shard_map(body, mesh=mesh, in_specs=(P(), P("d")), out_specs=P(), check_vma=False))
+def sharded(sums):
+    body = lambda p, X, Y: jax.tree.map(sums, part(p, X, Y))
+    specs = dict(in_specs=(P(), P("d"), P("d")), out_specs=P(), check_vma=False)
+    return jax.jit(jax.shard_map(body, mesh=mesh, **specs))
 
-def loss(W, X):
-    return jnp.mean((X @ W) ** 2)
+def loss(p, X, Y):
+    return jnp.mean((jnp.tanh(X @ p[0] + p[1]) @ p[2] - Y) ** 2)
 
-def part(W, X):
-    return X.T @ (X @ W) / 8
+def part(p, X, Y):
+    A = jnp.tanh(X @ p[0] + p[1])
+    dY = 2 * (A @ p[2] - Y) / 16
+    dZ = dY @ p[2].T * (1 - A * A)
+    return X.T @ dZ, dZ.sum(axis=0), A.T @ dY
 
-def missing(W, X):
-    return part(W, X)
+def right(x):
+    return jax.lax.psum(x, "d")
 
-def right(W, X):
-    return jax.lax.psum(part(W, X), "d")
+def missing(x):
+    return x
 
-def extra(W, X):
-    return jax.lax.psum(right(W, X), "d")
+def mean(x):
+    return jax.lax.pmean(x, "d")
 
-def mean(W, X):
-    return jax.lax.pmean(part(W, X), "d")
+def extra(x):
+    return right(right(x))
 
-def alone(W, X):
-    return part(W, X[:2])
+def alone(p, X, Y):
+    return part(p, X[:2], Y[:2])
 
 candidates = *map(sharded, (right, missing, mean, extra)), alone
-reports = [compare_gradients(loss, f, W, X) for f in candidates]
+reports = [compare_gradients(loss, f, p, *XY) for f in candidates]
 print(json.dumps([(r.correct, [c.id for c in r.causes]) for r in reports]))
 """
 

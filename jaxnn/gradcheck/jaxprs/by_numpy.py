@@ -4,7 +4,7 @@ A primitive without a rule here is run by JAX itself, and so that its loops end,
 """
 
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import jax
@@ -27,6 +27,8 @@ from jaxnn.gradcheck.jaxprs.equations import (
 )
 from jaxnn.gradcheck.jaxprs.primitives import PRIMITIVES, REAL_ONLY, inner_of
 
+SHARED_OUT = {"shard_map"}  # what JAX runs step by step on every device, unless it is compiled
+
 
 def _rule(equation) -> Callable | None:
     """inputs → the output, as NumPy computes it; None where it does not, or does something else."""
@@ -45,7 +47,7 @@ def _step(equation) -> tuple[Callable, Any]:
         return planned(*opened(inner)), None
     if rule := _rule(equation):
         return rule, equation.outvars[0].aval.dtype
-    if may_go_on(equation):
+    if may_go_on(equation) or equation.primitive.name in SHARED_OUT:
         return partial(_plainly, ending(equation)), None
     return partial(_plainly, partial(by_jax, equation)), None
 
@@ -106,6 +108,8 @@ def applied(equation, values) -> list:
     if name.startswith("scatter"):
         names = ("dimension_numbers", "indices_are_sorted", "unique_indices", "mode")
         out = [getattr(lax, name)(*values, **{n: params[n] for n in names})]
+    elif name in SHARED_OUT:
+        out = ending(equation)(*values)
     else:
         out = by_jax(equation.replace(params=params), *values)
     return [as_numpy(x) for x in out]
@@ -151,6 +155,7 @@ def may_go_on(equation) -> bool:
     return equation.primitive.name == "while" or any("while" in primitives(p) for p in within(equation))
 
 
+@lru_cache(32)
 def ending(equation) -> Callable[..., list]:
     """The equation compiled: inputs → its outputs."""
     return jax.jit(lambda *inputs: _jax_step(Loops(), equation, list(inputs)))
