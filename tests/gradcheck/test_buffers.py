@@ -1,11 +1,15 @@
-"""NumPy code that keeps what it computes in float32, whatever it is given: right to that is right."""
+"""NumPy code that keeps what it computes in fewer digits, whatever it is given: right to that is right."""
+
+import sys
 
 import jax
 import jax.numpy as jnp
+import ml_dtypes
 import numpy as np
 import pytest
 
 from jaxnn.gradcheck import compare_gradients
+from jaxnn.gradcheck.calls.precisions import precisions
 
 RNG = np.random.default_rng(1)
 X, C = RNG.normal(size=(2, 4, 2)), RNG.normal(size=(2, 4, 3))
@@ -58,3 +62,107 @@ def test_without_such_buffers_float32_is_no_excuse():
     assert report.correct is True
     assert not any("float32 inside" in note for note in report.notes)
     assert compare_gradients(loss, by_hand(DOUBLE, DOUBLE, 1 + 2e-6), P).correct is False
+
+
+DATA = RNG.normal(size=(12, 5)).astype(np.float32)
+T, V = RNG.normal(size=12).astype(np.float32), RNG.normal(size=5).astype(np.float32)
+HALVES = [np.float16, ml_dtypes.bfloat16]
+
+
+def fitted(w):
+    return jnp.mean((DATA @ w - T) ** 2)
+
+
+def fitted_by_hand(w):
+    return 2 * DATA.T @ (DATA @ np.asarray(w) - T) / 12
+
+
+def in_buffer(kind, times):
+    def gradient(w):
+        out = np.zeros(5, kind)
+        for x, t in zip(DATA, T, strict=True):
+            out += (times * 2 / 12 * (x @ np.asarray(w) - t) * x).astype(kind)
+        return out
+
+    return gradient
+
+
+def of_closed_over_data(kind, times):
+    held = DATA.astype(kind)
+    return lambda w: times * 2 * DATA.T @ (held @ np.asarray(w) - T) / 12
+
+
+def throughout(kind, times):
+    def gradient(w):
+        x, t, w = DATA.astype(kind), T.astype(kind), np.asarray(w).astype(kind)
+        return (2 * times * (x.T @ (x @ w - t)) / 12).astype(kind)
+
+    return gradient
+
+
+@pytest.mark.parametrize("kind", HALVES)
+@pytest.mark.parametrize("made", [in_buffer, of_closed_over_data, throughout])
+def test_halves_are_right_to_their_own_rounding_and_excuse_no_mistake(made, kind):
+    report = compare_gradients(fitted, made(kind, 1.0), V)
+    assert (report.correct, report.accurate) == (True, False)
+    assert f"the gradient by hand rounds to {np.dtype(kind).name} inside" in " ".join(report.notes)
+    wrong = compare_gradients(fitted, made(kind, -1.2), V)
+    assert wrong.correct is False
+    assert not any("stopped" in note for note in wrong.notes)
+
+
+def test_integers_that_cut_off_are_wrong():
+    def gradient(w):
+        out = np.zeros(5, int)
+        out[:] = fitted_by_hand(w)
+        return out.astype(np.float32)
+
+    assert compare_gradients(fitted, gradient, V).correct is False
+
+
+def test_what_a_library_names_is_no_excuse():
+    """scipy's expm asks whether it is given float16."""
+    import scipy.linalg
+
+    a = RNG.normal(size=(3, 3)).astype(np.float32) / 2
+    loss = lambda a: jnp.trace(jax.scipy.linalg.expm(a))  # noqa: E731
+    assert compare_gradients(loss, lambda a: 1.001 * scipy.linalg.expm(np.asarray(a)).T, a).correct is False
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+def test_constants_that_are_summed_in_float32_are_right_to_that(kind):
+    data, w = RNG.normal(size=(3000, 3)).astype(np.float32), V[:3]
+    loss, total = lambda w: jnp.sum(data @ w), (np.ones(3000, np.float32) @ data).astype(kind)
+    assert compare_gradients(loss, lambda w: total, w).correct is True
+    assert compare_gradients(loss, lambda w: 1.001 * total, w).correct is False
+
+
+def test_a_soft_argmax_that_cancels_in_float32_is_right_to_that():
+    s, at = 10 * RNG.normal(size=16).astype(np.float32), np.arange(16, dtype=np.float32)
+
+    def gradient(s, times=1.0):
+        e = np.exp(np.asarray(s, np.float32) - np.max(s).astype(np.float32))
+        p = e / np.sum(e)
+        return np.float32(times) * p * (at - np.sum(p * at))
+
+    loss = lambda s: jax.nn.softmax(s) @ at  # noqa: E731
+    assert compare_gradients(loss, gradient, s).correct is True
+    assert compare_gradients(loss, lambda s: gradient(s, 1.05), s).correct is False
+
+
+def test_precisions_are_those_held_or_named_and_a_profiler_is_given_back():
+    data = np.ones(3, np.float16)
+
+    def held():
+        x = np.zeros(2, ml_dtypes.bfloat16)
+        return [x] * data.size
+
+    def named(x):
+        return x.astype("float32").astype(float)
+
+    before = sys.getprofile()
+    assert precisions(held, lambda x: x is data) == {np.dtype(ml_dtypes.bfloat16)}
+    assert precisions(held, lambda x: False) == {np.dtype(ml_dtypes.bfloat16), np.dtype(np.float16)}
+    assert precisions(lambda: named(np.ones(2)), lambda x: False) == {np.dtype(np.float32)}
+    assert precisions(lambda: fitted_by_hand(V), lambda x: True) == set()
+    assert sys.getprofile() is before

@@ -133,3 +133,26 @@ def test_the_noise_of_a_gradient_that_is_zero_is_not_taken_for_a_mistake():
     cause, *_ = compare_gradients(loss, gradient, {"W": W, "b": b, "g": g}, X, Y).causes
     assert cause.id == "statistic-left-out"
     assert "depends on its variance" in cause.sentence
+
+
+def test_the_rest_is_said_to_be_right_only_where_all_of_it_shows():
+    """At a corner of a, any number between two is its gradient: of a nothing is said, of b it is."""
+
+    def loss(p, x):
+        return jnp.sum(jax.nn.relu(p["a"])) + jnp.sum(jnp.sin(p["b"])) + jnp.sum((p["c"] - x) ** 2 * x)
+
+    def gradient(p, x):
+        return jax.grad(loss)(p, x) | {"c": jnp.tanh(p["c"] * x) + jnp.array([0.3, -2.0, 5.0])}
+
+    a, b, c = jnp.array([0.0, 1.0, 2.0]), jnp.array([0.4, -1.3]), jnp.array([0.5, 1.5, -0.7])
+    report = compare_gradients(loss, gradient, {"a": a, "b": b, "c": c}, jnp.array([1.1, 0.2, -0.6]))
+    assert {leaf.path: leaf.correct for leaf in report.leaves} == {
+        "p['a']": None,
+        "p['b']": True,
+        "p['c']": False,
+    }
+    assert "p['a']" not in report.causes[0].sentence
+    assert "p['b']" in report.causes[0].sentence
+    everywhere = {"a": a + 0.5, "b": b, "c": c}
+    report = compare_gradients(loss, gradient, everywhere, jnp.array([1.1, 0.2, -0.6]))
+    assert "p['a'] and p['b']" in report.causes[0].sentence

@@ -11,7 +11,7 @@ from jaxnn.gradcheck.calls.call import checked
 from jaxnn.gradcheck.calls.repeated import called_repeatedly
 from jaxnn.gradcheck.verdict.point import Kind, Side, compared
 from jaxnn.gradcheck.verdict.remarks import what_it_says
-from jaxnn.gradcheck.verdict.sides import jittered
+from jaxnn.gradcheck.verdict.rounding import jittered, noise
 from jaxnn.gradcheck.verdict.trials import nearly, told_of, unsteady
 
 CALL = checked(lambda w: jnp.sum(w**2), lambda w: 2 * w, (jnp.ones(3),), 0)
@@ -39,12 +39,12 @@ def test_an_entry_is_wrong_beyond_the_bounds_of_both_sides_together():
     assert there.pairs[0].bound.tolist() == [5e-9] * 4
 
 
-@pytest.mark.parametrize(("single", "least"), [(False, 1e-6), (True, 1e-2)])
-def test_a_point_tells_of_what_is_known_to_a_millionth_of_the_largest_entry(single, least):
-    """Of a gradient in float32 to a hundredth."""
+@pytest.mark.parametrize(("grain", "least"), [(UNIT, 1e-6), (2.0**-24, 1e-2), (2.0**-11, 0.25)])
+def test_a_point_tells_of_what_is_known_to_a_millionth_of_the_largest_entry(grain, least):
+    """Of a gradient in float32 to a hundredth, in half precision to a quarter."""
     values = [1.0, 100.0, 0.0, 1.0]
     reference = side(values, [0.0, 0.0, 60 * least, 80 * least])
-    there = point(reference, side(values, [90 * least, 110 * least, 30 * least, 30 * least], single=single))
+    there = point(reference, side(values, [90 * least, 110 * least, 30 * least, 30 * least], grain=grain))
     assert there.pairs[0].seen.tolist() == [True, False, True, False]
     assert (there.told, there.is_wrong) == ([False], False)
 
@@ -153,13 +153,9 @@ def test_the_noise_of_what_is_only_called_is_that_of_its_noisiest_entry_too():
     exact = jittered(CALL, lambda leaves: [leaves[0] ** 2 / 3], [np.ones(3)], None)
     assert np.all(exact.errors[0] >= 8 * UNIT / 3)
     assert np.all(exact.errors[0] <= 1e-13)
-    assert not exact.single
-    held = [[np.ones(3)], None]
-    rough = jittered(CALL, lambda leaves: [np.float32(leaves[0] ** 2 / 3)], *held, grain=2.0**-24)
-    assert rough.single
-    assert not jittered(CALL, lambda leaves: [leaves[0] ** 2 / 3], *held, grain=2.0**-24).single
-    assert np.all(rough.errors[0] >= 8 * 2.0**-24 / 3)
-    assert np.all(rough.errors[0] <= 1e-4)
+    rough = noise(CALL, lambda leaves: [np.float32(leaves[0] ** 2 / 3)], [np.ones(3)], 2.0**-24)
+    assert np.all(rough.bound(0, 8) >= 8 * 2.0**-24 / 3)
+    assert np.all(rough.bound(0, 8) <= 1e-4)
 
 
 def test_what_is_only_called_is_allowed_what_autodiff_is():

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 UNIT = 2.0**-53  # the unit roundoff of float64
+SINGLE = 2.0**-24  # that of float32
 TINY = 5e-324  # the smallest float64: what underflow costs
 VARIES = 1e-300  # the error of a differentiated argument: what has none does not vary with it
 NORMAL = 2.3e-308  # below this, rounding is no longer relative
@@ -47,6 +48,11 @@ def is_float(x) -> bool:
 def is_number(x) -> bool:
     """Whether x is a NumPy array or number in floating point, real or complex."""
     return isinstance(x, np.ndarray | np.generic) and x.dtype.kind in "fc"
+
+
+def is_wide(x) -> bool:
+    """Whether x is an array in float64, or as wide in complex numbers."""
+    return isinstance(x, np.ndarray) and x.dtype in (np.float64, np.complex128)
 
 
 def in_single(values) -> np.ndarray:

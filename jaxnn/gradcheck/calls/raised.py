@@ -6,8 +6,8 @@ import traceback
 
 from jaxnn.gradcheck.visible import visible
 
-_HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep  # of gradcheck
-_LIBRARIES = tuple(
+HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep  # of gradcheck
+LIBRARIES = tuple(
     sysconfig.get_path(kind) + os.sep for kind in ("stdlib", "platstdlib", "purelib", "platlib")
 )
 
@@ -25,7 +25,7 @@ def in_full(error: BaseException) -> str:
     """
     text = visible(" ".join(said_by(error).split()))
     calls = error.__traceback__
-    while calls and calls.tb_frame.f_code.co_filename.startswith(_HERE):
+    while calls and calls.tb_frame.f_code.co_filename.startswith(HERE):
         calls = calls.tb_next
     error.__traceback__ = calls or error.__traceback__
     return f"{type(error).__name__}{': ' * bool(text)}{text}{place(error)}"
@@ -44,7 +44,7 @@ def place(error: BaseException) -> str:
     calls = [
         (frame.f_code.co_filename, line, frame.f_code.co_name)
         for frame, line in traceback.walk_tb(error.__traceback__)
-        if not frame.f_code.co_filename.startswith((_HERE, "<frozen"))
+        if not frame.f_code.co_filename.startswith((HERE, "<frozen"))
     ]
-    own = [call for call in calls if not call[0].startswith(_LIBRARIES)] or calls
+    own = [call for call in calls if not call[0].startswith(LIBRARIES)] or calls
     return f" ({os.path.basename(own[-1][0])}:{own[-1][1]}, in {own[-1][2]})" if own else ""

@@ -80,6 +80,17 @@ def usual_settings() -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def on_host() -> Iterator[None]:
+    """JAX computes in float64 on a CPU; in any thread, and whatever the settings of the process are."""
+    try:
+        host = jax.local_devices(backend="cpu")[0]
+    except RuntimeError:  # a process that was told to use the accelerator only
+        host = jax.local_devices()[0]
+    with usual_settings(), jax.enable_x64(True), jax.default_device(host):
+        yield
+
+
+@contextlib.contextmanager
 def _unwarned() -> Iterator[None]:
     """No warnings; and those that were shown already are not shown again, as after catch_warnings."""
     kept = warnings.filters

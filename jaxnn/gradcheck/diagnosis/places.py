@@ -31,6 +31,7 @@ from jaxnn.gradcheck.tape.quantities import as_product, dense_rows
 from jaxnn.gradcheck.tape.scene import Scene, backward_with, finite
 from jaxnn.gradcheck.tape.tape import Layer
 from jaxnn.gradcheck.tolerances import COMPUTED, FITTED
+from jaxnn.gradcheck.verdict.point import VISIBLE
 
 RETURNED = "what the function returns"
 ALL_OFF = "is wrong in every entry"
@@ -264,9 +265,9 @@ class Entrance(NamedTuple):
     certain: bool
 
 
-def entrance(scene: Scene) -> Entrance | None:
+def entrance(scene: Scene, told: set) -> Entrance | None:
     """Where the way to what is wrong parts from the ways to what is right."""
-    tape, right = scene.point.tape, set(decided(scene)) - set(scene.wrong)
+    tape, right = scene.point.tape, told - set(scene.wrong)
     reach: dict[int, frozenset[int]] = {}
     active = [p for p in tape.parameters if p in tape.active]
     reach |= {p: frozenset({k}) for k, p in enumerate(active)}
@@ -292,11 +293,11 @@ def entrance(scene: Scene) -> Entrance | None:
     return Entrance(steps, below <= scene.structure.views.keys(), certain)
 
 
-def decided(scene: Scene) -> list[int]:
-    """The parameters whose gradient is not zero but for rounding: right or wrong, it shows."""
-    return [
-        k for k, (r, b) in enumerate(zip(scene.reference, scene.bound, strict=True)) if (np.abs(r) > b).any()
-    ]
+def decided(reference: list[np.ndarray], bound: list[np.ndarray]) -> set[int]:
+    """The parameters of whose gradient every entry shows: right or wrong, a report says which."""
+    tops = [np.abs(r).max(initial=0) for r in reference]
+    told = [top > 0 and np.all(b <= min(VISIBLE.values()) * top) for top, b in zip(tops, bound, strict=True)]
+    return {k for k, x in enumerate(told) if x}
 
 
 def _tells(scene: Scene) -> bool:
@@ -305,12 +306,13 @@ def _tells(scene: Scene) -> bool:
     return all(r is not None and np.linalg.matrix_rank(r[0]) == len(r[0]) for r in rows)
 
 
-def placed(scenes: list[Scene], names: Names) -> tuple[list[Finding], Spent | None]:
-    """What can be said of a mistake without a name, and why no more: never with confidence."""
+def placed(scenes: list[Scene], names: Names, told: set) -> tuple[list[Finding], Spent | None]:
+    """What can be said of a mistake without a name, and why no more; told: what is decided for the caller."""
     able = sorted((s for s in scenes if s.wrong), key=lambda s: (not _tells(s), weight_of(s)))
     if not able:
         return [], None
     scene, given = able[0], scenes[0]
+    told = told & decided(scene.reference, scene.bound)
     found = faults(scene)
     if found and scene is not given and given.wrong == scene.wrong:
         there = faults(given) or []
@@ -320,13 +322,13 @@ def placed(scenes: list[Scene], names: Names) -> tuple[list[Finding], Spent | No
     try:
         of_found = found and (alone or len(found) > 1)
         ends = None if alone else sufficient(scene)
-        one = _of_faults(found, scene, given, names) if found and of_found and not ends else None
-        return [one or _narrowed(scene, given, ends, names)], None
+        one = _of_faults(found, scene, given, names, told) if found and of_found and not ends else None
+        return [one or _narrowed(scene, given, ends, names, told)], None
     except Spent as why:
-        return [_of_leaves(scene, given, names)], why
+        return [_of_leaves(scene, given, names, told)], why
 
 
-def _of_faults(found: list[Fault], scene: Scene, given: Scene, names: Names) -> Finding:
+def _of_faults(found: list[Fault], scene: Scene, given: Scene, names: Names, told: set) -> Finding:
     """The topmost is the cause of what is below, unless those steps are wrong themselves."""
     if scene is not given:  # its rows and entries are none of the caller's
         found = [f._replace(how=How("is wrong")) if f.how.entries else f for f in found]
@@ -338,7 +340,7 @@ def _of_faults(found: list[Fault], scene: Scene, given: Scene, names: Names) -> 
     elif first.followed and first.layer > 1:
         after = ". What follows from it is right."
     else:
-        known = set(decided(scene)) | set(scene.wrong)
+        known = told | set(scene.wrong)
         rest = len(scene.wrong) < len(names.parameters) == len(known)
         after = ". All else is right." if rest else "."
     return finding(
@@ -351,10 +353,10 @@ def _of_faults(found: list[Fault], scene: Scene, given: Scene, names: Names) -> 
     )
 
 
-def _of_leaves(scene: Scene, given: Scene, names: Names) -> Finding:
+def _of_leaves(scene: Scene, given: Scene, names: Names, told: set) -> Finding:
     """The parameters that are wrong, and how."""
     wrong = tuple(scene.wrong)
-    right = tuple(k for k in decided(scene) if k not in wrong)
+    right = tuple(sorted(told.difference(wrong)))
     where = "{of}" if len(wrong) < max(2, len(scene.hand)) else "every parameter"
     shown = given if given.wrong == scene.wrong else scene
     parts = {"of": Leaves(wrong), "told": _extents(shown, names, shown is given), "right": Leaves(right)}
@@ -362,9 +364,9 @@ def _of_leaves(scene: Scene, given: Scene, names: Names) -> Finding:
     return finding(UNPLACED, says, where, 9, scene=scene, **parts)
 
 
-def _narrowed(scene: Scene, given: Scene, ends: tuple[int, int] | None, names: Names) -> Finding:
+def _narrowed(scene: Scene, given: Scene, ends: tuple[int, int] | None, names: Names, told: set) -> Finding:
     """What explains it: one quantity or two; or down to where all is right."""
-    one = _of_leaves(scene, given, names)
+    one = _of_leaves(scene, given, names, told)
     rest = one.parts["right"] != Leaves(())
     if ends:
         return _between(scene, ends, one)
@@ -372,7 +374,7 @@ def _narrowed(scene: Scene, given: Scene, ends: tuple[int, int] | None, names: N
         says = "Both {first} and {second} are wrong, which would explain all: {told}."
         first, second = map(Cotangent, pair)
         return one._replace(says=says, rank=8, parts={**one.parts, "first": first, "second": second})
-    if way := entrance(scene) if rest else None:
+    if way := entrance(scene, told) if rest else None:
         shows = "as the gradient of {right} shows" if way.certain else "as far as that of {right} shows"
         at = "It goes wrong where the gradient of {of} is made, at" if way.there else "It goes wrong below"
         says = f"{at} {{steps}}: what comes back there is right, {shows} ({{told}})."

@@ -143,7 +143,7 @@ def find_causes(
             notes.append(_ended(spent))
         if not found:
             alone = [s._replace(work=Work()) for s in scenes] if notes else scenes
-            found, spent = places.placed(alone, names)
+            found, spent = places.placed(alone, names, places.decided(reference, bound))
             notes += [_ended(spent)] if spent and not notes else []
     whole = len(scenes) > 1 and not notes
     return Diagnosis(ranked(found or [_faint(scenes[0])], names, homes, whole), notes)

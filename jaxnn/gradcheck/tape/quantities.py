@@ -97,7 +97,8 @@ def dense_rows(scene: Scene, layer: Layer) -> tuple[np.ndarray, np.ndarray] | No
     if node.name != "dot_general" or any(node.params["dimension_numbers"][1]):
         return None
     contract = node.params["dimension_numbers"][0][layer.input_side]
-    a, d = scene.point.values[layer.before], scene.point.cotangents[layer.product]
+    held = scene.point.values[layer.before], scene.point.cotangents[layer.product]
+    a, d = (np.asarray(x, np.float64) for x in held)  # NumPy solves nothing in half precision
     if a.ndim != 2 or d.ndim != 2 or len(contract) != 1:
         return None
     if contract[0] == 0:

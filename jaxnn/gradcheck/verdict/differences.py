@@ -9,7 +9,7 @@ import numpy as np
 from jaxnn.gradcheck.bounds.bounded import UNIT, Note
 from jaxnn.gradcheck.calls.call import Call, replaced
 from jaxnn.gradcheck.verdict.point import Side, Sides
-from jaxnn.gradcheck.verdict.sides import by_hand, jittered
+from jaxnn.gradcheck.verdict.rounding import by_hand, jittered
 
 MOST = 2048  # entries
 STEP = 2.0**-10  # of the size of a leaf

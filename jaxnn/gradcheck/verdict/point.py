@@ -1,13 +1,13 @@
 """Both sides at one point, and what they say of each other there."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from enum import Enum
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnn.gradcheck.bounds.bounded import UNIT, Note
+from jaxnn.gradcheck.bounds.bounded import SINGLE, UNIT, Note
 from jaxnn.gradcheck.calls.call import ROUNDINGS, Call
 
 
@@ -32,7 +32,7 @@ class Kind(Enum):
 class Side(NamedTuple):
     """Values and bounds, leaf by leaf.
 
-    fixed: which leaves are constants; notes: what was met; single: computed in float32 at best,
+    fixed: which leaves are constants; notes: what was met; grain: the unit roundoff it has at best,
     where nothing better can be had; loss: its value, where that is known.
     """
 
@@ -40,7 +40,7 @@ class Side(NamedTuple):
     errors: list[np.ndarray]
     fixed: list[bool]
     notes: dict[Note, int]
-    single: bool = False
+    grain: float = UNIT
     loss: float | None = None
 
 
@@ -52,6 +52,7 @@ class Traced(NamedTuple):
     skipped: int
     exact: bool  # traced in float64
     varies: bool  # some output depends on a differentiated argument
+    grain: float = UNIT  # the unit roundoff of an array that the other side has not got
 
 
 class Sides(NamedTuple):
@@ -60,7 +61,7 @@ class Sides(NamedTuple):
     reference: Callable[..., Side]
     hand: Callable[[list], Side]
     as_meant: Callable[[list], Side]  # no loss of precision carried out
-    rounded: Callable[[list], Side]  # called only, with the bound of what computes in float32
+    narrow: Callable[[list], Iterator[Side]]  # called only, with bounds of the types it shows to compute in
     program: Traced | None  # the hand-written one; None where it can only be called
     cornered: bool  # the reference compares, sorts or rounds somewhere
     constant: bool  # the hand-written one returns constants, autodiff does not
@@ -122,8 +123,8 @@ class Point(NamedTuple):
         return any(pair.blank.any() for pair in self.pairs)
 
 
-VISIBLE = 1e-6  # a point tells of an entry whose bound is below so much of the largest one
-VISIBLE_SINGLE = 1e-2  # the same for a gradient that is only called, and computes in float32
+VISIBLE = {UNIT: 1e-6, SINGLE: 1e-2, 1.0: 0.25}
+"""A point tells of an entry whose bound is below so much of the largest one; by the unit roundoff it has."""
 
 
 def in_precision(eps: float, values: np.ndarray, errors: np.ndarray, times: int) -> np.ndarray:
@@ -150,8 +151,13 @@ def compared(kind: Kind, call: Call, leaves: list, reference: Side, hand: Side) 
 
 
 def visible(*sides: Side) -> float:
-    """A point tells of an entry whose bound is below so much of the largest one."""
-    return VISIBLE_SINGLE if any(side.single for side in sides) else VISIBLE
+    """Below how much of the largest entry a bound is small enough to tell of its own."""
+    return for_unit(VISIBLE, max(side.grain for side in sides))
+
+
+def for_unit(table: dict[float, Any], unit: float) -> Any:
+    """What a table has for a unit roundoff: what it says of the next coarser one that it lists."""
+    return next(value for coarser, value in table.items() if unit <= coarser)
 
 
 def _pair(r, e_r, fixed: bool, h, e_h, least: float) -> Pair:

@@ -9,13 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import eval_jaxpr
 
+from jaxnn.gradcheck.bounds.bounded import is_wide
 from jaxnn.gradcheck.calls.call import Call, first_line
 from jaxnn.gradcheck.jaxprs.by_numpy import planned
 from jaxnn.gradcheck.jaxprs.equations import every, opened, primitives, within
 from jaxnn.gradcheck.report.model import Cost, Probe
 from jaxnn.gradcheck.verdict.formula import Formula
 from jaxnn.gradcheck.verdict.point import Kind, Point, Traced, in_precision
-from jaxnn.gradcheck.verdict.sides import is_wide
 
 KEPT = 64  # programs
 ANOTHER_ORDER = 4  # a program that adds in another order may be off by so many times its bound

@@ -16,7 +16,7 @@ NOTES = {
     "unknown": "the bound of {what}{at} is an estimate: there is no rule for it, so it was sampled",
     "long": "the bound of {what}{at} is an estimate: its loops are too long to be read, so it was sampled",
     "differences": "the bound of differences is an estimate, from steps of three sizes",
-    "single": "the gradient by hand rounds to float32 inside, and is held to what that allows",
+    "rounded": "the gradient by hand rounds to {what} inside, and is held to what that allows",
     "whole": "the bound of {what}{at} is an estimate: JAX runs it only as a whole, so it was sampled",
     "iterated": "the bound of {what}{at} is an estimate: it iterates, and more turns would take it so far",
     "pinned": "the code rounds to {what}{at}",

@@ -1,6 +1,5 @@
 """Both sides of the comparison: a gradient at a point in float64, with a bound on its error."""
 
-import contextlib
 import math
 from collections.abc import Callable, Iterator
 
@@ -10,28 +9,30 @@ import numpy as np
 from jax.core import Tracer
 from jax.dtypes import canonicalize_dtype
 
-from jaxnn.gradcheck.bounds.bounded import TINY, UNIT, Bounded, Note, in_single, is_short
+from jaxnn.gradcheck.bounds.bounded import SINGLE, UNIT, Bounded, Note, is_short, is_wide
 from jaxnn.gradcheck.bounds.corners import CORNERS
 from jaxnn.gradcheck.bounds.interpreter import RANDOM, STEPS, TooLong, interpret
 from jaxnn.gradcheck.bounds.ties import kinks
-from jaxnn.gradcheck.calls.call import BadCall, Call, replaced
+from jaxnn.gradcheck.calls.call import BadCall, Call
+from jaxnn.gradcheck.calls.precisions import is_narrow
 from jaxnn.gradcheck.calls.raised import in_full
-from jaxnn.gradcheck.calls.returned import called
-from jaxnn.gradcheck.calls.surroundings import usual_settings
+from jaxnn.gradcheck.calls.surroundings import on_host
 from jaxnn.gradcheck.jaxprs.by_numpy import Loops, as_numpy, ended, iterates, planned
 from jaxnn.gradcheck.jaxprs.equations import depends, opened, primitives, turns
 from jaxnn.gradcheck.verdict.point import Side, Sides, Traced
 from jaxnn.gradcheck.verdict.points import factors
+from jaxnn.gradcheck.verdict.rounding import (
+    by_hand,
+    jittered,
+    known,
+    narrow_kinds,
+    of_all_inputs,
+    rounded,
+    unit_of,
+)
 
-ORDER = 6  # of differences: what is left of a smooth function is its noise
-ENTRY, ALL = 64, 16  # so many times the noise of an entry, and of the noisiest one
-ROUNDED = 8  # the least number of roundings that are the same all along a line
 CONVERGED = 1e-3  # of the largest entry: more turns of what has converged change no more
-SINGLE = 2.0**-24  # the unit roundoff of float32
-STEP = {UNIT: 2.0**-36, SINGLE: 2.0**-14}  # far above the grain, far below what the function bends in
-AS_AUTODIFF = {UNIT: 32, SINGLE: 4}  # so many times the bound of autodiff, which computes it another way
 COARSE = 2.0**-30  # of the largest entry: noise that may not show where there is no bound
-ROUNDED_OFF = (2.0**-40, 2.0**-16)  # of the largest entry: noise by which float32 shows
 
 
 def traced(call: Call, function: Callable, leaves: list, skipped: int = 0, wide: bool = True) -> Traced:
@@ -67,33 +68,22 @@ def traced(call: Call, function: Callable, leaves: list, skipped: int = 0, wide:
         raise trouble or error from None
 
 
-def is_wide(x) -> bool:
-    """Whether x is an array in float64, or as wide in complex numbers."""
-    return isinstance(x, np.ndarray) and x.dtype in (np.float64, np.complex128)
-
-
 def with_doubt(side: Traced, other: Traced, leaves: list) -> Traced:
     """Arrays closed over in low precision that the other side has not got carry their rounding."""
     pool = [*other.consts, *leaves]
 
     def doubted(c):
         kind = getattr(c, "dtype", None)
-        narrow = kind is not None and jnp.issubdtype(kind, jnp.floating) and kind != np.float64
-        if not narrow or np.size(c) == 1 or any(c is d for d in pool):
+        if kind is None or not is_narrow(kind) or np.size(c) == 1 or any(c is d for d in pool):
             return c
         value = np.asarray(c).astype(np.float64)
-        if is_short(value).all() or _known(value, pool):
+        if is_short(value).all() or known(value, pool):
             return c
-        return Bounded(value, float(jnp.finfo(kind).eps) / 2 * np.abs(value), False)
+        return Bounded(value, unit_of(kind) * np.abs(value), False)
 
-    return side._replace(consts=list(map(doubted, side.consts)))
-
-
-def _known(value: np.ndarray, pool: list) -> bool:
-    """Whether every number of it is to be found in one of the others."""
-    several = (x for x in pool if np.size(x) > 1 and jnp.issubdtype(jnp.result_type(x), jnp.floating))
-    wide = (np.asarray(x).astype(np.float64) for x in several)
-    return any(np.array_equal(x, value) or np.isin(value, x).all() for x in wide)
+    consts = list(map(doubted, side.consts))
+    kinds = [c.dtype for c, d in zip(side.consts, consts, strict=True) if c is not d]
+    return side._replace(consts=consts, grain=max(map(unit_of, kinds), default=UNIT))
 
 
 def evaluated(
@@ -112,7 +102,7 @@ def evaluated(
     themselves is decided as the code decides it: at a corner too, what it returns is what it is.
     """
     live = set(call.places)
-    with _on_host():
+    with on_host():
         out, notes = interpret(
             opened(side.closed)[0],
             side.consts,
@@ -130,7 +120,7 @@ def evaluated(
     out = out[side.skipped :]
     values = [np.asarray(x.value, np.float64) for x in out]
     fixed = [x.error is None and not x.active for x in out]
-    found = Side(values, [x.errors for x in out], fixed, notes, loss=loss)
+    found = Side(values, [x.errors for x in out], fixed, notes, side.grain, loss)
     return found if shake or grain > UNIT or kinks(notes) else _estimated(call, side, leaves, found)
 
 
@@ -142,7 +132,7 @@ def _estimated(call: Call, side: Traced, leaves: list, found: Side) -> Side:
     run = planned(*opened(side.closed))
 
     def program(at: list) -> list:
-        with _on_host():
+        with on_host():
             return run(*(as_numpy(at[k]) for k in call.dynamic))[side.skipped :]
 
     noise = jittered(call, program, leaves, None, turns(side.closed)).errors
@@ -155,70 +145,6 @@ def _estimated(call: Call, side: Traced, leaves: list, found: Side) -> Side:
     return found._replace(errors=errors, notes=notes)
 
 
-@contextlib.contextmanager
-def _on_host() -> Iterator[None]:
-    """JAX computes in float64 on a CPU; in any thread, and whatever the settings of the process are."""
-    try:
-        host = jax.local_devices(backend="cpu")[0]
-    except RuntimeError:  # a process that was told to use the accelerator only
-        host = jax.local_devices()[0]
-    with usual_settings(), jax.enable_x64(True), jax.default_device(host):
-        yield
-
-
-def jittered(
-    call: Call,
-    function: Callable,
-    leaves: list,
-    reference: Side | None,
-    roundings: int = ROUNDED,
-    notes: dict[Note, int] | None = None,
-    grain: float = UNIT,
-) -> Side:
-    """A gradient that cannot be read, only called: the noise of its values as it is moved a little.
-
-    grain: the unit roundoff it computes with; `single` if that is float32's, and shows in the noise, or in
-    the digits of what never changes.
-
-    The differences of sixth order along a line leave the noise and nothing of the function, nor of
-    errors that are the same all along it; for those a number of roundings is allowed.
-    Source: J. J. Moré and S. M. Wild, Estimating computational noise, SIAM J. Sci. Comput. 33
-    (2011), section 3.
-    """
-
-    def at(t: int) -> list[np.ndarray]:
-        there = [leaves[k] + step * t * line for k, line in lines.items()]
-        return [np.asarray(v, np.float64) for v in function(replaced(leaves, lines, there))]
-
-    value = [np.asarray(v, np.float64) for v in function(leaves)]
-    rng = np.random.default_rng(0)
-    size = {k: np.where(np.isinf(leaves[k]), 0.0, np.abs(leaves[k])) for k in set(call.places)}
-    lines = {k: x * rng.uniform(0.5, 1.0, np.shape(x)) for k, x in size.items()}
-    step = STEP[grain]
-    table = [at(t) for t in range(-4, 5)]
-    gamma = math.factorial(ORDER) ** 2 / math.factorial(2 * ORDER)
-    errors, shows = [], False
-    for n, v in enumerate(value):
-        noise = np.sqrt(gamma * np.mean(np.diff([row[n] for row in table], ORDER, axis=0) ** 2, axis=0))
-        error = ENTRY * noise + ALL * np.max(noise, initial=0.0) + max(ROUNDED, roundings) * grain * np.abs(v)
-        share = np.max(noise, initial=0.0) / max(np.max(np.abs(v), initial=0.0), TINY)
-        shows = shows or ROUNDED_OFF[0] <= share <= ROUNDED_OFF[1] or (share == 0 and in_single(v).all())
-        if reference is not None:
-            error = error + AS_AUTODIFF[grain] * (grain / UNIT) * reference.errors[n]
-        errors.append(np.where(np.isfinite(error), error, np.inf))
-    return Side(value, errors, [False] * len(value), notes or {}, grain > UNIT and bool(shows))
-
-
-def by_hand(call: Call) -> Callable[[list], list]:
-    """The gradient by hand as a function of the leaves that is only called."""
-
-    def run(at: list) -> list:
-        with jax.enable_x64(True), jax.numpy_dtype_promotion("standard"):
-            return called(call, call.rebuilt(at))
-
-    return run
-
-
 def compiled_reference(call: Call, side: Traced, times: int = 1) -> Callable:
     """A side as a plain function of the leaves, compiled once; times: see Loops."""
     jaxpr, consts = opened(side.closed)
@@ -226,7 +152,7 @@ def compiled_reference(call: Call, side: Traced, times: int = 1) -> Callable:
     program = jax.jit(lambda *given: ended(jaxpr, consts, *given, loops=loops)[side.skipped :])
 
     def run(leaves: list) -> list[np.ndarray]:
-        with _on_host():
+        with on_host():
             return [np.asarray(x, np.float64) for x in program(*(leaves[k] for k in call.dynamic))]
 
     return run
@@ -275,7 +201,7 @@ def _unconverged(found: Side, here: list, further: list, what: str) -> Side:
     ):
         return found  # it is another kind of loop, or the bound says as much
     errors = [e + 2 * np.max(d, initial=0.0) for d, _, e in pairs]
-    return found._replace(errors=errors, notes={**found.notes, Note("iterated", what, ""): 1}, single=True)
+    return found._replace(errors=errors, notes={**found.notes, Note("iterated", what, ""): 1}, grain=SINGLE)
 
 
 def _read(call: Call, leaves: list, exact: bool) -> tuple[Traced | None, Traced | None, list[str]]:
@@ -321,14 +247,16 @@ def sides_of(call: Call, leaves: list, readable: bool) -> Sides:
             return read(at, reference, obeyed=obeyed, as_returned=True)
         return jittered(call, by_hand(call), at, reference(at))
 
-    def rounded(at: list) -> Side:
-        return jittered(
-            call, by_hand(call), at, reference(at), notes={Note("single", "", ""): 1}, grain=SINGLE
-        )
+    program = of_all_inputs(ours)
+
+    def narrow(at: list) -> Iterator[Side]:
+        there = reference(at)
+        for kind in narrow_kinds(call, at, ours.consts):
+            yield from rounded(call, ours, program, at, there, kind)
 
     cornered = bool(primitives(ours.closed) & CORNERS)
     constant = theirs is not None and ours.varies and not theirs.varies
     weights = frozenset(call.dynamic[k] for k in factors(ours.closed)) & {*call.places}
     return Sides(
-        reference, lambda at: hand(at, call.eps), hand, rounded, theirs, cornered, constant, weights, notes
+        reference, lambda at: hand(at, call.eps), hand, narrow, theirs, cornered, constant, weights, notes
     )

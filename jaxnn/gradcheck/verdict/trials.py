@@ -55,9 +55,11 @@ def judged(kind: Kind, call: Call, leaves: list, sides: Sides) -> Point:
     if any(is_coarse(note, call.dtype) for note in reference.notes):
         hand = sides.as_meant(leaves)
     point = compared(kind, call, leaves, reference, hand)
-    only_called = sides.program is None or sides.constant
-    if point.is_wrong and only_called and (rounded := sides.rounded(leaves)).single:
-        return compared(kind, call, leaves, reference, rounded)
+    if point.is_wrong and (sides.program is None or not sides.program.varies):
+        for narrow in sides.narrow(leaves):
+            point = compared(kind, call, leaves, reference, narrow)
+            if not point.is_wrong:
+                return point
     point = _unjudged_where_flat(point, sides) if point.is_wrong else point
     return point if call.dtype == np.float64 or kind is Kind.NEAREST else _of_few_digits(point, sides)
 

@@ -1,0 +1,76 @@
+"""Types narrower than float64 that code computes in, as seen in what it holds and names while it runs."""
+
+import dis
+import functools
+import re
+import sys
+from collections.abc import Callable, Iterator
+from types import CodeType, FrameType, FunctionType, ModuleType
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxnn.gradcheck.calls.raised import HERE, LIBRARIES
+
+NAMED = re.compile(r"[<=>|]?(float32|f4|float16|f2|bfloat16|float8_\w+)")
+DEEP = 2  # lists in lists, arrays of an object in a list
+
+
+def precisions(run: Callable[[], Any], is_known: Callable[[np.ndarray], bool]) -> set[np.dtype]:
+    """The narrow types of arrays that functions hold when they return, or name, as run() calls them.
+
+    What libraries name does not count. is_known: whether an array is data that is meant to have its digits.
+    """
+    found: set[np.dtype] = set()
+
+    def look(frame: FrameType, event: str, _) -> None:
+        code = frame.f_code
+        if event != "return" or code.co_filename.startswith(HERE):
+            return
+        own = not code.co_filename.startswith((*LIBRARIES, "<frozen"))
+        there = [frame.f_globals[n] for n in _globals(code) if own and n in frame.f_globals]
+        for kind, x in _kinds([*frame.f_locals.values(), *there], DEEP):
+            if kind not in found and (own if x is None else not is_known(x)):
+                found.add(kind)
+        if not own:
+            return
+        words = (w for w in (*code.co_names, *code.co_consts) if isinstance(w, str))
+        found.update(np.dtype(named[1]) for named in map(NAMED.fullmatch, words) if named)
+
+    before = sys.getprofile()
+    sys.setprofile(look)
+    try:
+        run()
+    finally:
+        sys.setprofile(before)
+    return found
+
+
+@functools.cache
+def _globals(code: CodeType) -> set[str]:
+    """The names of a module that code reads; attributes may have the same."""
+    return {i.argval for i in dis.get_instructions(code) if i.opname in ("LOAD_GLOBAL", "LOAD_NAME")}
+
+
+def _kinds(x, deep: int) -> Iterator[tuple[np.dtype, np.ndarray | None]]:
+    """The narrow types of a value and of what is in it, each with the array that has it."""
+    if isinstance(x, np.ndarray | np.generic | jax.Array):
+        if is_narrow(x.dtype):
+            yield x.dtype, np.asarray(x)
+    elif isinstance(x, np.dtype) or (isinstance(x, type) and issubclass(x, np.generic)):
+        if x is not np.floating and is_narrow(x):
+            yield np.dtype(x), None
+    elif isinstance(x, type | ModuleType | FunctionType):
+        if isinstance(kind := getattr(x, "dtype", None), np.dtype):  # jnp.float16
+            yield from _kinds(kind, deep)
+    elif deep:
+        inside = x if isinstance(x, dict | list | tuple | set) else getattr(x, "__dict__", {})
+        for y in [*(inside.values() if isinstance(inside, dict) else inside)]:
+            yield from _kinds(y, deep - 1)
+
+
+def is_narrow(kind) -> bool:
+    """Whether it is a type of floating-point numbers with fewer digits than float64."""
+    return bool(jnp.issubdtype(kind, jnp.floating) and jnp.finfo(kind).eps > np.finfo(np.float64).eps)
