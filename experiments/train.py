@@ -118,6 +118,7 @@ def trained(task, arguments: argparse.Namespace, device, mesh, lock, checkpoint)
     data = task.data
     init_key, shuffle_key = jax.random.split(jax.random.key(arguments.seed))
 
+    @jax.jit  # one program, and traced once
     def begin():
         return start(task.net.init(init_key), task.optimizer)
 

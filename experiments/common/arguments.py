@@ -22,6 +22,7 @@ import jaxnn
 from experiments.common import interruption, missing, mistyped, together
 from experiments.common.interruption import PATIENCE, leave, leave_unchanged, on_signal, unblock
 from experiments.common.places import OrOwn, place
+from experiments.common.starting import no_garbage
 from experiments.common.status import LINE, doing
 from jaxnn.devices.processes import Refused
 from jaxnn.gradcheck.report import colours
@@ -344,7 +345,8 @@ def check_environment() -> None:
             raise UserError(f"XLA_FLAGS: got {flags[:80]!r}, expected flags of this XLA{why}")
     doing("importing jax")
     try:
-        import jax  # noqa: F401
+        with no_garbage():
+            import jax  # noqa: F401
     except ValueError as error:  # it reads its environment
         raise UserError(" ".join(str(error).split())) from error
     cache = os.environ.get("JAX_COMPILATION_CACHE_DIR")
