@@ -30,6 +30,7 @@ from experiments.common.continuation import Diverged, Pauses, add_checkpoints, d
 from experiments.common.devices import (
     add_devices,
     add_processes,
+    begun_on,
     device_in_words,
     print_table,
     specs_of,
@@ -137,10 +138,7 @@ def trained(task, arguments: argparse.Namespace, device, mesh, lock, checkpoint)
 
     data = task.data
     init_key, shuffle_key = jax.random.split(jax.random.key(arguments.seed))
-
-    def begin():
-        return start(task.net.init(init_key), task.optimizer)
-
+    begin = begun_on(mesh, lambda: start(task.net.init(init_key), task.optimizer))
     if task.keyed and arguments.reproducible:
         raise UserError("--reproducible: dropout and batch norm take a batch as one; leave it out")
 
@@ -158,7 +156,9 @@ def trained(task, arguments: argparse.Namespace, device, mesh, lock, checkpoint)
     gradient, B = on_images(task.gradient, data), arguments.batch_size
     descend = step(in_order(gradient, mesh) if arguments.reproducible else gradient, task.optimizer, mesh)
     print_table(mesh, descend, B, task.keyed, state, shuffle_key, *train)
-    in_training = {"keyed": True, "fill": filled(task, B)} if task.keyed else {}
+    in_training = (
+        {"keyed": True, "fill": filled(task, B)} if task.keyed else {"whole": arguments.reproducible}
+    )
     programs = compiled(descend, evaluation(task), B, mesh, state, shuffle_key, train, test, **in_training)
     draw = partial(of_run, pause.settings, data)
     folder = None if arguments.network else arguments.out  # the page is of the lecture's network

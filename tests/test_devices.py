@@ -94,6 +94,9 @@ def test_a_table_says_what_each_device_holds_and_what_is_sent(found):
     assert "          W[1] (16, 64): (8, 32) on each\n" in printed
     assert "          W[2] (8, 16): (4, 8) on each\n" in printed
     assert "          W[3] (10, 8): (5, 8) on each\n" in printed
+    assert {180, 32} < {
+        *found["evaluated"]
+    }  # of the 359 test images, and of those the gradient is measured on
     assert "of 5,064 bytes of parameters and optimizer state\n          each holds 1,380; a step" in printed
 
 

@@ -4,6 +4,7 @@ import argparse
 import math
 import re
 import textwrap
+from collections.abc import Callable
 from typing import NamedTuple
 
 from experiments.common import together
@@ -166,6 +167,18 @@ def specs_of(mesh, tree, params):
         return stored(mesh, tree, params)
     except ValueError as error:
         raise UserError(f"--layout: {error}") from error
+
+
+def begun_on(mesh, begin: Callable) -> Callable:
+    """`begin()`, a state; where parameters are split each part is made where it stays, in one process."""
+    import jax
+
+    from jaxnn.devices.mesh import shardings
+
+    if mesh.shape["fsdp"] == 1 or together.GROUP.others:  # to others process 0 sends it
+        return begin
+    state = jax.eval_shape(begin)
+    return jax.jit(begin, out_shardings=shardings(mesh, specs_of(mesh, state, state.params), state))
 
 
 def print_table(mesh, descend, batch_size: int, keyed: bool, state, key, *data) -> None:
