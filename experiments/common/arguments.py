@@ -23,7 +23,7 @@ from experiments.common import interruption, missing, mistyped, together
 from experiments.common.interruption import PATIENCE, leave, leave_unchanged, on_signal, unblock
 from experiments.common.places import OrOwn, place
 from experiments.common.status import LINE, doing
-from jaxnn.devices.processes import Refused
+from jaxnn.devices import Refused
 from jaxnn.gradcheck.report import colours
 from jaxnn.runs.error import RunError
 from jaxnn.shown import shown

@@ -12,7 +12,8 @@ from typing import NoReturn
 
 from experiments.common import interruption
 from experiments.common.status import ERASE, LINE, doing
-from jaxnn.devices.processes import JOINING, LOST, Group, Refused, free_port
+from jaxnn.devices import Refused
+from jaxnn.devices.processes import JOINING, LOST, Group, free_port
 from jaxnn.gradcheck.report import colours
 
 AGAIN = "; with --out, the same command goes on from the last checkpoint"
