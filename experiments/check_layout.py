@@ -54,7 +54,7 @@ def main(arguments: argparse.Namespace) -> int:
         said = ("same" if few else "sends") if same else "differs"
         print(in_lines(f"{said:9} {layout_of(here)}: a step sends {in_words(operations)}"), flush=True)
         if not few:
-            print(in_lines(f"          expected {in_words(least)}"))
+            print(in_lines(f"          expected {in_words(least or [])}"))
     if wrong:
         raise UserError(f"{wrong} of {len(layouts)} layouts: other bits, or other bytes sent, than expected")
     print(f"all       {len(layouts)} layouts have the same bits, those that NumPy works out")

@@ -5,7 +5,7 @@ import math
 import re
 import textwrap
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from experiments.common import together
 from experiments.common.arguments import Parser, UserError, counted, use_device, whole
@@ -190,11 +190,11 @@ def print_table(mesh, descend, batch_size: int, keyed: bool, state, key, *data) 
         for name, leaf in there.items():
             part = "whole" if parts[name].shape == leaf.shape else parts[name].shape
             told += [f"          {name} {leaf.shape}: {part} on each"]
-    temporaries = one.memory_analysis().temp_size_in_bytes
+    sizes: Any = one.memory_analysis()
     in_all, held = (sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(tree)) for tree in (state, each))
     told += [
         f"          of {in_all:,} bytes of parameters and optimizer state",
-        f"          each holds {held:,}; a step needs {temporaries:,} more",
+        f"          each holds {held:,}; a step needs {sizes.temp_size_in_bytes:,} more",
         in_lines(f"          a step sends {in_words(sent(one.as_text()))}"),
     ]
     print(*told, sep="\n")
