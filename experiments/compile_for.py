@@ -11,7 +11,7 @@ import time
 from typing import Any
 
 from experiments.common.arguments import OPTIMIZERS, Parser, UserError, run, whole
-from experiments.common.devices import add_devices, layout_of, mesh_over, specs_of
+from experiments.common.devices import add_devices, layout_of, mesh_over
 from experiments.common.status import doing
 
 
@@ -41,6 +41,7 @@ def main(arguments: argparse.Namespace) -> int:
 
     from jaxnn.activations import gelu
     from jaxnn.devices.collectives import in_words, sent
+    from jaxnn.devices.layout import stored
     from jaxnn.devices.mesh import described, on_each
     from jaxnn.devices.split import step, steps_on
     from jaxnn.encoding import inputs, targets
@@ -65,7 +66,7 @@ def main(arguments: argparse.Namespace) -> int:
         return gradient(params, inputs(images, 255), targets(labels, rest[-1]))
 
     state = jax.eval_shape(lambda: start(net.init(jax.random.key(0)), optimizer))
-    specs = specs_of(mesh, state, state.params)
+    specs = stored(mesh, state, state.params)
     N = arguments.examples
     others = jax.eval_shape(
         lambda: (jax.random.key(0), jnp.int32(0), jnp.zeros((N, n), jnp.uint8), jnp.zeros(N, jnp.int32))

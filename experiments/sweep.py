@@ -26,11 +26,10 @@ from experiments.common.arguments import (
     few_digits,
     rate,
     run,
-    use_device,
     whole,
 )
 from experiments.common.continuation import Pauses, add_checkpoints, describe, progress, reopened
-from experiments.common.devices import add_devices, device_in_words, mesh_for
+from experiments.common.devices import add_devices, device_in_words, started
 from experiments.common.own_data import add_own_data
 from experiments.common.status import doing
 from jaxnn.shown import shown
@@ -77,8 +76,7 @@ def parser() -> Parser:
 
 def main(arguments: argparse.Namespace) -> int:
     """Train the family, and report."""
-    device = use_device(arguments.device)
-    mesh = mesh_for(arguments, device, "members")
+    device, mesh = started(arguments, "members")
 
     import jax
 

@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from experiments.common import own, own_data, scores, together
+from experiments.common import devices, own, own_data, scores, together
 from experiments.common.arguments import (
     OPTIMIZERS,
     Parser,
@@ -27,14 +27,6 @@ from experiments.common.arguments import (
     whole,
 )
 from experiments.common.continuation import Diverged, Pauses, add_checkpoints, describe, progress, reopened
-from experiments.common.devices import (
-    add_devices,
-    add_processes,
-    device_in_words,
-    print_table,
-    specs_of,
-    started,
-)
 from experiments.common.own_data import add_own_data
 from experiments.common.status import doing
 from jaxnn.gradcheck.calls.raised import in_full
@@ -61,8 +53,8 @@ def parser() -> Parser:
     )
     add_own_data(p)
     add_surroundings(p)
-    add_devices(p)
-    add_processes(p)
+    devices.add_devices(p)
+    devices.add_processes(p)
     p.add_argument(
         "--reproducible",
         action="store_true",
@@ -83,10 +75,10 @@ class Done(NamedTuple):
 
 def main(arguments: argparse.Namespace) -> int:
     """Train, and report."""
-    device, mesh = started(arguments)
+    device, mesh = devices.started(arguments)
 
     from experiments.common.task import load, settled, steepness, task_of
-    from jaxnn.devices.in_order import why_not
+    from jaxnn.devices import in_order
 
     arguments, lock, checkpoint = reopened(arguments, parser(), "params.safetensors")
     data = load(arguments)
@@ -94,8 +86,8 @@ def main(arguments: argparse.Namespace) -> int:
         together.GROUP.agree(together.sha256(data) | own.files(vars(arguments)))
     default = OPTIMIZERS[arguments.optimizer] / steepness(arguments.optimizer, data)
     arguments = settled(arguments, data, learning_rate=default)
-    if arguments.reproducible and (why := why_not(mesh, arguments.batch_size)):
-        raise UserError(f"{why}, with --reproducible")
+    if arguments.reproducible:
+        in_order.check(mesh, arguments.batch_size)
     if checkpoint and "files" not in arguments.override:
         own.unchanged(checkpoint.progress["settings"], arguments.out, "go on with --override files")
     task = task_of(arguments, data)
@@ -110,6 +102,7 @@ def trained(task, arguments: argparse.Namespace, device, mesh, lock, checkpoint)
     from experiments.common.programs import Rest, compiled, descended
     from experiments.common.task import filled, on_images
     from jaxnn.devices.in_order import in_order
+    from jaxnn.devices.layout import stored
     from jaxnn.devices.mesh import placed
     from jaxnn.devices.split import step
     from jaxnn.runs import record
@@ -117,11 +110,7 @@ def trained(task, arguments: argparse.Namespace, device, mesh, lock, checkpoint)
 
     data = task.data
     init_key, shuffle_key = jax.random.split(jax.random.key(arguments.seed))
-
-    @jax.jit  # one program, and traced once
-    def begin():
-        return start(task.net.init(init_key), task.optimizer)
-
+    begin = devices.begun_on(mesh, lambda: start(task.net.init(init_key), task.optimizer))
     if task.keyed and arguments.reproducible:
         raise UserError("--reproducible: dropout and batch norm take a batch as one; leave it out")
 
@@ -133,12 +122,14 @@ def trained(task, arguments: argparse.Namespace, device, mesh, lock, checkpoint)
     own_data.keep(arguments.out, data)
     print_head(task, arguments, pause.settings, mesh)
     few = (array[: record.FEW] for array in data.train)
-    state, best = placed(mesh, (state, best), specs_of(mesh, (state, best), best))
+    state, best = placed(mesh, (state, best), stored(mesh, (state, best), best))
     train, test, shuffle_key = placed(mesh, (data.train, (*data.test, *few), shuffle_key))
     gradient, B = on_images(task.gradient, data), arguments.batch_size
     descend = step(in_order(gradient, mesh) if arguments.reproducible else gradient, task.optimizer, mesh)
-    print_table(mesh, descend, B, task.keyed, state, shuffle_key, *train)
-    in_training = {"keyed": True, "fill": filled(task, B)} if task.keyed else {}
+    devices.print_table(mesh, descend, B, task.keyed, state, shuffle_key, *train)
+    in_training = (
+        {"keyed": True, "fill": filled(task, B)} if task.keyed else {"whole": arguments.reproducible}
+    )
     programs = compiled(descend, evaluation(task), B, mesh, state, shuffle_key, train, test, **in_training)
     draw = partial(of_run, pause.settings, data)
     folder = None if arguments.network else arguments.out  # the page is of the lecture's network
@@ -194,10 +185,11 @@ def check_room(task, begin: Callable, batch_size: int, device, mesh) -> None:
     import jax
 
     from experiments.common import memory
+    from jaxnn.devices.layout import stored
     from jaxnn.devices.mesh import on_each
 
     state, rows = jax.eval_shape(begin), max(batch_size, len(task.data.test.images))
-    needed = memory.needed(on_each(mesh, state, specs_of(mesh, state, state.params)), task.n, rows)
+    needed = memory.needed(on_each(mesh, state, stored(mesh, state, state.params)), task.n, rows)
     memory.check(f"--hidden: the network {'-'.join(map(str, task.n))}", needed, 0.9 * memory.free(device))
 
 
@@ -239,7 +231,7 @@ def print_head(task, arguments: argparse.Namespace, settings: dict, mesh) -> Non
     """Print where, what and how is trained."""
     from experiments.common.task import print_shapes
 
-    print("device    " + device_in_words(mesh, settings))
+    print("device    " + devices.device_in_words(mesh, settings))
     print_shapes(task, arguments.batch_size)
     print(
         f"training  {arguments.loss} by {arguments.optimizer}, learning rate {arguments.learning_rate:g},\n"

@@ -16,8 +16,8 @@ import pytest
 from experiments import launch, train
 from experiments.common import task, together
 from experiments.common.damage import outcome
-from jaxnn.devices import processes
-from jaxnn.devices.processes import Group, Refused, disagreement, free_port
+from jaxnn.devices import Refused, processes
+from jaxnn.devices.processes import Group, disagreement, free_port
 from tests.programs import ROOT, ended
 
 HERE = "127.0.0.1"

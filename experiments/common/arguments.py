@@ -24,7 +24,7 @@ from experiments.common.interruption import PATIENCE, leave, leave_unchanged, on
 from experiments.common.places import OrOwn, place
 from experiments.common.starting import no_garbage
 from experiments.common.status import LINE, doing
-from jaxnn.devices.processes import Refused
+from jaxnn.devices import Refused
 from jaxnn.gradcheck.report import colours
 from jaxnn.runs.error import RunError
 from jaxnn.shown import shown

@@ -4,7 +4,8 @@ import argparse
 import math
 import re
 import textwrap
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 from experiments.common import together
 from experiments.common.arguments import Parser, UserError, counted, use_device, whole
@@ -36,17 +37,12 @@ class Axes(NamedTuple):
         sizes, said = {}, f"got {text[:60]!r}, expected"
         for word in text.split(","):
             name, equals, number = word.partition("=")
-            if (
-                name not in self.names
-                or name in sizes
-                or not re.fullmatch("(=0*[1-9][0-9]{,5})?", equals + number)
-            ):
-                axes = (
-                    f"{said} sizes of {', '.join(self.names)}, each once, 1 at least, such as {self.example}"
-                )
-                meant = [] if name in self.names else near(name, self.names, {})
-                advice = [f"; did you mean {one}{equals}{number}?" for one in meant]
-                raise argparse.ArgumentTypeError("".join([axes, *advice[:1]]))
+            if name not in self.names and (meant := near(name, self.names, {})):
+                raise argparse.ArgumentTypeError(f"{said} {meant[0]}{equals}{number} in place of {word[:20]}")
+            good = re.fullmatch("(=0*[1-9][0-9]{,5})?", equals + number)
+            if name not in self.names or name in sizes or not good:
+                axes = f"sizes of {', '.join(self.names)}, each once, 1 at least, such as {self.example}"
+                raise argparse.ArgumentTypeError(f"{said} {axes}")
             sizes[name] = int(number or 0)
         if list(sizes.values()).count(0) > 1:
             raise argparse.ArgumentTypeError(f"{said} a number for all but one")
@@ -94,25 +90,20 @@ def add_processes(parser: Parser) -> None:
     )
 
 
-def started(arguments: argparse.Namespace):
+def started(arguments: argparse.Namespace, first: str = "data"):
     """The device of what one does alone, and the mesh of all that are asked for. Raises UserError."""
     together.connect(arguments, surroundings())
     device = use_device(arguments.device)
-    return device, mesh_for(arguments, device)
-
-
-def mesh_for(arguments: argparse.Namespace, device, first: str = "data"):
-    """The mesh of the devices that are asked for, of the kind of this one. Raises UserError.
-
-    Without a layout all stand along the first axis.
-    """
     import jax
 
-    return mesh_over(jax.devices(device.platform), arguments, first)
+    return device, mesh_over(jax.devices(device.platform), arguments, first)
 
 
 def mesh_over(there, arguments: argparse.Namespace, first: str = "data"):
-    """The mesh of those of these devices that are asked for. Raises UserError."""
+    """The mesh of those of these devices that are asked for. Raises UserError.
+
+    Without a layout all stand along the first axis.
+    """
     from jaxnn.devices.mesh import mesh_of
 
     sizes = arguments.layout or {first: 0}
@@ -145,7 +136,7 @@ def of_each_process(there: list, wanted: int) -> list:
 
 def in_lines(text: str) -> str:
     """A text of the table, in lines of 80 columns."""
-    return textwrap.fill(text, 80, subsequent_indent=10 * " ", drop_whitespace=True)
+    return textwrap.fill(text, 80, subsequent_indent=10 * " ")
 
 
 def layout_of(mesh) -> str:
@@ -158,14 +149,20 @@ def device_in_words(mesh, settings: dict) -> str:
     return (f"{mesh.size} × " if mesh.size > 1 else "") + settings["device"]
 
 
-def specs_of(mesh, tree, params):
-    """Which part of each array of a tree a device has. Raises UserError where that cannot be."""
-    from jaxnn.devices.layout import stored
+def begun_on(mesh, begin: Callable) -> Callable:
+    """`begin`, which makes a state, as one program; it makes each part of split parameters where it stays.
 
-    try:
-        return stored(mesh, tree, params)
-    except ValueError as error:
-        raise UserError(f"--layout: {error}") from error
+    Not so among several processes, to which process 0 sends them.
+    """
+    import jax
+
+    from jaxnn.devices.layout import stored
+    from jaxnn.devices.mesh import shardings
+
+    if mesh.shape["fsdp"] == 1 or together.GROUP.others:
+        return jax.jit(begin)
+    state = jax.eval_shape(begin)
+    return jax.jit(begin, out_shardings=shardings(mesh, stored(mesh, state, state.params), state))
 
 
 def print_table(mesh, descend, batch_size: int, keyed: bool, state, key, *data) -> None:
@@ -173,7 +170,8 @@ def print_table(mesh, descend, batch_size: int, keyed: bool, state, key, *data) 
     import jax
     import numpy as np
 
-    from jaxnn.devices.collectives import in_words, sent, temporaries
+    from jaxnn.devices.collectives import in_words, sent
+    from jaxnn.devices.layout import stored
     from jaxnn.devices.mesh import on_each
     from jaxnn.devices.split import steps_on
     from jaxnn.runs.record import names
@@ -183,22 +181,23 @@ def print_table(mesh, descend, batch_size: int, keyed: bool, state, key, *data) 
     doing("compiling a step")
     one_step = jax.jit(steps_on(mesh, descend, batch_size, 1, keyed))
     one = one_step.lower(state, key, np.int32(0), *data).compile()
-    each = on_each(mesh, state, specs_of(mesh, state, state.params))
+    each = on_each(mesh, state, stored(mesh, state, state.params))
     parts = mesh.shape["data"] * mesh.shape["fsdp"]
     rows = -(-batch_size // parts)
     idle = (parts - -(-batch_size // rows)) * mesh.shape["model"]
     told = [f"layout    {layout_of(mesh)}: of the {batch_size} rows of a batch"]
     told += [f"          each device has {rows}{' at most' * bool(batch_size % parts)}"]
-    told += [f"          {counted(idle, 'device')} have none, and are idle"] * bool(idle)
+    told += [f"          idle, for want of rows: {counted(idle, 'device')}"] * bool(idle)
     if mesh.shape["fsdp"] * mesh.shape["model"] > 1:
         there, parts = names(state.params), names(each.params)
         for name, leaf in there.items():
             part = "whole" if parts[name].shape == leaf.shape else parts[name].shape
             told += [f"          {name} {leaf.shape}: {part} on each"]
+    sizes: Any = one.memory_analysis()
     in_all, held = (sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(tree)) for tree in (state, each))
     told += [
         f"          of {in_all:,} bytes of parameters and optimizer state",
-        f"          each holds {held:,}; a step needs {temporaries(one):,} more",
+        f"          each holds {held:,}; a step needs {sizes.temp_size_in_bytes:,} more",
         in_lines(f"          a step sends {in_words(sent(one.as_text()))}"),
     ]
     print(*told, sep="\n")

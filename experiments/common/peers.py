@@ -89,7 +89,7 @@ def processes(number: int, rng: random.Random, folder: Path, arguments: argparse
     """One of several processes is lost: do the others end, soon, with a line, and all go on bit for bit?"""
     kinds = {"killed": signal.SIGKILL, "stopped": signal.SIGSTOP, "hung": None, "signalled": signal.SIGTERM}
     cases = [(many, kind, k) for many in (2, 4) for kind in kinds for k in range(many)]
-    expected, begun, counts, slowest, wrong = {}, Counter(), Counter(), Counter(), []
+    expected, begun, counts, slowest, wrong = {}, Counter(), Counter(), {}, []
     for many in (2, 4):
         words = [*TOGETHER.split(), "--out", str(folder / f"whole-{many}")]
         if said := [said for status, said in Several(many, words, folder).end().values() if status]:
@@ -117,7 +117,7 @@ def processes(number: int, rng: random.Random, folder: Path, arguments: argparse
             to_the_end(many)  # it was finished before
             continue
         counts[many, kind] += 1
-        slowest[many, kind] = max(slowest[many, kind], taken)
+        slowest[many, kind] = max(slowest.get((many, kind), 0.0), taken)
         status = SAVED if kind == "signalled" else LOST
         if any(end != (status, said) or said.count("\n") != 1 for end in found.values() for said in end[1:]):
             wrong.append(f"{kind}, process {k} of {many}: {found}")

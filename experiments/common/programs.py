@@ -10,6 +10,7 @@ import numpy as np
 from experiments.common.continuation import Pauses
 from experiments.common.status import doing, reached
 from experiments.common.together import GROUP
+from jaxnn.devices.mesh import ROWS, WHOLE, held
 from jaxnn.devices.split import steps_on
 from jaxnn.training import steps_at_once
 
@@ -37,11 +38,17 @@ def compiled(
     spread=lambda f: f,
     keyed: bool = False,
     fill: Callable | None = None,
+    whole: bool = False,
 ) -> Programs:
     """The programs for a state and data of these shapes on a mesh; `spread` makes them those of a family.
 
-    If `keyed`, each step is handed a key; `fill(params, *train)` comes before each evaluation.
+    If `keyed`, each step is handed a key; `fill(params, *train)` comes before each evaluation, whose rows are
+    split as those of a batch, unless it is to be `whole` on each device.
     """
+
+    def split(state, *test):
+        return evaluate(state, *held(mesh, test, WHOLE if whole else ROWS))
+
     doing("compiling")
     clock = time.perf_counter()
     steps = len(train[0]) // batch_size
@@ -52,11 +59,11 @@ def compiled(
         .compile()
         for size in {min(at_once, steps - first) for first in range(0, steps, at_once)}
     }
-    evaluate = jax.jit(spread(evaluate)).lower(state, *test).compile()
+    evaluation = jax.jit(spread(split)).lower(state, *test).compile()
     fill = (
         jax.jit(spread(fill)).lower(state.params, *train).compile() if fill else lambda params, *train: params
     )
-    return Programs(steps, at_once, by_size, fill, evaluate, time.perf_counter() - clock)
+    return Programs(steps, at_once, by_size, fill, evaluation, time.perf_counter() - clock)
 
 
 class Rest(NamedTuple):

@@ -12,7 +12,8 @@ from typing import NoReturn
 
 from experiments.common import interruption
 from experiments.common.status import ERASE, LINE, doing
-from jaxnn.devices.processes import JOINING, LOST, Group, Refused, free_port
+from jaxnn.devices import Refused
+from jaxnn.devices.processes import JOINING, LOST, Group, free_port
 from jaxnn.gradcheck.report import colours
 
 AGAIN = "; with --out, the same command goes on from the last checkpoint"
@@ -39,14 +40,11 @@ GROUP = Group(leave, signalled)
 
 
 def begin(arguments: argparse.Namespace) -> None:
-    """Of several processes: what Python prints is seen, of process 0 all, of others errors."""
+    """Of several processes: what Python prints is seen, of process 0 all, of others errors; or Refused."""
     if not hasattr(arguments, "coordinator"):
         return
-    asked = [arguments.processes, arguments.process, arguments.coordinator]
-    if asked == [None] * 3 and "heartbeat" in arguments.given:
-        raise Refused("--heartbeat: got one process, expected --processes with it")
-    if asked != [None] * 3:
-        check(*asked)
+    check(arguments)
+    if arguments.processes:
         if arguments.process:
             print(waiting(arguments), flush=True)
         nowhere = os.open(os.devnull, os.O_WRONLY)
@@ -57,14 +55,18 @@ def begin(arguments: argparse.Namespace) -> None:
             setattr(sys, {1: "stdout", 2: "stderr"}[number], stream)
 
 
-def check(processes: int | None, process: int | None, coordinator: tuple | None) -> None:
-    """Raise Refused unless these say which one of how many this is, and where process 0 listens."""
-    asked = {"--processes N": processes, "--process I": process, "--coordinator HOST:PORT": coordinator}
-    if missing := [option for option, value in asked.items() if value is None]:
+def check(arguments: argparse.Namespace) -> None:
+    """Raise Refused unless all or none say which one of how many this is, and where process 0 listens."""
+    many, process = arguments.processes, arguments.process
+    asked = {"--processes N": many, "--process I": process, "--coordinator HOST:PORT": arguments.coordinator}
+    missing = [option for option, value in asked.items() if value is None]
+    if 0 < len(missing) < len(asked):
         raise Refused(f"--processes: got no {' and no '.join(missing)}, expected all of {', '.join(asked)}")
-    if process >= processes:
+    if missing and "heartbeat" in arguments.given:
+        raise Refused("--heartbeat: got one process, expected --processes with it")
+    if not missing and process >= many:
         raise Refused(
-            f"--process: got {process} of {processes}, expected 0 to {processes - 1}: they are counted from 0"
+            f"--process: got {process} of {many}, expected 0 to {many - 1}: they are counted from 0"
         )
 
 

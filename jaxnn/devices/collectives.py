@@ -32,11 +32,6 @@ def sent(text: str | None) -> list[Sent]:
     return found
 
 
-def temporaries(program) -> int:
-    """The bytes that a compiled program needs on each device, beside what goes in and comes out."""
-    return program.memory_analysis().temp_size_in_bytes
-
-
 def totals(found: list[Sent]) -> dict[str, int]:
     """The bytes of each operation; how many of them XLA joins in one is its own affair."""
     return {op: sum(one.bytes for one in found if one.op == op) for op, _ in found}

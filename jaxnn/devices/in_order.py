@@ -9,6 +9,8 @@ from jax.flatten_util import ravel_pytree
 from jax.lax import optimization_barrier as apart
 from jax.sharding import Mesh, PartitionSpec
 
+from jaxnn.devices import Refused
+
 PARTS = 8  # of every batch, on 1, 2, 4 or 8 devices
 
 
@@ -66,13 +68,13 @@ def in_pairs(terms: list):
     return terms[0]
 
 
-def why_not(mesh: Mesh, batch_size: int) -> str:
-    """What stands in the way of summing in order on this mesh, in one line; nothing if all is well."""
+def check(mesh: Mesh, batch_size: int) -> None:
+    """Raise Refused where batches cannot be summed in order on this mesh."""
     n = mesh.shape["data"]
     if n != mesh.size or PARTS % n:
         got = ",".join(f"{axis}={size}" for axis, size in mesh.shape.items() if size > 1)
-        return f"got the layout {got}, expected --devices 1, 2, 4 or 8, along data alone"
+        raise Refused(f"--reproducible: got the layout {got}, expected 1, 2, 4 or 8 devices along data alone")
     if batch_size % PARTS or batch_size < 2 * PARTS:  # of one row the bits differ on jax 0.12
         near = max(2, math.ceil(batch_size / PARTS)) * PARTS
-        return f"--batch-size: got {batch_size}, expected a multiple of {PARTS}, 16 at least, such as {near}"
-    return ""
+        expected = f"expected a multiple of {PARTS}, 16 at least, such as {near}, with --reproducible"
+        raise Refused(f"--batch-size: got {batch_size}, {expected}")

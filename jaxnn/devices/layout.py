@@ -15,6 +15,7 @@ import jax
 from jax.sharding import Mesh, PartitionSpec
 from jax.tree_util import tree_flatten_with_path, tree_map_with_path
 
+from jaxnn.devices import Refused
 from jaxnn.devices.mesh import WHOLE
 from jaxnn.layers import Dense
 
@@ -22,7 +23,7 @@ from jaxnn.layers import Dense
 def used(mesh: Mesh, params):
     """The PartitionSpec of each parameter where it is used: split along `model`, if it can be.
 
-    Raises ValueError, in one line, where `model` does not divide the neurons, or there are none to split.
+    Raises Refused where `model` does not divide the neurons, or there are none to split.
 
     >>> import jax
     >>> from jaxnn.devices.mesh import mesh_of
@@ -42,15 +43,17 @@ def used(mesh: Mesh, params):
             continue
         n = first.W.shape[0]
         if n % model:
-            raise ValueError(
-                f"model={model}: got {n} neurons to split, expected {_divisors(model, n)}; "
-                f"or neurons by {model}, such as {n + -n % model}"
+            raise Refused(
+                f"--layout: model={model}: got {n} neurons to split, expected {_divisors(model, n)}; "
+                f"or a multiple of {model} neurons, such as {n + -n % model}"
             )
         specs[k] = _specs(PartitionSpec("model"), PartitionSpec("model"))
         specs[k + 1] = _specs(PartitionSpec(None, "model"), WHOLE)
         pairs, k = pairs + 1, k + 2
     if model > 1 and not pairs:
-        raise ValueError(f"model={model}: got no two dense layers in a row, expected such; others stay whole")
+        raise Refused(
+            f"--layout: model={model}: got no two dense layers in a row, expected such; others stay whole"
+        )
     return jax.tree.unflatten(structure, specs)
 
 
@@ -66,7 +69,7 @@ def stored(mesh: Mesh, tree, params):
     """The PartitionSpec of each array of a tree, such as a state: split along `model` and `fsdp`.
 
     What stands in the tree as params do, and has their shapes, is where they are; the rest is whole.
-    Raises ValueError, in one line, where a size does not divide.
+    Raises Refused where a size does not divide.
     """
     fsdp, specs = mesh.shape["fsdp"], used(mesh, params)
     leaves, _ = tree_flatten_with_path(params)
@@ -78,7 +81,9 @@ def stored(mesh: Mesh, tree, params):
     if fsdp > 1 and all("fsdp" not in spec for _, spec in known.values()):
         sizes = sorted({n for shape, _ in known.values() for n in shape})
         got = ", ".join(map(str, sizes))
-        raise ValueError(f"fsdp={fsdp}: got axes of {got} to split, expected {_divisors(fsdp, *sizes)}")
+        raise Refused(
+            f"--layout: fsdp={fsdp}: got axes of {got} to split, expected {_divisors(fsdp, *sizes)}"
+        )
 
     def spec(path, leaf):
         ends = (known.get(path[k:], ((), WHOLE)) for k in range(len(path) + 1))

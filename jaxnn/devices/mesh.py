@@ -9,7 +9,6 @@ neurons. One device is a mesh of 1 × 1 × 1 × 1.
 
 import math
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
 import jax
@@ -67,20 +66,6 @@ def held(mesh: Mesh, tree, specs=WHOLE):
     return jax.lax.with_sharding_constraint(tree, shardings(mesh if inside.empty else inside, specs, tree))
 
 
-def gathered(mesh: Mesh, tree):
-    """The same arrays whole on every device, so that each process has all of them."""
-    return jax.jit(partial(held, mesh))(tree)
-
-
-def on_each(mesh: Mesh, tree, specs=WHOLE):
-    """The shapes of what each device has of these arrays."""
-
-    def part(leaf, sharding):
-        return jax.ShapeDtypeStruct(sharding.shard_shape(leaf.shape), leaf.dtype)
-
-    return jax.tree.map(part, tree, shardings(mesh, specs, tree))
-
-
 def described(mesh: Mesh, tree, specs=WHOLE):
     """The shapes of the arrays of a tree, and where they are, for a program to be compiled for them."""
 
@@ -88,3 +73,11 @@ def described(mesh: Mesh, tree, specs=WHOLE):
         return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
 
     return jax.tree.map(shape, tree, shardings(mesh, specs, tree))
+
+
+def on_each(mesh: Mesh, tree, specs=WHOLE):
+    """The shapes of what each device has of these arrays."""
+    return jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.sharding.shard_shape(leaf.shape), leaf.dtype),
+        described(mesh, tree, specs),
+    )

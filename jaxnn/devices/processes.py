@@ -15,14 +15,12 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 
+from jaxnn.devices import Refused
+
 LOST = 75  # the exit status where another process is lost: EX_TEMPFAIL, try again
 JOINING = 300.0  # seconds in which all processes have to come
 LONG, OFTEN = 20, 10  # heartbeats that a word or the first step may take; and longest steps that one may
 ALIVE, TOLD, SIGNAL, FAILED, END = b"atsfe"
-
-
-class Refused(ValueError):
-    """The processes cannot work together: one line that says what differs, where, got and expected."""
 
 
 class Other:
@@ -131,12 +129,10 @@ class Group:
         import numpy as np
         from jax.experimental.multihost_utils import broadcast_one_to_all
 
-        leaves, structure = jax.tree.flatten(jax.tree.map(np.asarray, tree))
-        sent = broadcast_one_to_all(np.frombuffer(b"".join(leaf.tobytes() for leaf in leaves), np.uint8))
-        parts = np.split(np.asarray(sent), np.cumsum([leaf.nbytes for leaf in leaves])[:-1])
-        return structure.unflatten(
-            part.view(leaf.dtype).reshape(leaf.shape) for part, leaf in zip(parts, leaves, strict=True)
-        )
+        here = jax.tree.map(np.asarray, tree)
+        bits = jax.tree.map(lambda leaf: np.frombuffer(leaf.tobytes(), np.uint8), here)
+        sent = broadcast_one_to_all(bits)
+        return jax.tree.map(lambda leaf, b: np.asarray(b).view(leaf.dtype).reshape(leaf.shape), here, sent)
 
     def whole(self, tree):
         """The arrays of a tree, those that lie in parts in several processes as a whole in each."""
