@@ -183,7 +183,7 @@ def _with_classes(value: int, step: int, around: bool, scene: Scene):
 def _argument_ignored(scenes, arguments: Iterable[int], labels: Iterable[int]) -> Iterator[Finding]:
     """An argument taken for ones, or one entry of it for all; a cotangent, if the loss is linear in it."""
     for value in dict.fromkeys(arguments):
-        if scenes[0].point.values[value].dtype.kind != "f":
+        if scenes[0].point.values[value].dtype.kind not in "fb":
             continue
         c, where = _argument(scenes[0], value), "through {c}"
         if holds(scenes, partial(_with_argument, value, np.ones_like)):

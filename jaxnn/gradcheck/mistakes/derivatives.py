@@ -131,6 +131,16 @@ MISREMEMBERED = Mistake(
     "dZ1 = dA1 * (1 - A1)", AT,
     tuple(_for_slope(says.format("A[{l}]"), lambda s, y, f=f: f(a_of(s, y))) for says, f in OF_OUTPUT),
 )  # fmt: skip
+INVERTED = Mistake(
+    "derivative-inverted", "1/g′ or 1 − g′ for g′, or g′ on the wrong side of 0", SLOPE,
+    "dZ1 = dA1 * (Z1 <= 0)", AT,
+    (
+        _for_slope("1/g′(Z[{l}])", lambda s, y: 1 / derivative(s, y)),
+        _for_slope("1 − g′(Z[{l}])", lambda s, y: 1 - derivative(s, y)),
+        _for_slope("g′(−Z[{l}])", lambda s, y: slope_at(s, y, -z_of(s, y))),
+        _for_slope("g(−Z[{l}]) = 1 − relu′(Z[{l}])", lambda s, y: (z_of(s, y) <= 0) * 1.0),
+    ),
+)  # fmt: skip
 OF_DERIVATIVES = (
     FORGOTTEN, AT_OUTPUT, OUTPUT_FOR, TWICE, ELSEWHERE, WRONG_SLOPE, MISREMEMBERED,
     Mistake(
@@ -141,16 +151,7 @@ OF_DERIVATIVES = (
             _for_slope("Z[{l}] (1 − Z[{l}])", lambda s, y: z_of(s, y) * (1 - z_of(s, y))),
         ),
     ),
-    Mistake(
-        "derivative-inverted", "1/g′ or 1 − g′ for g′, or g′ on the wrong side of 0", SLOPE,
-        "dZ1 = dA1 * (Z1 <= 0)", AT,
-        (
-            _for_slope("1/g′(Z[{l}])", lambda s, y: 1 / derivative(s, y)),
-            _for_slope("1 − g′(Z[{l}])", lambda s, y: 1 - derivative(s, y)),
-            _for_slope("g′(−Z[{l}])", lambda s, y: slope_at(s, y, -z_of(s, y))),
-            _for_slope("g(−Z[{l}]) = 1 − relu′(Z[{l}])", lambda s, y: (z_of(s, y) <= 0) * 1.0),
-        ),
-    ),
+    INVERTED,
     Mistake(
         "derivative-at-gradient", "g′ is taken at dA instead of Z", SLOPE + ": at Z[l], not at dA[l]",
         "dZ1 = dA1 * (dA1 > 0)", AT,
