@@ -7,7 +7,7 @@ import numpy as np
 
 from jaxnn.gradcheck.mistakes.finding import Finding, Mistake, Swap, finding, holds
 from jaxnn.gradcheck.tape.paths import near
-from jaxnn.gradcheck.tape.quantities import SLOPES, a_of, averaged, examples_axis, layer_at, z_of
+from jaxnn.gradcheck.tape.quantities import SLOPES, a_of, layer_at, z_of
 from jaxnn.gradcheck.tape.scene import Scene, activation_edge, derivative, gradient_with, slope_at
 from jaxnn.gradcheck.tape.tape import Layer
 
@@ -160,16 +160,6 @@ OF_DERIVATIVES = (
                        lambda s, y: slope_at(s, y, s.point.cotangents[y.a])),
             _for_slope("g′(dA[{l}]), by the gradient's own sign before its mask,",
                        _of_layer(1, lambda s, y, next: slope_at(s, y, s.point.cotangents.get(next.before)))),
-        ),
-    ),
-    Mistake(
-        "derivative-averaged", "one mean for many entries of g′", SLOPE + ": g′ of each entry of Z[l]",
-        "dZ1 = dA1 * np.mean(1 - A1**2, axis=0)", AT,
-        (
-            _for_slope("the mean of g′ over the examples",
-                       lambda s, y: averaged(derivative(s, y), examples_axis(y))),
-            _for_slope("the mean of g′ over the neurons",
-                       lambda s, y: averaged(derivative(s, y), -1 - examples_axis(y))),
         ),
     ),
     Mistake(
