@@ -86,7 +86,6 @@ def derivatives(net: Network, h: int) -> Steps:
         yield "derivative-inverted", _slope(h, lambda t, l, of=of: of(RIGHT.slope(t, l)))
     one = _slope(h, lambda t, l: jnp.ones_like(t.Z[l]))
     yield "derivative-at-gradient", one | _passed(h, lambda dA: dA * g.slope(dA, g.forward(dA)))
-    yield ("derivative-averaged", _slope(h, lambda t, l: jnp.mean(RIGHT.slope(t, l), axis=0, keepdims=True)))
 
     def unbiased(t, l):
         z = t.Z[l] - t.params[l - 1][1].T
@@ -107,16 +106,6 @@ def ways_down(net: Network, h: int) -> Steps:
     yield "stray-factor", _passed(h, lambda dA: 0.3 * dA)
     if n[h + 1] == n[h]:
         yield "weights-not-transposed", _matrix(h, lambda t, l, G: t.params[l - 1][0].T)
-    elif min(n[h + 1], n[h]) > 1:
-        yield (
-            "weights-moved",
-            _matrix(h, lambda t, l, G: t.params[l - 1][0].T.reshape(t.params[l - 1][0].shape)),
-        )
-    yield "weights-moved", _matrix(h, lambda t, l, G: jnp.roll(t.params[l - 1][0], 1, axis=1))
-    if n[h + 1] > 1:
-        yield "weights-moved", _matrix(h, lambda t, l, G: t.params[l - 1][0][::-1])
-    yield "sign-for-value", _matrix(h, lambda t, l, G: jnp.abs(t.params[l - 1][0]))
-    yield "sign-for-value", _matrix(h, lambda t, l, G: jnp.sign(t.params[l - 1][0]))
     for k in (h, h + 2):
         if 1 <= k <= L and (n[k], n[k - 1]) == (n[h + 1], n[h]):
             yield "wrong-layer-weights", _matrix(h, lambda t, l, G, k=k: t.params[k - 1][0])

@@ -108,10 +108,6 @@ def operands(net: Network, l: int) -> Steps:
     yield "activation-averaged", _of_operand(l, lambda A: A - jnp.mean(A, axis=0, keepdims=True))
     yield "examples-misaligned", _of_operand(l, lambda A: jnp.roll(A, 1, axis=0))
     yield "examples-misaligned", _of_operand(l, lambda A: A[::-1])
-    if l == 1 or net.hidden not in {"sigmoid", "softplus"}:  # whose A is positive
-        yield "sign-for-value", _of_operand(l, jnp.sign)
-        if l == 1 or net.hidden != "relu":
-            yield "sign-for-value", _of_operand(l, jnp.abs)
 
 
 def entries(net: Network, l: int) -> Steps:

@@ -273,6 +273,50 @@ def _through_added(mistake: str) -> Callable:
     return gradient
 
 
+def _mixed(p, X):
+    """Every point is of one of several clouds."""
+    return -jnp.mean(jax.nn.logsumexp(-jnp.sum((X[:, None] - p["M"][None]) ** 2, axis=2), axis=1))
+
+
+def _through_mixed(mistake: str) -> Callable:
+    def gradient(p, X):
+        far = jnp.sum((X[:, None] - p["M"][None]) ** 2, axis=2)
+        R = jax.nn.softmax(-far, axis=0 if mistake == "over the points" else 1)
+        R = jax.nn.one_hot(far.argmin(axis=1), len(p["M"])) if mistake == "the nearest alone" else R
+        return {"M": -2 * jnp.einsum("nk,nkd->kd", R, X[:, None] - p["M"][None]) / len(X)}
+
+    return gradient
+
+
+def _quadratic(p, A):
+    return jnp.tanh(p["x"] @ A @ p["x"])
+
+
+def _through_quadratic(mistake: str) -> Callable:
+    def gradient(p, A):
+        x = p["x"]
+        Ax = 2 * A @ x if mistake == "as if symmetric" else A @ x + x @ A
+        return {"x": (1 - jnp.tanh(x @ A @ x) ** 2) * Ax}
+
+    return gradient
+
+
+def _beside(p, W):
+    return jnp.sum((p["A"] + jax.nn.relu(p["A"] @ W)) ** 3)
+
+
+def _through_beside(mistake: str) -> Callable:
+    def gradient(p, W):
+        A, W = np.array(p["A"], float), np.asarray(W, float)
+        Z = A @ W
+        dB = 3 * (A + np.maximum(Z, 0)) ** 2
+        dZ = dB if mistake == "the same array" else dB.copy()
+        dZ *= Z > 0
+        return {"A": dB + dZ @ W.T}
+
+    return gradient
+
+
 PIECES = (
     Loss("words", _words, _through_words, _texts,
          {"assigned": "entries-overwritten", "mean of all": "mean-over-all"}),
@@ -296,4 +340,10 @@ PIECES = (
     Loss("flow", _flowing, _through_flowing, params("UW", (4, 3), (3, 3), (5, 4)),
          {"the state after": "state-of-another-turn"}),
     Loss("added", _added, _through_added, params("WV", (4, 3), (3, 3), (5, 4)), {"in place": "overwritten"}),
+    Loss("mixture", _mixed, _through_mixed, params("M", (3, 2), (7, 2)),
+         {"the nearest alone": "shares-mistaken", "over the points": "shares-mistaken"}),
+    Loss("quadratic", _quadratic, _through_quadratic, params("x", (4,), (4, 4)),
+         {"as if symmetric": "matrix-transposed"}),
+    Loss("beside", _beside, _through_beside, params("A", (3, 4), (4, 4)),
+         {"the same array": "factor-on-both"}),
 )  # fmt: skip

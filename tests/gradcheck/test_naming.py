@@ -90,3 +90,33 @@ def test_layers_beside_each_other_are_told_by_their_parameters():
 
     cause, *_ = diagnosed(loss, gradient, ({"mean": W, "scale": W[:, ::-1]}, X, Y))
     assert "Layer 2 is the product with ['scale'] at test_naming.py:" in cause.sentence
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+def test_what_float32_leaves_hides_no_mistake(kind):
+    """The root mean square is taken for a constant, in buffers of either type."""
+    s = RNG.random(4) + 0.5
+
+    def loss(x):
+        return jnp.mean((x / jnp.sqrt(jnp.mean(x * x, axis=1, keepdims=True)) * s[None] - Y) ** 2)
+
+    def gradient(x):
+        x = np.asarray(x).astype(kind)
+        m = np.sqrt(np.mean(x * x, axis=1, keepdims=True))
+        return kind(2) * (x / m * s.astype(kind) - Y.astype(kind)) * s.astype(kind) / m / kind(x.size)
+
+    (cause,) = diagnosed(loss, gradient, (Z,))
+    assert (cause.id, cause.confidence) == ("statistic-left-out", "sure")
+
+
+def test_of_labels_and_of_λ_is_spoken_only_where_the_loss_has_such():
+    """Half of a factorisation machine; and 1/ln 2 left out, which adds one number to every entry."""
+    x = RNG.normal(size=5)
+    machine = lambda V: jnp.sum((x @ V) ** 2 - (x**2) @ (V**2)) / 2  # noqa: E731
+    bits = lambda p: jnp.sum(p * jnp.log2(p))  # noqa: E731
+    found = [
+        *diagnosed(machine, lambda V: jnp.outer(x, x @ V), (RNG.normal(size=(5, 3)),)),
+        *diagnosed(bits, lambda p: jnp.log2(p) + 1, (RNG.random(4) + 0.1,)),
+    ]
+    assert {c.id for c in found if c.confidence == "sure"} == {"argument-ignored"}
+    assert not any(c.id.startswith(("labels", "regularisation")) for c in found)

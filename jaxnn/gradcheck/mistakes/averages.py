@@ -10,7 +10,7 @@ from jaxnn.gradcheck.jaxprs.equations import numbers
 from jaxnn.gradcheck.mistakes.finding import Argument, Mistake, Part, Way
 from jaxnn.gradcheck.report.formats import spoken
 from jaxnn.gradcheck.tape.scene import Scene, fits
-from jaxnn.gradcheck.tolerances import COMPUTED, FITTED
+from jaxnn.gradcheck.tolerances import COMPUTED, ROUNDED
 
 
 class Words(NamedTuple):
@@ -111,7 +111,7 @@ OF_BIASES = (LAYER_SIGN, FACTOR_TWO, BIAS_NOT_AVERAGED, BIAS_MEAN, *MORE[3:])
 
 def same(a: float | int, b: float | int) -> bool:
     """Whether two factors are one, up to rounding."""
-    return bool(abs(a - b) <= FITTED * max(abs(a), abs(b)))
+    return bool(abs(a - b) <= ROUNDED * max(abs(a), abs(b)))
 
 
 def common_value(values: list[float]) -> float | None:
@@ -128,7 +128,7 @@ def tidy(x: float) -> float:
     >>> tidy(0.5 + 1e-12), tidy(1 / 6) == 1 / 6
     (0.5, True)
     """
-    for digits, least in ((3, FITTED), (7, COMPUTED)):
+    for digits, least in ((3, ROUNDED), (7, COMPUTED)):
         near = float(f"{x:.{digits}g}") if abs(x) > least else 0.0
         if abs(near - x) < least * max(1, abs(x)):
             return near
@@ -144,7 +144,7 @@ def ratio(g: np.ndarray, r: np.ndarray, scene: Scene, k: int) -> float | None:
     if not r.any():
         return None if g.any() else np.nan
     alpha = float(np.vdot(r, g) / np.vdot(r, r))
-    alpha = alpha if abs(alpha) > FITTED else 0.0
+    alpha = alpha if abs(alpha) > ROUNDED else 0.0
     prediction = [*scene.reference]
     prediction[k] = alpha * r
     return alpha if fits(scene, prediction, [k]) else None

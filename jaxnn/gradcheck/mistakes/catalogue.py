@@ -24,7 +24,7 @@ from jaxnn.gradcheck.mistakes.finding import (
     ways,
     wrong_leaves,
 )
-from jaxnn.gradcheck.mistakes.steps import cotangents, kernels, moves, paths, systems, turns, values
+from jaxnn.gradcheck.mistakes.steps import cotangents, forms, kernels, moves, paths, systems, turns, values
 from jaxnn.gradcheck.tape.scene import Scene
 
 
@@ -67,6 +67,7 @@ FAMILIES: tuple[Family, ...] = (
 ON_PATHS: tuple[Family, ...] = (
     Family("the values of the forward pass", values.of_other_values, values.OF_VALUES),
     Family("systems of equations", systems.of_systems, systems.OF_SYSTEMS),
+    Family("softmaxes, products and sums", forms.of_forms, forms.OF_FORMS),
     Family("steps that move entries", moves.moved, moves.OF_MOVES),
     Family("what a path is multiplied by", paths.scaled, (paths.LEFT_OUT, paths.MISCOUNTED)),
     Family("any step", paths.mistaken, (paths.WRONG_OPERAND, paths.WRONG_COTANGENT)),

@@ -183,26 +183,29 @@ def _with_classes(value: int, step: int, around: bool, scene: Scene):
 def _argument_ignored(scenes, arguments: Iterable[int], labels: Iterable[int]) -> Iterator[Finding]:
     """An argument taken for ones, or one entry of it for all; a cotangent, if the loss is linear in it."""
     for value in dict.fromkeys(arguments):
-        if scenes[0].point.values[value].dtype.kind != "f":
+        old = scenes[0].point.values[value]
+        if old.dtype.kind not in "fb":
             continue
         c, where = _argument(scenes[0], value), "through {c}"
         if holds(scenes, partial(_with_argument, value, np.ones_like)):
-            twice = [gradient_at(s, value, 2 * s.point.values[value]) for s in scenes]
-            linear = not scenes[0].muted and all(
-                fits(s._replace(hand=t), [2 * r for r in s.reference])
-                for s, t in zip(scenes, twice, strict=True)
-            )
+            linear = old.dtype.kind == "f" and not scenes[0].muted and _is_linear(scenes, value)
             says = "Ones stand where {c} belongs" + ": the gradient is not multiplied by it" * linear
             mistake, rank = (NO_COTANGENT, 0.4) if linear else (NO_ARGUMENT, 1)
             yield finding(mistake, f"{says}.", where, rank, c=c)
         elif value not in labels and holds(scenes, partial(_with_argument, value, np.zeros_like)):
-            says = "Zeros stand where {c} belongs: what it is a factor of, or is added to, is left out."
-            yield finding(NO_ARGUMENT, says, where, 1.5, c=c)
-        elif value not in labels and scenes[0].point.values[value].size > 1:
+            yield finding(NO_ARGUMENT, "Zeros stand where {c} belongs.", where, 1.5, c=c)
+        elif value not in labels and old.size > 1:
             for says, of in ONE_PLACE.ways:
                 if holds(scenes, partial(_with_argument, value, of)):
                     yield finding(ONE_PLACE, f"{says}.", where, 0.6, c=c)
                     break
+
+
+def _is_linear(scenes: list[Scene], value: int) -> bool:
+    """Whether the gradient is twice what it is where an argument is."""
+    twice = [gradient_at(s, value, 2 * s.point.values[value]) for s in scenes]
+    made = zip(scenes, twice, strict=True)
+    return all(fits(s._replace(hand=t), [2 * r for r in s.reference]) for s, t in made)
 
 
 def _with_argument(value: int, of: Callable, scene: Scene):
@@ -217,4 +220,6 @@ def _argument(scene: Scene, value: int) -> Part:
     if value in handed_in(scene):
         return "the cotangent"
     shape = scene.point.values[value].shape
-    return f"the {f'array of shape {dimensions(shape)}' if shape else 'number'} that the loss holds itself"
+    what = f"array of shape {dimensions(shape)}" if shape else "number"
+    line = next((n.line for n in tape.nodes if value in n.reads and n.line), "")
+    return f"the {what} that the loss holds itself" + f" and reads at {line}" * bool(line)

@@ -7,7 +7,7 @@ import numpy as np
 
 from jaxnn.gradcheck.mistakes.finding import Finding, Mistake, Swap, finding, holds
 from jaxnn.gradcheck.tape.paths import near
-from jaxnn.gradcheck.tape.quantities import SLOPES, a_of, averaged, examples_axis, layer_at, z_of
+from jaxnn.gradcheck.tape.quantities import SLOPES, a_of, layer_at, z_of
 from jaxnn.gradcheck.tape.scene import Scene, activation_edge, derivative, gradient_with, slope_at
 from jaxnn.gradcheck.tape.tape import Layer
 
@@ -131,6 +131,16 @@ MISREMEMBERED = Mistake(
     "dZ1 = dA1 * (1 - A1)", AT,
     tuple(_for_slope(says.format("A[{l}]"), lambda s, y, f=f: f(a_of(s, y))) for says, f in OF_OUTPUT),
 )  # fmt: skip
+INVERTED = Mistake(
+    "derivative-inverted", "1/g′ or 1 − g′ for g′, or g′ on the wrong side of 0", SLOPE,
+    "dZ1 = dA1 * (Z1 <= 0)", AT,
+    (
+        _for_slope("1/g′(Z[{l}])", lambda s, y: 1 / derivative(s, y)),
+        _for_slope("1 − g′(Z[{l}])", lambda s, y: 1 - derivative(s, y)),
+        _for_slope("g′(−Z[{l}])", lambda s, y: slope_at(s, y, -z_of(s, y))),
+        _for_slope("g(−Z[{l}]) = 1 − relu′(Z[{l}])", lambda s, y: (z_of(s, y) <= 0) * 1.0),
+    ),
+)  # fmt: skip
 OF_DERIVATIVES = (
     FORGOTTEN, AT_OUTPUT, OUTPUT_FOR, TWICE, ELSEWHERE, WRONG_SLOPE, MISREMEMBERED,
     Mistake(
@@ -141,16 +151,7 @@ OF_DERIVATIVES = (
             _for_slope("Z[{l}] (1 − Z[{l}])", lambda s, y: z_of(s, y) * (1 - z_of(s, y))),
         ),
     ),
-    Mistake(
-        "derivative-inverted", "1/g′ or 1 − g′ for g′, or g′ on the wrong side of 0", SLOPE,
-        "dZ1 = dA1 * (Z1 <= 0)", AT,
-        (
-            _for_slope("1/g′(Z[{l}])", lambda s, y: 1 / derivative(s, y)),
-            _for_slope("1 − g′(Z[{l}])", lambda s, y: 1 - derivative(s, y)),
-            _for_slope("g′(−Z[{l}])", lambda s, y: slope_at(s, y, -z_of(s, y))),
-            _for_slope("g(−Z[{l}]) = 1 − relu′(Z[{l}])", lambda s, y: (z_of(s, y) <= 0) * 1.0),
-        ),
-    ),
+    INVERTED,
     Mistake(
         "derivative-at-gradient", "g′ is taken at dA instead of Z", SLOPE + ": at Z[l], not at dA[l]",
         "dZ1 = dA1 * (dA1 > 0)", AT,
@@ -159,16 +160,6 @@ OF_DERIVATIVES = (
                        lambda s, y: slope_at(s, y, s.point.cotangents[y.a])),
             _for_slope("g′(dA[{l}]), by the gradient's own sign before its mask,",
                        _of_layer(1, lambda s, y, next: slope_at(s, y, s.point.cotangents.get(next.before)))),
-        ),
-    ),
-    Mistake(
-        "derivative-averaged", "one mean for many entries of g′", SLOPE + ": g′ of each entry of Z[l]",
-        "dZ1 = dA1 * np.mean(1 - A1**2, axis=0)", AT,
-        (
-            _for_slope("the mean of g′ over the examples",
-                       lambda s, y: averaged(derivative(s, y), examples_axis(y))),
-            _for_slope("the mean of g′ over the neurons",
-                       lambda s, y: averaged(derivative(s, y), -1 - examples_axis(y))),
         ),
     ),
     Mistake(

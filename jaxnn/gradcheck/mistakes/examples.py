@@ -130,7 +130,7 @@ def weighted(scenes: list[Scene]) -> Iterator[Finding]:
         rank = 0.4 if steady and not scattered else 1.8
         parts = {"which": _which(w) if told else "Some examples are", "times": float(w.max())}
         yield finding(IGNORED, says, where, rank if once else rank + 0.1, told and not scattered, **parts)
-    elif np.ptp(w) > FITTED:
+    elif l == len(scenes[0].structure.layers) and np.ptp(w) > FITTED:
         odd = np.flatnonzero(np.abs(w - np.median(w)) > FITTED)
         often = ", ".join(f"{i}: {w[i]:.4g}" for i in odd[:6]) + (" …" if len(odd) > 6 else "")
         of = "" if told else f" (of {len(w)} examples)"

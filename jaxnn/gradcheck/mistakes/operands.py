@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Literal
 
 import numpy as np
 
@@ -64,11 +63,6 @@ def _other_weights(offset: int, turned: bool = False) -> Callable:
     return f
 
 
-def _moved(f: Callable, *how) -> Callable:
-    """f of W itself, whichever way round the product has it."""
-    return lambda s, y, old: oriented(s, y, f(_w_of(s, y), *how), old)
-
-
 def _of_layer(offset: int, f: Callable[[Scene, Layer], np.ndarray]) -> Callable:
     """f of another layer, as an operand."""
     return lambda s, y, old: f(s, other) if (other := layer_at(s, y.number + offset)) else None
@@ -76,11 +70,6 @@ def _of_layer(offset: int, f: Callable[[Scene, Layer], np.ndarray]) -> Callable:
 
 def _before(scene: Scene, layer: Layer) -> np.ndarray:
     return scene.point.values[layer.before]
-
-
-def _reshaped(x: np.ndarray, read: Literal["C", "F"], write: Literal["C", "F"]) -> np.ndarray:
-    """x read in one order and written in the other; x itself for a square, whose transpose that is."""
-    return x if x.shape == x.T.shape else x.ravel(read).reshape(x.shape, order=write)
 
 
 def turned_round(node: Node, side: int, kernel: np.ndarray) -> np.ndarray | None:
@@ -104,7 +93,6 @@ def _if_any(x: np.ndarray) -> np.ndarray | None:
 
 
 AT_DW, AT_DA = "dW[l]", "dA[l-1]"
-AXES = (("rows", 0), ("columns", -1))
 OF_INPUT, OF_WEIGHTS = "dW[l] = dZ[l]ᵀ A[l-1]", "dA[l-1] = dZ[l] W[l]"
 
 OWN = Mistake(
@@ -200,27 +188,6 @@ OF_OPERANDS = (
         (
             _for_weights("dW[{l}]", lambda s, y, old: oriented(s, y, s.reference[y.weight], old), 0.6),
             _for_weights("dW[{l}]", lambda s, y, old: oriented(s, y, s.hand[y.weight], old), 0.7),
-        ),
-    ),
-    Mistake(
-        "sign-for-value", "the size or the sign of A or W alone", OF_INPUT + "; " + OF_WEIGHTS,
-        "dA1 = dZ2 @ np.abs(W2)", "dW[l] or dA[l-1]",
-        (
-            _for_input("|{input}|", lambda s, y, old: np.abs(old)),
-            _for_input("sign {input}", lambda s, y, old: np.sign(old)),
-            _for_weights("|W[{l}]|", lambda s, y, old: np.abs(old)),
-            _for_weights("sign W[{l}]", lambda s, y, old: np.sign(old)),
-        ),
-    ),
-    Mistake(
-        "weights-moved", "the entries of W are in other places",
-        OF_WEIGHTS + " with the W[l] of the forward pass", "dA1 = dZ2 @ W2[::-1]", AT_DA,
-        (
-            *(_for_weights(f"the {name} of W[{{l}}] reversed", _moved(np.flip, k)) for name, k in AXES),
-            *(_for_weights(f"the {name} of W[{{l}}] shifted by one", _moved(np.roll, by, k))
-              for by in (1, -1) for name, k in AXES),
-            _for_weights("W[{l}] reshaped", _moved(_reshaped, "F", "C")),
-            _for_weights("W[{l}] reshaped", _moved(_reshaped, "C", "F")),
         ),
     ),
     NOT_TURNED,

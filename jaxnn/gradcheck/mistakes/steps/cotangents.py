@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxnn.gradcheck.mistakes import entries
-from jaxnn.gradcheck.mistakes.averages import BIAS_MEAN
+from jaxnn.gradcheck.mistakes.averages import BIAS_MEAN, LAYER_SIGN
 from jaxnn.gradcheck.mistakes.derivatives import MULTIPLIER
 from jaxnn.gradcheck.mistakes.finding import Cotangent, Finding, Mistake, Step, Value, finding, holds, ways
 from jaxnn.gradcheck.mistakes.outputs import DIAGONAL
@@ -94,9 +94,12 @@ def of_exchanged(scenes: list[Scene]) -> Iterator[Finding]:
         if tape.shapes[v].shape != tape.shapes[w].shape or w in reached(tape.nodes, [v]):
             continue
         if not near(back[v], back[w]) and holds(scenes, partial(_with_exchanged, v, w)):
-            says = "What comes back to {one} and what comes back to {other} are in each other's place."
+            says, mistake = "are in each other's place", entries.EXCHANGED
+            if near(back[v], -back[w]):
+                says, mistake = "have the opposite signs", LAYER_SIGN
+            says = f"What comes back to {{one}} and what comes back to {{other}} {says}."
             told = {"one": Value((v,)), "other": Value((w,)), "down": (Cotangent(v), Cotangent(w))}
-            yield finding(entries.EXCHANGED, says, "{down}", 3.0, True, probe, **told)
+            yield finding(mistake, says, "{down}", 3.0, True, probe, **told)
             return
 
 

@@ -66,7 +66,8 @@ STATISTIC = Mistake(
 MISCOUNTED = Mistake(
     "path-miscounted", "what comes down one path has another factor", STEPS + ", once",
     "dQ = dS @ K  # of S = Q @ K.T / np.sqrt(d)", "any path",
-    (Turns("counts −1 times: its sign is wrong", EVERY, -1.0), Turns("counts 2 times", EVERY, 2.0)),
+    (Turns("counts −1 times: its sign is wrong", EVERY, -1.0), Turns("counts 2 times", EVERY, 2.0),
+     Turns("counts ½ times", EVERY, 0.5)),
     loose=True,
 )  # fmt: skip
 WRONG_COTANGENT = Mistake(
@@ -237,9 +238,17 @@ def _other_slopes(scenes, probe: Scene, rows, path: Path, node: Node) -> Iterato
     what = "the derivative of {step}" if alone else "the other factor in {step}"
     missing = derivatives.FORGOTTEN if acts else WRONG_OPERAND if alone else derivatives.MULTIPLIER
     twice = derivatives.TWICE if acts else WRONG_OPERAND
-    for power, mistake, says in ((0, missing, " is missing."), (2, twice, " is multiplied in twice.")):
-        if holds(scenes, partial(_with_power, path, power)):
-            yield _found(probe, path, mistake, what + says, 2.5)
+    for of, mistake, says in (
+        (np.ones_like, missing, what + " is missing."),
+        (np.square, twice, what + " is multiplied in twice."),
+        (
+            lambda x: 1 - x,
+            derivatives.INVERTED if acts else WRONG_OPERAND,
+            "one minus " + what + " stands in its place.",
+        ),
+    ):
+        if holds(scenes, partial(_with_old, path, of)):
+            yield _found(probe, path, mistake, says, 2.5)
     nodes = [probe.point.tape.nodes[p] for p in path.places]
     rest = tuple(n.inputs[1 - path.k] for n in nodes) if len(node.inputs) == 2 else ()
     others = rows_like(probe, rows, olds[0].shape, len(nodes))
@@ -381,8 +390,8 @@ def _with_other(path: Path, side: int | None, other: Other, scene: Scene):
     return gradient_with(scene, **{"factors" if side is None else "operands": new})
 
 
-def _with_power(path: Path, power: int, scene: Scene):
-    return gradient_with(scene, factors={e: _old(scene, None, e) ** power for e in path.edges})
+def _with_old(path: Path, of: Callable, scene: Scene):
+    return gradient_with(scene, factors={e: of(_old(scene, None, e)) for e in path.edges})
 
 
 def _with_cotangent(path: Path, row: tuple[int, ...], turned: bool, scene: Scene):

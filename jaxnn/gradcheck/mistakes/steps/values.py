@@ -176,7 +176,7 @@ def _of_overwritten(scenes: list[Scene], probe: Scene) -> Iterator[Finding]:
             if maker and (made is None or tape.nodes[made].name not in BY_OUTPUT):
                 continue
             if holds(scenes, partial(_with_overwritten, place, old, made if maker else None)):
-                says = "{old} has been overwritten by {new} when it is read on the way back."
+                says = "{new} is read for {old} on the way back: overwritten meanwhile, or mistaken for it."
                 parts = {"old": Value((old,)), "new": Value((new,)), "step": Step((place,))}
                 yield finding(OVERWRITTEN, says, "{step}", 1.5, True, probe, **parts)
                 return
