@@ -111,7 +111,7 @@ def processes(number: int, rng: random.Random, folder: Path, arguments: argparse
         time.sleep(2 * rng.random())
         clock = time.perf_counter()
         run.hang(k).touch() if kinds[kind] is None else run.processes[k].send_signal(kinds[kind])
-        found = run.end(*[k] * (kind in ("killed", "stopped")), patience=100)
+        found = run.end(*[k] * (kind in ("killed", "stopped")), patience=600)
         taken = time.perf_counter() - clock
         if all(status == 0 for status, _ in found.values()):
             to_the_end(many)  # it was finished before

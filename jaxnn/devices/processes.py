@@ -19,7 +19,8 @@ from jaxnn.devices import Refused
 
 LOST = 75  # the exit status where another process is lost: EX_TEMPFAIL, try again
 JOINING = 300.0  # seconds in which all processes have to come
-LONG, OFTEN = 20, 10  # heartbeats that a word or the first step may take; and longest steps that one may
+LONG = 20  # heartbeats that a word or the first step may take
+HUNG = 4  # heartbeats, or longest steps so far, that another may take: what is slow does not hang
 ALIVE, TOLD, SIGNAL, FAILED, END = b"atsfe"
 
 
@@ -145,7 +146,7 @@ class Group:
         return tree_util.tree_map(of, tree) if self.others else tree
 
     def pace(self, going: bool = True) -> None:
-        """A step ends, and the next one begins, which may take OFTEN times the longest; or none begins.
+        """A step ends, and the next one begins, which may take HUNG times the longest; or none begins.
 
         JAX computes later than it is asked to: how long one takes is known when the first result is there.
         """
@@ -154,7 +155,7 @@ class Group:
         now = time.monotonic()
         self.longest = max(self.longest, now - self.since) if self.since else self.longest
         self.known = self.known or not going
-        most = max(self.heartbeat, OFTEN * self.longest) if self.known else LONG * self.heartbeat
+        most = HUNG * max(self.heartbeat, self.longest) if self.known else LONG * self.heartbeat
         self.since, self.due = (now, now + most) if going else (0.0, float("inf"))
 
     def forward(self, number: int, frame: object = None) -> None:
