@@ -12,7 +12,6 @@ import jax
 import jax.numpy as jnp
 
 from jaxnn.layers import Layer
-from jaxnn.layers.layer import norms_of
 from jaxnn.losses import Loss
 
 
@@ -35,7 +34,7 @@ def norms(net: Layer, loss: Loss) -> Callable:
     Array([15.,  7.], dtype=float32)
     """
 
-    squared_norms = norms_of(net)
+    squared_norms = _squared_norms(net)
 
     def of_each(params, X, Y):
         Z, residuals = net.forward(params, X)
@@ -88,3 +87,11 @@ def clipped_value_and_grad(net: Layer, loss: Loss, bound: float) -> Callable:
 def alone(tree):
     """N batches of one example each, from a batch of N."""
     return jax.tree.map(lambda array: array[:, None], tree)
+
+
+def _squared_norms(net: Layer) -> Callable:
+    """Its squared_norms; TypeError, in one line, if it has none."""
+    if isinstance(net.squared_norms, str):
+        part = net.squared_norms or net.name
+        raise TypeError(f"net: got {part}, which has no norms of the gradients of single examples")
+    return net.squared_norms

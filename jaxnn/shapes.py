@@ -102,7 +102,8 @@ def shapes(net: Layer, X) -> Shapes:
 
     `X` is the input, an array or a `jax.ShapeDtypeStruct`; or the number N of its examples, where the
     network knows the shape of one of them. Of whatever layers it is made, each one's parameters and
-    residuals stand under the names that it gives them.
+    residuals stand under the names that it gives them; residuals without a name, or without an entry, are
+    not shown.
 
     Under each array stands its gradient. `bytes kept` are those of a layer's residuals, an array that several
     keep counted with the first. Raises ValueError where N is not enough, and ShapeError, which names the
@@ -173,10 +174,11 @@ def _row(place: str, layer: Layer, A_prev) -> tuple[Row, Any]:
     A, residuals = jax.eval_shape(forward, params, A_prev)
     gradients = jax.eval_shape(layer.backward, params, residuals, A)
     _check(params, A_prev, *_pair("backward", gradients, "(dparams, dA_prev)"))
-    own, kept = _named(params, "params"), _named(residuals, "residual")
+    own, kept = _named(params, "params"), _named(residuals, "0")
     arrays = {}  # the first that is the same array: it, and its names
     for (name, array), k in zip(kept, same[2 + len(own) :], strict=True):
-        if k == 0 or k >= 2 + len(own):  # neither the input nor a parameter
+        has_name = not name.rpartition(".")[2].isdecimal()  # it is no number of a tuple or list
+        if has_name and array.size and (k == 0 or k >= 2 + len(own)):  # neither the input nor a parameter
             arrays.setdefault(k, (array, []))[1].append(name)
     _, names = arrays.pop(0, (A, []))
     made = [*arrays.values(), (A, names if "A" in names else [*names, "A"])]

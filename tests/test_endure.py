@@ -30,6 +30,12 @@ from tests.programs import ROOT, ended
 DIGITS = argparse.Namespace(runs=["digits"], data_dir=None, source_dir=None, seed=0)
 
 
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    """What a run ends with that is left alone, for all the parts below."""
+    return endure.uninterrupted(DIGITS, tmp_path_factory.mktemp("alone"))
+
+
 @pytest.mark.parametrize(
     ("part", "number", "said"),
     [
@@ -41,8 +47,9 @@ DIGITS = argparse.Namespace(runs=["digits"], data_dir=None, source_dir=None, see
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )
-def test_nothing_is_lost(part, number, said, tmp_path, capsys, monkeypatch):
+def test_nothing_is_lost(part, number, said, alone, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(endure, "uninterrupted", lambda *_: alone)
     with jax.numpy_rank_promotion("allow"), jax.numpy_dtype_promotion("standard"):  # as optax needs it
         part(number, random.Random(1), tmp_path, DIGITS)  # what it answers depends on seconds and bytes, too
     printed = capsys.readouterr().out

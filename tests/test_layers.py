@@ -10,6 +10,7 @@ import pytest
 
 from jaxnn import training
 from jaxnn.activations import identity, sigmoid, tanh
+from jaxnn.evaluation import with_statistics
 from jaxnn.gradcheck import compare_gradients, compare_vjp
 from jaxnn.layers import (
     Layer,
@@ -34,7 +35,6 @@ from jaxnn.layers import (
     serial,
     tied,
     token_cross_entropy,
-    with_statistics,
 )
 from jaxnn.layers.vocabulary import Logits
 from jaxnn.losses import Loss, squared_error

@@ -302,20 +302,12 @@ def launched(*words):
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
 
 
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory):
-    """What two processes end with that nothing happens to."""
-    folder = tmp_path_factory.mktemp("runs") / "whole"
-    done = launched(*SMALL, "--out", str(folder))
-    assert (done.returncode, done.stderr) == (0, "")
-    first, *_, last = done.stdout.splitlines()  # process 0's lines, as they are, and nobody else's
-    assert first.startswith("train     jaxnn ")
-    assert last == f"saved     in {folder}"
-    assert "Gloo" not in done.stdout
-    return outcome(folder)
+def test_whatever_befalls_one_all_end_and_go_on_to_the_bits_of_one_process(tmp_path):
+    """One process has two devices, and nothing happens to it: a sum of two is the same in either order."""
+    command = [sys.executable, "-m", "experiments.train", *SMALL, "--out", str(tmp_path / "whole")]
+    flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
+    assert not subprocess.run(command, cwd=ROOT, env=os.environ | flags, capture_output=True).returncode
 
-
-def test_whatever_befalls_one_all_end_and_go_on_bit_for_bit(whole, tmp_path):
     out = ("--out", str(tmp_path / "run"))
     run = Several(tmp_path, *SMALL, *out)
     run.reach("epoch   1/12")
@@ -332,15 +324,12 @@ def test_whatever_befalls_one_all_end_and_go_on_bit_for_bit(whole, tmp_path):
 
     done = launched(*out)
     assert (done.returncode, done.stderr) == (0, "")
+    first, *_, last = done.stdout.splitlines()  # process 0's lines, as they are, and nobody else's
+    assert first.startswith("train     jaxnn ")
     assert "goes on " in done.stdout
-    assert outcome(tmp_path / "run") == whole
-
-
-def test_what_one_process_with_two_devices_computes_two_compute(whole, tmp_path):
-    command = [sys.executable, "-m", "experiments.train", *SMALL, "--out", str(tmp_path / "run")]
-    flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
-    assert not subprocess.run(command, cwd=ROOT, env=os.environ | flags, capture_output=True).returncode
-    assert outcome(tmp_path / "run") == whole  # a sum of two is the same in either order
+    assert last == f"saved     in {tmp_path / 'run'}"
+    assert "Gloo" not in done.stdout
+    assert outcome(tmp_path / "run") == outcome(tmp_path / "whole")
 
 
 def test_settings_that_differ_and_a_divergence_are_one_line(tmp_path):

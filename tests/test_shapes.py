@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import pytest
 
 from jaxnn.activations import relu, sigmoid
-from jaxnn.layers import Dense, Layer, ShapeError, dense, mlp, serial
+from jaxnn.layers import Dense, Layer, ShapeError, average_pool, dense, max_pool, mlp, serial
 from jaxnn.shapes import WIDTH, shapes
 
 
@@ -140,3 +140,16 @@ def test_an_input_that_does_not_fit_is_told():
         shapes(serial(stretch(5)), 7)
     with pytest.raises(ValueError, match="N: got 0, expected 1 or more"):
         shapes(NET, 0)
+
+
+def test_residuals_without_a_name_or_an_entry_are_counted_and_not_shown():
+    lines = str(
+        shapes(serial(max_pool(2), average_pool(1)), jax.ShapeDtypeStruct((3, 4, 6, 2), jnp.float32))
+    ).splitlines()
+    assert lines[4:8] == [
+        " 1    max_pool(2×2)                                  0 parameters, 36 bytes kept",
+        "         A (3, 2, 3, 2)",
+        "        dA (3, 2, 3, 2)",
+        "",
+    ]
+    assert lines[9] == "         A (3, 2, 3, 2)"

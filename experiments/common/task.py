@@ -17,8 +17,8 @@ from jaxnn import activations, datasets, losses
 from jaxnn.activations import Activation
 from jaxnn.datasets import Dataset
 from jaxnn.encoding import inputs, targets
-from jaxnn.evaluation import predict, root_mean_square
-from jaxnn.layers import Layer, mlp, with_statistics
+from jaxnn.evaluation import predict, root_mean_square, with_statistics
+from jaxnn.layers import Layer, mlp
 from jaxnn.layers.norms import BatchNorm
 from jaxnn.losses import Loss
 from jaxnn.objective import cost, value_and_grad

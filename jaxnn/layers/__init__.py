@@ -12,7 +12,7 @@ from jaxnn.layers.dense import Dense, Residuals, dense
 from jaxnn.layers.dropout import dropout
 from jaxnn.layers.layer import Layer, ShapeError
 from jaxnn.layers.lstm import lstm
-from jaxnn.layers.norms import batch_norm, layer_norm, rms_norm, with_statistics
+from jaxnn.layers.norms import batch_norm, layer_norm, rms_norm
 from jaxnn.layers.pooling import average_pool, max_pool
 from jaxnn.layers.serial import mlp, serial
 from jaxnn.layers.vocabulary import Targets, embedding, head, tied, token_cross_entropy
@@ -21,5 +21,5 @@ __all__ = [
     "Dense", "Layer", "Residuals", "ShapeError", "Targets", "attention", "average_pool", "batch_norm",
     "convolution", "dense", "dropout", "embedding", "head", "layer_norm", "lstm", "max_pool", "mlp",
     "recomputed", "repeated", "residual", "reversible", "rms_norm", "serial", "tied",
-    "token_cross_entropy", "with_statistics",
+    "token_cross_entropy",
 ]  # fmt: skip

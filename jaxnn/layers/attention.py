@@ -1,6 +1,6 @@
 """Multi-head attention, forward and backward, without the T × T matrix of weights.
 
-A_prev, A (N, T, n), T places    Q, O (B, G, T, d)    K, V (B, T, d)    L (B, G, T, 1)
+A_prev, A (N, T, n), T places    Q, O (B, G, T, d)    K, V (B, 1, T, d)    L (B, G, T, 1)
 B = N times the heads of K and V, for each of which there are G heads of Q
 
     Q = A_prev W_Qᵀ, K = A_prev W_Kᵀ, V = A_prev W_Vᵀ, head by head, Q and K turned by their place
@@ -64,33 +64,30 @@ def attention(
     def forward(params: Attention, A_prev: Float[Array, "N T n"], key=None):
         if A_prev.ndim != 3 or A_prev.shape[2] != n:
             raise ShapeError(f"attention: its input is {A_prev.shape}, expected (N, T, {n})")
-        Q, K, V, first = projected(params, A_prev)
-        O, L = attended(Q, K, V, causal, block)  # O = softmax(Q Kᵀ / √d) V
-        A = _places(O + first[:, None], len(A_prev)) @ params.W_O.T  # A = O W_Oᵀ
-        return A.reshape(A_prev.shape), (A_prev, O, L)
+        Q, K, V = projected(params, A_prev)
+        C = _common(V, causal, block)
+        O, L = attended(Q, K, V, C, causal, block)  # O = softmax(Q Kᵀ / √d) V, less C
+        A = _places(_whole(O, C, block), len(A_prev)) @ params.W_O.T  # A = O W_Oᵀ
+        return A.reshape(A_prev.shape), (A_prev, O, L, C)
 
     def projected(params: Attention, A_prev: Float[Array, "N T n"]):
         N, X = len(A_prev), rows(A_prev)
         Q = _heads(X @ params.W_Q.T, N, kv, G)  # Q = A_prev W_Qᵀ
         K = _heads(X @ params.W_K.T, N, kv, 1)  # K = A_prev W_Kᵀ
-        V = _heads(X @ params.W_V.T, N, kv, 1)[:, 0]  # V = A_prev W_Vᵀ
+        V = _heads(X @ params.W_V.T, N, kv, 1)  # V = A_prev W_Vᵀ
         if rotary:
             Q, K = turned(Q), turned(K)
-        K = K[:, 0]
         finite = jnp.all(jnp.isfinite(K) & jnp.isfinite(V), axis=-1, keepdims=True)
-        K, V = jnp.where(finite, K, jnp.nan), jnp.where(finite, V, 0)  # S is masked; in P V, 0 · NaN is NaN
-        first = V[:, :1]  # every place sees it, and the rows of P sum to 1: P V = P (V − first) + first
-        return Q, K, V - first, first
+        return Q, jnp.where(finite, K, jnp.nan), jnp.where(finite, V, 0)  # S is masked; 0 · NaN in P V is NaN
 
     def backward(params: Attention, residuals: tuple, dA: Float[Array, "N T n"]):
-        (A_prev, O, L), N = residuals, len(dA)  # O less V's first
+        (A_prev, O, L, C), N = residuals, len(dA)
         dO = _heads(rows(dA) @ params.W_O, N, kv, G)  # dO = dA W_O
         A_prev, dO = apart(A_prev, dO, A_prev.size)
-        Q, K, V, first = projected(params, A_prev)  # made again: three products in the place of three arrays
+        Q, K, V = projected(params, A_prev)  # made again: three products in the place of three arrays
         X, dA = rows(A_prev), rows(dA)
-        dW_O = dA.T @ _places(O + first[:, None], N)  # dW_O = dAᵀ O
-        dQ, dK, dV = unattended(Q, K, V, O, L, dO, causal, block)
-        dK, dV = dK[:, None], dV[:, None]
+        dW_O = dA.T @ _places(_whole(O, C, block), N)  # dW_O = dAᵀ O
+        dQ, dK, dV = unattended(Q, K, V, C, O, L, dO, causal, block)
         if rotary:
             dQ, dK = turned(dQ, -1), turned(dK, -1)
         dQ, dK, dV = _places(dQ, N), _places(dK, N), _places(dV, N)
@@ -102,20 +99,21 @@ def attention(
     return Layer(init, forward, backward, f"attention({n}, {heads} heads{how})")
 
 
-def attended(Q, K, V, causal: bool, block: int) -> tuple[Float[Array, "B G T d"], Float[Array, "B G T 1"]]:
-    """O = softmax(Q Kᵀ / √d) V and L = log Σ exp(Q Kᵀ / √d), over pairs of blocks."""
-    (_, T, d), G, block = K.shape, Q.shape[1], min(block, K.shape[1])
+def attended(Q, K, V, C, causal: bool, block: int) -> tuple[Float[Array, "B G T d"], Float[Array, "B G T 1"]]:
+    """O = softmax(Q Kᵀ / √d) (V − C) and L = log Σ exp(Q Kᵀ / √d), over pairs of blocks."""
+    (_, G, T, d), block = Q.shape, min(block, Q.shape[2])
     Q, K, V = (_padded(x, block) for x in (Q, K, V))
 
     def of_pair(carry, pair):
         O, m, total = carry
         i, j = pair
         Q_i = _rows(Q, i, block) / d**0.5
-        S = jnp.where(_seen(i, j, block, G, causal, T), Q_i @ _at(K, j, block).mT, -jnp.inf)  # S = Q Kᵀ / √d
+        K_j, seen = _rows(K, j, block), _seen(i, j, block, G, causal, T)
+        S = jnp.where(seen, Q_i @ K_j.mT, -jnp.inf)  # S = Q Kᵀ / √d
         O_i, m_i, total_i = (_rows(x, i, block) for x in carry)
         m_new = jnp.maximum(m_i, jnp.max(S, axis=-1, keepdims=True))
         e, old = jnp.exp(S - m_new), jnp.exp(m_i - m_new)
-        O = _put(O, O_i * old + e @ _at(V, j, block), i, G)
+        O = _put(O, O_i * old + e @ (_rows(V, j, block) - _rows(C, i, 1)), i, G)
         total = _put(total, total_i * old + jnp.sum(e, axis=-1, keepdims=True), i, G)
         return (O, _put(m, m_new, i, G), total), None
 
@@ -125,47 +123,59 @@ def attended(Q, K, V, causal: bool, block: int) -> tuple[Float[Array, "B G T d"]
     return (O / total)[:, :, :T], (m + jnp.log(total))[:, :, :T]
 
 
-def unattended(Q, K, V, O, L, dO, causal: bool, block: int):
-    """dQ, dK, dV. Taking V's first off V and O changes none of them: D below and dP change alike."""
-    (_, T, d), G, block = K.shape, Q.shape[1], min(block, K.shape[1])
+def unattended(Q, K, V, C, O, L, dO, causal: bool, block: int):
+    """dQ, dK, dV. Taking C off V and O changes none of them: D below and dP change alike."""
+    (_, G, T, d), block = Q.shape, min(block, Q.shape[2])
+    Q, K, V, O, L, dO = (_padded(x, block) for x in (Q, K, V, O, L, dO))
     D = jnp.sum(dO * O, axis=-1, keepdims=True)  # D = Σ_s P ⊙ dP = Σ dO ⊙ O
     used = jnp.any(dO != 0, axis=-1, keepdims=True)  # where dO = 0 nothing comes back, not even NaN
     L, D = jnp.where(used, L, jnp.inf), jnp.where(used, D, 0)
-    Q, K, V, L, dO, D = (_padded(x, block) for x in (Q, K, V, L, dO, D))
 
     def of_pair(carry, pair):
         dQ, dK, dV = carry
         i, j = pair
         Q_i, L_i, dO_i, D_i = (_rows(x, i, block) for x in (Q, L, dO, D))
         Q_i = jnp.where(jnp.isfinite(Q_i) & (L_i != jnp.inf), Q_i, 0) / d**0.5  # L is NaN wherever it matters
-        K_j = _at(K, j, block)
+        K_j = _rows(K, j, block)
         K_j = jnp.where(jnp.isfinite(K_j), K_j, 0)
         S = jnp.where(_seen(i, j, block, G, causal, T).mT, K_j @ Q_i.mT, -jnp.inf)  # Sᵀ = K Qᵀ / √d
         P = jnp.exp(S - L_i.mT)  # Pᵀ = e^(Sᵀ − Lᵀ)
-        dV = _put(dV, _at(dV, j, block) + P @ dO_i, j)  # dV = Pᵀ dO
-        dP = _at(V, j, block) @ dO_i.mT  # dPᵀ = V dOᵀ
+        dV = _put(dV, _rows(dV, j, block) + P @ dO_i, j)  # dV = Pᵀ dO
+        dP = (_rows(V, j, block) - _rows(C, i, 1)) @ dO_i.mT  # dPᵀ = V dOᵀ
         dS = jnp.where(P == 0, 0, P * (dP - D_i.mT))  # dS = P ⊙ (dP − D)
         dS_T = optimization_barrier(dS.mT)  # a copy: what lies in rows is multiplied three times as fast
         dQ = _put(dQ, _rows(dQ, i, block) + dS_T @ K_j / d**0.5, i, G)  # dQ = dS K / √d
-        dK = _put(dK, _at(dK, j, block) + dS @ Q_i, j)  # dK = dSᵀ Q / √d
+        dK = _put(dK, _rows(dK, j, block) + dS @ Q_i, j)  # dK = dSᵀ Q / √d
         return (dQ, dK, dV), None
 
     zeros = jnp.zeros_like(Q), jnp.zeros_like(K), jnp.zeros_like(V)
     (dQ, dK, dV), _ = jax.lax.scan(of_pair, zeros, _pairs(T, block, causal))
-    return dQ[:, :, :T], dK[:, :T], dV[:, :T]
+    return dQ[:, :, :T], dK[:, :, :T], dV[:, :, :T]
 
 
-def turned(X: Float[Array, "... T d"], sign: int = 1, base: float = 10_000.0) -> Float[Array, "... T d"]:
+def turned(X: Float[Array, "B G T d"], sign: int = 1, base: float = 10_000.0) -> Float[Array, "B G T d"]:
     """Entries i and i + d/2 of each place, as a point of a plane, turned by place · base^(−2i/d).
 
     Its backward is the same with the opposite sign: the transpose of a rotation turns back.
     """
-    T, half = X.shape[-2], X.shape[-1] // 2
+    T, half = X.shape[2], X.shape[3] // 2
     angle = jnp.arange(T, dtype=X.dtype)[:, None] * base ** -(jnp.arange(half, dtype=X.dtype)[None] / half)
-    angle = angle.reshape((1,) * (X.ndim - 2) + angle.shape)
-    cos, sin = jnp.cos(angle), sign * jnp.sin(angle)
+    cos, sin = jnp.cos(angle)[None, None], sign * jnp.sin(angle)[None, None]
     a, b = X[..., :half], X[..., half:]
     return jnp.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1)
+
+
+def _common(V: Float[Array, "B 1 T d"], causal: bool, block: int) -> Float[Array, "B 1 blocks d"]:
+    """C, the mean of V over the places that all of a block of Q see: P V = P (V − C) + C, to more digits."""
+    T, block = V.shape[2], min(block, V.shape[2])
+    if not causal:
+        return jnp.repeat(jnp.mean(V, axis=2, keepdims=True), -(-T // block), axis=2)
+    return (jnp.cumsum(V, axis=2) / jnp.arange(1, T + 1, dtype=V.dtype)[None, None, :, None])[:, :, ::block]
+
+
+def _whole(O: Float[Array, "B G T d"], C, block: int):
+    T = O.shape[2]
+    return O + jnp.repeat(C, min(block, T), axis=2)[:, :, :T]
 
 
 def _seen(i, j, block: int, G: int, causal: bool, T: int) -> Bool[Array, "1 Gt s"]:
@@ -179,22 +189,17 @@ def _pairs(T: int, block: int, causal: bool):
     return tuple(map(jnp.array, zip(*pairs, strict=True)))
 
 
-def _padded(X, block: int):
-    return jnp.pad(X, [(0, 0)] * (X.ndim - 2) + [(0, -X.shape[-2] % block), (0, 0)])
-
-
-def _at(X: Float[Array, "... T d"], i, block: int):
-    return dynamic_slice_in_dim(X, i * block, block, X.ndim - 2)
+def _padded(X: Float[Array, "B G T d"], block: int):
+    return jnp.pad(X, [(0, 0), (0, 0), (0, -X.shape[2] % block), (0, 0)])
 
 
 def _rows(X: Float[Array, "B G T d"], i, block: int):  # of every head of Q, one below the other
-    return _at(X, i, block).reshape(len(X), -1, X.shape[-1])
+    return dynamic_slice_in_dim(X, i * block, block, 2).reshape(len(X), -1, X.shape[3])
 
 
-def _put(X, x, i, G: int = 1):
-    block = x.shape[1] // G
-    x = x.reshape(*X.shape[:-2], block, X.shape[-1])
-    return dynamic_update_slice_in_dim(X, x, i * block, X.ndim - 2)
+def _put(X: Float[Array, "B G T d"], x, i, G: int = 1):
+    x = x.reshape(len(X), G, -1, X.shape[3])
+    return dynamic_update_slice_in_dim(X, x, i * x.shape[2], 2)
 
 
 def _heads(X, N: int, kv: int, G: int):  # (N T, heads d) → (N kv, G, T, d)

@@ -40,11 +40,8 @@ def repeated(f: Layer, L: int) -> Layer:
         return jax.vmap(f.init)(jax.random.split(key, L))
 
     def forward(params, A_prev, key=None):
-        def of_layer(A, at):
-            l, p = at
-            return f.forward(p, A, own(key, l))
-
-        return jax.lax.scan(of_layer, A_prev, (jnp.arange(L), params))
+        at = jnp.arange(L), params
+        return jax.lax.scan(lambda A, at: f.forward(at[1], A, own(key, at[0])), A_prev, at)
 
     def back(through, params, residuals, dA):
         at = params, residuals

@@ -48,7 +48,6 @@ def dense(n_prev: int, n: int, g: Activation = identity) -> Layer:
     >>> dparams.b.ravel(), dA_prev.shape
     (Array([5., 5.], dtype=float32), (5, 3))
     """
-
     if not isinstance(g, Activation):
         raise TypeError(f"g: got {g!r:.80}, expected an Activation, such as jaxnn.activations.sigmoid")
 

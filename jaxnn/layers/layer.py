@@ -60,14 +60,6 @@ def own(key, l):
     return None if key is None else jax.random.fold_in(key, l)
 
 
-def norms_of(layer: Layer) -> Callable:
-    """Its squared_norms; TypeError, in one line, if it has none."""
-    if isinstance(layer.squared_norms, str):
-        part = layer.squared_norms or layer.name
-        raise TypeError(f"net: got {part}, which has no norms of the gradients of single examples")
-    return layer.squared_norms
-
-
 def parts_norms(parts: Sequence[Layer], squared_norms: Callable) -> Callable | str:
     """The squared_norms of a layer made of parts, if all of them have their own; else the name of one."""
     without = (p.squared_norms or p.name for p in parts if isinstance(p.squared_norms, str))

@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Shaped
+from jaxtyping import Array, Float
 
 from jaxnn.layers.layer import Layer, ShapeError, rows
 
@@ -121,8 +121,7 @@ def rms_norm(n: int, eps: float = LITTLE) -> Layer:
         return Scale(dγ), dA_prev.reshape(dA.shape)
 
     def squared_norms(params, residuals, dA):
-        _, dA_prev = backward(params, residuals, dA)
-        A_prev, r = residuals
+        (A_prev, r), (_, dA_prev) = residuals, backward(params, residuals, dA)
         return _of_each(dA * (rows(A_prev) * r).reshape(dA.shape)), dA_prev
 
     return Layer(init, forward, backward, f"rms_norm({n})", squared_norms=squared_norms)
@@ -132,9 +131,10 @@ def batch_norm(n: int, eps: float = LITTLE) -> Layer:
     """Each of n columns brought to mean 0 and variance 1 over all rows, times γ, plus β.
 
     In training these are the batch's. In an evaluation they are those that stand in the parameters, where
-    `with_statistics` puts them. No gradient is of one example alone: all share the mean.
+    `jaxnn.evaluation.with_statistics` puts them. No gradient is of one example alone: all share the mean.
 
     >>> import jax, jax.numpy as jnp
+    >>> from jaxnn.evaluation import with_statistics
     >>> layer, X = batch_norm(1), jnp.array([[1.0], [3.0]])
     >>> params = layer.init(jax.random.key(0))
     >>> print(layer.forward(params, X, jax.random.key(1))[0].ravel().round(3))  # in training
@@ -153,17 +153,15 @@ def batch_norm(n: int, eps: float = LITTLE) -> Layer:
         (γ, β, *known), X = params, rows(A_prev)
         if key is None:
             μ, v = jax.lax.stop_gradient(known)
-            r = 1 / jnp.sqrt(v.T + eps)
-            h = (X - μ.T) * r
-            residuals = Standardised(h, r)
+            D, of_batch = X - μ.T, ()
         else:
             D = _centred(X, axis=0)  # D = A_prev − mean, over the rows
             v = jnp.mean(D * D, axis=0, keepdims=True).T
-            r = 1 / jnp.sqrt(v.T + eps)  # r = 1/√(mean(D²) + ε)
-            h = D * r
-            residuals = Standardised(h, r, jnp.mean(X, axis=0, keepdims=True).T, v)
+            of_batch = jnp.mean(X, axis=0, keepdims=True).T, v
+        r = 1 / jnp.sqrt(v.T + eps)  # r = 1/√(mean(D²) + ε)
+        h = D * r
         A = h * γ.T + β.T  # A = h ⊙ γᵀ + βᵀ
-        return A.reshape(A_prev.shape), residuals
+        return A.reshape(A_prev.shape), Standardised(h, r, *of_batch)
 
     def backward(params: BatchNorm, residuals: Standardised, dA: Float[Array, "*N n"]):
         γ, (h, r, mean, _), G = params.gamma, residuals, rows(dA)
@@ -178,32 +176,6 @@ def batch_norm(n: int, eps: float = LITTLE) -> Layer:
         return BatchNorm(dγ, dβ, jnp.zeros_like(dβ), jnp.zeros_like(dβ)), dA_prev.reshape(dA.shape)
 
     return Layer(init, forward, backward, f"batch_norm({n})")
-
-
-def with_statistics(net: Layer, params, batches: Shaped[Array, "B N ..."], key):
-    """The parameters of a network with each batch norm's mean and variance over these batches of data.
-
-    They are those of the forward pass in training, layer by layer: what `net` is evaluated with, before each
-    evaluation anew. Weight decay does no harm to them, nor does training read them.
-    Raises ValueError where the residuals of a batch norm are not kept, as in `recomputed` and `reversible`.
-    """
-
-    def of_batch(x):
-        l, batch = x
-        _, residuals = net.forward(params, batch, jax.random.fold_in(key, l))
-        kept = jax.tree.leaves(residuals, is_leaf=lambda node: isinstance(node, Standardised))
-        return [r[2:] for r in kept if isinstance(r, Standardised) and r.mean is not None]
-
-    found = jax.lax.map(of_batch, (jnp.arange(len(batches)), batches))
-    leaves, structure = jax.tree.flatten(params, is_leaf=lambda node: isinstance(node, BatchNorm))
-    at = [k for k, leaf in enumerate(leaves) if isinstance(leaf, BatchNorm)]
-    if len(found) != len(at):
-        raise ValueError("net: a batch norm's residuals are not kept; none may be in what is made again")
-    for k, (m, v) in zip(at, found, strict=True):
-        mean = jnp.mean(m, axis=0)
-        variance = jnp.mean(v, axis=0) + jnp.mean(jnp.square(m - mean[None]), axis=0)
-        leaves[k] = leaves[k]._replace(mean=mean, variance=variance)
-    return jax.tree.unflatten(structure, leaves)
 
 
 def _centred(A, axis: int):

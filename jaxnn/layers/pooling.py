@@ -41,8 +41,7 @@ def max_pool(size: int, stride: int | None = None) -> Layer:
         parts = [jnp.where(first == k, dA, 0) for k in range(size * size)]  # dA to the first of the largest
         return (), put_back(parts, size, stride, empty.shape)
 
-    name = f"max_pool({size}×{size}{_by(size, stride)})"
-    return Layer(lambda key: (), forward, backward, name, squared_norms=no_params(backward))
+    return _layer("max_pool", size, stride, forward, backward)
 
 
 def average_pool(size: int, stride: int | None = None) -> Layer:
@@ -57,8 +56,7 @@ def average_pool(size: int, stride: int | None = None) -> Layer:
         parts = [dA / size**2] * size**2  # to each pixel of the window its part
         return (), put_back(parts, size, stride, empty.shape)
 
-    name = f"average_pool({size}×{size}{_by(size, stride)})"
-    return Layer(lambda key: (), forward, backward, name, squared_norms=no_params(backward))
+    return _layer("average_pool", size, stride, forward, backward)
 
 
 def views(X: Float[Array, "N H W n"], size: int, stride: int) -> list[Float[Array, "N H_out W_out n"]]:
@@ -86,8 +84,9 @@ def put_back(parts, size: int, stride: int, shape: tuple[int, ...]) -> Float[Arr
     return spread
 
 
-def _by(size: int, stride: int) -> str:
-    return "" if stride == size else f", stride {stride}"
+def _layer(kind: str, size: int, stride: int, forward, backward) -> Layer:
+    name = f"{kind}({size}×{size}{'' if stride == size else f', stride {stride}'})"
+    return Layer(lambda key: (), forward, backward, name, squared_norms=no_params(backward))
 
 
 def _check(name: str, size: int, A_prev) -> None:

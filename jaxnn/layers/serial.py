@@ -79,11 +79,10 @@ def _without(residuals, A_prev):
 
 
 def _with(residuals, A_prev):
-    return jax.tree.map(
-        lambda leaf: A_prev if isinstance(leaf, Again) else leaf,
-        residuals,
-        is_leaf=lambda node: isinstance(node, Again),
-    )
+    def is_again(node):
+        return isinstance(node, Again)
+
+    return jax.tree.map(lambda leaf: A_prev if is_again(leaf) else leaf, residuals, is_leaf=is_again)
 
 
 def mlp(*n: int, g: Activation) -> Layer:

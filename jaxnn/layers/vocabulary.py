@@ -150,19 +150,18 @@ def token_cross_entropy(smoothing: float = 0.0, block: int = 2048) -> Loss:
         scale = w / (others + own)
         at_label = w * smoothing * (1 - 1 / V) - scale * others  # dz_label = w (s − s/V − Σ_others / Σ)
 
-        def of_block(carry, start):
-            dA, dW = carry
-            k, first = _block(start, block, V)
-            W_k = dynamic_slice_in_dim(W, first, len(k))
+        def of_block(carry, classes):
+            (dA, dW), (k, new) = carry, classes
+            W_k = dynamic_slice_in_dim(W, k[0], len(k))
             e = jnp.exp(A @ W_k.T - M[:, None])
             dZ = scale[:, None] * e - (w * smoothing / V)[:, None]  # dz_k = w (e^z_k / Σ − s/V)
             dZ = jnp.where(k[None] == label[:, None], at_label[:, None], dZ)
-            dZ = jnp.where(k[None] >= start, dZ, 0)  # the last block begins among those that were
+            dZ = jnp.where(new[None], dZ, 0)
             dA = dA + dZ @ W_k  # dA = dZ W
-            dW_k = dynamic_slice_in_dim(dW, first, len(k)) + dZ.T @ A  # dW = dZᵀ A
-            return (dA, dynamic_update_slice_in_dim(dW, dW_k, first, 0)), None
+            dW_k = dynamic_slice_in_dim(dW, k[0], len(k)) + dZ.T @ A  # dW = dZᵀ A
+            return (dA, dynamic_update_slice_in_dim(dW, dW_k, k[0], 0)), None
 
-        (dA, dW), _ = jax.lax.scan(of_block, (jnp.zeros_like(A), jnp.zeros_like(W)), _starts(V, block))
+        (dA, dW), _ = jax.lax.scan(of_block, (jnp.zeros_like(A), jnp.zeros_like(W)), _blocks(V, block))
         return Logits(dA.reshape(Z.A.shape), dW)
 
     softmax = Activation(lambda Z: jax.nn.softmax(Z.A @ Z.W.T), _no_backward)
@@ -171,31 +170,25 @@ def token_cross_entropy(smoothing: float = 0.0, block: int = 2048) -> Loss:
 
 def _sum_of_others(A: Float[Array, "M n"], W: Float[Array, "V n"], label: Integer[Array, "M"], block: int):
     """m, the largest z of a class that is not the label's; Σ e^(z − m) over those; and z_label. By blocks."""
-    V = len(W)
 
-    def of_block(carry, start):
-        m, total = carry
-        k, first = _block(start, block, V)
-        Z = A @ dynamic_slice_in_dim(W, first, len(k)).T
-        Z = jnp.where((k[None] == label[:, None]) | (k[None] < start), -jnp.inf, Z)
+    def of_block(carry, classes):
+        (m, total), (k, new) = carry, classes
+        Z = A @ dynamic_slice_in_dim(W, k[0], len(k)).T
+        Z = jnp.where((k[None] != label[:, None]) & new[None], Z, -jnp.inf)
         m_new = jnp.maximum(m, jnp.max(Z, axis=1))
         finite = jnp.where(m_new == -jnp.inf, 0, m_new)  # nothing but the label so far
         return (m_new, total * jnp.exp(m - finite) + jnp.sum(jnp.exp(Z - finite[:, None]), axis=1)), None
 
     none = jnp.full(len(A), -jnp.inf, A.dtype), jnp.zeros(len(A), A.dtype)
-    (m, total), _ = jax.lax.scan(of_block, none, _starts(V, block))
+    (m, total), _ = jax.lax.scan(of_block, none, _blocks(len(W), block))
     return m, total, jnp.sum(A * _looked_up(W, label), axis=1)
 
 
-def _starts(V: int, block: int):
-    return jnp.arange(0, V, min(block, V))
-
-
-def _block(start, block: int, V: int):
-    """The classes of a block, and the first of them: the last block is as long as the others."""
-    size = min(block, V)
-    first = jnp.minimum(start, V - size)
-    return first + jnp.arange(size), first
+def _blocks(V: int, block: int):
+    """The classes of each block, and which were in none before: the last block is as long as the others."""
+    start, size = jnp.arange(0, V, min(block, V))[:, None], min(block, V)
+    k = jnp.minimum(start, V - size) + jnp.arange(size)[None]
+    return k, k >= start
 
 
 def _flat(Z: Logits, Y):
