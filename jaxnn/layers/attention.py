@@ -167,10 +167,13 @@ def turned(X: Float[Array, "B G T d"], sign: int = 1, base: float = 10_000.0) ->
 
 def _common(V: Float[Array, "B 1 T d"], causal: bool, block: int) -> Float[Array, "B 1 blocks d"]:
     """C, the mean of V over the places that all of a block of Q see: P V = P (V − C) + C, to more digits."""
-    T, block = V.shape[2], min(block, V.shape[2])
+    (B, _, T, d), block = V.shape, min(block, V.shape[2])
     if not causal:
         return jnp.repeat(jnp.mean(V, axis=2, keepdims=True), -(-T // block), axis=2)
-    return (jnp.cumsum(V, axis=2) / jnp.arange(1, T + 1, dtype=V.dtype)[None, None, :, None])[:, :, ::block]
+    sums = jnp.sum(_padded(V, block).reshape(B, 1, -1, block, d), axis=3)
+    before = jnp.cumsum(jnp.pad(sums, [(0, 0), (0, 0), (1, 0), (0, 0)])[:, :, :-1], axis=2)
+    places = jnp.arange(1, T + 1, block, dtype=V.dtype)[None, None, :, None]
+    return (before + V[:, :, ::block]) / places  # all before the block, and its first place
 
 
 def _whole(O: Float[Array, "B G T d"], C, block: int):
