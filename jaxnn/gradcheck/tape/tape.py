@@ -1,6 +1,6 @@
 """What a loss is as a tape: its steps and values, a backward pass over them, the layers they make."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -28,7 +28,7 @@ class Node(NamedTuple):
         """The inputs that are values."""
         return [i for i in self.inputs if not isinstance(i, Literal)]
 
-    def given(self, values: dict[int, Any]) -> list:
+    def given(self, values: Mapping[int, Any]) -> list:
         """The inputs, of these values."""
         return [_number(i) if isinstance(i, Literal) else values[i] for i in self.inputs]
 
