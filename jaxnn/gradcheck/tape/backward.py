@@ -19,7 +19,7 @@ from jaxnn.gradcheck.jaxprs.equations import turns, within
 from jaxnn.gradcheck.jaxprs.primitives import Kind, of
 from jaxnn.gradcheck.tape.budget import STEP
 from jaxnn.gradcheck.tape.scene import Scene
-from jaxnn.gradcheck.tape.tape import Change, Edge, Node, Point, Programs, Pulled, Tape, done
+from jaxnn.gradcheck.tape.tape import Change, Edge, Node, Point, Programs, Pulled, Tape
 
 MOVING = of(Kind.VIEW) | {"slice", "concatenate", "stack", "split", "rev"}
 SMALL = 1000  # entries of a step up to which it is cheaper to move them one by one
@@ -27,7 +27,7 @@ SMALL = 1000  # entries of a step up to which it is cheaper to move them one by 
 
 def point(tape: Tape, args: tuple, traced: Programs | None = None) -> Point:
     """All values and the right backward pass at args; `traced` is programs(tape) when it is had."""
-    traced = traced or programs(tape, args)
+    traced = traced or programs(tape)
     values, factors, operands = traced.prepare(*_fed(tape, args))
     return Point(tape, args, values, traced.pull(Change(factors, operands, {}, {}, {}, {}, {})), traced, {})
 
@@ -54,20 +54,28 @@ def _fed(tape: Tape, args: tuple) -> tuple[list, dict]:
     return [np.asarray(x) for x in jax.tree.leaves(args)], held
 
 
-def programs(tape: Tape, args: tuple) -> Programs:
-    """The programs of a tape for arguments of the shapes of args."""
+def programs(tape: Tape) -> Programs:
+    """The programs of a tape; what steps that are alike have in common is traced once."""
     traced: dict[tuple, Callable] = {}
-    steps = [_backward(tape, place, node, traced) for place, node in enumerate(tape.nodes)]
+    kinds = [_kind(tape, node) for node in tape.nodes]
+    steps = [_backward(tape, place, kind, traced) for place, kind in enumerate(kinds)]
     plan = [step for step in reversed(steps) if step is not None]
 
+    def step(place: int, given: list, slope: int | None = None) -> list:
+        node, key = tape.nodes[place], (kinds[place], slope)
+        if key not in traced:
+            run: Callable = node.apply if slope is None else lambda *xs: (node.slope(xs, slope),)
+            traced[key] = by_numpy(run, *given)
+        return traced[key](*given)
+
     def prepare(leaves, held):
-        values = done(tape.nodes, held | dict(zip(tape.inputs, leaves, strict=True)))
-        factors, operands = {}, {}
-        for step in plan:
-            given = step.node.given(values)
-            if step.back is None:
-                factors |= {key: step.node.slope(given, key[1]) for key, *_ in step.edges}
-            operands |= {key: given[key[1]] for key in step.reads}
+        values, factors, operands = held | dict(zip(tape.inputs, leaves, strict=True)), {}, {}
+        for place, (node, back) in enumerate(zip(tape.nodes, steps, strict=True)):
+            given = node.given(values)
+            values |= dict(zip(node.outputs, step(place, given), strict=True))
+            if back and back.back is None:
+                factors |= {key: step(place, given, key[1])[0] for key, *_ in back.edges}
+            operands |= {key: given[key[1]] for key in back.reads} if back else {}
         return values, factors, operands
 
     edges = frozenset(key for step in plan for key, *_ in step.edges)
@@ -78,8 +86,7 @@ def programs(tape: Tape, args: tuple) -> Programs:
         through, reads = backs[place]
         return through([change.operands[r] for r in reads], above)
 
-    run = by_numpy(prepare, *_fed(tape, args))
-    return Programs(run, partial(_pull, tape, plan, _ways_in(plan)), edges, work, {}, back)
+    return Programs(prepare, partial(_pull, tape, plan, _ways_in(plan)), edges, work, step, back)
 
 
 def _work(tape: Tape, node: Node) -> float:
@@ -102,8 +109,9 @@ class Backward(NamedTuple):
     work: float
 
 
-def _backward(tape: Tape, place: int, node: Node, traced: dict[tuple, Callable]) -> Backward | None:
-    """traced: the ways back there are, which steps that are alike share."""
+def _backward(tape: Tape, place: int, kind: tuple, traced: dict[tuple, Callable]) -> Backward | None:
+    """traced: the ways back there are, which steps of one kind share."""
+    node = tape.nodes[place]
     live = [o for o in node.outputs if o in tape.active]
     edges = [((place, k), i, tape.shapes[i].shape, tape.shapes[i].dtype) for k, i in tape.edges(node)]
     if not edges or not live:
@@ -111,7 +119,6 @@ def _backward(tape: Tape, place: int, node: Node, traced: dict[tuple, Callable])
     if node.elementwise:
         return Backward(node, live, edges, [], None, _work(tape, node))
     reads = [(place, k) for k, i in enumerate(node.inputs) if not isinstance(i, Literal)]
-    kind = _kind(tape, node)
     if kind not in traced:
         traced[kind] = (_moved_back if _only_moves(tape, node) else _back)(tape, node)
     return Backward(node, live, edges, reads, traced[kind], _work(tape, node))

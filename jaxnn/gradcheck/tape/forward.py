@@ -1,31 +1,22 @@
 """The forward pass of a tape done again from values that are exchanged, and the backward pass after it."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from jax.extend.core import Literal
 
-from jaxnn.gradcheck.jaxprs.by_numpy import by_numpy
 from jaxnn.gradcheck.tape.scene import Scene, pulled
 from jaxnn.gradcheck.tape.tape import Change, Edge, Node
 
 
 def arrays(node: Node, values: Mapping[int, Any]) -> list[np.ndarray]:
     """The inputs of a step, of these values."""
-    return [
-        np.asarray(i.val, getattr(i.aval, "dtype", None)) if isinstance(i, Literal) else np.asarray(values[i])
-        for i in node.inputs
-    ]
+    return [np.asarray(x) for x in node.given(values)]
 
 
 def step(scene: Scene, place: int, given: Sequence, slope: int | None = None) -> list[np.ndarray]:
     """What a step makes of other inputs, or its local derivative by one of them."""
-    node, known = scene.point.tape.nodes[place], scene.point.programs.steps
-    if (place, slope) not in known:
-        run: Callable = node.apply if slope is None else lambda *xs: (node.slope(xs, slope),)
-        known[place, slope] = by_numpy(run, *given)
-    return [np.asarray(x) for x in known[place, slope](*given)]
+    return [np.asarray(x) for x in scene.point.programs.step(place, list(given), slope)]
 
 
 def replayed_values(scene: Scene, new: Mapping[int, np.ndarray]) -> dict[int, np.ndarray]:

@@ -1,6 +1,6 @@
 """What a loss is as a tape: its steps and values, a backward pass over them, the layers they make."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -28,14 +28,18 @@ class Node(NamedTuple):
         """The inputs that are values."""
         return [i for i in self.inputs if not isinstance(i, Literal)]
 
-    def given(self, values: dict[int, Any]) -> list:
+    def given(self, values: Mapping[int, Any]) -> list:
         """The inputs, of these values."""
-        return [i.val if isinstance(i, Literal) else values[i] for i in self.inputs]
+        return [_number(i) if isinstance(i, Literal) else values[i] for i in self.inputs]
 
     def slope(self, given: Sequence, k: int):
         """The local derivative of an elementwise step by its k-th input."""
         alone = lambda x: self.apply(*given[:k], x, *given[k + 1 :])[0]  # noqa: E731
         return jax.jvp(alone, (given[k],), (jnp.ones_like(given[k]),))[1]
+
+
+def _number(literal: Any) -> np.ndarray:
+    return np.asarray(literal.val, getattr(literal.aval, "dtype", None))
 
 
 def done(nodes: Iterable[Node], values: dict[int, Any]) -> dict[int, Any]:
@@ -99,7 +103,7 @@ class Programs(NamedTuple):
     pull: Callable[..., Pulled]  # (change, what another pass gave, if that is known)
     edges: frozenset[Edge]  # all that something is differentiated through
     work: float  # of one backward pass, in multiplications
-    steps: dict  # what a step makes of other inputs: programs that were needed once
+    step: Callable  # (place of a step, its inputs, slope of) → outputs, or its slope by one of them
     back: Callable  # (place of a step, change, cotangents above) → those below, of a step not elementwise
 
 

@@ -11,12 +11,13 @@ import numpy as np
 from jaxnn.gradcheck.mistakes import entries
 from jaxnn.gradcheck.mistakes.averages import BIAS_MEAN, LAYER_SIGN
 from jaxnn.gradcheck.mistakes.derivatives import MULTIPLIER
-from jaxnn.gradcheck.mistakes.finding import Cotangent, Finding, Mistake, Step, Value, finding, holds, ways
+from jaxnn.gradcheck.mistakes.finding import Cotangent, Finding, Mistake, Step, Value, ways
 from jaxnn.gradcheck.mistakes.outputs import DIAGONAL
+from jaxnn.gradcheck.mistakes.steps.guesses import Guess, first_that_holds, guess
 from jaxnn.gradcheck.mistakes.steps.jacobians import flat, jacobians
 from jaxnn.gradcheck.mistakes.steps.turns import LEFT_OUT, WRONG_OPERAND
 from jaxnn.gradcheck.tape.forward import gradient_of
-from jaxnn.gradcheck.tape.paths import near, smallest
+from jaxnn.gradcheck.tape.paths import near
 from jaxnn.gradcheck.tape.scene import Scene, gradient_with, without
 from jaxnn.gradcheck.tape.tape import Edge
 from jaxnn.gradcheck.tape.trace import VIEWS, consumers, reached
@@ -58,49 +59,42 @@ class Other(NamedTuple):
     above: int | None = None
 
 
-def of_cotangents(scenes: list[Scene]) -> Iterator[Finding]:
+@first_that_holds
+def of_cotangents(probe: Scene) -> Iterator[Guess]:
     """What comes back to one value is another's, comes one place off, or is not handed down."""
-    probe = smallest(scenes)
-    if probe is None or probe.structure.turns:
-        return
-    here, back = jacobians(probe), probe.point.cotangents
+    here, back = jacobians(probe) if not probe.structure.turns else {}, probe.point.cotangents
     at = np.cumsum([0, *(r.size for r in probe.reference)])
     looked = np.concatenate([np.arange(at[k], at[k + 1]) for k in probe.seen])
     gap = (flat(probe.hand) - flat(probe.reference))[looked]
-    for value in sorted(here):
-        if not probe.point.tape.shapes[value].shape or value not in back:
-            continue
+    for value in (v for v in sorted(here) if probe.point.tape.shapes[v].shape and v in back):
         for other in _others(probe, value, here):
             new = other.of(probe)
             if new.shape != back[value].shape or not np.isfinite(new).all() or near(new, back[value]):
                 continue
-            if near(
-                (here[value][:, looked].T @ (new - back[value]).ravel()), gap, np.abs(gap).max()
-            ) and holds(scenes, partial(_with, value, other)):
+            off = here[value][:, looked].T @ (new - back[value]).ravel()
+            if near(off, gap, np.abs(gap).max()):
                 above = Value((value if other.above is None else other.above,))
                 told = {"value": Value((value,)), "above": above, "down": Cotangent(value)}
-                yield finding(other.mistake, other.says, "{down}", other.rank, True, probe, **told)
-                return
+                yield guess(
+                    other.mistake, other.says, "{down}", other.rank, partial(_with, value, other), **told
+                )
 
 
-def of_exchanged(scenes: list[Scene]) -> Iterator[Finding]:
+@first_that_holds
+def of_exchanged(probe: Scene) -> Iterator[Guess]:
     """What comes back to two values of one shape, neither of which is made of the other, is exchanged."""
-    probe = smallest(scenes)
-    if probe is None or probe.structure.turns:
-        return
     tape, back = probe.point.tape, probe.point.cotangents
     known = [v for v in sorted(jacobians(probe)) if v in back and tape.shapes[v].shape]
-    for v, w in combinations(known, 2):
-        if tape.shapes[v].shape != tape.shapes[w].shape or w in reached(tape.nodes, [v]):
+    for v, w in combinations(known, 2) if not probe.structure.turns else ():
+        if tape.shapes[v].shape != tape.shapes[w].shape or near(back[v], back[w]):
             continue
-        if not near(back[v], back[w]) and holds(scenes, partial(_with_exchanged, v, w)):
+        if w not in reached(tape.nodes, [v]):
             says, mistake = "are in each other's place", entries.EXCHANGED
             if near(back[v], -back[w]):
                 says, mistake = "have the opposite signs", LAYER_SIGN
             says = f"What comes back to {{one}} and what comes back to {{other}} {says}."
             told = {"one": Value((v,)), "other": Value((w,)), "down": (Cotangent(v), Cotangent(w))}
-            yield finding(mistake, says, "{down}", 3.0, True, probe, **told)
-            return
+            yield guess(mistake, says, "{down}", 3.0, partial(_with_exchanged, v, w), **told)
 
 
 def _with_exchanged(v: int, w: int, scene: Scene) -> list[np.ndarray] | None:
@@ -108,11 +102,9 @@ def _with_exchanged(v: int, w: int, scene: Scene) -> list[np.ndarray] | None:
     return gradient_with(scene, given={v: back[w], w: back[v]}) if back[v].shape == back[w].shape else None
 
 
-def of_sums(scenes: list[Scene]) -> Iterator[Finding]:
+@first_that_holds
+def of_sums(probe: Scene) -> Iterator[Guess]:
     """What comes back to a sum that is divided by is summed along another axis, or not at all."""
-    probe = smallest(scenes)
-    if probe is None:
-        return
     tape, readers = probe.point.tape, consumers(probe.point.tape.nodes)
     for place, node in enumerate(tape.nodes):
         above, out = [place], node.outputs[0]
@@ -125,18 +117,15 @@ def of_sums(scenes: list[Scene]) -> Iterator[Finding]:
             above = readers.get(out, [])
         if len(above) != 1 or tape.nodes[above[0]].name != "div" or tape.nodes[above[0]].inputs[1] != out:
             continue
-        shape = tape.shapes[node.inputs[0]].shape
-        for axis in (None, *range(len(shape))):
-            if holds(scenes, partial(_with_sum, place, above[0], axis)):
-                how = "not summed: only the diagonal of its derivative is there"
-                how = how if axis is None else f"summed along axis {axis}, where the loss sums along another"
-                mistake, says = (
-                    DIAGONAL if axis is None else entries.WRONG_AXIS,
-                    f"What comes back through {{step}} is {how}.",
-                )
-                down = Cotangent(node.inputs[0])
-                yield finding(mistake, says, "{down}", 2.0, True, probe, step=Step((place,)), down=down)
-                return
+        for axis in (None, *range(len(tape.shapes[node.inputs[0]].shape))):
+            how = f"summed along axis {axis}, where the loss sums along another"
+            how = "not summed: only the diagonal of its derivative is there" if axis is None else how
+            predict, down = partial(_with_sum, place, above[0], axis), Cotangent(node.inputs[0])
+            mistake, says = (
+                DIAGONAL if axis is None else entries.WRONG_AXIS,
+                "What comes back through {step} is ",
+            )
+            yield guess(mistake, says + how + ".", "{down}", 2.0, predict, step=Step((place,)), down=down)
 
 
 def _with_sum(place: int, above: int, axis: int | None, scene: Scene) -> list[np.ndarray] | None:
@@ -152,27 +141,19 @@ def _with_sum(place: int, above: int, axis: int | None, scene: Scene) -> list[np
     return gradient_with(scene, moved={(place, 0): lambda seen: new})
 
 
-def of_early(scenes: list[Scene]) -> Iterator[Finding]:
+@first_that_holds
+def of_early(probe: Scene) -> Iterator[Guess]:
     """What comes back to a value goes down one way before all of it has come back."""
-    probe = smallest(scenes)
-    if probe is None:
-        return
     nodes, readers = probe.point.tape.nodes, consumers(probe.point.tape.nodes)
+    into = {place: probe.point.tape.edges(node) for place, node in enumerate(nodes)}
     for place, node in enumerate(nodes):
-        below = [(place, k) for k, _ in probe.point.tape.edges(node)]
-        above = [
-            (p, k)
-            for p in readers.get(node.outputs[0], [])
-            for k, i in probe.point.tape.edges(nodes[p])
-            if i == node.outputs[0]
-        ]
+        below, out = [(place, k) for k, _ in into[place]], node.outputs[0]
+        above = [(p, k) for p in readers.get(out, []) for k, i in into[p] if i == out]
         for one, other in product(below, above) if min(len(below), len(above)) > 1 else ():
-            if holds(scenes, partial(_without_both, one, other)):
-                says = "{value} is made before what comes back through {step} has been added."
-                down = Cotangent(nodes[place].inputs[one[1]])
-                told = {"value": down, "step": Step((other[0],)), "down": down}
-                yield finding(LEFT_OUT, says, "{down}", 3.0, True, probe, **told)
-                return
+            says = "{value} is made before what comes back through {step} has been added."
+            down = Cotangent(node.inputs[one[1]])
+            told = {"value": down, "step": Step((other[0],)), "down": down}
+            yield guess(LEFT_OUT, says, "{down}", 3.0, partial(_without_both, one, other), **told)
 
 
 def _without_both(one: Edge, other: Edge, scene: Scene) -> list[np.ndarray]:
@@ -182,58 +163,53 @@ def _without_both(one: Edge, other: Edge, scene: Scene) -> list[np.ndarray]:
 
 
 def of_reading(scenes: list[Scene]) -> Iterator[Finding]:
-    """Data is read otherwise on the way back, where the values of the loss are right."""
-    probe = smallest(scenes)
-    if probe is None:
-        return
+    """Data is read otherwise on the way back, where the values of the loss are right; or two arrays are."""
+    found = [*_of_reading(scenes)]
+    yield from found or _of_data_exchanged(scenes)
+
+
+@first_that_holds
+def _of_reading(probe: Scene) -> Iterator[Guess]:
     tape = probe.point.tape
     for x in (*tape.inputs, *tape.constants):
         shape = tape.shapes[x].shape if x not in tape.parameters else ()
-        ways = [
-            (
-                SHIFTED,
-                f"is read one place {where} along its axis {axis}",
-                partial(np.roll, shift=by, axis=axis),
-            )
-            for axis, by in product((a for a, n in enumerate(shape) if n > 2), (1, -1))
-            for where in ("too early" if by > 0 else "too late",)
-        ]
+        ways: list[tuple[Mistake, str, Callable]] = []
+        for axis, by in product((a for a, n in enumerate(shape) if n > 2), (1, -1)):
+            how = f"is read one place too {'early' if by > 0 else 'late'} along its axis {axis}"
+            ways.append((SHIFTED, how, partial(np.roll, shift=by, axis=axis)))
         if shape and np.issubdtype(tape.shapes[x].dtype, np.floating):
             ways += [(MULTIPLIER, "is left out: ones stand in its place", np.ones_like)]
             ways += [(INVERTED, "is taken from 1", lambda x: 1 - x)]
         for mistake, how, of in ways:
-            if holds(scenes, partial(_read, x, len(shape), of)):
-                says = f"On the way back {{x}} {how}."
-                yield finding(mistake, says, "{x}", 3.0, True, probe, x=Value((x,)))
-                return
-    yield from _of_exchanged(scenes, probe)
+            predict = partial(_read, x, len(shape), of)
+            yield guess(mistake, f"On the way back {{x}} {how}.", "{x}", 3.0, predict, x=Value((x,)))
 
 
-def _of_exchanged(scenes: list[Scene], probe: Scene) -> Iterator[Finding]:
+@first_that_holds
+def _of_data_exchanged(probe: Scene) -> Iterator[Guess]:
     """Two arrays that no parameter is in stand for each other on the way back."""
     tape, values = probe.point.tape, probe.point.values
     read = {i for n in tape.nodes if tape.edges(n) for i in n.reads if i not in tape.active and i in values}
-    arrays = sorted(i for i in read if tape.shapes[i].shape)
-    for a, b in combinations(arrays, 2):
-        if tape.shapes[a] == tape.shapes[b] and holds(scenes, partial(_exchanged, a, b)):
-            says = "{a} and {b} are exchanged on the way back."
-            yield finding(WRONG_OPERAND, says, "{a}", 3.0, True, probe, a=Value((a,)), b=Value((b,)))
-            return
+    for a, b in combinations(sorted(i for i in read if tape.shapes[i].shape), 2):
+        if tape.shapes[a] == tape.shapes[b]:
+            says, told = "{a} and {b} are exchanged on the way back.", {"a": Value((a,)), "b": Value((b,))}
+            yield guess(WRONG_OPERAND, says, "{a}", 3.0, partial(_exchanged, a, b), **told)
 
 
 def _exchanged(a: int, b: int, scene: Scene) -> list[np.ndarray] | None:
     values = scene.point.values
-    kept = {v: values[v] for v in scene.point.tape.active if v in values}
-    alike = values[a].shape == values[b].shape
-    return gradient_of(scene, {a: values[b], b: values[a], **kept}) if alike else None
+    return _with_data(scene, {a: values[b], b: values[a]}) if values[a].shape == values[b].shape else None
 
 
 def _read(x: int, axes: int, of: Callable, scene: Scene) -> list[np.ndarray] | None:
-    values, tape = scene.point.values, scene.point.tape
-    if values[x].ndim != axes:
-        return None
-    kept = {v: values[v] for v in tape.active if v in values}
-    return gradient_of(scene, {x: of(values[x]), **kept})
+    value = scene.point.values[x]
+    return _with_data(scene, {x: of(value)}) if value.ndim == axes else None
+
+
+def _with_data(scene: Scene, new: dict[int, np.ndarray]) -> list[np.ndarray]:
+    """The gradient with other data on the way back, at the right values."""
+    values = scene.point.values
+    return gradient_of(scene, new | {v: values[v] for v in scene.point.tape.active if v in values})
 
 
 def _with(value: int, other: Other, scene: Scene) -> list[np.ndarray] | None:

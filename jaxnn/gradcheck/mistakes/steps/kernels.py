@@ -6,11 +6,11 @@ from functools import partial
 import jax
 import numpy as np
 
-from jaxnn.gradcheck.mistakes.finding import Cotangent, Finding, Mistake, Step, finding, holds
+from jaxnn.gradcheck.mistakes.finding import Cotangent, Mistake, Step
 from jaxnn.gradcheck.mistakes.steps.blocks import OVERWRITTEN, REGROUPED
+from jaxnn.gradcheck.mistakes.steps.guesses import Guess, first_that_holds, guess
 from jaxnn.gradcheck.mistakes.steps.turns import WRONG_OPERAND
 from jaxnn.gradcheck.tape.forward import arrays
-from jaxnn.gradcheck.tape.paths import smallest
 from jaxnn.gradcheck.tape.scene import Scene, gradient_with
 from jaxnn.gradcheck.tape.tape import Node
 
@@ -61,33 +61,25 @@ SAYS: dict[tuple[Mistake, str], Callable] = {
 }
 
 
-def of_kernels(scenes: list[Scene]) -> Iterator[Finding]:
+@first_that_holds
+def of_kernels(probe: Scene) -> Iterator[Guess]:
     """What comes back to the images is put together otherwise, or made with a kernel that is transposed."""
-    probe = smallest(scenes)
-    if probe is None:
-        return
     for place, node in enumerate(probe.point.tape.nodes):
         if node.name != "conv_general_dilated" or (place, 0) not in probe.point.programs.edges:
             continue
-        for (mistake, what), back in SAYS.items():
-            if holds(scenes, partial(_with_back, place, back)):
-                yield _found(probe, place, mistake, what)
-                return
+        tried = [(mistake, what, partial(_with_back, place, back)) for (mistake, what), back in SAYS.items()]
         for what in _with_groups_exchanged(probe, place):
-            if holds(scenes, lambda s, at=(place, what): _with_groups_exchanged(s, at[0])[at[1]]()):
-                yield _found(probe, place, REGROUPED, f"the groups of {what} are exchanged")
-                return
-        if holds(scenes, partial(_with_transposed, place)):
-            yield _found(probe, place, WRONG_OPERAND, "the kernel has its rows and columns exchanged")
-            return
+            tried += [(REGROUPED, f"the groups of {what} are exchanged", partial(_with_groups, place, what))]
+        turned = "the kernel has its rows and columns exchanged"
+        tried += [(WRONG_OPERAND, turned, partial(_with_transposed, place))]
+        told = {"step": Step((place,)), "down": Cotangent(node.inputs[0])}
+        for mistake, what, predict in tried:
+            yield guess(mistake, f"On the way back through {{step}}, {what}.", "{down}", 1.5, predict, **told)
 
 
-def _found(probe: Scene, place: int, mistake: Mistake, what: str) -> Finding:
-    down, says = (
-        Cotangent(probe.point.tape.nodes[place].inputs[0]),
-        f"On the way back through {{step}}, {what}.",
-    )
-    return finding(mistake, says, "{down}", 1.5, True, probe, step=Step((place,)), down=down)
+def _with_groups(place: int, what: str, scene: Scene) -> list[np.ndarray] | None:
+    found = _with_groups_exchanged(scene, place).get(what)
+    return found and found()
 
 
 def _with_back(place: int, back: Callable, scene: Scene) -> list[np.ndarray] | None:

@@ -24,6 +24,7 @@ from jaxnn.gradcheck.mistakes.steps.blocks import (
     put_over,
     where_from,
 )
+from jaxnn.gradcheck.mistakes.steps.guesses import Guess, first_that_holds, guess
 from jaxnn.gradcheck.tape.paths import near, smallest
 from jaxnn.gradcheck.tape.scene import Scene, fits, gradient_with, without
 from jaxnn.gradcheck.tape.tape import Edge
@@ -180,17 +181,20 @@ def moved(scenes: list[Scene]) -> Iterator[Finding]:
         # one for each parameter: heads of k and of v are two blocks, and one mistake
         chosen = [o for n, o in enumerate(known) if not any(set(o.of) & set(e.of) for e in known[:n])]
         if holds(scenes, partial(_with_backs, chosen)):
-            first = chosen[0]
-            down = tuple(Cotangent(one.block.source) for one in chosen)
-            yield _found(probe, first.block, first.back.mistake, first.back.says, first.back.rank, down=down)
+            yield _found(probe, chosen)
             return
     for known in (many for many in alike.values() if len(many) > 1 and not found):
         if holds(scenes, partial(_with_all, known)):
-            (block, *_, back, _), down = known[0], tuple(Cotangent(one.block.source) for one in known)
-            yield _found(probe, block, back.mistake, back.says, back.rank, down=down)
+            yield _found(probe, known)
             return
     for search in (_parts, _after, _early):
-        yield from search([s._replace(only=tuple(probe.wrong)) for s in scenes], probe)
+        yield from search([s._replace(only=tuple(probe.wrong)) for s in scenes])
+
+
+def _found(probe: Scene, known: list[Known]) -> Finding:
+    back, down = known[0].back, tuple(Cotangent(one.block.source) for one in known)
+    parts = _parts_of(known[0].block) | {"down": down}
+    return finding(back.mistake, back.says, "{down}", back.rank, True, probe, **parts)
 
 
 def _with_backs(known: list[Known], scene: Scene) -> list[np.ndarray] | None:
@@ -217,10 +221,9 @@ def _with_all(known: list[Known], scene: Scene) -> list[np.ndarray] | None:
     return gradient_with(scene, moved=moved, gains={edge: 0.0 for b, _ in backs for edge in b.bottom[1:]})
 
 
-def _found(probe: Scene, block: Block, mistake: Mistake, says: str, rank: float, **parts) -> Finding:
-    told = {"step": Step((max(block.places),)), "value": Value((block.source,))}
-    told |= {"down": Cotangent(block.source)} | parts
-    return finding(mistake, says, "{down}", rank, True, probe, **told)
+def _parts_of(block: Block) -> dict:
+    value = block.source
+    return {"step": Step((max(block.places),)), "value": Value((value,)), "down": Cotangent(value)}
 
 
 def _reached(scene: Scene, edges: tuple[Edge, ...]) -> tuple[int, ...]:
@@ -234,7 +237,8 @@ def _to_all(scene: Scene, edges: tuple[Edge, ...]) -> bool:
     return list(_reached(scene, edges)) == scene.wrong
 
 
-def _parts(scenes: list[Scene], probe: Scene) -> Iterator[Finding]:
+@first_that_holds
+def _parts(probe: Scene) -> Iterator[Guess]:
     """Parts of one value that overlap, each of which overwrites what the others gave."""
     nodes = probe.point.tape.nodes
     for value, places in consumers(nodes).items():
@@ -246,11 +250,9 @@ def _parts(scenes: list[Scene], probe: Scene) -> Iterator[Finding]:
         ):
             continue
         for turn in (1, -1) if _to_all(probe, edges) else ():
-            if holds(scenes, partial(_with_parts, value, edges[::turn])):
-                says = "The parts of {value} overlap, and what comes back to one overwrites the others."
-                block = Block(value, value, tuple(p for p, _ in edges), edges)
-                yield _found(probe, block, OVERWRITTEN, says, 1.0)
-                return
+            says = "The parts of {value} overlap, and what comes back to one overwrites the others."
+            parts = _parts_of(Block(value, value, tuple(p for p, _ in edges), edges))
+            yield guess(OVERWRITTEN, says, "{down}", 1.0, partial(_with_parts, value, edges[::turn]), **parts)
 
 
 def _with_parts(value: int, edges: tuple[Edge, ...], scene: Scene):
@@ -266,7 +268,8 @@ def _with_parts(value: int, edges: tuple[Edge, ...], scene: Scene):
     return gradient_with(scene, moved={first: back}, gains=dict.fromkeys(others, 0.0))
 
 
-def _after(scenes: list[Scene], probe: Scene) -> Iterator[Finding]:
+@first_that_holds
+def _after(probe: Scene) -> Iterator[Guess]:
     """A factor that is multiplied in below a linear step, where it belongs above it."""
     tape, factors = probe.point.tape, probe.point.change.factors
     readers = consumers(tape.nodes)
@@ -280,10 +283,10 @@ def _after(scenes: list[Scene], probe: Scene) -> Iterator[Finding]:
         factor = np.asarray(factors.get(edge, 0))
         if more or factor.shape != shape or np.ptp(factor) == 0:
             continue
-        if _to_all(probe, (edge,)) and holds(scenes, partial(_with_factor_after, block, edge)):
+        if _to_all(probe, (edge,)):
             says = "On the way back, the factor of {beside} is multiplied in after {step}, not before it."
-            yield _found(probe, block, OUTSIDE, says, 1.5, beside=Step((place,)))
-            return
+            parts = _parts_of(block) | {"beside": Step((place,))}
+            yield guess(OUTSIDE, says, "{down}", 1.5, partial(_with_factor_after, block, edge), **parts)
 
 
 def _with_factor_after(block: Block, edge: Edge, scene: Scene):
@@ -292,7 +295,8 @@ def _with_factor_after(block: Block, edge: Edge, scene: Scene):
     return gradient_with(scene, factors={edge: np.ones_like(factor)}, gains=gains)
 
 
-def _early(scenes: list[Scene], probe: Scene) -> Iterator[Finding]:
+@first_that_holds
+def _early(probe: Scene) -> Iterator[Guess]:
     """What comes around a block is added on the way through it."""
     tape = probe.point.tape
     shapes, readers = tape.shapes, consumers(tape.nodes)
@@ -312,14 +316,11 @@ def _early(scenes: list[Scene], probe: Scene) -> Iterator[Finding]:
             if i in inside and n.outputs[0] in within
         ]
         for edge, at in through:
-            if holds(scenes, partial(_with_early, (place, k), edge, at, top)):
-                made = tape.maker(at) if edge is None else edge[0]
-                says = (
-                    "What comes around from {beside} is added before {step}, not after it, to reach {value}."
-                )
-                block = Block(value, top, (place if made is None else made,), ())
-                yield _found(probe, block, EARLY, says, 1.5, beside=Step((place,)))
-                return
+            made = tape.maker(at) if edge is None else edge[0]
+            says = "What comes around from {beside} is added before {step}, not after it, to reach {value}."
+            parts = _parts_of(Block(value, top, (place if made is None else made,), ()))
+            predict = partial(_with_early, (place, k), edge, at, top)
+            yield guess(EARLY, says, "{down}", 1.5, predict, **parts, beside=Step((place,)))
 
 
 def _with_early(around: Edge, through: Edge | None, at: int, top: int, scene: Scene):

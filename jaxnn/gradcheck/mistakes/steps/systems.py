@@ -6,8 +6,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxnn.gradcheck.mistakes.finding import Cotangent, Finding, Mistake, Step, Value, finding, holds
-from jaxnn.gradcheck.tape.paths import near, smallest
+from jaxnn.gradcheck.mistakes.finding import Cotangent, Mistake, Step, Value
+from jaxnn.gradcheck.mistakes.steps.guesses import Guess, first_that_holds, guess
+from jaxnn.gradcheck.tape.paths import near
 from jaxnn.gradcheck.tape.scene import Scene, gradient_with
 
 UNTRANSPOSED = Mistake(
@@ -56,17 +57,13 @@ def _solved_again(system: System, scene: Scene) -> list[np.ndarray] | None:
     return gradient_with(scene, added=added)
 
 
-def of_systems(scenes: list[Scene]) -> Iterator[Finding]:
+@first_that_holds
+def of_systems(probe: Scene) -> Iterator[Guess]:
     """A system that is solved with A on the way back."""
-    probe = smallest(scenes)
-    for system in _systems(probe) if probe else ():
-        if holds(scenes, partial(_solved_again, system)):
-            says = (
-                "On the way back through {step}, the system is solved with {a}, where its transpose belongs."
-            )
-            parts = {"step": Step((system.place,)), "a": Value((system.matrix,)), "x": Cotangent(system.b)}
-            yield finding(UNTRANSPOSED, says, "{x}", 1.0, True, probe, **parts)
-            return
+    says = "On the way back through {step}, the system is solved with {a}, where its transpose belongs."
+    for system in _systems(probe):
+        parts = {"step": Step((system.place,)), "a": Value((system.matrix,)), "x": Cotangent(system.b)}
+        yield guess(UNTRANSPOSED, says, "{x}", 1.0, partial(_solved_again, system), **parts)
 
 
 OF_SYSTEMS = (UNTRANSPOSED,)

@@ -10,6 +10,7 @@ from jax.extend.core import Literal
 
 from jaxnn.gradcheck.mistakes.finding import Finding, Mistake, Step, Value, finding, holds
 from jaxnn.gradcheck.mistakes.steps.blocks import in_another_order, repeated
+from jaxnn.gradcheck.mistakes.steps.guesses import Guess, first_that_holds, guess
 from jaxnn.gradcheck.report.formats import spoken
 from jaxnn.gradcheck.tape.forward import arrays, gradient_of, replayed, replayed_values, step
 from jaxnn.gradcheck.tape.paths import Path, ends_of, reaching, smallest
@@ -111,10 +112,8 @@ def of_other_values(scenes: list[Scene]) -> Iterator[Finding]:
         if holds(scenes, partial(_without, skipped, both, None)) and not _is_a_path(probe, skipped):
             yield _left_out(probe, skipped, both)
             return
-    yield from _of_counts(scenes, probe)
-    yield from _of_a_ratio(scenes, probe)
-    yield from _of_other_groups(scenes, probe)
-    yield from _of_overwritten(scenes, probe)
+    for search in (_of_counts, _of_a_ratio, _of_other_groups, _of_overwritten):
+        yield from search(scenes)
 
 
 def on_the_way_back(scenes: list[Scene]) -> Iterator[Finding]:
@@ -122,7 +121,7 @@ def on_the_way_back(scenes: list[Scene]) -> Iterator[Finding]:
     probe = smallest(scenes)
     if probe is None:
         return
-    yield from _of_counts(scenes, probe, True)
+    yield from _of_counts_on_the_way_back(scenes)
     tape = probe.point.tape
     for skipped in _skippable(probe):
         if any(i != one.input for one in skipped for _, i in tape.edges(tape.nodes[one.place])):
@@ -131,7 +130,7 @@ def on_the_way_back(scenes: list[Scene]) -> Iterator[Finding]:
             if holds(scenes, partial(_without, skipped, both, end)) and not _is_a_path(probe, skipped):
                 yield _left_out(probe, skipped, both)
                 return
-    yield from _of_undone(scenes, probe)
+    yield from _of_undone(scenes)
 
 
 def _sums(scene: Scene) -> list[tuple[int, int, int]]:
@@ -143,18 +142,13 @@ def _sums(scene: Scene) -> list[tuple[int, int, int]]:
     return found
 
 
-def _of_undone(scenes: list[Scene], probe: Scene) -> Iterator[Finding]:
+@first_that_holds
+def _of_undone(probe: Scene) -> Iterator[Guess]:
     """What went into a sum is made again from the sum, but wrongly."""
     for (out, x, added), times in product(_sums(probe), (1.0, 0.0)):
-        if holds(scenes, partial(_with_undone, out, x, added, times)):
-            says = (
-                "{x} is made again from {out}, but {added} is "
-                + ("added" if times else "not taken off")
-                + "."
-            )
-            told = {"x": Value((x,)), "out": Value((out,)), "added": Value((added,))}
-            yield finding(UNDONE, says, "{x}", 2.0, True, probe, **told)
-            return
+        says = "{x} is made again from {out}, but {added} is " + ("added." if times else "not taken off.")
+        told = {"x": Value((x,)), "out": Value((out,)), "added": Value((added,))}
+        yield guess(UNDONE, says, "{x}", 2.0, partial(_with_undone, out, x, added, times), **told)
 
 
 def _with_undone(out: int, x: int, added: int, times: float, scene: Scene) -> list[np.ndarray] | None:
@@ -165,7 +159,8 @@ def _with_undone(out: int, x: int, added: int, times: float, scene: Scene) -> li
     return gradient_of(scene, {x: values[out] + times * values[added]} | known)
 
 
-def _of_overwritten(scenes: list[Scene], probe: Scene) -> Iterator[Finding]:
+@first_that_holds
+def _of_overwritten(probe: Scene) -> Iterator[Guess]:
     """A value is overwritten by what the next step makes of it, and read on the way back."""
     tape = probe.point.tape
     for place, node in enumerate(tape.nodes):
@@ -175,11 +170,10 @@ def _of_overwritten(scenes: list[Scene], probe: Scene) -> Iterator[Finding]:
                 continue
             if maker and (made is None or tape.nodes[made].name not in BY_OUTPUT):
                 continue
-            if holds(scenes, partial(_with_overwritten, place, old, made if maker else None)):
-                says = "{new} is read for {old} on the way back: overwritten meanwhile, or mistaken for it."
-                parts = {"old": Value((old,)), "new": Value((new,)), "step": Step((place,))}
-                yield finding(OVERWRITTEN, says, "{step}", 1.5, True, probe, **parts)
-                return
+            says = "{new} is read for {old} on the way back: overwritten meanwhile, or mistaken for it."
+            predict = partial(_with_overwritten, place, old, made if maker else None)
+            parts = {"old": Value((old,)), "new": Value((new,)), "step": Step((place,))}
+            yield guess(OVERWRITTEN, says, "{step}", 1.5, predict, **parts)
 
 
 def _with_overwritten(place: int, old: int, maker: int | None, scene: Scene) -> list[np.ndarray] | None:
@@ -253,22 +247,27 @@ def _unbiased(place: int, both: bool, end: int | None, scene: Scene) -> list[np.
     return pulled(scene, change._replace(gains=change.gains | gains) if both else change).gradient
 
 
-def _of_counts(scenes: list[Scene], probe: Scene, back: bool = False) -> Iterator[Finding]:
+def _counts(back: bool, probe: Scene) -> Iterator[Guess]:
     """A mean inside the loss is divided by n − 1."""
     tape = probe.point.tape
     divided = [p for p, n in enumerate(tape.nodes) if n.name == "div" and n.outputs[0] in tape.active]
     tried = [(p, e) for p in divided for e in (ends_of(probe, tape.nodes[p].outputs[0]) if back else [None])]
     for (place, end), both in product(tried, (True, False)):
-        if holds(scenes, partial(_unbiased, place, both, end)):
-            how = "" if both else ", but not where it is differentiated"
-            how += " on the way back" if back else ""
-            says = "{step} divides by n = {n}; the gradient is made with n − 1 (ddof=1)" + how + "."
-            n = spoken(_number(probe, tape.nodes[place]) or 0)
-            yield finding(UNBIASED, says, "{step}", 1.5, True, probe, step=Step((place,)), n=n)
-            return
+        how = "" if both else ", but not where it is differentiated"
+        how += " on the way back" if back else ""
+        says = "{step} divides by n = {n}; the gradient is made with n − 1 (ddof=1)" + how + "."
+        parts = {"step": Step((place,)), "n": spoken(_number(probe, tape.nodes[place]) or 0)}
+        yield guess(UNBIASED, says, "{step}", 1.5, partial(_unbiased, place, both, end), **parts)
 
 
-def _of_a_ratio(scenes: list[Scene], probe: Scene) -> Iterator[Finding]:
+_of_counts, _of_counts_on_the_way_back = (
+    first_that_holds(partial(_counts, False)),
+    first_that_holds(partial(_counts, True)),
+)
+
+
+@first_that_holds
+def _of_a_ratio(probe: Scene) -> Iterator[Guess]:
     """A value made without its ε on the way back alone: what comes down is off by a ratio of the two."""
     shapes, tape = probe.point.tape.shapes, probe.point.tape
     for skipped, *more in _skippable(probe):
@@ -279,12 +278,12 @@ def _of_a_ratio(scenes: list[Scene], probe: Scene) -> Iterator[Finding]:
         for scale, below in product(made[1:3], sorted(tape.active & probe.point.values.keys())):
             wide = shapes[below].shape
             if len(wide) == len(shapes[scale].shape) and wide != shapes[scale].shape and below not in after:
-                predict = partial(_with_ratio, skipped, scale, below)
-                if holds(scenes, predict):
-                    says = "The ε = {e} in {step} is left out on the way back."
-                    e, at = f"{_epsilon(probe, skipped):.3g}", Step((skipped.place,))
-                    yield finding(EPSILON, says, "{step}", 1.1, True, probe, step=at, e=e)
-                    return
+                says, predict = (
+                    "The ε = {e} in {step} is left out on the way back.",
+                    partial(_with_ratio, skipped, scale, below),
+                )
+                e, at = f"{_epsilon(probe, skipped):.3g}", Step((skipped.place,))
+                yield guess(EPSILON, says, "{step}", 1.1, predict, step=at, e=e)
 
 
 def _with_ratio(skipped: Skipped, scale: int, below: int, scene: Scene) -> list[np.ndarray] | None:
@@ -298,19 +297,20 @@ def _with_ratio(skipped: Skipped, scale: int, below: int, scene: Scene) -> list[
     return pulled(scene, scene.point.change._replace(free=scene.point.change.free | {below: ratio})).gradient
 
 
-def _of_other_groups(scenes: list[Scene], probe: Scene) -> Iterator[Finding]:
+@first_that_holds
+def _of_other_groups(probe: Scene) -> Iterator[Guess]:
     """Repeated values in another order: everywhere, or on one path."""
-    paths = [None, *(path for path, _ in reaching(probe))]
-    for blocks in repeated(probe):
+    several = repeated(probe)
+    paths = [None, *(path for path, _ in reaching(probe))] if several else []
+    for blocks in several:
         for key, path in product(in_another_order(probe, blocks), paths):
-            predict = partial(_of_groups, blocks, key, path)
-            if holds(scenes, predict):
-                says = "{value}: it is repeated in other groups than in the loss."
-                value = tuple(Value((block.source,)) for block in blocks)
-                where = "{value}" if path is None else "{step}"
-                parts = {} if path is None else {"step": Step(path.places)}
-                yield finding(OTHER_GROUPS, says, where, 1.5, True, probe, value=value, **parts)
-                return
+            says, predict = (
+                "{value}: it is repeated in other groups than in the loss.",
+                partial(_of_groups, blocks, key, path),
+            )
+            parts = {"value": tuple(Value((block.source,)) for block in blocks)}
+            parts |= {} if path is None else {"step": Step(path.places)}
+            yield guess(OTHER_GROUPS, says, "{value}" if path is None else "{step}", 1.5, predict, **parts)
 
 
 def _of_groups(blocks, key: tuple, path: Path | None, scene: Scene) -> list[np.ndarray] | None:
