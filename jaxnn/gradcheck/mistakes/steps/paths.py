@@ -115,6 +115,7 @@ def scaled(scenes: list[Scene]) -> Iterator[Finding]:
                     2.1 if count.mistake is LEFT_OUT else 2.2 if "sign" in count.says else count.rank
                 ) + late
                 yield _of_statistic(_found(probe, path, count.mistake, count.says + ".", rank, **count.parts))
+                break  # nothing in every turn is nothing in some of them too
 
 
 def of_statistics(scenes: list[Scene]) -> Iterator[Finding]:
