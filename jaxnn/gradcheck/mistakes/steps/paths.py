@@ -121,7 +121,9 @@ def scaled(scenes: list[Scene]) -> Iterator[Finding]:
 def of_statistics(scenes: list[Scene]) -> Iterator[Finding]:
     """A mean, a variance or a norm is taken for a constant: it may look like much else."""
     probe = smallest(scenes)
-    for path in paths_of(probe) if probe else ():
+    if probe is None:
+        return
+    for path in paths_of(probe):
         kind = statistic(probe, path.places)
         if kind not in {None, "their sum"} and holds(scenes, partial(_with_gain, path.edges, lambda s: 0.0)):
             says = "the path through {step} is not differentiated."
