@@ -115,12 +115,15 @@ def scaled(scenes: list[Scene]) -> Iterator[Finding]:
                     2.1 if count.mistake is LEFT_OUT else 2.2 if "sign" in count.says else count.rank
                 ) + late
                 yield _of_statistic(_found(probe, path, count.mistake, count.says + ".", rank, **count.parts))
+                break  # nothing in every turn is nothing in some of them too
 
 
 def of_statistics(scenes: list[Scene]) -> Iterator[Finding]:
     """A mean, a variance or a norm is taken for a constant: it may look like much else."""
     probe = smallest(scenes)
-    for path in paths_of(probe) if probe else ():
+    if probe is None:
+        return
+    for path in paths_of(probe):
         kind = statistic(probe, path.places)
         if kind not in {None, "their sum"} and holds(scenes, partial(_with_gain, path.edges, lambda s: 0.0)):
             says = "the path through {step} is not differentiated."

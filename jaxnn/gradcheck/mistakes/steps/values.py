@@ -43,6 +43,7 @@ OVERWRITTEN = Mistake(
     "overwritten", "a value that the way back needs has been overwritten in the meantime",
     "B = A + F: what is made of A on the way back is made of A, not of B",
     "kept = A; A += F; dW = kept.T @ dZ  # kept is A itself", "NumPy: +=, *=, out=",
+    loose=True,
 )  # fmt: skip
 UNDONE = Mistake(
     "wrongly-undone", "what went in is made again from what came out, but wrongly",
