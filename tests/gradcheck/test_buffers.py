@@ -102,10 +102,14 @@ def throughout(kind, times):
 
 @pytest.mark.parametrize("kind", HALVES)
 @pytest.mark.parametrize("made", [in_buffer, of_closed_over_data, throughout])
-def test_halves_are_right_to_their_own_rounding_and_excuse_no_mistake(made, kind):
+def test_halves_are_right_to_their_own_rounding(made, kind):
     report = compare_gradients(fitted, made(kind, 1.0), V)
     assert (report.correct, report.accurate) == (True, False)
     assert f"the gradient by hand rounds to {np.dtype(kind).name} inside" in " ".join(report.notes)
+
+
+@pytest.mark.parametrize(("made", "kind"), [(in_buffer, HALVES[0]), (of_closed_over_data, HALVES[1])])
+def test_halves_excuse_no_mistake(made, kind):
     wrong = compare_gradients(fitted, made(kind, -1.2), V)
     assert wrong.correct is False
     assert not any("stopped" in note for note in wrong.notes)
@@ -124,9 +128,7 @@ def test_what_a_library_names_is_no_excuse():
     """scipy's expm asks whether it is given float16."""
     import scipy.linalg
 
-    a = RNG.normal(size=(3, 3)).astype(np.float32) / 2
-    loss = lambda a: jnp.trace(jax.scipy.linalg.expm(a))  # noqa: E731
-    assert compare_gradients(loss, lambda a: 1.001 * scipy.linalg.expm(np.asarray(a)).T, a).correct is False
+    assert precisions(lambda: scipy.linalg.expm(np.eye(2)), lambda x: False) == set()
 
 
 @pytest.mark.parametrize("kind", [np.float32, np.float64])
@@ -166,3 +168,17 @@ def test_precisions_are_those_held_or_named_and_a_profiler_is_given_back():
     assert precisions(lambda: named(np.ones(2)), lambda x: False) == {np.dtype(np.float32)}
     assert precisions(lambda: fitted_by_hand(V), lambda x: True) == set()
     assert sys.getprofile() is before
+
+
+def test_what_is_looked_at_may_be_anything():
+    class Hostile:
+        @property
+        def __dict__(self):
+            raise RuntimeError
+
+    def gradient(w):
+        kept = [Hostile(), w, np.float16, iter([])]
+        return fitted_by_hand(kept[1]).astype(kept[2])
+
+    assert compare_gradients(fitted, gradient, V).correct is True
+    assert compare_gradients(fitted, lambda w: -gradient(w), V).correct is False

@@ -59,10 +59,8 @@ def extreme(function, sign: int):
 
     def rule(params, a, b):
         value = function(a.value, b.value)
-        if not is_float(value):
-            return integral(value, a, b)
-        if a.error is None and b.error is None:
-            return settled(value, None, a, b)
+        if not is_float(value) or a.error is b.error is None:
+            return _exact(value, a, b)
         lead = sign * (a.value - b.value)
         slack = error_of(a) + error_of(b)
         both = np.maximum(error_of(a), error_of(b))
@@ -76,10 +74,15 @@ def _clamp(params, low, x, high):
     return extreme(np.minimum, -1)({}, extreme(np.maximum, 1)({}, x, low), high)
 
 
+def _exact(value, *inputs: Bounded) -> Bounded:
+    """What is made of inputs that are exactly known, or no floating-point numbers."""
+    return settled(value, None, *inputs) if is_float(value) else integral(value, *inputs)
+
+
 def _sign(params, x):
     value = np.sign(x.value)
     if not is_float(value) or x.error is None:
-        return integral(value, x) if not is_float(value) else settled(value, None, x)
+        return _exact(value, x)
     doubtful = (np.abs(x.value) <= x.error) & (x.error > 0)
     return settled(value, np.where(doubtful, 1.0 + np.abs(value), 0.0), x)
 
@@ -90,7 +93,7 @@ def _stepped(function):
     def rule(params, x):
         value = function(x.value)
         if x.error is None or not is_float(value):
-            return integral(value, x) if not is_float(value) else settled(value, None, x)
+            return _exact(value, x)
         low, high = function(x.value - x.error), function(x.value + x.error)
         return settled(value, np.maximum(high - value, value - low), x)
 

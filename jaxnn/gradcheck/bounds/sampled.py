@@ -5,7 +5,16 @@ from collections.abc import Callable
 
 import numpy as np
 
-from jaxnn.gradcheck.bounds.bounded import TINY, UNIT, Bounded, error_of, integral, is_float, settled
+from jaxnn.gradcheck.bounds.bounded import (
+    TINY,
+    UNIT,
+    Bounded,
+    error_of,
+    integral,
+    is_float,
+    is_number,
+    settled,
+)
 from jaxnn.gradcheck.jaxprs.by_numpy import applied
 
 
@@ -38,12 +47,10 @@ def unknown(run: Callable[[list], list], inputs) -> list[Bounded]:
     """
     values = [x.value for x in inputs]
     out = run(values)
-    movable = [
-        k for k, v in enumerate(values) if (is_float(v) or np.iscomplexobj(v)) and inputs[k].error is not None
-    ]
-    if all(not is_float(v) and not np.iscomplexobj(v) for v in out):
-        return [integral(v, *inputs) if isinstance(v, np.ndarray) else Bounded(v, None, False)
-                for v in out]  # fmt: skip
+    movable = [k for k, x in enumerate(inputs) if is_number(x.value) and x.error is not None]
+    if not any(map(is_number, out)):
+        as_it_is = lambda v: Bounded(v, None, False)  # noqa: E731
+        return [integral(v, *inputs) if isinstance(v, np.ndarray) else as_it_is(v) for v in out]
     rng = np.random.default_rng(0)
     stretch = 2.0**16
     moves = [np.zeros(np.shape(v)) for v in out]
@@ -56,14 +63,12 @@ def unknown(run: Callable[[list], list], inputs) -> list[Bounded]:
             e = np.where(np.isfinite(e), e, np.abs(v))
             shaken[k] = v + stretch * e * rng.choice([-1.0, 1.0], v.shape)
         for m, v, w in zip(moves, out, run(shaken), strict=True):
-            if is_float(v) or np.iscomplexobj(v):
-                np.maximum(m, np.abs(w - v) / stretch, out=m)
-            else:
-                np.maximum(m, np.where(w == v, 0.0, np.inf), out=m)
+            far = np.abs(w - v) / stretch if is_number(v) else np.where(w == v, 0.0, np.inf)
+            np.maximum(m, far, out=m)
     widest = max((v.size for v in out), default=1)
     bounded = []
     for v, m in zip(out, moves, strict=True):
-        if not (is_float(v) or np.iscomplexobj(v)):
+        if not is_number(v):
             doubt = np.full(v.shape, np.inf) if places else m
             error = np.minimum(doubt, 1.0) if v.dtype == bool else doubt
             bounded.append(Bounded(v, error, any(x.active for x in inputs)))

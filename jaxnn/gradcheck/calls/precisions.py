@@ -5,6 +5,8 @@ import functools
 import re
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from itertools import islice
 from types import CodeType, FrameType, FunctionType, ModuleType
 from typing import Any
 
@@ -15,7 +17,7 @@ import numpy as np
 from jaxnn.gradcheck.calls.raised import HERE, LIBRARIES
 
 NAMED = re.compile(r"[<=>|]?(float32|f4|float16|f2|bfloat16|float8_\w+)")
-DEEP = 2  # lists in lists, arrays of an object in a list
+DEEP, MANY = 2, 1000  # lists in lists, arrays of an object in a list; so many entries are looked at
 
 
 def precisions(run: Callable[[], Any], is_known: Callable[[np.ndarray], bool]) -> set[np.dtype]:
@@ -26,18 +28,18 @@ def precisions(run: Callable[[], Any], is_known: Callable[[np.ndarray], bool]) -
     found: set[np.dtype] = set()
 
     def look(frame: FrameType, event: str, _) -> None:
-        code = frame.f_code
-        if event != "return" or code.co_filename.startswith(HERE):
-            return
+        if event == "return" and not frame.f_code.co_filename.startswith(HERE):
+            with suppress(Exception):  # whatever a class of the caller's raises that is looked at
+                note(frame, frame.f_code)
+
+    def note(frame: FrameType, code: CodeType) -> None:
         own = not code.co_filename.startswith((*LIBRARIES, "<frozen"))
+        words = (w for w in (*code.co_names, *code.co_consts) if own and isinstance(w, str))
+        found.update(np.dtype(named[1]) for named in map(NAMED.fullmatch, words) if named)
         there = [frame.f_globals[n] for n in _globals(code) if own and n in frame.f_globals]
         for kind, x in _kinds([*frame.f_locals.values(), *there], DEEP):
             if kind not in found and (own if x is None else not is_known(x)):
                 found.add(kind)
-        if not own:
-            return
-        words = (w for w in (*code.co_names, *code.co_consts) if isinstance(w, str))
-        found.update(np.dtype(named[1]) for named in map(NAMED.fullmatch, words) if named)
 
     before = sys.getprofile()
     sys.setprofile(look)
@@ -48,7 +50,7 @@ def precisions(run: Callable[[], Any], is_known: Callable[[np.ndarray], bool]) -
     return found
 
 
-@functools.cache
+@functools.lru_cache(256)
 def _globals(code: CodeType) -> set[str]:
     """The names of a module that code reads; attributes may have the same."""
     return {i.argval for i in dis.get_instructions(code) if i.opname in ("LOAD_GLOBAL", "LOAD_NAME")}
@@ -67,7 +69,7 @@ def _kinds(x, deep: int) -> Iterator[tuple[np.dtype, np.ndarray | None]]:
             yield from _kinds(kind, deep)
     elif deep:
         inside = x if isinstance(x, dict | list | tuple | set) else getattr(x, "__dict__", {})
-        for y in [*(inside.values() if isinstance(inside, dict) else inside)]:
+        for y in [*islice(inside.values() if isinstance(inside, dict) else inside, MANY)]:
             yield from _kinds(y, deep - 1)
 
 

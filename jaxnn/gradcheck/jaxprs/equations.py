@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
+import numpy as np
 from jax.extend.core import Literal
 
 LONG = 100_000  # turns of a while loop, whose number is not known
@@ -107,6 +108,16 @@ def numbers(jaxpr) -> dict[float, str]:
         for inner in within(equation):
             found = {**numbers(inner), **found}
     return found
+
+
+def scalars(jaxpr) -> Iterator:
+    """The numbers that stand in a jaxpr and in those inside it, as literals or constants."""
+    inner, consts = opened(jaxpr)
+    yield from (c for c in consts if np.size(c) == 1)
+    for equation in inner.eqns:
+        yield from (v.val for v in equation.invars if isinstance(v, Literal) and np.ndim(v.val) == 0)
+        for below in within(equation):
+            yield from scalars(below)
 
 
 def mapped_axes(jaxpr) -> set[int]:

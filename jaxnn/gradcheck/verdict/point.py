@@ -52,7 +52,7 @@ class Traced(NamedTuple):
     skipped: int
     exact: bool  # traced in float64
     varies: bool  # some output depends on a differentiated argument
-    grain: float = UNIT  # the unit roundoff of an array that the other side has not got
+    grain: float  # the unit roundoff of its numbers, and of arrays that the other side has not got
 
 
 class Sides(NamedTuple):

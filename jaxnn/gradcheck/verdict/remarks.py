@@ -4,11 +4,11 @@ from itertools import compress
 
 import numpy as np
 
-from jaxnn.gradcheck.bounds.bounded import Note
+from jaxnn.gradcheck.bounds.bounded import UNIT, Note
 from jaxnn.gradcheck.calls.call import Call
 from jaxnn.gradcheck.jaxprs.primitives import called
 from jaxnn.gradcheck.report.formats import listed
-from jaxnn.gradcheck.verdict.point import Pair, Point, Sides
+from jaxnn.gradcheck.verdict.point import VISIBLE, Pair, Point, Sides
 
 ESTIMATES = {"sampled", "unknown", "long", "whole", "iterated", "differences"}  # notes on bounds not derived
 NOTES = {
@@ -60,6 +60,8 @@ def remarks(call: Call, tried: list[Point], rows: list, printed, correct: bool |
             f"by hand and by autodiff differ by up to {max(off):.1g} of an entry: more than float64 rounds, "
             "and no more than numbers with few digits explain, in the code or the data"
         )
+    if correct and any(_in_few_digits(point) for point in tried):
+        out.append("numbers or arrays have few digits in the code: entries are held to what these allow")
     given = tried[0]
     better = list(compress(call.paths, (row is not None and row.better for row in rows)))
     if better:
@@ -76,6 +78,12 @@ def remarks(call: Call, tried: list[Point], rows: list, printed, correct: bool |
     if printed.lines:
         out.append(f"the functions printed {printed.lines} lines, which are not shown")
     return out
+
+
+def _in_few_digits(point: Point) -> bool:
+    """Whether an entry is told of that is not known to the digits of float64."""
+    coarse = (np.any(p.bound[p.seen] > VISIBLE[UNIT] * p.top) for p in point.pairs if p.top > 0)
+    return point.reference.grain > UNIT and any(coarse)
 
 
 def what_it_says(point: Point) -> str:

@@ -102,7 +102,7 @@ def known(value: np.ndarray, pool: Sequence) -> bool:
     return any(np.array_equal(x, value) or np.isin(value, x).all() for x in wide)
 
 
-def narrow_kinds(call: Call, leaves: list, consts: Sequence) -> list[np.dtype]:
+def narrow_kinds(call: Call, leaves: list, consts: Sequence, reference: Side) -> list[np.dtype]:
     """The types with fewer digits that the gradient by hand computes in, as it shows; the finest first.
 
     consts: the arrays that autodiff has as well; their digits are those of the data.
@@ -111,11 +111,11 @@ def narrow_kinds(call: Call, leaves: list, consts: Sequence) -> list[np.dtype]:
     is_data = lambda x: np.size(x) == 1 or known(x.astype(np.float64), pool)  # noqa: E731
     found = precisions(lambda: run(leaves), is_data)
     seen = noise(call, run, leaves, SINGLE)
-    for value, size in zip(seen.values, seen.sizes, strict=True):
+    for value, size, right in zip(seen.values, seen.sizes, reference.values, strict=True):
         share = np.max(size, initial=0.0) / max(np.max(np.abs(value), initial=0.0), TINY)
         if ROUNDED_OFF[0] <= share <= ROUNDED_OFF[1]:
             found.add(np.dtype(np.float32))
-        if kind := _shortest(value):
+        if kind := _shortest(value, right):
             found.add(kind)
     return sorted(found, key=unit_of)
 
@@ -125,14 +125,13 @@ def unit_of(kind) -> float:
     return float(jnp.finfo(kind).eps) / 2
 
 
-def _shortest(value: np.ndarray) -> np.dtype | None:
-    """The shortest type that holds all these numbers, unless they are whole."""
-    if not value.any() or not np.isfinite(value).all() or np.array_equal(value, np.rint(value)):
+def _shortest(value: np.ndarray, right: np.ndarray) -> np.dtype | None:
+    """The shortest type that holds all these numbers, and not the right ones; None if they are whole."""
+    if not np.isfinite(value).all() or np.array_equal(value, np.rint(value)):
         return None
-    for kind in (jnp.bfloat16, jnp.float16, jnp.float32):
-        if np.array_equal(value.astype(kind).astype(np.float64), value):
-            return np.dtype(kind)
-    return None
+    holds = lambda kind, x: np.array_equal(x.astype(kind).astype(np.float64), x)  # noqa: E731
+    kinds = (k for k in (jnp.bfloat16, jnp.float16, jnp.float32) if holds(k, value) and not holds(k, right))
+    return next(map(np.dtype, kinds), None)
 
 
 def of_all_inputs(side: Traced) -> Callable[..., list]:

@@ -9,7 +9,7 @@ import numpy as np
 from jax.core import Tracer
 from jax.dtypes import canonicalize_dtype
 
-from jaxnn.gradcheck.bounds.bounded import SINGLE, UNIT, Bounded, Note, is_short, is_wide
+from jaxnn.gradcheck.bounds.bounded import SINGLE, UNIT, Bounded, Note, in_single, is_short, is_wide
 from jaxnn.gradcheck.bounds.corners import CORNERS
 from jaxnn.gradcheck.bounds.interpreter import RANDOM, STEPS, TooLong, interpret
 from jaxnn.gradcheck.bounds.ties import kinks
@@ -18,7 +18,7 @@ from jaxnn.gradcheck.calls.precisions import is_narrow
 from jaxnn.gradcheck.calls.raised import in_full
 from jaxnn.gradcheck.calls.surroundings import on_host
 from jaxnn.gradcheck.jaxprs.by_numpy import Loops, as_numpy, ended, iterates, planned
-from jaxnn.gradcheck.jaxprs.equations import depends, opened, primitives, turns
+from jaxnn.gradcheck.jaxprs.equations import depends, opened, primitives, scalars, turns
 from jaxnn.gradcheck.verdict.point import Side, Sides, Traced
 from jaxnn.gradcheck.verdict.points import factors
 from jaxnn.gradcheck.verdict.rounding import (
@@ -49,7 +49,8 @@ def traced(call: Call, function: Callable, leaves: list, skipped: int = 0, wide:
         if any(isinstance(c, Tracer) for c in opened(closed)[1]):
             raise jax.errors.UnexpectedTracerError("it computes with what an earlier call left behind")
         live = [n for n, k in enumerate(call.dynamic) if k in call.places]
-        return Traced(closed, list(opened(closed)[1]), skipped, exact, depends(closed, live, skipped))
+        grain = SINGLE if any(map(_of_single, scalars(closed))) else UNIT
+        return Traced(closed, list(opened(closed)[1]), skipped, exact, depends(closed, live, skipped), grain)
 
     trouble: Exception | None = None
     if wide:
@@ -68,6 +69,12 @@ def traced(call: Call, function: Callable, leaves: list, skipped: int = 0, wide:
         raise trouble or error from None
 
 
+def _of_single(number) -> bool:
+    """Whether a number of the code has the digits of float32, and may have been meant to have more."""
+    value = np.asarray(number)
+    return value.dtype.kind == "f" and bool(in_single(value) and not is_short(value) and np.isfinite(value))
+
+
 def with_doubt(side: Traced, other: Traced, leaves: list) -> Traced:
     """Arrays closed over in low precision that the other side has not got carry their rounding."""
     pool = [*other.consts, *leaves]
@@ -83,7 +90,7 @@ def with_doubt(side: Traced, other: Traced, leaves: list) -> Traced:
 
     consts = list(map(doubted, side.consts))
     kinds = [c.dtype for c, d in zip(side.consts, consts, strict=True) if c is not d]
-    return side._replace(consts=consts, grain=max(map(unit_of, kinds), default=UNIT))
+    return side._replace(consts=consts, grain=max([side.grain, *map(unit_of, kinds)]))
 
 
 def evaluated(
@@ -251,7 +258,7 @@ def sides_of(call: Call, leaves: list, readable: bool) -> Sides:
 
     def narrow(at: list) -> Iterator[Side]:
         there = reference(at)
-        for kind in narrow_kinds(call, at, ours.consts):
+        for kind in narrow_kinds(call, at, ours.consts, there):
             yield from rounded(call, ours, program, at, there, kind)
 
     cornered = bool(primitives(ours.closed) & CORNERS)
