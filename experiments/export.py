@@ -100,7 +100,7 @@ def torch(it, run_dir: Path) -> tuple[bytes, str]:
 
     from experiments.common import own
 
-    own.lecture_only(it.settings, run_dir, "torch.nn", own.PIECES)
+    own.lecture_only(it.settings, run_dir, "torch.nn", own.PIECES, "--to npz or --to stablehlo")
     g, arrays, modules = MODULES[it.settings["activation"]], {}, []
     for W, b in it.params:
         arrays[f"{len(modules)}.weight"] = np.ascontiguousarray(W)

@@ -277,7 +277,7 @@ def test_a_run_from_elsewhere_names_no_code_that_is_run(network, folder):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ("--network mine", "got 'mine', expected FILE.py:name"),
+        ("--network mine", "got 'mine', write mine:NAME, the name of what it is in that file"),
         ("--network ../mine.py:net", "did you mean mine.py:net"),
         ("--network os:system", "os.py bears the name of a module of Python itself"),
         ("--network gone:net", "there is no gone.py in the current folder"),
