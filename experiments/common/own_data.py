@@ -247,11 +247,13 @@ def told(data) -> list[str]:
         how = ", and inverted, since most of them is light" if coding.inverted else ""
         first = f"images of {width}×{height} pixels, divided by {coding.white:g}{how}"
     label = f" ({coding.label})" if coding.label else ""
+    more = []
     if coding.names:
         second = f"{len(coding.names)} classes{label}: {cut(coding.names)}"
     else:
-        second = f"a number to predict{label}: mean {coding.middle:g}, standard deviation {coding.unit:g}"
-    return [first, second, *data.origin.said, *(f"sha256 {digest}" for digest in data.origin.sha256)]
+        second = f"a number to predict{label}: mean {coding.middle:g},"
+        more = [f"standard deviation {coding.unit:g}"]
+    return [first, second, *more, *data.origin.said, *(f"sha256 {digest}" for digest in data.origin.sha256)]
 
 
 def cut(names, most: int = 60) -> str:
