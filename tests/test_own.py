@@ -189,7 +189,10 @@ def test_a_network_of_one_s_own_is_compared_trained_and_read_again(folder):
     for program in (page, graph, draw):
         said = ended(program, "run")
         assert (said.status, said.result) == (2, "")
-        assert re.fullmatch(r"error: run: its network is 'mine.py:net'; .* the lecture's alone\n", said.err)
+        assert re.fullmatch(
+            r"error: run: its network is 'mine.py:net'; .* the lecture's alone; write [^\n]*predict run\n",
+            said.err,
+        )
 
     (folder / "mine.py").write_text("raise SystemExit('nothing of it is run')")
     changed = ended(predict, "run")
