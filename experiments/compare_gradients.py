@@ -16,7 +16,7 @@ from experiments.common.arguments import (
     add_network,
     add_surroundings,
     kind_of,
-    new_file,
+    new_page,
     run,
     use_device,
     whole,
@@ -42,7 +42,7 @@ def parser() -> Parser:
     )
     p.add_argument("--layer", type=whole(1), metavar="l", help="the layer to plant it in; default: the first")
     p.add_argument("--json", action="store_true", help="print the report as JSON, and nothing else")
-    p.add_argument("--html", type=new_file, metavar="FILE", help="write the report as one page, too")
+    p.add_argument("--html", type=new_page, metavar="FILE", help="write the report as one page, too")
     add_surroundings(p)
     p.product = lambda arguments: arguments.json or arguments.plant == "list"
     return p

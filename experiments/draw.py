@@ -15,7 +15,7 @@ from experiments.common.arguments import (
     UserError,
     add_surroundings,
     given_file,
-    new_file,
+    new_page,
     run,
     run_folder,
     use_device,
@@ -46,7 +46,7 @@ def parser() -> Parser:
     p.add_argument(
         "run_dir", type=run_folder, metavar="RUN", help="the folder that --out of a training named"
     )
-    p.add_argument("--out", type=new_file, metavar="FILE", help="default: RUN/draw.html")
+    p.add_argument("--out", type=new_page, metavar="FILE", help="default: RUN/draw.html")
     p.add_argument(
         "--image", type=given_file, metavar="FILE", help="begin with this picture of a digit on the pad"
     )
@@ -72,7 +72,10 @@ def main(arguments: argparse.Namespace) -> int:
     it = saved.load(arguments)
     own.lecture_only(it.settings, arguments.run_dir, "the pad", own.PIECES)
     if it.data.origin:
-        raise UserError(f"{arguments.run_dir}: got a run on one's own data, expected one on handwriting")
+        raise UserError(
+            f"{arguments.run_dir}: got a run on one's own data, expected one on handwriting; for this one: "
+            f"python -m experiments.predict {shown(arguments.run_dir)} --data PATH"
+        )
     size = sum(W.size + b.size for W, b in it.params)
     if size > MOST:
         raise UserError(f"{arguments.run_dir}: got {size:,} parameters, expected at most {MOST:,} in a page")

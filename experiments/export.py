@@ -100,7 +100,7 @@ def torch(it, run_dir: Path) -> tuple[bytes, str]:
 
     from experiments.common import own
 
-    own.lecture_only(it.settings, run_dir, "torch.nn", own.PIECES)
+    own.lecture_only(it.settings, run_dir, "torch.nn", own.PIECES, "--to npz or --to stablehlo")
     g, arrays, modules = MODULES[it.settings["activation"]], {}, []
     for W, b in it.params:
         arrays[f"{len(modules)}.weight"] = np.ascontiguousarray(W)
@@ -142,7 +142,8 @@ def stablehlo(it, run_dir: Path) -> tuple[bytes, str]:
         )
     except Exception as error:  # a layer of one's own may ask for N, or for a platform
         why = " ".join(str(error).split())[:200]
-        raise UserError(f"{run_dir}: {it.net} cannot be exported for any N ({why})") from error
+        instead = "; write A.shape[0] in place of len(A)" * ("_DimExpr" in why)
+        raise UserError(f"{run_dir}: {it.net} cannot be exported for any N ({why}){instead}") from error
     (given,), (found,) = exported.in_avals, exported.out_avals
     said = f"{it.data.what} {given.dtype} {_shape(given)} to Ŷ {found.dtype} {_shape(found)}"
     return bytes(exported.serialize()), f"{said}, for {', '.join(PLATFORMS)}"

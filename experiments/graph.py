@@ -120,7 +120,10 @@ def of_function(arguments: argparse.Namespace) -> list:
             argnums = numbers(arguments.argnums)
             argnums = argnums if isinstance(argnums, tuple) else (argnums,)
             if not all(-len(point) <= k < len(point) for k in argnums):
-                raise Bad(f"--argnums: got {arguments.argnums}, expected some of {len(point)} arguments")
+                numbers_there = ",".join(map(str, range(len(point))))
+                raise Bad(
+                    f"--argnums: got {arguments.argnums}, expected some of {numbers_there}; write --argnums 0"
+                )
             argnums = tuple(k % len(point) for k in argnums)
             try:
                 loss = traced(function, point, argnums)

@@ -16,7 +16,7 @@ from experiments.common.arguments import (
     Parser,
     UserError,
     add_surroundings,
-    new_file,
+    new_page,
     run,
     use_device,
     whole,
@@ -34,7 +34,7 @@ def parser() -> Parser:
     p.add_argument("--dataset", choices=DATASETS, default="mnist", help="default: %(default)s")
     p.add_argument("--seed", type=whole(0, 2**32 - 1), default=0, help="of the first weights; default: 0")
     p.add_argument("--yes", action="store_true", help="ask nothing, and show all; so does a pipe")
-    p.add_argument("--html", type=new_file, metavar="FILE", help="write it as one page instead")
+    p.add_argument("--html", type=new_page, metavar="FILE", help="write it as one page instead")
     add_surroundings(p)
     return p
 

@@ -67,7 +67,7 @@ def reshaped(*shape: int):
     from jaxnn.layers import Layer
 
     def forward(params, A_prev, key=None):
-        return A_prev.reshape(len(A_prev), *shape), A_prev[:0]  # whose shape is all that backward needs
+        return A_prev.reshape(A_prev.shape[0], *shape), A_prev[:0]  # whose shape is all that backward needs
 
     def backward(params, empty, dA):
         return (), dA.reshape(len(dA), *empty.shape[1:])

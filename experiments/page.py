@@ -2,7 +2,7 @@
 
 import argparse
 
-from experiments.common.arguments import Parser, add_surroundings, new_file, run, run_folder, use_device
+from experiments.common.arguments import Parser, add_surroundings, new_page, run, run_folder, use_device
 from experiments.common.status import doing
 from jaxnn.shown import shown
 
@@ -11,7 +11,7 @@ def parser() -> Parser:
     """The arguments of this program."""
     p = Parser(prog="python -m experiments.page", description=__doc__)
     p.add_argument("run_dir", type=run_folder, metavar="RUN", help="the folder that --out named")
-    p.add_argument("--out", type=new_file, metavar="FILE", help="default: page.html in that folder")
+    p.add_argument("--out", type=new_page, metavar="FILE", help="default: page.html in that folder")
     p.add_argument(
         "--best", action="store_true", help="with the weights of its best epoch; default: the last"
     )

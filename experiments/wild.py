@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from experiments.common.arguments import Parser, run
+from experiments.common.arguments import Parser, UserError, run
 from experiments.common.status import through
 from experiments.found import layers, models, rules, tapes
 from experiments.found.row import Case, Fault, Release, Row
@@ -117,6 +117,9 @@ def main(arguments: argparse.Namespace) -> int:
     import jax
 
     rows = [r for r in ROWS if arguments.only in f"{r.release.package} {r.function}"]
+    if not rows:
+        there = ", ".join(sorted({row.release.package for row in ROWS}))
+        raise UserError(f"--only: got {arguments.only[:80]!r}, expected a part of a package's name: {there}")
     with jax.enable_x64(True), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         answers = [told(row) for row in through(rows, "row", len(rows))]

@@ -8,7 +8,7 @@ from importlib import import_module
 
 import pytest
 
-from experiments.common import meant, mistyped, synonyms
+from experiments.common import mistyped, suggestions, synonyms
 from experiments.common.arguments import Parser, rate, seconds, whole
 
 # (program, what is typed, what it is told to write)
@@ -118,6 +118,12 @@ MISTAKES = [
     ("graph", "--out x.pdf", "x.svg"),
     ("train", "--dropout 0.5 --epochs 3", "python -m experiments.train --epochs 3"),
     ("train", "--patience 3", "python -m experiments.train"),
+    ("train", "--no-shuffle", "each epoch is shuffled, by --seed: write python -m experiments.train"),
+    ("train", "--network my.net()", "my.py:net"),
+    ("train", "--network my", "my:NAME"),
+    ("train", "--data file:///home/me/iris.csv", "write /home/me/iris.csv"),
+    ("page", "a --out p.pdf", "p.html"),
+    ("export", "a gone/d.npz --to npz", "d.npz"),
     ("train", "--image-size 32 24", "--image-size 32x24"),
     ("train", "--image-size 32,24", "32x24"),
     ("train", "--network ./my.py:net", "my.py:net"),
@@ -178,14 +184,14 @@ def test_what_is_right_is_not_asked_about(program, line):
 def test_what_is_said_to_be_absent_is_so():
     for names in synonyms.ABSENT:
         there = parser_of("train")._option_string_actions
-        assert not {meant.bare(option) for option in there} & {*names.split()}
+        assert not {suggestions.bare(option) for option in there} & {*names.split()}
 
 
 def test_what_is_said_to_be_another_program_s_is_so():
     for name, written in synonyms.OF_OTHERS.items():
-        options = [meant.bare(option) for option in re.findall(r"--[\w-]+", written)]
+        options = [suggestions.bare(option) for option in re.findall(r"--[\w-]+", written)]
         assert name in options
-        there = [meant.bare(option) for option in parser_of(written.split()[0])._option_string_actions]
+        there = [suggestions.bare(option) for option in parser_of(written.split()[0])._option_string_actions]
         assert name in there
 
 
@@ -218,8 +224,8 @@ def test_numbers_are_read_as_people_write_them(kind, typed, number, capsys):
 
 
 def test_nothing_is_meant_that_is_not_like_it():
-    assert meant.near("cifar10", ["digits", "mnist"], {}) == []
-    assert meant.near("mnits", ["mnist", "kmnist", "digits"], {}) == ["mnist"]
+    assert suggestions.near("cifar10", ["digits", "mnist"], {}) == []
+    assert suggestions.near("mnits", ["mnist", "kmnist", "digits"], {}) == ["mnist"]
 
 
 LONG = ["9", "a", "-", ",", "1,", "1e", " ", "1 ", "0x", "..", "é", "10^"]

@@ -189,7 +189,10 @@ def test_a_network_of_one_s_own_is_compared_trained_and_read_again(folder):
     for program in (page, graph, draw):
         said = ended(program, "run")
         assert (said.status, said.result) == (2, "")
-        assert re.fullmatch(r"error: run: its network is 'mine.py:net'; .* the lecture's alone\n", said.err)
+        assert re.fullmatch(
+            r"error: run: its network is 'mine.py:net'; .* the lecture's alone; write [^\n]*predict run\n",
+            said.err,
+        )
 
     (folder / "mine.py").write_text("raise SystemExit('nothing of it is run')")
     changed = ended(predict, "run")
@@ -277,7 +280,7 @@ def test_a_run_from_elsewhere_names_no_code_that_is_run(network, folder):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ("--network mine", "got 'mine', expected FILE.py:name"),
+        ("--network mine", "got 'mine', write mine:NAME, the name of what it is in that file"),
         ("--network ../mine.py:net", "did you mean mine.py:net"),
         ("--network os:system", "os.py bears the name of a module of Python itself"),
         ("--network gone:net", "there is no gone.py in the current folder"),

@@ -88,6 +88,8 @@ class Parser(argparse.ArgumentParser):
         message = "".join(c if c.isprintable() else repr(c)[1:-1] for c in message[:2000])
         if both := re.fullmatch(r"(\S+): not allowed with argument (\S+)", message):
             message = f"{both[1]}, {both[2]}: got both; write one of them"
+        if chosen := re.fullmatch(r"(\S+): invalid choice: (.*) \(choose from (.*)\)", message):
+            message = f"{chosen[1]}: got {chosen[2]}, expected one of {chosen[3]}".replace("', '", ", ")
         if not re.search(r"did you mean|write |expected|no such|there is", message):
             message += "; --help lists what there is"
         self.exit(2, f"{colours.error(sys.stderr)} {shown(message)}\n")
@@ -260,8 +262,12 @@ def given_file(text: str) -> Path:
 def new_file(text: str) -> Path:
     """The type of a file that is written at the end; a device would be replaced by it."""
     found = path(text)
+    if os.path.isdir(found):
+        raise argparse.ArgumentTypeError(f"got {text[:200]!r}, a folder, expected the name of a file")
     if not os.path.isdir(found.absolute().parent) or (os.path.exists(found) and not os.path.isfile(found)):
-        raise argparse.ArgumentTypeError(f"got {text[:200]!r}, expected a file in a folder that is there")
+        raise argparse.ArgumentTypeError(
+            f"got {text[:200]!r}, expected a file in a folder that is there; write {shown(found.name)}"
+        )
     return found
 
 
@@ -270,7 +276,7 @@ def new_picture(*forms: str) -> Callable[[str], Path]:
 
     def picture(text: str) -> Path:
         found = new_file(text)
-        if found.suffix not in forms:
+        if found.suffix.lower() not in forms:
             instead = found.with_suffix(forms[0]) if found.name else forms[0]
             raise argparse.ArgumentTypeError(
                 f"got {text[:200]!r}, expected a name that ends in {', '.join(forms)}; write {instead}"
@@ -278,6 +284,9 @@ def new_picture(*forms: str) -> Callable[[str], Path]:
         return found
 
     return picture
+
+
+new_page = new_picture(".html", ".htm")
 
 
 def add_network(parser: Parser, own: bool = False) -> None:

@@ -1,6 +1,7 @@
 """What to write in place of what was mistyped: options, names, numbers, and words that belong to none."""
 
 import argparse
+import os
 import re
 import shlex
 from collections.abc import Iterable
@@ -157,6 +158,8 @@ def unknown(name: str, values: list[str], line: Line, parser: argparse.ArgumentP
     instead = f"{said}; {alone} stands alone: write {whole}"
     if any(bare(plain) in (bare(action.dest), bare(str(action.metavar))) for action in free):
         return instead
+    if re.match("no[-_]", plain) and (advice := absent(plain[3:], parser)):
+        return f"{said}; {advice}: write {command(line.strays, line.given, parser)}"
     if re.match("no[-_]", plain) and (off := option_named(plain[3:], parser)) and not off[0].default:
         return f"{said}; write nothing: {off[0].option_strings[-1]} is off where it is not given"
     numbers = [value for value in values if re.fullmatch(NUMBER, plain_text(value))]
@@ -364,6 +367,8 @@ def surplus(one: Given) -> str:
         return f"{got}, but takes no value; write {one.name}{out}"
     if one.action.nargs in ("+", "*"):
         return f"{got}; write {one.name} {' '.join(words)}"
+    if os.path.lexists(" ".join(words)):
+        return f"{got}, but takes one value; write {one.name} {shlex.quote(' '.join(words))}"
     joined = "x".join(words)
     if accepted(one.action, [joined]) and all(word.isdigit() for word in words):  # 32 24
         return f"{got}, but takes one value; write {one.name} {joined}"

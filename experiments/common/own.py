@@ -21,6 +21,7 @@ from experiments.common.places import is_own, own_place, place
 from experiments.common.suggestions import near
 from jaxnn.gradcheck.calls.raised import in_full
 from jaxnn.gradcheck.importing import Bad, found
+from jaxnn.shown import shown
 
 PIECES = ("network", "activation", "loss")
 FEW = 8  # training examples, on which a gradient is compared
@@ -140,12 +141,15 @@ def tell(settings: dict) -> None:
         print(f"          its backward, beside autodiff: {settings['compared']}")
 
 
-def lecture_only(settings: dict, where: Path, what: str, pieces: tuple[str, ...] = ("network",)) -> None:
+def lecture_only(
+    settings: dict, where: Path, what: str, pieces: tuple[str, ...] = ("network",), instead: str = ""
+) -> None:
     """Raise UserError where a run has such pieces of its own, which `what` does not know."""
     for name in pieces:
         if is_own(settings.get(name)):
             raise UserError(
-                f"{where}: its {name} is {settings[name]!r:.80}; {what} knows the lecture's alone"
+                f"{where}: its {name} is {settings[name]!r:.80}; {what} knows the lecture's alone; write "
+                + (instead or f"python -m experiments.predict {shown(where)}")
             )
 
 

@@ -21,6 +21,10 @@ def place(text: str) -> str:
     """The type of a file or folder that is read, from wherever a run goes on."""
     if not text:
         raise argparse.ArgumentTypeError("got '', expected the name of a file or folder")
+    if text.startswith("file:///"):
+        raise argparse.ArgumentTypeError(
+            f"got {text[:200]!r}, an address; write {shlex.quote(text[7:])[:200]}"
+        )
     if re.match(r"[a-z]{3,6}://", text):
         raise argparse.ArgumentTypeError(
             f"got {text[:200]!r}, an address, expected a file; write curl -LO {shlex.quote(text)[:200]} first"
@@ -243,11 +247,13 @@ def told(data) -> list[str]:
         how = ", and inverted, since most of them is light" if coding.inverted else ""
         first = f"images of {width}×{height} pixels, divided by {coding.white:g}{how}"
     label = f" ({coding.label})" if coding.label else ""
+    more = []
     if coding.names:
         second = f"{len(coding.names)} classes{label}: {cut(coding.names)}"
     else:
-        second = f"a number to predict{label}: mean {coding.middle:g}, standard deviation {coding.unit:g}"
-    return [first, second, *data.origin.said, *(f"sha256 {digest}" for digest in data.origin.sha256)]
+        second = f"a number to predict{label}: mean {coding.middle:g},"
+        more = [f"standard deviation {coding.unit:g}"]
+    return [first, second, *more, *data.origin.said, *(f"sha256 {digest}" for digest in data.origin.sha256)]
 
 
 def cut(names, most: int = 60) -> str:

@@ -61,10 +61,10 @@ def place(text: str) -> str:
 def own_place(text: str) -> str:
     """The type of a place alone."""
     if not is_own(text):
-        dotted = re.fullmatch(rf"({WORD})[./]({WORD})", text)
+        dotted = re.fullmatch(rf"({WORD})[./]({WORD})(?:\(.*\))?", text)
         dotted = dotted or re.fullmatch(rf"({WORD})\.py[#.]({WORD})", text)
         instead = "expected FILE.py:name, such as mynet.py:net"
-        if text.endswith(".py"):
+        if text.endswith(".py") or os.path.isfile(f"{text}.py"):
             instead = f"write {text[:80]}:NAME, the name of what it is in that file"
         elif dotted and os.path.isfile(f"{dotted[1]}.py"):
             instead = f"did you mean {dotted[1]}.py:{dotted[2]}?"

@@ -55,6 +55,6 @@ def at_end(data, score: float, test: str = "test ") -> list[str]:
         return [f"accuracy  {100 * score:.2f} % of {N} {test}{data.what}"]
     return [
         f"error     {few_digits(score)}: the root mean squared error of {N} {test}{data.what}",
-        f"          mean squared error {few_digits(score**2)}; the labels' standard deviation in training is "
-        f"{few_digits(data.unit)}",
+        f"          mean squared error {few_digits(score**2)};",
+        f"          the labels' standard deviation in training is {few_digits(data.unit)}",
     ]

@@ -228,7 +228,9 @@ def files_near(path: Path, ending: str = "") -> list[Path]:
     with contextlib.suppress(OSError):
         beside = itertools.islice(path.parent.iterdir(), 1000)
         there = {one.name: one for one in beside if one.name.isprintable() and one.name.endswith(ending)}
-    exact = [there[name] for name in there if bare(name) == bare(path.name)]
+    name = re.split(r"[\\/]", path.name)[-1]  # of another system's path
+    exact = [there[one] for one in there if bare(one) == bare(name)]
+    exact = exact or [there[one] for one in there if bare(Path(one).stem) == bare(name)]
     return exact or [there[name] for name in difflib.get_close_matches(path.name[:LONGEST], there, 1, 0.8)]
 
 

@@ -68,7 +68,7 @@ ABSENT = {  # what people look for that there is not, and what there is
     "epoch": "a run keeps its last epoch, and its best one, --best",
     "shuffle": "each epoch is shuffled, by --seed",
     "validation valsplit validationsplit valsize": "--test-fraction is for one's own data",
-    "scheduler lrdecay decay warmup schedule": "the learning rate stays as it is",
+    "scheduler lrscheduler lrschedule lrdecay decay warmup schedule": "the learning rate stays as it is",
     "amp fp16 half bf16 precision mixedprecision": "numbers are float32",
     "normalize standardize scale scaling": "data are scaled as their kind needs",
     "force overwrite f y yes": "nothing that is there is replaced",

@@ -43,6 +43,7 @@ OTHERS = (
     (b"\xff\xd8\xff", "one image, expected a folder with a folder for each class"),
     (b"\x80", "a pickle, which may run any program when it is loaded; expected CSV or .npz"),
     (b"{", "JSON, expected a table saved as CSV"),
+    (b"[", "JSON, expected a table saved as CSV"),
     (b"%PDF", "a PDF, expected a table saved as CSV"),
 )  # (how a file begins, what it is)
 
@@ -139,6 +140,8 @@ def _read(
     sha256 = same(path, hashlib.sha256(text).hexdigest(), expected)
     if asked.size:
         raise DatasetError(f"--image-size: got one for {where}, expected a folder of images with it")
+    if text.startswith(b"PK") and path.suffix.lower() in (".xlsx", ".xlsm", ".ods", ".numbers"):
+        raise DatasetError(f"{where}: got a spreadsheet, expected its table saved as CSV")
     if text.startswith(b"PK"):
         if asked.label is not None or asked.without:
             raise DatasetError(f"--label, --without: got one for {where}, expected none for .npz")

@@ -5,6 +5,7 @@ import csv
 import difflib
 import io
 import itertools
+import re
 import shlex
 from array import array
 from collections.abc import Iterator, Sequence
@@ -77,6 +78,8 @@ def read(
         if len(cells) != columns.width:
             raise DatasetError(
                 f"{where}: row {row}: got {len(cells)} columns, expected {columns.width} as in row {start}"
+                + "; what has a comma of its own stands in quotes, a number with a point"
+                * (separator == "," and len(cells) > columns.width)
             )
         try:
             values.frombytes(decimal.numbers([cells[place] for place in columns.places]).tobytes())
@@ -168,12 +171,17 @@ def separator_of(where: str, content: bytes, encoding: str) -> str:
 def is_header(first: Sequence[str], second: Sequence[str]) -> bool:
     """Whether the first row of a table names its columns, rather than being an example.
 
-    It does if most of what stands above numbers is text; or if it counts the columns, as programs do.
+    It does if most of what stands above numbers is text, or all that stands there; or if nothing is a number
+    below, and it has no digit; or if it counts the columns, as programs do.
 
     >>> is_header(["height", "width", "kind"], ["1", "2", "a"])
     True
     >>> is_header(["1", "?", "a"], ["1", "2", "a"])
     False
+    >>> is_header(["", "", "width", "kind"], ["1", "2", "3", "a"])
+    True
+    >>> is_header(["price", "area"], ["1.000,00", "5 %"])
+    True
     >>> is_header(["0", "1", "2", "3"], ["5.1", "3.5", "1.4", "a"])
     True
     """
@@ -181,8 +189,10 @@ def is_header(first: Sequence[str], second: Sequence[str]) -> bool:
     if len(cells) > 3 and cells == [str(k) for k in range(len(cells))]:
         return True
     above = [a for a, b in zip(cells, second, strict=False) if number(b.replace(",", ".")) is not None]
+    if not above:
+        return all(cells) and not any(map(str.isdigit, "".join(cells)))
     text = [a for a in above if number(a.replace(",", ".")) is None and a.lower() not in MISSING]
-    return 2 * len(text) > len(above)
+    return 2 * len(text) > len(above) or (text != [] and len(text) == len([a for a in above if a]))
 
 
 class Decimal:
@@ -236,7 +246,8 @@ def _wrong(columns: Columns, place: int, cells: Sequence[str], expected: str) ->
         return f"{line}; put one there, delete the row, or leave the column out: {leave}"
     if number(cell.replace(",", ".")) is not None:
         return f"{line} with a decimal point (or a semicolon between the columns)"
-    return line
+    bare = re.sub(r"(?<=\d)[.,' ](?=\d{3}(\D|$))", "", cell.strip("%$€£ \xa0")).replace(",", ".")
+    return f"{line}, such as {bare}" if number(bare) is not None else line
 
 
 def _to_choose(columns: Columns, cells: Sequence[str], label: bool) -> str:

@@ -205,6 +205,16 @@ def _confined(options: argparse.Namespace) -> int:
     return child.returncode
 
 
+def _check(options: argparse.Namespace) -> None:
+    """Raise Bad where a page cannot be written, or the loss stands in the place of its gradient."""
+    html = options.html or ""  # of --html=-- an older argparse makes a list
+    if options.html is not None and (html == "--" or not _can_be_written(html)):
+        raise Bad(f"--html: got {html!r}, expected a file in a folder that is there")
+    if options.loss == options.gradient:
+        whole = f"python -m jaxnn.gradcheck {options.loss} module:gradient {options.arguments}"
+        raise Bad(f"got {options.loss} twice, expected the loss and then its gradient; write {whole}")
+
+
 def main(argv: Sequence[str] | None = None, whose: str = "person") -> int:
     """Run the comparison that the command line asks for; return the exit status.
 
@@ -227,9 +237,7 @@ def main(argv: Sequence[str] | None = None, whose: str = "person") -> int:
     reachable(os.getcwd())
     try:
         argnums = numbers(options.argnums or "")  # of --argnums=-- Python 3.11 makes []
-        html = options.html or ""  # of --html=-- an older argparse makes a list
-        if options.html is not None and (html == "--" or not _can_be_written(html)):
-            raise Bad(f"--html: got {html!r}, expected a file in a folder that is there")
+        _check(options)
         if whose == "person" and not options.json:
             _print(f"comparing {visible(options.gradient)} with autodiff of {visible(options.loss)}")
         if options.timeout or options.memory:

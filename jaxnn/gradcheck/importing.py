@@ -42,7 +42,10 @@ def found(place: str) -> Any:
 
 def _instead(home: str, name: str, error: BaseException) -> str:
     """The file here that can be meant by a module or file that is not there itself."""
-    missing = getattr(error, "name", None) == home or (home.endswith(".py") and not os.path.exists(home))
+    absent = getattr(error, "name", None)
+    missing = absent == home or (home.endswith(".py") and not os.path.exists(home))
+    if not missing and isinstance(error, ModuleNotFoundError) and absent:
+        return f"; install it, such as with: pip install {absent.partition('.')[0]}"
     if not missing:
         return ""
     folder, file = os.path.split(home)
@@ -51,7 +54,9 @@ def _instead(home: str, name: str, error: BaseException) -> str:
     except OSError:
         return ""
     near = difflib.get_close_matches(file.removesuffix(".py") + ".py", there, 1)
-    return f"; did you mean {os.path.join(folder, near[0])}:{name}?" if near else ""
+    if near:
+        return f"; did you mean {os.path.join(folder, near[0])}:{name}?"
+    return f"; write a file that is there, such as {os.path.join(folder, there[0])}:{name}" if there else ""
 
 
 def called(place: str) -> tuple:

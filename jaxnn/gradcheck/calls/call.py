@@ -195,7 +195,8 @@ def _numbers(argnums, count: int) -> tuple[int, ...]:
             return numbers
     except (IndexError, TypeError, ValueError):
         pass
-    raise BadCall(f"argnums must number some of the {count} arguments from 0, each once, got {argnums!r}")
+    there = ", ".join(map(str, range(count)))
+    raise BadCall(f"argnums must be some of {there}, each once, got {argnums!r}; 0 is the first argument")
 
 
 def _check_kind(name: str, leaf) -> None:
