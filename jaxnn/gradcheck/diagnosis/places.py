@@ -284,7 +284,7 @@ def entrance(scene: Scene, told: set) -> Entrance | None:
     if not rows or len(rows) > 3:
         return None
     sizes = np.cumsum([0, *(r.size for r in scene.reference)])
-    known = np.concatenate([np.arange(sizes[k], sizes[k + 1]) for k in sorted(right)])
+    known = np.concatenate([np.arange(int(sizes[k]), int(sizes[k + 1])) for k in sorted(right)])
     found, outs = jacobians(scene), [tape.nodes[p].outputs[0] for places in rows.values() for p in places]
     certain = all(
         o in found and np.linalg.matrix_rank(found[o][:, known], tol=COMPUTED) == len(found[o]) for o in outs

@@ -113,7 +113,7 @@ def _stale(scenes: list[Scene], probe: Scene) -> Iterator[Finding]:
     """The right gradient of a run that starts from the state in which one such run has ended."""
     starts, tape = starts_of(probe), probe.point.tape
     over = max((tape.maker(v) or 0 for v in starts.values()), default=0)
-    ends = [None, *(v for v in ends_of(probe, min(starts)) if tape.maker(v) >= over)] if starts else []
+    ends = [None, *(v for v in ends_of(probe, min(starts)) if (tape.maker(v) or 0) >= over)] if starts else []
     if any(holds(scenes, partial(_from_the_end, end)) for end in ends):
         says = "The loop starts from the state in which a run of it has ended: {last} after the last turn."
         last = tuple(Value((v,)) for v in starts.values())
