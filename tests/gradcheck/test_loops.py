@@ -169,3 +169,25 @@ def test_the_hidden_state_of_another_turn_is_called_so():
         "The gradient of p['V'] is made with the hidden state after each turn (h_t) "
         "in the place of that before it (h_{t-1})."
     )
+
+
+def test_steps_of_one_line_that_read_more_and_less_are_no_turns_of_one_loop():
+    def loss(A):
+        return jnp.trace(jax.scipy.linalg.expm(A))
+
+    report = compare_gradients(loss, jax.scipy.linalg.expm, n(3, 3))
+    assert report.causes[0].id == "transposed" and report.causes[0].confidence == "sure", report
+    assert not any("could not be tried" in note for note in report.notes)
+
+
+def test_a_typed_key_is_closed_over():
+    key = jax.random.key(1)
+
+    def masked(W, X):
+        return jnp.where(jax.random.bernoulli(key, 0.5, (W.shape[1],)), X @ W, 0.0)
+
+    def halved(W, X):
+        return X.T @ masked(W, X)
+
+    report = compare_gradients(lambda W, X: jnp.sum(masked(W, X) ** 2), halved, n(3, 4), n(5, 3))
+    assert report.correct is False and report.causes[0].id == "factor-two", report

@@ -12,6 +12,7 @@ from jaxnn.gradcheck.calls.returned import Calls
 from jaxnn.gradcheck.diagnosis import places
 from jaxnn.gradcheck.diagnosis.causes import ranked
 from jaxnn.gradcheck.diagnosis.states import stale_cause, unsteady_causes
+from jaxnn.gradcheck.jaxprs.equations import is_key
 from jaxnn.gradcheck.mistakes import precision
 from jaxnn.gradcheck.mistakes.catalogue import FAMILIES, LAST, ON_PATHS, Family
 from jaxnn.gradcheck.mistakes.finding import UNPLACED, Finding, Leaves, finding
@@ -69,14 +70,13 @@ def diagnosed(call: Call, sides: Sides, shown: Point, calls: Calls, eps: float) 
 def _numeric(arg) -> bool:
     """Whether other numbers could stand in its place: not a random key, nor a word or a function."""
     leaves = jax.tree.leaves(arg)
-    keys = any(isinstance(x, jax.Array) and jnp.issubdtype(x.dtype, jax.dtypes.extended) for x in leaves)
     kinds = jax.Array | np.ndarray | np.generic | int | float | complex
-    return not keys and all(isinstance(x, kinds) for x in leaves)
+    return all(isinstance(x, kinds) and not is_key(x) for x in leaves)
 
 
 def _maker(x) -> Callable:
     """A function that returns it; a typed key is made of its numbers, which can be constants."""
-    if isinstance(x, jax.Array) and jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
+    if is_key(x):
         numbers, kind = np.asarray(jax.random.key_data(x)), jax.random.key_impl(x)
         return lambda: jax.random.wrap_key_data(jnp.asarray(numbers), impl=kind)
     return lambda: x

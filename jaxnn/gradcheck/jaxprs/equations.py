@@ -110,10 +110,15 @@ def numbers(jaxpr) -> dict[float, str]:
     return found
 
 
+def is_key(x) -> bool:
+    """Whether it is a typed key of random numbers, which NumPy cannot hold."""
+    return isinstance(x, jax.Array) and jax.dtypes.issubdtype(x.dtype, jax.dtypes.extended)
+
+
 def scalars(jaxpr) -> Iterator:
     """The numbers that stand in a jaxpr and in those inside it, as literals or constants."""
     inner, consts = opened(jaxpr)
-    yield from (c for c in consts if np.size(c) == 1)
+    yield from (c for c in consts if np.size(c) == 1 and not is_key(c))
     for equation in inner.eqns:
         yield from (v.val for v in equation.invars if isinstance(v, Literal) and np.ndim(v.val) == 0)
         for below in within(equation):

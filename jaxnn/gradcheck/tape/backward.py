@@ -15,7 +15,7 @@ import numpy as np
 from jax.extend.core import Literal
 
 from jaxnn.gradcheck.jaxprs.by_numpy import by_numpy
-from jaxnn.gradcheck.jaxprs.equations import turns, within
+from jaxnn.gradcheck.jaxprs.equations import is_key, turns, within
 from jaxnn.gradcheck.jaxprs.primitives import Kind, of
 from jaxnn.gradcheck.tape.budget import STEP
 from jaxnn.gradcheck.tape.scene import Scene
@@ -50,7 +50,7 @@ def gradient_at(scene: Scene, value: int, new: np.ndarray) -> list[np.ndarray]:
 
 def _fed(tape: Tape, args: tuple) -> tuple[list, dict]:
     """What goes into a tape: the leaves, and what it holds."""
-    held = {n: np.asarray(c) for n, c in tape.constants.items()}
+    held = {n: c if is_key(c) else np.asarray(c) for n, c in tape.constants.items()}
     return [np.asarray(x) for x in jax.tree.leaves(args)], held
 
 

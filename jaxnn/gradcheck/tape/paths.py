@@ -73,7 +73,8 @@ def lines(scene: Scene, by_leaf: bool = True) -> list[tuple[int, ...]]:
         reads = node.inputs if by_leaf else ()
         leaves = tuple(scene.structure.views.get(x) for x in reads if not isinstance(x, Literal))
         shape = tape.shapes[node.outputs[0]].shape
-        found.setdefault((node.name, node.line, node.spot, leaves, shape), []).append(place)
+        alike = node.name, node.line, node.spot, len(node.inputs), leaves, shape
+        found.setdefault(alike, []).append(place)
     several = [places for places in found.values() if 1 < len(places) <= ALONE]
     alone = [(p,) for places in several if not scene.structure.turns for p in places]
     return [tuple(places) for places in found.values()] + alone
