@@ -120,7 +120,7 @@ def main(arguments: argparse.Namespace) -> int:
                 state = state._replace(params=plan.programs.fill(state.params, *train))
                 done = rounds.evaluated(plan.programs.evaluate(state, *test), here, done, data)
                 table.show(f"epoch {number:3}/{arguments.epochs}", family, done.metrics, here)
-                pause.view(view, table.epochs / left, begun(family, done))
+                view(table.epochs / left, begun(family, done), unless=pause.interruption.unless)
             best, done = rounds.ended(state, best, here, done)
             pause.save((state, best), done)
             state = rounds.states(plan, done)

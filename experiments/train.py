@@ -144,7 +144,8 @@ def trained(task, arguments: argparse.Namespace, device, mesh, lock, checkpoint)
                 state = state._replace(params=programs.fill(state.params, *train))
                 best, done = evaluated(programs.evaluate(state, *test), state, best, done, data)
             report(done.metrics[-1], arguments)
-            pause.view(view, (number - first) / (arguments.epochs - first), done.metrics, whole(state.params))
+            share = (number - first) / (arguments.epochs - first)
+            view(share, done.metrics, whole(state.params), unless=pause.interruption.unless)
         save(task, arguments, pause, view, state, best, done)
     return 0
 

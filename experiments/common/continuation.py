@@ -8,7 +8,6 @@ import platform
 import sys
 import time
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import get_origin, get_type_hints
 
@@ -344,10 +343,6 @@ class Pauses:
     def seconds(self) -> float:
         """How long it has been training."""
         return time.perf_counter() - self.clock
-
-    def view(self, view: Callable, *what) -> None:
-        """Show how far it is, unless a signal comes: that takes long."""
-        self.interruption.unless(partial(view, *what))
 
     def leave_at_once(self) -> None:
         """Leave at a signal from now on: what a run with a folder needs to go on is on the disk."""

@@ -111,7 +111,7 @@ class Interruption:
     def saved(self, last: str) -> None:
         """All is saved, and this is to be said at the end: what takes too long from now on is left out."""
         self.last = last
-        if not self._deadline.is_alive():
+        if self._deadline.finished.is_set():
             self._end_if_saved()
 
     def _note(self, number: int, frame: object) -> None:

@@ -6,6 +6,7 @@ import re
 import shlex
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from experiments.common.arguments import Interrupted, UserError
@@ -45,7 +46,7 @@ def due(elapsed: float, share: float, since: float, taken: float, spent: float) 
 
 
 class View:
-    """The page in --out: `view(share, *what)` after an epoch, `view.write("finished")` at the end.
+    """The page in --out: `view(share, *what, unless)` after an epoch, `view.write("finished")` at the end.
 
     Within `with view:`; left by Interrupted or UserError, it writes the page once more, which says so.
     """
@@ -65,11 +66,14 @@ class View:
         if isinstance(error, Interrupted | UserError):
             self.write(str(error))
 
-    def __call__(self, share: float, *what) -> None:
-        """Show this of a run that has done this share of what is to be done; write it, if it is time."""
+    def __call__(self, share: float, *what, unless: Callable = lambda write: write()) -> None:
+        """Show this of a run that has done this share of what is to be done; write it, if it is time.
+
+        `unless(write)` writes, unless something comes in between.
+        """
         self.what, self.trained = what, time.perf_counter() - self.clock
         if due(self.trained, share, self.trained - self.written, self.taken, self.spent):
-            self.write("running", refresh=5)
+            unless(partial(self.write, "running", refresh=5))
 
     def write(self, state: str, refresh: int = 0) -> None:
         """Write the page, as far as there is something to show."""

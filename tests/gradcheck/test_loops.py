@@ -176,7 +176,7 @@ def test_steps_of_one_line_that_read_more_and_less_are_no_turns_of_one_loop():
         return jnp.trace(jax.scipy.linalg.expm(A))
 
     report = compare_gradients(loss, jax.scipy.linalg.expm, n(3, 3))
-    assert report.causes[0].id == "transposed" and report.causes[0].confidence == "sure", report
+    assert (report.causes[0].id, report.causes[0].confidence) == ("transposed", "sure"), report
     assert not any("could not be tried" in note for note in report.notes)
 
 
@@ -190,4 +190,4 @@ def test_a_typed_key_is_closed_over():
         return X.T @ masked(W, X)
 
     report = compare_gradients(lambda W, X: jnp.sum(masked(W, X) ** 2), halved, n(3, 4), n(5, 3))
-    assert report.correct is False and report.causes[0].id == "factor-two", report
+    assert (report.correct, report.causes[0].id) == (False, "factor-two"), report
