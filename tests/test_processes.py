@@ -170,11 +170,22 @@ def test_where_one_is_gone_all_end(lost):
 
 def test_who_was_stopped_itself_does_not_blame_the_others(monkeypatch):
     groups, found = joined(2)
-    clock, ahead = time.monotonic, [0.0]
-    monkeypatch.setattr(processes.time, "monotonic", lambda: clock() + ahead[0])
-    ahead[0] = 500.0  # as after SIGCONT
+    watcher = next(t for t in threading.enumerate() if getattr(t, "_target", None) == groups[0]._watch)
+    clock, asked, gone, ahead = time.monotonic, threading.Event(), threading.Event(), [0.0]
+
+    def after_it_was_stopped():
+        now = clock() + ahead[0]
+        if threading.current_thread() is watcher and not ahead[0]:
+            asked.set()
+            gone.wait()
+            ahead[0] = 500.0  # it is stopped before it asks again
+        return now
+
+    monkeypatch.setattr(processes.time, "monotonic", after_it_was_stopped)
+    assert asked.wait(WAIT)
     groups[1].ending.acquire()
     hang_up(groups[1])
+    gone.set()
     assert re.fullmatch(r"this process stood still for 50\d s, and process 1 has left", found[0].ended()[1])
 
 
