@@ -115,6 +115,7 @@ ERRORS = (
     Error("wrong-output-activation", _softmax, lambda t: jax.nn.sigmoid(t.Z[-1]) - t.Y),
     Error("wrong-output-activation", _sigmoid, lambda t: jnp.tanh(t.Z[-1]) - t.Y),
     Error("output-activation-twice", _bent, lambda t: COSTS[t.net.cost].output(t.A[-1]) - t.Y),
+    Error("prediction-rounded", _always, lambda t: jnp.round(t.A[-1]) - t.Y),
     Error("absolute-error", _always, lambda t: jnp.abs(_off(t))),
     Error("absolute-error", _labels_apart, lambda t: jnp.sign(_off(t))),
     Error("error-squared", _always, lambda t: _off(t) ** 2),

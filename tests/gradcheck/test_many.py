@@ -64,6 +64,8 @@ def test_no_wrong_gradient_passes(x64):
             if mutant.id in STATEFUL | NEEDS_SATURATION:
                 continue
             hand = read(mutant.gradient, args)(args)
+            if not all(np.isfinite(h.value).all() for h in hand):
+                continue  # which a bound has no part in
             pairs = [(r.value, h.value) for r, h in zip(reference, hand, strict=True)]
             if any(np.abs(r - h).max() > 1e-6 * np.abs(r).max() for r, h in pairs):
                 assert beyond(reference, hand), (net, mutant.id, mutant.where)

@@ -159,6 +159,11 @@ OF_ERRORS: tuple[Mistake, ...] = (
              lambda e: e.s * (e.form.output(e.p) - e.y), 1.6),),
     ),
     Mistake(
+        "prediction-rounded", "the class predicted, 0 or 1, stands where Ŷ belongs", ERROR,
+        "dZ2 = (np.round(A2) - Y) / N", AT,
+        (Way("has Ŷ rounded", lambda e: e.s * (np.round(e.p) - e.y), 1.6),),
+    ),
+    Mistake(
         "absolute-error", "Ŷ − Y has lost its sign, or its size", ERROR, "dZ2 = np.abs(A2 - Y) / N", AT,
         (
             Way("has lost its signs: |Ŷ − Y|", lambda e: np.abs(e.d), 1.5),

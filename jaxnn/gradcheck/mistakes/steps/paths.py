@@ -241,15 +241,14 @@ def _other_slopes(scenes, probe: Scene, rows, path: Path, node: Node) -> Iterato
     what = "the derivative of {step}" if alone else "the other factor in {step}"
     missing = derivatives.FORGOTTEN if acts else WRONG_OPERAND if alone else derivatives.MULTIPLIER
     twice = derivatives.TWICE if acts else WRONG_OPERAND
-    for of, mistake, says in (
+    ways = [
         (np.ones_like, missing, what + " is missing."),
         (np.square, twice, what + " is multiplied in twice."),
-        (
-            lambda x: 1 - x,
-            derivatives.INVERTED if acts else WRONG_OPERAND,
-            "one minus " + what + " stands in its place.",
-        ),
-    ):
+    ]
+    if acts or any(np.unique(old).size > 2 for old in olds):  # no mask, which has a mistake of its own
+        inverted = derivatives.INVERTED if acts else WRONG_OPERAND
+        ways += [(lambda x: 1 - x, inverted, "one minus " + what + " stands in its place.")]
+    for of, mistake, says in ways:
         if holds(scenes, partial(_with_old, path, of)):
             yield _found(probe, path, mistake, says, 2.5)
     nodes = [probe.point.tape.nodes[p] for p in path.places]
