@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from jaxnn.gradcheck import compare_gradients, compare_vjp
 from jaxnn.gradcheck.report.confidence import GUESS, SURE
@@ -156,3 +157,24 @@ def test_the_rest_is_said_to_be_right_only_where_all_of_it_shows():
     everywhere = {"a": a + 0.5, "b": b, "c": c}
     report = compare_gradients(loss, gradient, everywhere, jnp.array([1.1, 0.2, -0.6]))
     assert "p['a'] and p['b']" in report.causes[0].sentence
+
+
+def half_of_a_square(p, X, Y):
+    return 0.5 * jnp.mean(jnp.sum((X @ p["W"].T + p["c"] - Y) ** 2, 1))
+
+
+@pytest.mark.parametrize("kind", [np.float64, np.float32])
+def test_what_buffers_round_and_a_size_that_is_written_are_not_said_to_be_wrong(kind):
+    rng = np.random.default_rng(0)
+    draw = lambda *shape: rng.normal(size=shape).astype(np.float32)  # noqa: E731
+
+    def gradient(p, X, Y):  # only dc is wrong; 7 is N
+        W, c, X, Y = (np.asarray(x, kind) for x in (p["W"], p["c"], X, Y))
+        E = X @ W.T + c - Y
+        return {"W": E.T @ X / kind(7), "c": (E**2).sum(0, keepdims=True) / kind(7)}
+
+    args = {"W": draw(3, 5), "c": draw(1, 3)}, draw(7, 5), draw(7, 3)
+    report = compare_gradients(half_of_a_square, gradient, *args)
+    assert report.correct is False
+    assert "p['c']" in report.causes[0].sentence
+    assert "dZ[1]" not in report.causes[0].sentence + report.causes[0].where, report

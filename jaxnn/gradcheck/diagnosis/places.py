@@ -28,7 +28,7 @@ from jaxnn.gradcheck.tape.budget import Spent, Work
 from jaxnn.gradcheck.tape.names import Names, handed_in
 from jaxnn.gradcheck.tape.paths import near, weight_of
 from jaxnn.gradcheck.tape.quantities import as_product, dense_rows
-from jaxnn.gradcheck.tape.scene import Scene, backward_with, finite
+from jaxnn.gradcheck.tape.scene import Scene, backward_with, finite, off_by
 from jaxnn.gradcheck.tape.tape import Layer
 from jaxnn.gradcheck.tolerances import COMPUTED, FITTED
 from jaxnn.gradcheck.verdict.point import VISIBLE
@@ -170,17 +170,17 @@ def faults(scene: Scene) -> list[Fault] | None:
         out += [f._replace(followed=followed and f.kind == "dZ") for f in found]
         if followed:
             given = {**given, y.z: turned(own)}
-    known = {k for y in layers for k in (y.weight, y.bias)}
-    rest = [k for k in scene.wrong if k not in known]
-    return out + [Fault("", 0, k, how_off(scene.hand[k], scene.reference[k])) for k in rest]
+    rest = set(scene.wrong).difference(*((y.weight, y.bias) for y in layers))
+    return out + [Fault("", 0, k, how_off(scene.hand[k], scene.reference[k])) for k in sorted(rest)]
 
 
 def _faults_of(scene: Scene, layer: Layer, gradient, expected: np.ndarray):
     """(the candidate's own dZ[l] where it is wrong, the faults of a layer), given what is above it."""
     n, w, b, hand = layer.number, layer.weight, layer.bias, scene.hand
     terms = np.abs(expected).max(initial=0)  # what db is summed of: the sum itself may cancel
-    right_w = near(gradient[w], hand[w])
-    right_b = b is None or near(gradient[b], hand[b], least=terms)
+    bound = [of_sides + least for of_sides, least in zip(scene.bound, scene.rounded, strict=True)]
+    right_w = not off_by(hand[w], gradient[w], bound[w]).any()
+    right_b = b is None or not off_by(hand[b], gradient[b], bound[b], terms).any()
     if right_w:
         return None, [] if b is None or right_b else [Fault("db", n, b, how_off(hand[b], gradient[b]))]
     off = how_off(hand[w], gradient[w])
@@ -268,9 +268,8 @@ class Entrance(NamedTuple):
 def entrance(scene: Scene, told: set) -> Entrance | None:
     """Where the way to what is wrong parts from the ways to what is right."""
     tape, right = scene.point.tape, told - set(scene.wrong)
-    reach: dict[int, frozenset[int]] = {}
     active = [p for p in tape.parameters if p in tape.active]
-    reach |= {p: frozenset({k}) for k, p in enumerate(active)}
+    reach = {p: frozenset({k}) for k, p in enumerate(active)}
     rows: dict[tuple, list[int]] = {}
     below = set()
     for place, node in enumerate(tape.nodes):
@@ -308,10 +307,11 @@ def _tells(scene: Scene) -> bool:
 
 def placed(scenes: list[Scene], names: Names, told: set) -> tuple[list[Finding], Spent | None]:
     """What can be said of a mistake without a name, and why no more; told: what is decided for the caller."""
-    able = sorted((s for s in scenes if s.wrong), key=lambda s: (not _tells(s), weight_of(s)))
+    given = scenes[0]  # elsewhere a size written into the code may make wrong what is right here
+    able = [s for s in scenes if s.wrong and (not given.wrong or s.wrong == given.wrong)]
     if not able:
         return [], None
-    scene, given = able[0], scenes[0]
+    scene = min(able, key=lambda s: (not _tells(s), weight_of(s)))
     told = told & decided(scene.reference, scene.bound)
     found = faults(scene)
     if found and scene is not given and given.wrong == scene.wrong:
@@ -330,8 +330,8 @@ def placed(scenes: list[Scene], names: Names, told: set) -> tuple[list[Finding],
 
 def _of_faults(found: list[Fault], scene: Scene, given: Scene, names: Names, told: set) -> Finding:
     """The topmost is the cause of what is below, unless those steps are wrong themselves."""
-    if scene is not given:  # its rows and entries are none of the caller's
-        found = [f._replace(how=How("is wrong")) if f.how.entries else f for f in found]
+    if scene is not given:  # its rows, entries and sizes are none of the caller's
+        found = [f._replace(how=How("is wrong")) if f.how.entries or not scene.sized else f for f in found]
     first, *rest = found
     if rest and (first.followed or first.kind != "dZ"):
         after = f"; and {'; '.join(f.sentence(names) for f in rest)}."

@@ -112,7 +112,7 @@ def numbers(jaxpr) -> dict[float, str]:
 
 def is_key(x) -> bool:
     """Whether it is a typed key of random numbers, which NumPy cannot hold."""
-    return isinstance(x, jax.Array) and jax.dtypes.issubdtype(x.dtype, jax.dtypes.extended)
+    return isinstance(x, jax.Array) and jax.numpy.issubdtype(x.dtype, jax.dtypes.extended)
 
 
 def scalars(jaxpr) -> Iterator:
