@@ -305,10 +305,10 @@ def _tells(scene: Scene) -> bool:
     return all(r is not None and np.linalg.matrix_rank(r[0]) == len(r[0]) for r in rows)
 
 
-def placed(scenes: list[Scene], names: Names, told: set) -> tuple[list[Finding], Spent | None]:
+def placed(given: Scene, scenes: list[Scene], names: Names, told: set) -> tuple[list[Finding], Spent | None]:
     """What can be said of a mistake without a name, and why no more; told: what is decided for the caller."""
-    given = scenes[0]  # elsewhere a size written into the code may make wrong what is right here
     able = [s for s in scenes if s.wrong and (not given.wrong or s.wrong == given.wrong)]
+    able += [given] * bool(given.wrong and not able)  # a size written into the code is wrong elsewhere
     if not able:
         return [], None
     scene = min(able, key=lambda s: (not _tells(s), weight_of(s)))

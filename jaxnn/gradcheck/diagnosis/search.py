@@ -134,7 +134,8 @@ def find_causes(
         )
         sides = hand, reference, bound
         views = views or views_of(loss, args, argnums)
-        scenes = _clear(scenes_for(views, gradient, hand, reference, bound, work))
+        given, *others = scenes_for(views, gradient, hand, reference, bound, work)
+        scenes = _clear([given, *others])
         found, homes = [], [views.given]
         try:
             for one in _found(views, gradient, scenes, sides, homes, notes):
@@ -143,7 +144,7 @@ def find_causes(
             notes.append(_ended(spent))
         if not found:
             alone = [s._replace(work=Work()) for s in scenes] if notes else scenes
-            found, spent = places.placed(alone, names, places.decided(reference, bound))
+            found, spent = places.placed(given, alone, names, places.decided(reference, bound))
             notes += [_ended(spent)] if spent and not notes else []
     whole = len(scenes) > 1 and not notes
     return Diagnosis(ranked(found or [_faint(scenes[0])], names, homes, whole), notes)
