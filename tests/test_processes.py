@@ -184,6 +184,7 @@ def test_who_was_stopped_itself_does_not_blame_the_others(monkeypatch):
     monkeypatch.setattr(processes.time, "monotonic", after_it_was_stopped)
     assert asked.wait(WAIT)
     groups[1].ending.acquire()
+    groups[1].others[0].send(processes.ALIVE)  # which is read before it is seen that process 1 has left
     hang_up(groups[1])
     gone.set()
     assert re.fullmatch(r"this process stood still for 50\d s, and process 1 has left", found[0].ended()[1])

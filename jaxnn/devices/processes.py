@@ -195,30 +195,34 @@ class Group:
     def _watch(self) -> None:
         from multiprocessing.connection import wait
 
-        beat, woke = min(1.0, self.heartbeat / 5), time.monotonic()
+        beat, woke, stood = min(1.0, self.heartbeat / 5), time.monotonic(), 0.0
+        rose = woke
         while True:
             connected: dict[Any, int] = {other.connection: k for k, other in [*self.others.items()]}
             ready: list[Any] = wait([*connected], beat)
             now = time.monotonic()
             still, woke = now - woke, now
-            late = still > 3 * beat  # it is this one that was stopped
+            if still > 3 * beat:  # it is this one that was stopped
+                stood, rose = still, now
+            elif not ready or now - rose > 3 * beat:  # all that came meanwhile has been read
+                stood = 0.0
             for there in ready:
                 try:
                     self._take(connected[there], there.recv_bytes())
                 except (OSError, EOFError):
                     line = f"process {connected[there]} is gone: killed, or its machine is down"
-                    stood = (
-                        f"this process stood still for {still:.0f} s, and process {connected[there]} has left"
-                    )
-                    self._end(LOST, stood if late else line)
+                    if stood:
+                        line = f"this process stood still for {stood:.0f} s, and "
+                        line += f"process {connected[there]} has left"
+                    self._end(LOST, line)
             for process, other in [*self.others.items()]:
-                other.heard = now if late else other.heard
+                other.heard = now if stood else other.heard
                 if now - other.heard > self.heartbeat:
                     self._end(LOST, f"process {process} has stopped: no sign of it for {self.heartbeat:g} s")
                 if now - other.shown >= beat:
                     other.shown = now
                     other.send(ALIVE, block=False)
-            if now > self.due and not late:
+            if now > self.due and not stood:
                 self._end(LOST, f"a process hangs: the steps under way take {now - self.since:.0f} s by now")
 
     def _take(self, process: int, message: bytes) -> None:
