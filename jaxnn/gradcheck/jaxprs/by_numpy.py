@@ -17,6 +17,7 @@ from jaxnn.gradcheck.jaxprs.equations import (
     by_jax,
     converges,
     every,
+    is_key,
     opened,
     parts_of_scan,
     plan_of,
@@ -81,7 +82,7 @@ def planned(jaxpr, consts: Sequence) -> Callable[..., list]:
         out = f(*inputs)
         if dtype is None:
             return out
-        out = np.asarray(out)
+        out = out if is_key(out) else np.asarray(out)
         return [out if out.dtype == dtype else out.astype(dtype)]
 
     def run(*args):
