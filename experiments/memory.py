@@ -39,7 +39,8 @@ def parser() -> Parser:
     p.add_argument("--classes", type=whole(2), default=32768, help="of the head; default: %(default)s")
     p.add_argument("--rounds", type=whole(1), default=7, help="default: %(default)s")
     p.add_argument("--picture", type=new_file, metavar="FILE", help="draw it, a PNG file")
-    p.add_argument("--json", action="store_true", help="print JSON")
+    p.add_argument("--json", action="store_true", help="print JSON, and nothing else")
+    p.product = lambda arguments: arguments.json
     return p
 
 

@@ -32,6 +32,7 @@ from jaxnn.layers.attention import attended, unattended
 from jaxnn.layers.vocabulary import Logits
 from jaxnn.losses import cross_entropy, squared_error
 from jaxnn.objective import cost, value_and_grad
+from tests.programs import ended
 from tests.test_layers import compiled, plain_attention, plain_batch_norm, plain_layer_norm, pulled
 
 EPS = 2.0**-23
@@ -235,11 +236,12 @@ def test_max_pooling_keeps_a_byte_a_window():
     assert temporaries(of_loss, X) <= 16 * 14 * 14 * 32 * 5
 
 
-def test_the_program_measures_draws_and_tells_what_it_does_not_know(capsys, tmp_path):
+def test_the_program_measures_draws_and_tells_what_it_does_not_know(tmp_path):
     small = ["--rows", "8", "--width", "8", "--rounds", "1", "--picture", str(tmp_path / "memory.png")]
-    assert memory.main(memory.parser().parse_args([*small, "--layers", "mlp-relu", "--json"])) == 0
+    end = ended(memory, *small, "--layers", "mlp-relu", "--json")
+    assert end.status == 0
     assert (tmp_path / "memory.png").read_bytes().startswith(b"\x89PNG")
-    told = json.loads(capsys.readouterr().out)
+    told = json.loads(end.out)
     assert told["sizes"]["width"] == 8
     ways = [row["way"] for row in told["rows"]]
     assert ways == ["by hand", "jax.vjp", "checkpoint", "checkpoint, dots kept"]
