@@ -193,7 +193,7 @@ def test_a_file_that_is_no_text_is_refused(wrong, tmp_path):
 def test_other_bad_arguments_are_answered_in_a_line(rhyme, whole, tmp_path):
     for words, said in (
         (("--text", tmp_path), "cannot be read (Is a directory)"),
-        (("--text", tmp_path / "no"), "no such file"),
+        (("--text", tmp_path / "no"), "no: no such file; write --text PATH of a file"),
         (("--text", rhyme, *SIZES, "--heads", "5"), "--heads: got 5 for --width 32, expected width / heads"),
         (
             ("--text", rhyme, *SIZES, "--heads", "32"),

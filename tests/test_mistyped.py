@@ -95,6 +95,7 @@ MISTAKES = [
     ("golden", "wirte x.json", "write"),
     ("compare_gradients", "--dtype double", "float64"),
     ("endure", "--runs digits,mnist", "--runs digits mnist"),
+    ("launch", "-n 3", "python -m experiments.launch -n 3 PROGRAM"),
     ("export", "a --to npz --out d.npz", "python -m experiments.export a d.npz --to npz"),
     ("export", "--out d.npz a --to npz", "python -m experiments.export a d.npz --to npz"),
     ("export", "a", "python -m experiments.export a FILE --to npz"),

@@ -248,12 +248,13 @@ def command(words: list[str], given: Iterable[Any], parser: argparse.ArgumentPar
     """The whole command with these words and options, and what it needs beside them."""
     free = [action for action in parser._actions if not action.option_strings and action.nargs is None]
     placed = in_places(words, free)
-    said = [
+    named = [
         str(one.metavar or one.dest) if word is None else shlex.quote(word)
         for one, word in zip(free, placed, strict=True)
     ]
-    for one in given:
-        said += [one.name, *map(shlex.quote, one.words)]
+    options = [word for one in given for word in (one.name, *map(shlex.quote, one.words))]
+    passes_on = any(action.nargs == argparse.REMAINDER for action in parser._actions)  # what follows a word
+    said = [*options, *named] if passes_on else [*named, *options]
     there = {one.action.dest for one in given}
     for action in parser._actions:
         if action.option_strings and action.required and action.dest not in there:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from experiments.common import own_data
 from experiments.common.arguments import UserError
 from experiments.common.status import doing
 from jaxnn.shown import shown
@@ -37,6 +38,8 @@ class Text(NamedTuple):
 def read(file: str | None, least: int) -> Text:
     """The text of a file, or Python's own. Raises UserError where it is none, or of fewer letters."""
     doing(f"reading {file or PYTHONS}")
+    if file:
+        own_data.check_there("--text", file)
     name, whole = (file, _content(file)) if file else (PYTHONS, _pythons())
     different = sorted(set(whole))
     if len(whole) < least or len(different) < 2:
