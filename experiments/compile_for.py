@@ -10,8 +10,9 @@ import os
 import time
 from typing import Any
 
-from experiments.common.arguments import OPTIMIZERS, Parser, UserError, run, whole
+from experiments.common.arguments import Parser, UserError, run, whole
 from experiments.common.devices import add_devices, layout_of, mesh_over
+from experiments.common.optimizers import OPTIMIZERS
 from experiments.common.status import doing
 
 

@@ -18,7 +18,6 @@ from statistics import median
 
 from experiments.common import own, own_data, scores
 from experiments.common.arguments import (
-    OPTIMIZERS,
     Parser,
     add_network,
     add_surroundings,
@@ -30,6 +29,7 @@ from experiments.common.arguments import (
 )
 from experiments.common.continuation import Pauses, add_checkpoints, describe, progress, reopened
 from experiments.common.devices import add_devices, device_in_words, started
+from experiments.common.optimizers import OPTIMIZERS, steepness
 from experiments.common.own_data import add_own_data
 from experiments.common.status import doing
 from jaxnn.shown import shown
@@ -131,12 +131,12 @@ def main(arguments: argparse.Namespace) -> int:
 def asked(arguments: argparse.Namespace, checkpoint):
     """The arguments with their defaults, the networks that they ask for, and the task of the widest."""
     from experiments.common import rounds
-    from experiments.common.task import load, settled, steepness
+    from experiments.common.task import load, settled
 
     if arguments.learning_rates:
         rounds.family_of(arguments)  # what is wrong with it is told before the data are read
     data = load(arguments)
-    rates = [each / steepness(arguments.optimizer, data) for each in RATES]
+    rates = [each / steepness(arguments.optimizer, not data.classes) for each in RATES]
     arguments = settled(arguments, data, least=32, learning_rates=rates)
     family = rounds.family_of(arguments)
     if checkpoint and "files" not in arguments.override:

@@ -16,7 +16,6 @@ from typing import NamedTuple
 
 from experiments.common import devices, own, own_data, scores, together
 from experiments.common.arguments import (
-    OPTIMIZERS,
     Parser,
     UserError,
     add_network,
@@ -27,6 +26,7 @@ from experiments.common.arguments import (
     whole,
 )
 from experiments.common.continuation import Diverged, Pauses, add_checkpoints, describe, progress, reopened
+from experiments.common.optimizers import OPTIMIZERS, steepness
 from experiments.common.own_data import add_own_data
 from experiments.common.status import doing
 from jaxnn.gradcheck.calls.raised import in_full
@@ -77,14 +77,14 @@ def main(arguments: argparse.Namespace) -> int:
     """Train, and report."""
     device, mesh = devices.started(arguments)
 
-    from experiments.common.task import load, settled, steepness, task_of
+    from experiments.common.task import load, settled, task_of
     from jaxnn.devices import in_order
 
     arguments, lock, checkpoint = reopened(arguments, parser(), "params.safetensors")
     data = load(arguments)
     if together.GROUP.others:
         together.GROUP.agree(together.sha256(data) | own.files(vars(arguments)))
-    default = OPTIMIZERS[arguments.optimizer] / steepness(arguments.optimizer, data)
+    default = OPTIMIZERS[arguments.optimizer] / steepness(arguments.optimizer, not data.classes)
     arguments = settled(arguments, data, learning_rate=default)
     if arguments.reproducible:
         in_order.check(mesh, arguments.batch_size)

@@ -31,7 +31,6 @@ from jaxnn.shown import shown
 
 ACTIVATIONS = ("sigmoid", "tanh", "relu", "leaky_relu", "softplus", "silu", "gelu", "identity")
 LOSSES = ("binary_cross_entropy", "cross_entropy", "squared_error")
-OPTIMIZERS = {"sgd": 0.5, "adam": 0.001, "adamw": 0.001, "rmsprop": 0.001}  # and their default rates
 DATASETS = ("digits", "mnist", "fashion_mnist", "kmnist")
 
 

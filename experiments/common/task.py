@@ -73,11 +73,6 @@ def settled(arguments: argparse.Namespace, data: Dataset, least: int = 1, **defa
     return arguments
 
 
-def steepness(optimizer: str, data: Dataset) -> int:
-    """By what a usual learning rate is divided: more where a number is predicted, by its squared error."""
-    return 1 if data.classes or optimizer != "sgd" else 10
-
-
 def sizes(data: Dataset, hidden: Iterable[int]) -> tuple[int, ...]:
     """The sizes n[0], n[1], ..., n[L] of a network for this data."""
     n = (math.prod(data.train.images.shape[1:]), *hidden, data.outputs)
