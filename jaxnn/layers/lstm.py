@@ -99,15 +99,14 @@ def lstm(n_prev: int, n: int, segment: int = 16) -> Layer:
             return (dz @ params.W_H, dc * f), dz  # dh_prev = dz W_H, dc_prev = dc ⊙ f
 
         begin = (zero, zero), jax.tree.map(jnp.zeros_like, params), jnp.zeros_like(X)
-        at = jnp.arange(len(starts[0])), starts
-        (_, dparams, dX), _ = jax.lax.scan(of_segment, begin, at, reverse=True)
+        segments = jnp.arange(len(starts[0])), starts
+        (_, dparams, dX), _ = jax.lax.scan(of_segment, begin, segments, reverse=True)
         return dparams, dX[:, : A_prev.shape[1]]
 
     return Layer(init, forward, backward, f"lstm({n_prev}→{n})")
 
 
 def _gates(z):
-    """i, f, o and g."""
     n = z.shape[-1] // 4
     i, f, o = jnp.split(sigmoid(z[..., : 3 * n]), 3, axis=-1)  # i, f, o = σ(z_i), σ(z_f), σ(z_o)
     return i, f, o, jnp.tanh(z[..., 3 * n :])  # g = tanh(z_g)
@@ -115,12 +114,7 @@ def _gates(z):
 
 def _slopes(i, f, o, g, c):
     """What takes dh to dc, and both to dz, in each step of a segment that begins with c."""
-
-    def of_step(c_prev, at):
-        f, i_g = at
-        return f * c_prev + i_g, c_prev  # c := f ⊙ c + i ⊙ g
-
-    _, c_prev = jax.lax.scan(of_step, c, (f, i * g))
+    _, c_prev = jax.lax.scan(lambda c, at: (at[0] * c + at[1], c), c, (f, i * g))  # c := f ⊙ c + i ⊙ g
     tanh_c = jnp.tanh(f * c_prev + i * g)
     dc_dh = o * (1 - tanh_c) * (1 + tanh_c)  # dc = dh ⊙ o ⊙ tanh′(c)
     slopes = [
