@@ -120,9 +120,8 @@ def token_cross_entropy(smoothing: float = 0.0, block: int = 0) -> Loss:
     J = Σ w J_i / Σ w, J_i = −Σ_k y_k log Ŷ_k, y = (1 − s) [k = label] + s / V with the smoothing s (Szegedy
     et al., "Rethinking the inception architecture", CVPR 2016, section 7). A token of weight 0 takes no part,
     whatever its label, where its A is finite; if all have it, J = 0. Else a label that is no class gives NaN.
-    Memory is that of `block` classes a token: unless given 2,048, or all if Z has up to 2²¹ entries. Where a
-    prediction is confident it keeps its digits: −log Ŷ_label is log(1 + e^(log Σ_others eᶻ − z_label)), and
-    dz_label = −Σ_others / Σ.
+    Memory is that of `block` classes a token: unless given 2,048, or all where several have up to 2²¹ logits.
+    Confident ones keep digits: −log Ŷ_label = log(1 + e^(log Σ_others eᶻ − z_label)), dz_label = −Σ_others/Σ.
 
     >>> import jax.numpy as jnp
     >>> loss, Z = token_cross_entropy(), Logits(jnp.ones((3, 2)), jnp.zeros((4, 2)))
@@ -187,7 +186,8 @@ def _sum_of_others(A: Float[Array, "M n"], W: Float[Array, "V n"], label: Intege
 
 def _blocks(A: Float[Array, "M n"], W: Float[Array, "V n"], block: int):
     """The classes of each block, and which were in none before: the last block is as long as the others."""
-    V, size = len(W), min(block or (len(W) if len(A) * len(W) <= 1 << 21 else 2048), len(W))
+    V, at_once = len(W), 1 < len(A) <= (1 << 21) / len(W)  # of one token dA would be one long sum
+    size = min(block or (V if at_once else 2048), V)
     start = jnp.arange(0, V, size)[:, None]
     k = jnp.minimum(start, V - size) + jnp.arange(size)[None]
     return k, k >= start
