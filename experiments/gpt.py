@@ -85,13 +85,14 @@ def main(arguments: argparse.Namespace) -> int:
 def gpt(V: int, layers: int, width: int, heads: int):
     """The network, from numbers of characters to logits; and what of it is between the two ends."""
     from jaxnn.activations import gelu
-    from jaxnn.layers import attention, dense, layer_norm, repeated, residual, serial, tied
+    from jaxnn.layers import attention, dense, layer_norm, recomputed, repeated, residual, serial, tied
 
     if width % heads or width // heads % 2:
         raise UserError(f"--heads: got {heads} for --width {width}, expected width / heads whole and even")
     looks = serial(layer_norm(width), attention(width, heads))
     thinks = serial(layer_norm(width), dense(width, 4 * width, gelu), dense(4 * width, width))
-    body = serial(repeated(serial(residual(looks), residual(thinks)), layers), layer_norm(width))
+    block = serial(residual(looks), residual(recomputed(thinks)))  # whose wide Z costs one product again
+    body = serial(repeated(block, layers), layer_norm(width))
     return tied(V, width, body), body
 
 

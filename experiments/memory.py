@@ -24,7 +24,7 @@ from experiments.common.arguments import Parser, UserError, new_file, run, whole
 
 LAYERS = (
     *("dense", "mlp-gelu", "mlp-relu", "layer-norm", "batch-norm", "dropout", "convolution", "max-pool"),
-    *("lenet", "attention", "lstm", "blocks", "blocks-recomputed", "head"),
+    *("lenet", "attention", "lstm", "blocks", "blocks-recomputed", "gpt", "head"),
 )
 
 
@@ -78,6 +78,7 @@ def works(s: Sizes) -> dict[str, Work]:
     import jax
 
     from experiments.common import plain
+    from experiments.gpt import gpt
     from jaxnn import layers
     from jaxnn.activations import gelu, relu
 
@@ -110,6 +111,12 @@ def works(s: Sizes) -> dict[str, Work]:
         "lstm": Work(layers.lstm(n, n), (16, T, n), plain.lstm),
         "blocks": Work(layers.repeated(block, 4), (N, n), plain.blocks),
         "blocks-recomputed": Work(layers.repeated(layers.recomputed(block), 4), (N, n), plain.blocks),
+        "gpt": Work(
+            gpt(2, 4, n, 4)[1],
+            (4, T, n),
+            plain.gpt(4),
+            others={"a block's checkpoint": plain.gpt(4, jax.checkpoint)},
+        ),
     }
 
 

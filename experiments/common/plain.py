@@ -81,6 +81,15 @@ def weighted(Q, K, V):
     return jnp.einsum("nhts,nshd->nthd", P, V)
 
 
+def turned(X):
+    """Rotary positions: halves of each head's numbers as points of a plane, turned by their place."""
+    T, half = X.shape[1], X.shape[3] // 2
+    angle = jnp.arange(T, dtype=X.dtype)[:, None] * 10_000.0 ** -(jnp.arange(half, dtype=X.dtype) / half)
+    cos, sin = (f(angle)[None, :, None] for f in (jnp.cos, jnp.sin))
+    a, b = jnp.split(X, 2, -1)
+    return jnp.concatenate([a * cos - b * sin, b * cos + a * sin], -1)
+
+
 def weighted_by_jax(Q, K, V):
     """The same by JAX's own function."""
     return jax.nn.dot_product_attention(Q, K, V, is_causal=True)
@@ -109,3 +118,16 @@ def blocks(p, X):
         return A + dense(lambda Z: Z)(second, hidden), None
 
     return lax.scan(block, X, p)[0]
+
+
+def gpt(heads: int, of_block=lambda block: block):
+    """What a GPT is between its two ends: blocks of attention and two dense layers, and a norm."""
+
+    def block(A, p):
+        (of_norm, of_attention), (norm_too, first, second) = p
+        looks = attention(heads, lambda Q, K, V: weighted(turned(Q), turned(K), V))
+        A = A + looks(of_attention, norm(-1)(of_norm, A))
+        hidden = dense(gelu.forward)(first, norm(-1)(norm_too, A))
+        return A + dense(lambda Z: Z)(second, hidden), None
+
+    return lambda p, X: norm(-1)(p[1], lax.scan(of_block(block), X, p[0])[0])

@@ -14,11 +14,12 @@ of K and V may serve several of Q (Ainslie et al., "GQA", EMNLP 2023). Turning: 
 arXiv:2104.09864 (2021), eq. 34.
 """
 
+from functools import partial
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.lax import dynamic_slice_in_dim, dynamic_update_slice_in_dim, optimization_barrier
+from jax.lax import dynamic_slice_in_dim, dynamic_update_slice_in_dim
 from jaxtyping import Array, Bool, Float
 
 from jaxnn.layers.layer import Layer, ShapeError, apart, rows
@@ -34,11 +35,12 @@ class Attention(NamedTuple):
 
 
 def attention(
-    n: int, heads: int, kv_heads: int = 0, causal: bool = True, rotary: bool = True, block: int = 256
+    n: int, heads: int, kv_heads: int = 0, causal: bool = True, rotary: bool = True, block: int = 0
 ) -> Layer:
     """Attention of `heads` heads of n / heads numbers each, from each place to all, or to those up to it.
 
-    K and V have `kv_heads` heads, as many as Q unless given. `rotary` turns Q and K by their place.
+    K and V have `kv_heads` heads, as many as Q unless given. `rotary` turns Q and K by their place. A `block`
+    is of 128 places, or of 256 from 1,024 on, unless given.
     Raises ValueError unless heads divide n, and kv_heads them; what is turned is of even size.
 
     >>> import jax, jax.numpy as jnp
@@ -65,9 +67,10 @@ def attention(
         if A_prev.ndim != 3 or A_prev.shape[2] != n:
             raise ShapeError(f"attention: its input is {A_prev.shape}, expected (N, T, {n})")
         Q, K, V = projected(params, A_prev)
-        C = _common(V, causal, block)
-        O, L = attended(Q, K, V, C, causal, block)  # O = softmax(Q Kᵀ / √d) V, less C
-        A = _places(_whole(O, C, block), len(A_prev)) @ params.W_O.T  # A = O W_Oᵀ
+        size = _size(block, Q)
+        C = _common(V, causal, size)
+        O, L = attended(Q, K, V, C, causal, size)  # O = softmax(Q Kᵀ / √d) V, less C
+        A = _places(_whole(O, C, size), len(A_prev)) @ params.W_O.T  # A = O W_Oᵀ
         return A.reshape(A_prev.shape), (A_prev, O, L, C)
 
     def projected(params: Attention, A_prev: Float[Array, "N T n"]):
@@ -81,13 +84,13 @@ def attention(
         return Q, jnp.where(finite, K, jnp.nan), jnp.where(finite, V, 0)  # S is masked; 0 · NaN in P V is NaN
 
     def backward(params: Attention, residuals: tuple, dA: Float[Array, "N T n"]):
-        (A_prev, O, L, C), N = residuals, len(dA)
+        (A_prev, O, L, C), N, size = residuals, len(dA), _size(block, residuals[1])
         dO = _heads(rows(dA) @ params.W_O, N, kv, G)  # dO = dA W_O
         A_prev, dO = apart(A_prev, dO, A_prev.size)
         Q, K, V = projected(params, A_prev)  # made again: three products in the place of three arrays
         X, dA = rows(A_prev), rows(dA)
-        dW_O = dA.T @ _places(_whole(O, C, block), N)  # dW_O = dAᵀ O
-        dQ, dK, dV = unattended(Q, K, V, C, O, L, dO, causal, block)
+        dW_O = dA.T @ _places(_whole(O, C, size), N)  # dW_O = dAᵀ O
+        dQ, dK, dV = unattended(Q, K, V, C, O, L, dO, causal, size)
         if rotary:
             dQ, dK = turned(dQ, -1), turned(dK, -1)
         dQ, dK, dV = _places(dQ, N), _places(dK, N), _places(dV, N)
@@ -101,63 +104,65 @@ def attention(
 
 def attended(Q, K, V, C, causal: bool, block: int) -> tuple[Float[Array, "B G T d"], Float[Array, "B G T 1"]]:
     """O = softmax(Q Kᵀ / √d) (V − C) and L = log Σ exp(Q Kᵀ / √d), over pairs of blocks."""
-    (_, G, T, d), block = Q.shape, min(block, Q.shape[2])
+    _, G, T, d = Q.shape
     Q, K, V = (_padded(x, block) for x in (Q, K, V))
 
-    def of_pair(carry, pair):
-        O, m, total = carry
+    def of_pair(masked: bool, carry, pair):
         i, j = pair
-        Q_i = _rows(Q, i, block) / d**0.5
-        K_j, seen = _rows(K, j, block), _seen(i, j, block, G, causal, T)
-        S = jnp.where(seen, Q_i @ K_j.mT, -jnp.inf)  # S = Q Kᵀ / √d
+        S = _rows(Q, i, block) / d**0.5 @ _rows(K, j, block).mT  # S = Q Kᵀ / √d
+        S = jnp.where(_seen(i, j, block, G, causal, T), S, -jnp.inf) if masked else S
         O_i, m_i, total_i = (_rows(x, i, block) for x in carry)
         m_new = jnp.maximum(m_i, jnp.max(S, axis=-1, keepdims=True))
         e, old = jnp.exp(S - m_new), jnp.exp(m_i - m_new)
-        O = _put(O, O_i * old + e @ (_rows(V, j, block) - _rows(C, i, 1)), i, G)
-        total = _put(total, total_i * old + jnp.sum(e, axis=-1, keepdims=True), i, G)
-        return (O, _put(m, m_new, i, G), total), None
+        O_i = O_i * old + e @ (_rows(V, j, block) - _rows(C, i, 1))
+        total_i = total_i * old + jnp.sum(e, axis=-1, keepdims=True)
+        return tuple(_put(X, x, i, G) for X, x in zip(carry, (O_i, m_new, total_i), strict=True)), None
 
-    one = jnp.zeros((*Q.shape[:-1], 1), Q.dtype)
-    begin = jnp.zeros_like(Q), one - jnp.inf, one
-    (O, m, total), _ = jax.lax.scan(of_pair, begin, _pairs(T, block, causal))
+    (last, others), one = _pairs(T, block, causal), jnp.zeros((*Q.shape[:-1], 1), Q.dtype)
+    carry = jnp.zeros_like(Q), one - jnp.inf, one
+    carry, _ = jax.lax.scan(partial(of_pair, True), carry, last)
+    (O, m, total), _ = jax.lax.scan(partial(of_pair, False), carry, others)
     return (O / total)[:, :, :T], (m + jnp.log(total))[:, :, :T]
 
 
 def unattended(Q, K, V, C, O, L, dO, causal: bool, block: int):
     """dQ, dK, dV. Taking C off V and O changes none of them: D below and dP change alike."""
-    (_, G, T, d), block = Q.shape, min(block, Q.shape[2])
+    _, G, T, d = Q.shape
     Q, K, V, O, L, dO = (_padded(x, block) for x in (Q, K, V, O, L, dO))
     D = jnp.sum(dO * O, axis=-1, keepdims=True)  # D = Σ_s P ⊙ dP = Σ dO ⊙ O
     used = jnp.any(dO != 0, axis=-1, keepdims=True)  # where dO = 0 nothing comes back, not even NaN
     L, D = jnp.where(used, L, jnp.inf), jnp.where(used, D, 0)
 
-    def of_pair(carry, pair):
-        dQ, dK, dV = carry
-        i, j = pair
+    def of_row(i, whole):
+        dQ, dK, dV = whole
         Q_i, L_i, dO_i, D_i = (_rows(x, i, block) for x in (Q, L, dO, D))
         Q_i = jnp.where(jnp.isfinite(Q_i) & (L_i != jnp.inf), Q_i, 0) / d**0.5  # L is NaN wherever it matters
-        K_j = _rows(K, j, block)
-        K_j = jnp.where(jnp.isfinite(K_j), K_j, 0)
-        S = jnp.where(_seen(i, j, block, G, causal, T).mT, K_j @ Q_i.mT, -jnp.inf)  # Sᵀ = K Qᵀ / √d
-        P = jnp.exp(S - L_i.mT)  # Pᵀ = e^(Sᵀ − Lᵀ)
-        dV = _put(dV, _rows(dV, j, block) + P @ dO_i, j)  # dV = Pᵀ dO
-        dP = (_rows(V, j, block) - _rows(C, i, 1)) @ dO_i.mT  # dPᵀ = V dOᵀ
-        dS = jnp.where(P == 0, 0, P * (dP - D_i.mT))  # dS = P ⊙ (dP − D)
-        dS_T = optimization_barrier(dS.mT)  # a copy: what lies in rows is multiplied three times as fast
-        dQ = _put(dQ, _rows(dQ, i, block) + dS_T @ K_j / d**0.5, i, G)  # dQ = dS K / √d
-        dK = _put(dK, _rows(dK, j, block) + dS @ Q_i, j)  # dK = dSᵀ Q / √d
-        return (dQ, dK, dV), None
+        L_T, dO_T, D_T = L_i.mT, dO_i.mT, D_i.mT
 
-    zeros = jnp.zeros_like(Q), jnp.zeros_like(K), jnp.zeros_like(V)
-    (dQ, dK, dV), _ = jax.lax.scan(of_pair, zeros, _pairs(T, block, causal))
-    return dQ[:, :, :T], dK[:, :, :T], dV[:, :, :T]
+        def of_pair(masked: bool, j, carry):
+            dQ_T, dK, dV = carry
+            K_j = _rows(K, j, block)
+            K_j = jnp.where(jnp.isfinite(K_j), K_j, 0)
+            S = K_j @ Q_i.mT  # Sᵀ = K Qᵀ / √d
+            S = jnp.where(_seen(i, j, block, G, causal, T).mT, S, -jnp.inf) if masked else S
+            P = jnp.exp(S - L_T)  # Pᵀ = e^(Sᵀ − Lᵀ)
+            dP = (_rows(V, j, block) - _rows(C, i, 1)) @ dO_T  # dPᵀ = V dOᵀ
+            dS = P * jnp.where(P == 0, 0, dP - D_T)  # dS = P ⊙ (dP − D)
+            dV = _put(dV, _rows(dV, j, block) + P @ dO_i, j)  # dV = Pᵀ dO
+            dK = _put(dK, _rows(dK, j, block) + dS @ Q_i, j)  # dK = dSᵀ Q / √d
+            return dQ_T + K_j.mT @ dS, dK, dV  # dQᵀ = Kᵀ dSᵀ, and then / √d
+
+        last = i if causal else Q.shape[2] // block - 1
+        carry = jax.lax.fori_loop(0, last, partial(of_pair, False), (jnp.zeros_like(dO_T), dK, dV))
+        dQ_T, dK, dV = of_pair(True, last, carry)
+        return _put(dQ, dQ_T.mT / d**0.5, i, G), dK, dV
+
+    whole = jax.lax.fori_loop(0, Q.shape[2] // block, of_row, tuple(map(jnp.zeros_like, (Q, K, V))))
+    return tuple(x[:, :, :T] for x in whole)
 
 
 def turned(X: Float[Array, "B G T d"], sign: int = 1, base: float = 10_000.0) -> Float[Array, "B G T d"]:
-    """Entries i and i + d/2 of each place, as a point of a plane, turned by place · base^(−2i/d).
-
-    Its backward is the same with the opposite sign: the transpose of a rotation turns back.
-    """
+    """Entries i and i + d/2 as a point of a plane, turned by place · base^(−2i/d); back where sign is −1."""
     T, half = X.shape[2], X.shape[3] // 2
     angle = jnp.arange(T, dtype=X.dtype)[:, None] * base ** -(jnp.arange(half, dtype=X.dtype)[None] / half)
     cos, sin = jnp.cos(angle)[None, None], sign * jnp.sin(angle)[None, None]
@@ -167,7 +172,7 @@ def turned(X: Float[Array, "B G T d"], sign: int = 1, base: float = 10_000.0) ->
 
 def _common(V: Float[Array, "B 1 T d"], causal: bool, block: int) -> Float[Array, "B 1 blocks d"]:
     """C, the mean of V over the places that all of a block of Q see: P V = P (V − C) + C, to more digits."""
-    (B, _, T, d), block = V.shape, min(block, V.shape[2])
+    B, _, T, d = V.shape
     if not causal:
         return jnp.repeat(jnp.mean(V, axis=2, keepdims=True), -(-T // block), axis=2)
     sums = jnp.sum(_padded(V, block).reshape(B, 1, -1, block, d), axis=3)
@@ -176,9 +181,10 @@ def _common(V: Float[Array, "B 1 T d"], causal: bool, block: int) -> Float[Array
     return (before + V[:, :, ::block]) / places  # all before the block, and its first place
 
 
-def _whole(O: Float[Array, "B G T d"], C, block: int):
-    T = O.shape[2]
-    return O + jnp.repeat(C, min(block, T), axis=2)[:, :, :T]
+def _whole(O: Float[Array, "B G T d"], C: Float[Array, "B 1 blocks d"], block: int):
+    B, G, T, d = O.shape
+    O = _padded(O, block).reshape(B, G, -1, block, d) + C[:, :, :, None]
+    return O.reshape(B, G, -1, d)[:, :, :T]
 
 
 def _seen(i, j, block: int, G: int, causal: bool, T: int) -> Bool[Array, "1 Gt s"]:
@@ -187,9 +193,15 @@ def _seen(i, j, block: int, G: int, causal: bool, T: int) -> Bool[Array, "1 Gt s
 
 
 def _pairs(T: int, block: int, causal: bool):
-    blocks = range(-(-T // block))
-    pairs = [(i, j) for i in blocks for j in blocks if j <= i or not causal]
-    return tuple(map(jnp.array, zip(*pairs, strict=True)))
+    """The last block of K that each one of Q sees, which a mask goes through; and all before it."""
+    blocks = -(-T // block)
+    ends = [i if causal else blocks - 1 for i in range(blocks)]
+    last, others = [*enumerate(ends)], [(i, j) for i, end in enumerate(ends) for j in range(end)]
+    return tuple(tuple(jnp.array(pairs, int).reshape(-1, 2).T) for pairs in (last, others))
+
+
+def _size(block: int, Q: Float[Array, "B G T d"]) -> int:
+    return min(block or (128 if Q.shape[2] < 1024 else 256), Q.shape[2])
 
 
 def _padded(X: Float[Array, "B G T d"], block: int):

@@ -111,7 +111,9 @@ def reversible(f: Layer, g: Layer, L: int) -> Layer:
             A2 = _plus(A2, g.forward(q, A1, of_g)[0], g)  # A₂ := A₂ + g(A₁)
             return (A1, A2), None
 
-        halves, _ = jax.lax.scan(of_block, _halves(A_prev), (jnp.arange(L), params))
+        if A_prev.shape[-1] % 2:
+            raise ShapeError(f"reversible: its input is {A_prev.shape}, expected two halves of the last axis")
+        halves, _ = jax.lax.scan(of_block, tuple(jnp.split(A_prev, 2, -1)), (jnp.arange(L), params))
         A = jnp.concatenate(halves, axis=-1)
         return A, (A, key)
 
@@ -142,9 +144,3 @@ def _plus(A, B, f: Layer):
     if A.shape != B.shape:
         raise ShapeError(f"{f.name}: gives {B.shape}, which is added to {A.shape}, expected the same shape")
     return A + B
-
-
-def _halves(A):
-    if A.shape[-1] % 2:
-        raise ShapeError(f"reversible: its input is {A.shape}, expected two halves of the last axis")
-    return tuple(jnp.split(A, 2, axis=-1))

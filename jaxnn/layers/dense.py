@@ -41,8 +41,6 @@ def dense(n_prev: int, n: int, g: Activation = identity) -> Layer:
     >>> import jax, jax.numpy as jnp
     >>> layer = dense(3, 2)
     >>> params = layer.init(jax.random.key(0))
-    >>> params.W.shape, params.b.shape
-    ((2, 3), (2, 1))
     >>> A, residuals = layer.forward(params, jnp.ones((5, 3)))
     >>> dparams, dA_prev = layer.backward(params, residuals, jnp.ones((5, 2)))
     >>> dparams.b.ravel(), dA_prev.shape

@@ -7,12 +7,10 @@ W_X (4n, n_prev)    W_H (4n, n)    b (4n, 1)    A_prev (N, T, n_prev)    H (N, T
 
 (Gers, Schmidhuber and Cummins, "Learning to forget", Neural Computation 12, 2000; the backward pass: Greff
 et al., "LSTM: a search space odyssey", IEEE TNNLS 28, 2017, appendix A, without the peepholes; their z is g
-here, their y is h.) h and c are kept at the start of each segment alone; its steps are made again on the way
-back. dW is one product a segment.
+here, their y is h.) H is kept, which is the output, and c at the start of each segment. On the way back the
+z of all its steps are one product, and so is dW; only c, and then dh and dc, go step by step.
 """
 
-from collections import namedtuple
-from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -30,9 +28,6 @@ class LSTM(NamedTuple):
     W_X: Float[Array, "n4 n_prev"]
     W_H: Float[Array, "n4 n"]
     b: Float[Array, "n4 1"]
-
-
-Step = namedtuple("Step", "i f o g h_prev c_prev tanh_c")  # what the backward of one step needs
 
 
 def lstm(n_prev: int, n: int, segment: int = 16) -> Layer:
@@ -60,31 +55,34 @@ def lstm(n_prev: int, n: int, segment: int = 16) -> Layer:
         zero = jnp.zeros((len(X), n), X.dtype)
 
         def of_step(carry, x):
-            (h, c), _ = _step(params, carry, x)
+            h_prev, c_prev = carry
+            i, f, o, g = _gates(x + h_prev @ params.W_H.T)  # z = x W_Xᵀ + h W_Hᵀ + bᵀ
+            c = f * c_prev + i * g  # c := f ⊙ c + i ⊙ g
+            h = o * jnp.tanh(c)  # h := o ⊙ tanh(c)
             return (h, c), h
 
         def of_segment(carry, k):
             start, H = carry
-            after, h = jax.lax.scan(of_step, start, _inputs(params, _segment(X, k, S)))
+            after, h = jax.lax.scan(of_step, start, _segment(X, k, S) @ params.W_X.T + params.b.T[None])
             return (after, _put(H, h, k)), start
 
         H = jnp.zeros((*X.shape[:2], n), X.dtype)
         (_, H), starts = jax.lax.scan(of_segment, ((zero, zero), H), jnp.arange(X.shape[1] // S))
-        return H[:, : A_prev.shape[1]], (A_prev, starts)
+        H = H[:, : A_prev.shape[1]]
+        return H, (A_prev, H, starts)
 
     def backward(params: LSTM, residuals, dH: Float[Array, "N T n"]):
-        A_prev, starts = residuals
-        (X, S), (dH, _) = _filled(A_prev, segment), _filled(dH, segment)
+        A_prev, H, starts = residuals
+        (X, S), (H, _), (dH, _) = (_filled(x, segment) for x in (A_prev, H, dH))
         zero = jnp.zeros((len(X), n), X.dtype)
 
         def of_segment(carry, at):
-            (k, start), (d, dparams, dX) = at, carry
-            x = _segment(X, k, S)
-            _, steps = jax.lax.scan(partial(_step, params), start, _inputs(params, x))
-            d, dz = jax.lax.scan(
-                lambda d, at: _step_backward(params, d, *at), d, (steps, _segment(dH, k, S)), reverse=True
-            )
-            dz_rows, x_rows, h_rows = rows(dz), rows(x), rows(steps.h_prev)
+            (k, (h, c)), (d, dparams, dX) = at, carry
+            x, h_prev = _segment(X, k, S), jnp.concatenate([h[None], _segment(H, k, S)[:-1]])
+            z = x @ params.W_X.T + h_prev @ params.W_H.T + params.b.T[None]  # z = x W_Xᵀ + h W_Hᵀ + bᵀ
+            slopes = _slopes(*_gates(z), c)
+            d, dz = jax.lax.scan(of_step, d, (_segment(dH, k, S), *slopes), reverse=True)
+            dz_rows, x_rows, h_rows = rows(dz), rows(x), rows(h_prev)
             more = LSTM(
                 dz_rows.T @ x_rows,  # dW_X = Σ dzᵀ x
                 dz_rows.T @ h_rows,  # dW_H = Σ dzᵀ h_prev
@@ -93,38 +91,39 @@ def lstm(n_prev: int, n: int, segment: int = 16) -> Layer:
             dX = _put(dX, dz @ params.W_X, k)  # dx = dz W_X
             return (d, jax.tree.map(jnp.add, dparams, more), dX), None
 
+        def of_step(d, at):
+            (dh, dc), (dH, f, dc_dh, slopes) = d, at
+            dh = dh + dH  # dh = dH + W_Hᵀ dz, of the step after
+            dc = dc + dh * dc_dh  # dc = dh ⊙ o ⊙ tanh′(c) + dc ⊙ f, of the step after
+            dz = jnp.concatenate([dc, dc, dh, dc], axis=1) * slopes  # dz_i = dc ⊙ g ⊙ σ′(z_i), and so on
+            return (dz @ params.W_H, dc * f), dz  # dh_prev = dz W_H, dc_prev = dc ⊙ f
+
         begin = (zero, zero), jax.tree.map(jnp.zeros_like, params), jnp.zeros_like(X)
-        at = jnp.arange(len(starts[0])), starts
-        (_, dparams, dX), _ = jax.lax.scan(of_segment, begin, at, reverse=True)
+        segments = jnp.arange(len(starts[0])), starts
+        (_, dparams, dX), _ = jax.lax.scan(of_segment, begin, segments, reverse=True)
         return dparams, dX[:, : A_prev.shape[1]]
 
     return Layer(init, forward, backward, f"lstm({n_prev}→{n})")
 
 
-def _inputs(params: LSTM, X: Float[Array, "S N n_prev"]) -> Float[Array, "S N n4"]:
-    return X @ params.W_X.T + params.b.T[None]  # x W_Xᵀ + bᵀ, of a whole segment
+def _gates(z):
+    n = z.shape[-1] // 4
+    i, f, o = jnp.split(sigmoid(z[..., : 3 * n]), 3, axis=-1)  # i, f, o = σ(z_i), σ(z_f), σ(z_o)
+    return i, f, o, jnp.tanh(z[..., 3 * n :])  # g = tanh(z_g)
 
 
-def _step(params: LSTM, carry, x):
-    h_prev, c_prev = carry
-    z = jnp.split(x + h_prev @ params.W_H.T, 4, axis=1)  # z = x W_Xᵀ + h W_Hᵀ + bᵀ, x being x W_Xᵀ + bᵀ
-    i, f, o, g = sigmoid(z[0]), sigmoid(z[1]), sigmoid(z[2]), jnp.tanh(z[3])
-    c = f * c_prev + i * g  # c := f ⊙ c + i ⊙ g
-    tanh_c = jnp.tanh(c)
-    h = o * tanh_c  # h := o ⊙ tanh(c)
-    return (h, c), Step(i, f, o, g, h_prev, c_prev, tanh_c)
-
-
-def _step_backward(params: LSTM, d, step: Step, dH):
-    (dh, dc), (i, f, o, g, _, c_prev, tanh_c) = d, step
-    dh = dh + dH  # dh = dH + W_Hᵀ dz, of the step after
-    dc = dc + dh * o * (1 - tanh_c) * (1 + tanh_c)  # dc = dh ⊙ o ⊙ tanh′(c) + dc ⊙ f, of the step after
-    dz_i = dc * g * i * (1 - i)  # dz_i = dc ⊙ g ⊙ σ′(z_i)
-    dz_f = dc * c_prev * f * (1 - f)  # dz_f = dc ⊙ c_prev ⊙ σ′(z_f)
-    dz_o = dh * tanh_c * o * (1 - o)  # dz_o = dh ⊙ tanh(c) ⊙ σ′(z_o)
-    dz_g = dc * i * (1 - g) * (1 + g)  # dz_g = dc ⊙ i ⊙ tanh′(z_g)
-    dz = jnp.concatenate([dz_i, dz_f, dz_o, dz_g], axis=1)
-    return (dz @ params.W_H, dc * f), dz  # dh_prev = dz W_H, dc_prev = dc ⊙ f
+def _slopes(i, f, o, g, c):
+    """What takes dh to dc, and both to dz, in each step of a segment that begins with c."""
+    _, c_prev = jax.lax.scan(lambda c, at: (at[0] * c + at[1], c), c, (f, i * g))  # c := f ⊙ c + i ⊙ g
+    tanh_c = jnp.tanh(f * c_prev + i * g)
+    dc_dh = o * (1 - tanh_c) * (1 + tanh_c)  # dc = dh ⊙ o ⊙ tanh′(c)
+    slopes = [
+        g * i * (1 - i),  # dz_i = dc ⊙ g ⊙ σ′(z_i)
+        c_prev * f * (1 - f),  # dz_f = dc ⊙ c_prev ⊙ σ′(z_f)
+        tanh_c * o * (1 - o),  # dz_o = dh ⊙ tanh(c) ⊙ σ′(z_o)
+        i * (1 - g) * (1 + g),  # dz_g = dc ⊙ i ⊙ tanh′(z_g)
+    ]
+    return f, dc_dh, jnp.concatenate(slopes, axis=2)
 
 
 def _filled(X: Float[Array, "N T n"], segment: int):

@@ -8,7 +8,6 @@ of 2⁻²³ of its largest entry, where the textbook's formula is off by 25,000 
 RMS norm A_prev and r), not A: (A − β) / γ has few digits where γ is small. The three terms of the papers'
 backward, through the numbers, the variance and the mean, are one here: with dh = dA ⊙ γᵀ, G = dh − mean(dh),
 the second is −r h mean(G ⊙ h), for h has the mean 0, and the third is what is taken off dh.
-
 Equations: Ba, Kiros and Hinton, "Layer normalization", arXiv:1607.06450 (2016), eq. 3; Zhang and Sennrich,
 "Root mean square layer normalization", NeurIPS 2019, eq. 4; Ioffe and Szegedy, "Batch normalization", ICML
 2015, algorithm 1, and section 3 for the backward. The variance of an evaluation is that of all rows, as a
@@ -78,7 +77,7 @@ def layer_norm(n: int, eps: float = LITTLE) -> Layer:
         _check("layer_norm", n, A_prev)
         γ, β = params
         D = _centred(rows(A_prev), axis=1)  # D = A_prev − mean
-        r = 1 / jnp.sqrt(jnp.mean(D * D, axis=1, keepdims=True) + eps)  # r = 1/√(mean(D²) + ε)
+        r = 1 / jnp.sqrt(_mean(D * D, axis=1) + eps)  # r = 1/√(mean(D²) + ε)
         h = D * r
         A = h * γ.T + β.T  # A = h ⊙ γᵀ + βᵀ
         return A.reshape(A_prev.shape), Standardised(h, r)
@@ -88,7 +87,7 @@ def layer_norm(n: int, eps: float = LITTLE) -> Layer:
         dγ = _summed(rows(dA) * h)  # dγ = Σ dA ⊙ h, over the rows
         dβ = _summed(rows(dA))  # dβ = Σ dA
         G = _centred(rows(dA) * γ.T, axis=1)  # G = dA ⊙ γᵀ − mean
-        dA_prev = r * (G - h * jnp.mean(G * h, axis=1, keepdims=True))  # r (G − h mean(G ⊙ h))
+        dA_prev = r * (G - h * _mean(G * h, axis=1))  # r (G − h mean(G ⊙ h))
         return Norm(dγ, dβ), dA_prev.reshape(dA.shape)
 
     def squared_norms(params, residuals, dA):
@@ -108,7 +107,7 @@ def rms_norm(n: int, eps: float = LITTLE) -> Layer:
     def forward(params: Scale, A_prev: Float[Array, "*N n"], key=None):
         _check("rms_norm", n, A_prev)
         (γ,), X = params, rows(A_prev)
-        r = 1 / jnp.sqrt(jnp.mean(X * X, axis=1, keepdims=True) + eps)  # r = 1/√(mean(A_prev²) + ε)
+        r = 1 / jnp.sqrt(_mean(X * X, axis=1) + eps)  # r = 1/√(mean(A_prev²) + ε)
         A = X * r * γ.T  # A = h ⊙ γᵀ, h = A_prev ⊙ r
         return A.reshape(A_prev.shape), (A_prev, r)
 
@@ -117,7 +116,7 @@ def rms_norm(n: int, eps: float = LITTLE) -> Layer:
         h = rows(A_prev) * r
         dγ = _summed(rows(dA) * h)  # dγ = Σ dA ⊙ h, over the rows
         G = rows(dA) * γ.T  # G = dA ⊙ γᵀ
-        dA_prev = r * (G - h * jnp.mean(G * h, axis=1, keepdims=True))  # r (G − h mean(G ⊙ h))
+        dA_prev = r * (G - h * _mean(G * h, axis=1))  # r (G − h mean(G ⊙ h))
         return Scale(dγ), dA_prev.reshape(dA.shape)
 
     def squared_norms(params, residuals, dA):
@@ -156,8 +155,8 @@ def batch_norm(n: int, eps: float = LITTLE) -> Layer:
             D, of_batch = X - μ.T, ()
         else:
             D = _centred(X, axis=0)  # D = A_prev − mean, over the rows
-            v = jnp.mean(D * D, axis=0, keepdims=True).T
-            of_batch = jnp.mean(X, axis=0, keepdims=True).T, v
+            v = _summed(D * D) / len(D)
+            of_batch = _summed(X) / len(X), v
         r = 1 / jnp.sqrt(v.T + eps)  # r = 1/√(mean(D²) + ε)
         h = D * r
         A = h * γ.T + β.T  # A = h ⊙ γᵀ + βᵀ
@@ -178,9 +177,16 @@ def batch_norm(n: int, eps: float = LITTLE) -> Layer:
     return Layer(init, forward, backward, f"batch_norm({n})")
 
 
-def _centred(A, axis: int):
-    D = A - jnp.mean(A, axis=axis, keepdims=True)
-    return D - jnp.mean(D, axis=axis, keepdims=True)  # of a rounded mean, what it left
+def _mean(A: Float[Array, "M n"], axis: int):
+    if axis == 0:
+        return jnp.mean(A, axis=0, keepdims=True)
+    each = jnp.full((A.shape[1], 1), 1 / A.shape[1], A.dtype)  # a product is quicker than a sum in XLA's CPU
+    return jnp.matmul(A, each, precision="highest")
+
+
+def _centred(A: Float[Array, "M n"], axis: int):
+    D = A - _mean(A, axis)
+    return D - _mean(D, axis)  # of a rounded mean, what it left
 
 
 def _summed(A: Float[Array, "M n"]) -> Float[Array, "n 1"]:

@@ -23,8 +23,6 @@ def serial(*layers: Layer) -> Layer:
     >>> params = net.init(jax.random.key(0))
     >>> [layer.W.shape for layer in params]
     [(5, 3), (2, 5)]
-    >>> print(net)
-    serial: dense(3→5, sigmoid), dense(5→2)
     """
 
     def init(key):

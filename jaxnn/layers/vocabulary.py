@@ -1,6 +1,6 @@
 """The two ends of a network over a vocabulary of V tokens: the embedding, and the head with its loss.
 
-E, W (V, n)    tokens, labels (*N), whole numbers from 0 to V − 1    A (*N, n)    Z (*N, V), never formed
+E, W (V, n)    tokens, labels (*N), whole numbers from 0 to V − 1    A (*N, n)    Z (*N, V), in blocks
 
 The logits Z = A Wᵀ go from the head to the loss as their two factors, and dZ comes back as (dA, dW). The loss
 goes through them in blocks of classes: once for the logarithm of Σ eᶻ, and once more for the gradient
@@ -114,14 +114,14 @@ def tied(V: int, n: int, net: Layer) -> Layer:
     return Layer(init, forward, backward, f"tied({V}→{n}: {net.name})")
 
 
-def token_cross_entropy(smoothing: float = 0.0, block: int = 2048) -> Loss:
+def token_cross_entropy(smoothing: float = 0.0, block: int = 0) -> Loss:
     """Cross-entropy of softmax over many classes, of `Logits` and labels, or `Targets`, in whole numbers.
 
     J = Σ w J_i / Σ w, J_i = −Σ_k y_k log Ŷ_k, y = (1 − s) [k = label] + s / V with the smoothing s (Szegedy
     et al., "Rethinking the inception architecture", CVPR 2016, section 7). A token of weight 0 takes no part,
     whatever its label, where its A is finite; if all have it, J = 0. Else a label that is no class gives NaN.
-    Memory is that of `block` classes a token. A confident prediction keeps its digits: −log Ŷ_label is
-    log(1 + e^(log Σ_others eᶻ − z_label)), and dz_label = −Σ_others / Σ.
+    Memory is that of `block` classes a token: unless given 2,048, or all where several have up to 2²¹ logits.
+    Confident ones keep digits: −log Ŷ_label = log(1 + e^(log Σ_others eᶻ − z_label)), dz_label = −Σ_others/Σ.
 
     >>> import jax.numpy as jnp
     >>> loss, Z = token_cross_entropy(), Logits(jnp.ones((3, 2)), jnp.zeros((4, 2)))
@@ -161,7 +161,7 @@ def token_cross_entropy(smoothing: float = 0.0, block: int = 2048) -> Loss:
             dW_k = dynamic_slice_in_dim(dW, k[0], len(k)) + dZ.T @ A  # dW = dZᵀ A
             return (dA, dynamic_update_slice_in_dim(dW, dW_k, k[0], 0)), None
 
-        (dA, dW), _ = jax.lax.scan(of_block, (jnp.zeros_like(A), jnp.zeros_like(W)), _blocks(V, block))
+        (dA, dW), _ = jax.lax.scan(of_block, (jnp.zeros_like(A), jnp.zeros_like(W)), _blocks(A, W, block))
         return Logits(dA.reshape(Z.A.shape), dW)
 
     softmax = Activation(lambda Z: jax.nn.softmax(Z.A @ Z.W.T), _no_backward)
@@ -180,13 +180,15 @@ def _sum_of_others(A: Float[Array, "M n"], W: Float[Array, "V n"], label: Intege
         return (m_new, total * jnp.exp(m - finite) + jnp.sum(jnp.exp(Z - finite[:, None]), axis=1)), None
 
     none = jnp.full(len(A), -jnp.inf, A.dtype), jnp.zeros(len(A), A.dtype)
-    (m, total), _ = jax.lax.scan(of_block, none, _blocks(len(W), block))
+    (m, total), _ = jax.lax.scan(of_block, none, _blocks(A, W, block))
     return m, total, jnp.sum(A * _looked_up(W, label), axis=1)
 
 
-def _blocks(V: int, block: int):
+def _blocks(A: Float[Array, "M n"], W: Float[Array, "V n"], block: int):
     """The classes of each block, and which were in none before: the last block is as long as the others."""
-    start, size = jnp.arange(0, V, min(block, V))[:, None], min(block, V)
+    V, at_once = len(W), 1 < len(A) <= (1 << 21) / len(W)  # of one token dA would be one long sum
+    size = min(block or (V if at_once else 2048), V)
+    start = jnp.arange(0, V, size)[:, None]
     k = jnp.minimum(start, V - size) + jnp.arange(size)[None]
     return k, k >= start
 
