@@ -1,5 +1,6 @@
 """What is read of a jaxpr, in the same way for every version of JAX."""
 
+import contextlib
 import linecache
 import os
 from collections import Counter
@@ -28,6 +29,16 @@ def frames(equation) -> list:
     except (ImportError, AttributeError):  # a private module: where it is another, the line is unknown
         return []
     return [f for f in found if not f.file_name.startswith(_HERE)]
+
+
+def at_line(equation):
+    """A context in which what is traced stands where the equation was written."""
+    try:
+        from jax._src import source_info_util
+
+        return source_info_util.user_context(equation.source_info.traceback)
+    except (ImportError, AttributeError):  # a private module, as above
+        return contextlib.nullcontext()
 
 
 def line_of(equation) -> str:
@@ -113,6 +124,11 @@ def numbers(jaxpr) -> dict[float, str]:
 def is_key(x) -> bool:
     """Whether it is a typed key of random numbers, which NumPy cannot hold."""
     return isinstance(x, jax.Array) and jax.numpy.issubdtype(x.dtype, jax.dtypes.extended)
+
+
+def kind_of(x) -> str:
+    """The letter that NumPy has for the type of an array; "" for keys."""
+    return getattr(x.dtype, "kind", "")
 
 
 def scalars(jaxpr) -> Iterator:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from jaxnn.gradcheck.jaxprs.equations import kind_of
 from jaxnn.gradcheck.mistakes import entries
 from jaxnn.gradcheck.mistakes.averages import BIAS_MEAN, LAYER_SIGN
 from jaxnn.gradcheck.mistakes.derivatives import MULTIPLIER
@@ -177,7 +178,7 @@ def _of_reading(probe: Scene) -> Iterator[Guess]:
         for axis, by in product((a for a, n in enumerate(shape) if n > 2), (1, -1)):
             how = f"is read one place too {'early' if by > 0 else 'late'} along its axis {axis}"
             ways.append((SHIFTED, how, partial(np.roll, shift=by, axis=axis)))
-        if shape and np.issubdtype(tape.shapes[x].dtype, np.floating):
+        if shape and kind_of(tape.shapes[x]) == "f":
             ways += [(MULTIPLIER, "is left out: ones stand in its place", np.ones_like)]
             ways += [(INVERTED, "is taken from 1", lambda x: 1 - x)]
         for mistake, how, of in ways:
