@@ -12,11 +12,10 @@ from jaxnn.gradcheck.mistakes.finding import Finding, Mistake, Step, Value, find
 from jaxnn.gradcheck.mistakes.steps.blocks import in_another_order, repeated
 from jaxnn.gradcheck.mistakes.steps.guesses import Guess, first_that_holds, guess
 from jaxnn.gradcheck.report.formats import spoken
-from jaxnn.gradcheck.tape.forward import gradient_of, replayed, replayed_values
+from jaxnn.gradcheck.tape.forward import gradient_of, replayed
 from jaxnn.gradcheck.tape.paths import Path, ends_of, reaching, smallest
 from jaxnn.gradcheck.tape.scene import Scene, fits, gradient_with, pulled
 from jaxnn.gradcheck.tape.tape import Node
-from jaxnn.gradcheck.tape.trace import reached
 
 SMALL = 1e-2  # the largest number that is taken for an ε
 
@@ -101,7 +100,7 @@ def of_other_values(scenes: list[Scene]) -> Iterator[Finding]:
         if holds(scenes, partial(_without, skipped, both, None)) and not _is_a_path(probe, skipped):
             yield _left_out(probe, skipped, both)
             return
-    for search in (_of_counts, _of_a_ratio, _of_other_groups):
+    for search in (_of_counts, _of_other_groups):
         yield from search(scenes)
 
 
@@ -188,37 +187,6 @@ _of_counts, _of_counts_on_the_way_back = (
     first_that_holds(partial(_counts, False)),
     first_that_holds(partial(_counts, True)),
 )
-
-
-@first_that_holds
-def _of_a_ratio(probe: Scene) -> Iterator[Guess]:
-    """A value made without its ε on the way back alone: what comes down is off by a ratio of the two."""
-    shapes, tape = probe.point.tape.shapes, probe.point.tape
-    for skipped, *more in _skippable(probe):
-        if more or _epsilon(probe, skipped) is None:
-            continue
-        after = sorted(reached(tape.nodes, [skipped.output]))
-        made = [v for v in after if shapes[v].shape == shapes[skipped.output].shape]
-        for scale, below in product(made[1:3], sorted(tape.active & probe.point.values.keys())):
-            wide = shapes[below].shape
-            if len(wide) == len(shapes[scale].shape) and wide != shapes[scale].shape and below not in after:
-                says, predict = (
-                    "The ε = {e} in {step} is left out on the way back.",
-                    partial(_with_ratio, skipped, scale, below),
-                )
-                e, at = f"{_epsilon(probe, skipped):.3g}", Step((skipped.place,))
-                yield guess(EPSILON, says, "{step}", 1.1, predict, step=at, e=e)
-
-
-def _with_ratio(skipped: Skipped, scale: int, below: int, scene: Scene) -> list[np.ndarray] | None:
-    values = scene.point.values
-    other = replayed_values(scene, {skipped.output: values[skipped.input]})[scale]
-    with np.errstate(all="ignore"):
-        ratio = other / values[scale]
-    wide = zip(ratio.shape, values[below].shape, strict=True)
-    if not np.isfinite(ratio).all() or any(n not in (1, m) for n, m in wide):
-        return None
-    return pulled(scene, scene.point.change._replace(free=scene.point.change.free | {below: ratio})).gradient
 
 
 @first_that_holds
