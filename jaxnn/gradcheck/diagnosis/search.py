@@ -67,11 +67,10 @@ def diagnosed(call: Call, sides: Sides, shown: Point, calls: Calls, eps: float) 
 
     with jax.enable_x64(True), jax.numpy_dtype_promotion("standard"):
         try:
-            if sides.as_written:
-                by_hand = in_float64(gradient, call.dtype) if sides.program else as_called
+            wide = (lambda f: in_float64(f, call.dtype)) if sides.as_written else lambda f: f
             return find_causes(
-                in_float64(loss, call.dtype) if sides.as_written else loss,
-                by_hand if sides.as_written else gradient,
+                wide(loss),
+                as_called if sides.as_written and not sides.program else wide(gradient),
                 tuple(None if k in made else arg for k, arg in enumerate(args)),
                 call.argnums,
                 *(tree_of(shown.call, x) for x in (shown.hand.values, shown.reference.values, bound)),
