@@ -341,7 +341,7 @@ def _through_reversible(mistake: str) -> Callable:
         A1, A2 = A[:, :n], A[:, n:]
         dA1, dA2 = dA[:, :n], dA[:, n:]
         B = jnp.tanh(A1 @ p["G"])
-        A2 = A2 + B if mistake == "sign of g" else A2 if mistake == "g not undone" else A2 - B
+        A2 = A2 - B
         dZ = dA2 * (1 - B * B)
         dG, back = A1.T @ dZ, dZ @ p["G"].T
         old = dA1
@@ -358,8 +358,6 @@ def _through_reversible(mistake: str) -> Callable:
 
 
 IN_REVERSIBLE = {
-    "sign of g": "wrongly-undone",
-    "g not undone": "wrongly-undone",
     "dA₁ overwritten": "path-left-out",
     "dA₁ of before": "path-left-out",
     "halves exchanged": "entries-moved",

@@ -72,8 +72,7 @@ def _through_turned(mistake: str) -> Callable:
         dA = jnp.cumsum(dB, axis=0) if mistake == "forwards" else jnp.cumsum(dB[::-1], axis=0)[::-1]
         dA = dA - dB if mistake == "without its own" else dA
         d = dA * (1 - A * A)
-        back = _rotated(d, -1.0) * S if mistake == "after" else _rotated(d * S, -1.0)
-        return {"W": X.T @ (d * C + back)}
+        return {"W": X.T @ (d * C + _rotated(d * S, -1.0))}
 
     return gradient
 
@@ -103,10 +102,8 @@ def _through_prenormed(mistake: str) -> Callable:
         dY = 2 * out / out.size
         dB = dY @ p["V"].T
         dC = dB * (1 - C * C) / half
-        dN, around = dC @ p["U"].T, dB
-        if mistake == "before":
-            dN, around = dN + dB, 0.0
-        dZ = around + s * (dN - hat * jnp.mean(dN * hat, axis=1, keepdims=True))
+        dN = dC @ p["U"].T
+        dZ = dB + s * (dN - hat * jnp.mean(dN * hat, axis=1, keepdims=True))
         return {"W": X.T @ dZ, "U": hat.T @ dC, "V": (Z + C).T @ dY}
 
     return gradient
@@ -251,28 +248,6 @@ def _through_flowing(mistake: str) -> Callable:
     return gradient
 
 
-def _added(p, X):
-    """A hidden layer, to which another is added."""
-    A = jnp.tanh(X @ p["W"])
-    return jnp.mean((A + jnp.tanh(A @ p["V"])) ** 3)
-
-
-def _through_added(mistake: str) -> Callable:
-    def gradient(p, X):
-        W, V, X = (np.array(x, float) for x in (p["W"], p["V"], X))
-        A = np.tanh(X @ W)
-        kept, F = A, np.tanh(A @ V)
-        if mistake == "in place":
-            A += F
-        else:
-            A = A + F
-        d = 3 * A**2 / A.size
-        dF = d * (1 - F * F)
-        return {"W": X.T @ ((d + dF @ V.T) * (1 - kept * kept)), "V": kept.T @ dF}
-
-    return gradient
-
-
 def _mixed(p, X):
     """Every point is of one of several clouds."""
     return -jnp.mean(jax.nn.logsumexp(-jnp.sum((X[:, None] - p["M"][None]) ** 2, axis=2), axis=1))
@@ -322,9 +297,9 @@ PIECES = (
          {"assigned": "entries-overwritten", "mean of all": "mean-over-all"}),
     Loss("heads", _heads, _through_heads, params("K", (3, 5), (7, 5)), {"tiled": "groups-exchanged"}),
     Loss("rotation", _turned, _through_turned, params("W", (3, 4), (6, 3), (6, 4), (6, 4), data=3),
-         {"forwards": "not-turned-round", "after": "factor-after", "without its own": "off-by-one"}),
+         {"forwards": "not-turned-round", "without its own": "off-by-one"}),
     Loss("block", _prenormed, _through_prenormed, params("WUV", (3, 5), (5, 5), (5, 4), (6, 3)), {
-        "before": "residual-too-early", "no ε": "epsilon-left-out", "no half": "step-left-out",
+        "no ε": "epsilon-left-out", "no half": "step-left-out",
     }),
     Loss("groups", _grouped, _through_grouped, params("gb", (6,), (6,), (4, 6, 5)),
          {"of another group": "statistics-exchanged"}),
@@ -339,7 +314,6 @@ PIECES = (
          {"as if of length 1": "steps-skipped"}),
     Loss("flow", _flowing, _through_flowing, params("UW", (4, 3), (3, 3), (5, 4)),
          {"the state after": "state-of-another-turn"}),
-    Loss("added", _added, _through_added, params("WV", (4, 3), (3, 3), (5, 4)), {"in place": "overwritten"}),
     Loss("mixture", _mixed, _through_mixed, params("M", (3, 2), (7, 2)),
          {"the nearest alone": "shares-mistaken", "over the points": "shares-mistaken"}),
     Loss("quadratic", _quadratic, _through_quadratic, params("x", (4,), (4, 4)),

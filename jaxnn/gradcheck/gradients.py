@@ -190,9 +190,10 @@ def _reported(call: Call, steps, printed, rule: Rule = ANY) -> Report:
         is_estimate(formula.tried, formula.sides),
     )
     at = "" if shown.kind is Kind.GIVEN else shown.kind.value
-    return report._replace(
-        headline=headline(report, at, "signs" if shown.kind is Kind.SIGNS else "sizes", formula.opening)
-    )
+    kept = "signs" if shown.kind is Kind.SIGNS else "sizes"
+    rounded = {n.what for p in formula.tried for n in p.hand.notes if n.kind == "rounded"} - {"float32"}
+    seen_in = min(rounded, default="")
+    return report._replace(headline=headline(report, at, kept, formula.opening, seen_in))
 
 
 def _by_autodiff(call: Call, formula: Formula) -> list[str]:

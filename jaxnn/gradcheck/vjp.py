@@ -101,6 +101,11 @@ def of_the_rule(function: Callable, sentence: str, cause: BaseException | None) 
             f"{opening} {kind[2]} at {kind[1]}, expected {kind[3]}: a gradient has the shape and dtype "
             "of its argument"
         )
+    if "Reverse-mode differentiation does not work" in said:
+        return (
+            f"autodiff goes back through no while_loop, as {function_name(function)} has: pass the same "
+            "function with a loop of fixed length (lax.scan, or Python's for) as reference=..."
+        )
     return sentence
 
 

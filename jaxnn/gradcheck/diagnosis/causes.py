@@ -1,12 +1,16 @@
 """What was found, in its order, said once: in sentences, by the names that the caller has for things."""
 
 from jaxnn.gradcheck.mistakes.finding import UNKNOWN, Argument, Cotangent, Finding, Leaves, Part, Step, Value
+from jaxnn.gradcheck.mistakes.steps.paths import STATISTIC
+from jaxnn.gradcheck.mistakes.steps.turns import LEFT_OUT, TURNS_LEFT_OUT
 from jaxnn.gradcheck.report.confidence import GUESS, LIKELY, SURE
 from jaxnn.gradcheck.report.formats import capital, joined
 from jaxnn.gradcheck.report.model import Cause
 from jaxnn.gradcheck.tape.names import Names, cotangent_name, described, named
 from jaxnn.gradcheck.tape.scene import Scene
 from jaxnn.gradcheck.tape.trace import reached
+
+PATHS_LEFT_OUT = {mistake.id for mistake in (STATISTIC, TURNS_LEFT_OUT)}
 
 
 def in_words(part: Part, scene: Scene | None, names: Names):
@@ -62,6 +66,11 @@ def ranked(findings: list[Finding], names: Names, homes: list[Scene], whole: boo
     for f in sorted(findings, key=lambda f: f.rank):
         best.setdefault(f.mistake.id, f)
     exact = [f for f in best.values() if not f.mistake.loose]
+    left_out = best.get(LEFT_OUT.id)
+    if left_out and exact and exact[0].mistake.id not in PATHS_LEFT_OUT:
+        # what it says of a path is the same as nothing there: more than that is not to be told
+        says = f"{left_out.says.rstrip('.')}, or what is, adds up to nothing."
+        exact = [left_out._replace(says=says), *exact]
     chosen = exact or list(best.values())
     causes = []
     for f in chosen:

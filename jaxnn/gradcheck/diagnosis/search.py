@@ -12,10 +12,12 @@ from jaxnn.gradcheck.calls.returned import Calls
 from jaxnn.gradcheck.diagnosis import places
 from jaxnn.gradcheck.diagnosis.causes import ranked
 from jaxnn.gradcheck.diagnosis.states import stale_cause, unsteady_causes
+from jaxnn.gradcheck.jaxprs.by_numpy import in_float64
 from jaxnn.gradcheck.jaxprs.equations import is_key
 from jaxnn.gradcheck.mistakes import precision
 from jaxnn.gradcheck.mistakes.catalogue import FAMILIES, LAST, ON_PATHS, Family
 from jaxnn.gradcheck.mistakes.finding import UNPLACED, Finding, Leaves, finding
+from jaxnn.gradcheck.mistakes.steps.turns import LEFT_OUT
 from jaxnn.gradcheck.report.confidence import SURE
 from jaxnn.gradcheck.report.model import Cause
 from jaxnn.gradcheck.tape.budget import Spent, Work
@@ -53,11 +55,22 @@ def diagnosed(call: Call, sides: Sides, shown: Point, calls: Calls, eps: float) 
         again = lambda k: jax.tree.map(lambda make: make(), made[k])  # noqa: E731
         return tuple(again(k) if k in made else arg for k, arg in enumerate(args))
 
+    def loss(*args):
+        return call.loss(*complete(args))
+
+    def gradient(*args):
+        return call.gradient(*own_copies(complete(args)))
+
+    def as_called(*args):
+        with jax.enable_x64(False):
+            return gradient(*args)
+
     with jax.enable_x64(True), jax.numpy_dtype_promotion("standard"):
         try:
+            wide = (lambda f: in_float64(f, call.dtype)) if sides.as_written else lambda f: f
             return find_causes(
-                lambda *args: call.loss(*complete(args)),
-                lambda *args: call.gradient(*own_copies(complete(args))),
+                wide(loss),
+                as_called if sides.as_written and not sides.program else wide(gradient),
                 tuple(None if k in made else arg for k, arg in enumerate(args)),
                 call.argnums,
                 *(tree_of(shown.call, x) for x in (shown.hand.values, shown.reference.values, bound)),
@@ -182,7 +195,7 @@ def _found(
         # a size written into the candidate's code: only points of the caller's own sizes tell
         alike = _clear(scenes_for(seen, gradient, *sides, work=scenes[0].work, alike=True))
         for one in _of_families(alike, (*FAMILIES, *ON_PATHS) if seen is views else ON_PATHS, notes):
-            if not one.mistake.loose:
+            if not one.mistake.loose or one.mistake is LEFT_OUT:
                 found.append(one)
                 yield one._replace(sure=False)
         if found:

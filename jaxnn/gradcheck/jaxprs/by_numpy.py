@@ -11,9 +11,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.dtypes import canonicalize_dtype
 
 from jaxnn.gradcheck.jaxprs.equations import (
     LONG,
+    at_line,
     by_jax,
     converges,
     every,
@@ -28,6 +30,7 @@ from jaxnn.gradcheck.jaxprs.equations import (
 )
 from jaxnn.gradcheck.jaxprs.primitives import PRIMITIVES, REAL_ONLY, inner_of
 
+OPENED = {"cond", "scan", "custom_linear_solve"}  # what is typed inside as it was traced
 SHARED_OUT = {"shard_map"}  # what JAX runs step by step on every device, unless it is compiled
 
 
@@ -101,19 +104,43 @@ def applied(equation, values) -> list:
     """The primitive itself, on these values; by NumPy where that is simple, so nothing is compiled."""
     if all(isinstance(v, np.ndarray) for v in values) and (rule := _rule(equation)):
         return [as_numpy(rule(*values))]
+    run = ending(equation) if equation.primitive.name in SHARED_OUT else partial(_retyped, equation)
+    return [as_numpy(x) for x in run(*values)]
+
+
+def _retyped(equation, *values) -> list:
+    """The primitive on values that may have more digits than it was traced for."""
     params = dict(equation.params)
-    wide = all(isinstance(v, np.ndarray | np.generic) and v.dtype == np.float64 for v in values)
-    if wide and params.get("preferred_element_type") is not None:
+    if params.get("preferred_element_type") is not None and all(v.dtype == np.float64 for v in values):
         params["preferred_element_type"] = np.dtype(np.float64)
     name = equation.primitive.name.replace("-", "_")
     if name.startswith("scatter"):
         names = ("dimension_numbers", "indices_are_sorted", "unique_indices", "mode")
-        out = [getattr(lax, name)(*values, **{n: params[n] for n in names})]
-    elif name in SHARED_OUT:
-        out = ending(equation)(*values)
-    else:
-        out = by_jax(equation.replace(params=params), *values)
-    return [as_numpy(x) for x in out]
+        return [getattr(lax, name)(*values, **{n: params[n] for n in names})]
+    return by_jax(equation.replace(params=params), *values)
+
+
+def in_float64(function: Callable, kind) -> Callable:
+    """The function, traced for numbers of this kind, and run in float64: its random draws stay the same."""
+
+    def run(*args):
+        given, tree = jax.tree.flatten(args)
+        floats = [jnp.issubdtype(jnp.result_type(x), jnp.floating) for x in given]
+        kinds = [kind if real else jnp.result_type(x) for x, real in zip(given, floats, strict=True)]
+        with jax.enable_x64(False):
+            like = map(jax.ShapeDtypeStruct, map(np.shape, given), map(canonicalize_dtype, kinds))
+            closed, shape = jax.make_jaxpr(
+                lambda *xs: function(*jax.tree.unflatten(tree, xs)), return_shape=True
+            )(*like)
+        out = ended(*opened(closed), *given, loops=Loops(wide=True))
+        return jax.tree.unflatten(jax.tree.structure(shape), out)
+
+    return run
+
+
+def _in_wide(x):
+    """A float as float64; anything else as it is."""
+    return jnp.asarray(x, np.float64) if jnp.issubdtype(jnp.result_type(x), jnp.floating) else x
 
 
 def as_numpy(x):
@@ -127,10 +154,14 @@ def as_numpy(x):
 
 
 class Loops(NamedTuple):
-    """How while loops end: after `most` turns, with no number; what converges turns `times` as often."""
+    """How while loops end: after `most` turns, with no number; what converges turns `times` as often.
+
+    wide: what depends on float64 is float64, whatever it was traced for; of random draws nothing does.
+    """
 
     most: int = LONG
     times: int = 1
+    wide: bool = False
 
 
 def ended(jaxpr, consts: Sequence, *given, loops: Loops) -> list:
@@ -169,16 +200,23 @@ def _ran(closed, loops: Loops) -> Callable[..., list]:
 def _jax_step(loops: Loops, equation, inputs: list) -> list:
     """What one equation gives."""
     p, name = equation.params, equation.primitive.name
+    wide = loops.wide and any(jnp.result_type(x) == np.float64 for x in inputs)
+    if wide and name == "convert_element_type" and jnp.issubdtype(p["new_dtype"], jnp.floating):
+        return inputs
+    inputs = list(map(_in_wide, inputs)) if wide else inputs
     if name == "while":
         return _while(loops, equation, inputs)
-    if not may_go_on(equation):
-        return by_jax(equation, *inputs)
+    if not (may_go_on(equation) or (loops.wide and (name in OPENED or inner_of(equation)))):
+        with at_line(equation):
+            return _retyped(equation, *inputs) if wide else by_jax(equation, *inputs)
     if name == "call_hi_primitive":
         return _ran(written_out(equation), loops)(*inputs)
     if inner := inner_of(equation):
         return _ran(inner, loops)(*inputs)
     if name == "cond":
         branches = [_ran(b, loops) for b in p["branches"]]
+        alike = [lambda *x, run=run: list(map(_in_wide, run(*x))) for run in branches]
+        branches = alike if loops.wide else branches
         return list(lax.switch(jnp.asarray(inputs[0], "int32"), branches, *inputs[1:]))
     if name == "scan":
         return _scan(loops, equation, inputs)
@@ -191,20 +229,22 @@ def _jax_step(loops: Loops, equation, inputs: list) -> list:
 
 def _scan(loops: Loops, equation, inputs: list) -> list:
     fixed, carry, xs = parts_of_scan(equation, inputs)
-    start, run = _started(equation, len(fixed), carry), _ran(equation.params["jaxpr"], loops)
+    start, run = _started(loops, equation, len(fixed), carry), _ran(equation.params["jaxpr"], loops)
 
     def turn(carry, x):
         out = run(*fixed, *carry, *x)
-        return out[: len(carry)], out[len(carry) :]
+        return [_typed(y, s.dtype) for y, s in zip(out, start, strict=False)], out[len(carry) :]
 
     how = {name: equation.params[name] for name in ("length", "reverse")}
-    carry, columns = lax.scan(turn, start, xs, **how)
+    with at_line(equation):
+        carry, columns = lax.scan(turn, start, xs, **how)
     return [*carry, *columns]
 
 
-def _started(equation, first: int, carry: list) -> list:
+def _started(loops: Loops, equation, first: int, carry: list) -> list:
     """What a loop begins with, in the dtypes it carries."""
-    return [_typed(x, v.aval.dtype) for x, v in zip(carry, equation.invars[first:], strict=False)]
+    typed = [_typed(x, v.aval.dtype) for x, v in zip(carry, equation.invars[first:], strict=False)]
+    return list(map(_in_wide, carry)) if loops.wide else typed
 
 
 def _while(loops: Loops, equation, inputs: list) -> list:
@@ -227,7 +267,7 @@ def _while(loops: Loops, equation, inputs: list) -> list:
         wide = [going.reshape(going.shape + (1,) * (x.ndim - going.ndim)) for x in carry]
         return count + 1, list(map(jnp.where, wide, on(carry), carry))
 
-    start = _started(equation, n_both, inputs[n_both:])
+    start = _started(loops, equation, n_both, inputs[n_both:])
     count, carry = lax.while_loop(
         lambda state: (state[0] < loops.most) & jnp.any(goes(state[1])), turn, (jnp.int32(0), start)
     )

@@ -1,5 +1,6 @@
 """What is read of a jaxpr, in the same way for every version of JAX."""
 
+import contextlib
 import linecache
 import os
 from collections import Counter
@@ -28,6 +29,16 @@ def frames(equation) -> list:
     except (ImportError, AttributeError):  # a private module: where it is another, the line is unknown
         return []
     return [f for f in found if not f.file_name.startswith(_HERE)]
+
+
+def at_line(equation):
+    """A context in which what is traced stands where the equation was written."""
+    try:
+        from jax._src import source_info_util
+
+        return source_info_util.user_context(equation.source_info.traceback)
+    except (ImportError, AttributeError):  # a private module, as above
+        return contextlib.nullcontext()
 
 
 def line_of(equation) -> str:
@@ -90,10 +101,16 @@ def pulled_back(jaxpr) -> Counter[str]:
 
 
 def numbers(jaxpr) -> dict[float, str]:
-    """The numbers that something is multiplied by, 1/c where it is divided by c, and where that is."""
+    """The numbers that something is multiplied by, 1/c where it is divided by c, and all lines of it."""
+    lines: dict[float, dict[str, None]] = {}
+    for number, line in _multiplied(jaxpr):
+        lines.setdefault(number, {})[line] = None
+    return {number: " or ".join(filter(None, several)) for number, several in lines.items()}
+
+
+def _multiplied(jaxpr) -> Iterator[tuple[float, str]]:
     jaxpr, consts = opened(jaxpr)
     held = {v: c for v, c in zip(jaxpr.constvars, consts, strict=True) if getattr(c, "size", 0) == 1}
-    found: dict[float, str] = {}
     for equation in jaxpr.eqns:
         read = [v.val if isinstance(v, Literal) else held.get(v) for v in equation.invars]
         if all(x is not None and getattr(x, "size", 1) == 1 for x in read) and not within(equation):
@@ -104,15 +121,19 @@ def numbers(jaxpr) -> dict[float, str]:
             for k, v in enumerate(equation.invars):
                 value = v.val if isinstance(v, Literal) else held.get(v)
                 if value is not None and abs(value) not in (0, 1):
-                    found.setdefault(float(1 / value if divides and k else value), line_of(equation))
+                    yield float(1 / value if divides and k else value), line_of(equation)
         for inner in within(equation):
-            found = {**numbers(inner), **found}
-    return found
+            yield from _multiplied(inner)
 
 
 def is_key(x) -> bool:
     """Whether it is a typed key of random numbers, which NumPy cannot hold."""
     return isinstance(x, jax.Array) and jax.numpy.issubdtype(x.dtype, jax.dtypes.extended)
+
+
+def kind_of(x) -> str:
+    """The letter that NumPy has for the type of an array; "" for keys."""
+    return getattr(x.dtype, "kind", "")
 
 
 def scalars(jaxpr) -> Iterator:

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from jaxnn.gradcheck.jaxprs.equations import kind_of
 from jaxnn.gradcheck.mistakes.finding import Argument, Finding, Mistake, Part, finding, holds, ways
 from jaxnn.gradcheck.mistakes.outputs import LEFT_OUT
 from jaxnn.gradcheck.report.formats import dimensions
@@ -141,13 +142,13 @@ def elsewhere(scenes: list[Scene]) -> Iterator[Finding]:
     last = len(layout.layers)
     through = f"dZ[{last}] (through Y)" if last else "through Y"
     for t in labels:
-        kind = values[t].dtype.kind
+        kind = kind_of(values[t])
         yield from _altered(scenes, t, [*ways(OF_ORDER), *(ALTERED_LABELS if kind == "f" else ())], through)
-        if kind in "iu":
+        if kind in {"i", "u"}:
             yield from _other_classes(scenes, t, through)
     first = "dW[1] and the forward pass (through X)" if last else "through X"
     for x in layout.data if layout.products else ():
-        if values[x].dtype.kind == "f":
+        if kind_of(values[x]) == "f":
             yield from _altered(scenes, x, ways(OF_INPUTS), first)
 
 
@@ -184,11 +185,11 @@ def _argument_ignored(scenes, arguments: Iterable[int], labels: Iterable[int]) -
     """An argument taken for ones, or one entry of it for all; a cotangent, if the loss is linear in it."""
     for value in dict.fromkeys(arguments):
         old = scenes[0].point.values[value]
-        if old.dtype.kind not in "fb":
+        if kind_of(old) not in {"f", "b"}:
             continue
         c, where = _argument(scenes[0], value), "through {c}"
         if holds(scenes, partial(_with_argument, value, np.ones_like)):
-            linear = old.dtype.kind == "f" and not scenes[0].muted and _is_linear(scenes, value)
+            linear = kind_of(old) == "f" and not scenes[0].muted and _is_linear(scenes, value)
             says = "Ones stand where {c} belongs" + ": the gradient is not multiplied by it" * linear
             mistake, rank = (NO_COTANGENT, 0.4) if linear else (NO_ARGUMENT, 1)
             yield finding(mistake, f"{says}.", where, rank, c=c)

@@ -13,17 +13,19 @@ FAILED = {
 """Probes whose failure is told in the first line of what is right, by their names."""
 
 
-def headline(report: Report, at: str, kept: str, opening: str = "") -> str:
+def headline(report: Report, at: str, kept: str, opening: str = "", seen_in: str = "") -> str:
     """The verdict in one line; where it is wrong, the parameters and the likeliest cause.
 
     at: the point that is shown, "" for the given one; kept: what of it was kept where that is why nothing
-    could tell; opening: what is to be said first, and is all where nothing could tell.
+    could tell; opening: what is to be said first, and is all where nothing could tell; seen_in: the type in
+    half precision that the gradient computes in, if it does: more than its digits is not known to be right.
     """
     if opening and report.correct is None:
         return opening
-    if opening:
-        return f"{opening}: {_verdict(report, at, kept, 'differences')}"
-    return _verdict(report, at, kept, "autodiff")
+    said = _verdict(report, at, kept, "differences" if opening else "autodiff")
+    if seen_in and report.correct:
+        said = f"as far as {seen_in} shows, {said}"
+    return f"{opening}: {said}" if opening else said
 
 
 def _verdict(report: Report, at: str, kept: str, judge: str) -> str:

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
+from jaxnn.gradcheck.jaxprs.equations import kind_of
 from jaxnn.gradcheck.jaxprs.primitives import CALLS, Kind, of
 from jaxnn.gradcheck.tape.tape import Node, Tape
 from jaxnn.gradcheck.tape.trace import ELEMENTWISE, flatten, origins, reached
@@ -179,7 +180,7 @@ def _generic(leaf, shape, own: bool, sizes, rng) -> np.ndarray:
     x = np.asarray(leaf)
     if x.dtype == bool:
         return rng.uniform(size=shape) < 0.6
-    if np.issubdtype(x.dtype, np.integer):
+    if kind_of(x) in {"i", "u"}:
         high = max(int(x.max(initial=0)) + 1, 2)
         smallest = min([s for s in sizes.values() if s > 1], default=high)
         return rng.integers(0, min(high, smallest), size=shape).astype(x.dtype)
@@ -224,4 +225,4 @@ def generic(
 def _nearby(leaf, shape, rng) -> np.ndarray:
     """The leaf's own values, repeated or cut to the shape, each a little moved."""
     x = np.resize(np.asarray(leaf), shape)
-    return x * (1 + 0.1 * rng.normal(size=shape)) if np.issubdtype(x.dtype, np.floating) else x
+    return x * (1 + 0.1 * rng.normal(size=shape)) if kind_of(x) == "f" else x

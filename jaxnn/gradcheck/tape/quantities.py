@@ -5,6 +5,7 @@ from functools import partial
 
 import numpy as np
 
+from jaxnn.gradcheck.jaxprs.equations import kind_of
 from jaxnn.gradcheck.tape.scene import Scene
 from jaxnn.gradcheck.tape.tape import Layer
 
@@ -80,13 +81,13 @@ def as_target(scene: Scene, value: int) -> np.ndarray | None:
     """An array as Y, with a row an example and a column a class; None if it cannot be."""
     layer, y = scene.structure.layers[-1], scene.point.values[value]
     z = upright(scene, layer, z_of(scene, layer))
-    if y.dtype.kind == "f" and y.ndim == 2 and layer.input_side == 1 and y.T.shape == z.shape:
+    if kind_of(y) == "f" and y.ndim == 2 and layer.input_side == 1 and y.T.shape == z.shape:
         return y.T
-    if y.dtype.kind == "f" and y.size == z.size:
+    if kind_of(y) == "f" and y.size == z.size:
         return y.reshape(z.shape)
-    if y.dtype.kind in "iu" and y.size == len(z) and z.shape[1] > 1:
+    if kind_of(y) in {*"iu"} and y.size == len(z) and z.shape[1] > 1:
         return np.eye(z.shape[1])[np.clip(y.ravel(), 0, z.shape[1] - 1)]
-    if y.dtype.kind in "iub" and y.size == z.size:
+    if kind_of(y) in {*"iub"} and y.size == z.size:
         return y.reshape(z.shape).astype(np.float64)
     return None
 

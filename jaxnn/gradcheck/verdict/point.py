@@ -67,6 +67,7 @@ class Sides(NamedTuple):
     constant: bool  # the hand-written one returns constants, autodiff does not
     weights: frozenset[int]  # the places of leaves that are factors of products of matrices
     notes: list[str]
+    as_written: bool  # the loss is read for the caller's precision: in float64 it is another, or none
 
     def saved(self, given: Side) -> bool:
         """Whether the gradient by hand was computed before; zeros may be meant at every point."""

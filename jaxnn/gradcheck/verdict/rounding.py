@@ -85,11 +85,14 @@ def jittered(
     return Side(seen.values, errors, [False] * len(errors), notes or {})
 
 
-def by_hand(call: Call) -> Callable[[list], list]:
-    """The gradient by hand as a function of the leaves that is only called."""
+def by_hand(call: Call, wide: bool = True) -> Callable[[list], list]:
+    """The gradient by hand as a function of the leaves that is only called; wide: where JAX has float64.
+
+    Random draws are others there.
+    """
 
     def run(at: list) -> list:
-        with jax.enable_x64(True), jax.numpy_dtype_promotion("standard"):
+        with jax.enable_x64(wide), jax.numpy_dtype_promotion("standard"):
             return called(call, call.rebuilt(at))
 
     return run
@@ -102,12 +105,14 @@ def known(value: np.ndarray, pool: Sequence) -> bool:
     return any(np.array_equal(x, value) or np.isin(value, x).all() for x in wide)
 
 
-def narrow_kinds(call: Call, leaves: list, consts: Sequence, reference: Side) -> list[np.dtype]:
+def narrow_kinds(
+    call: Call, run: Callable, leaves: list, consts: Sequence, reference: Side
+) -> list[np.dtype]:
     """The types with fewer digits that the gradient by hand computes in, as it shows; the finest first.
 
     consts: the arrays that autodiff has as well; their digits are those of the data.
     """
-    run, pool = by_hand(call), [getattr(x, "value", x) for x in (*consts, *call.leaves)]
+    pool = [getattr(x, "value", x) for x in (*consts, *call.leaves)]
     is_data = lambda x: np.size(x) == 1 or known(x.astype(np.float64), pool)  # noqa: E731
     found = precisions(lambda: run(leaves), is_data)
     seen = noise(call, run, leaves, SINGLE)
@@ -141,7 +146,7 @@ def of_all_inputs(side: Traced) -> Callable[..., list]:
 
 
 def rounded(
-    call: Call, side: Traced, program: Callable, leaves: list, reference: Side, kind: np.dtype
+    call: Call, run: Callable, side: Traced, program: Callable, leaves: list, reference: Side, kind: np.dtype
 ) -> Iterator[Side]:
     """The gradient by hand, only called, with what it may be off as it computes in a type of fewer digits.
 
@@ -151,7 +156,7 @@ def rounded(
     n numbers in order are then taken for √n times those of one.
     """
     unit = unit_of(kind)
-    seen = noise(call, by_hand(call), leaves, unit)
+    seen = noise(call, run, leaves, unit)
     spread = _stirred(call, side, program, leaves, unit)
     still = not any(s.any() for s in seen.sizes)
     longest = max((n for x in [*side.consts, *leaves] for n in np.shape(getattr(x, "value", x))), default=1)

@@ -218,6 +218,9 @@ def _read(call: Call, leaves: list, exact: bool) -> tuple[Traced | None, Traced 
         theirs = traced(call, call.gradient, leaves)
         if not (exact and theirs.exact):
             as_written = traced(call, call.gradient, leaves, wide=False)
+        elif turns(theirs.closed, 1) <= STEPS:  # what NumPy is told in words may mean another thing to JAX
+            with on_host(), jax.enable_x64(True):
+                planned(*opened(theirs.closed))(*(as_numpy(leaves[k]) for k in call.dynamic))
         called_back = primitives(theirs.closed) & {"pure_callback", "io_callback"}
         why = f"calls Python by {min(called_back)}" if called_back else ""
     except Exception as error:
@@ -246,24 +249,26 @@ def sides_of(call: Call, leaves: list, readable: bool) -> Sides:
     if theirs is not None:
         ours, theirs = with_doubt(ours, theirs, leaves), with_doubt(theirs, ours, leaves)
 
+    as_called = by_hand(call, wide=not primitives(ours.closed) & RANDOM or call.dtype == np.float64)
     reference = reader(call, ours, "autodiff")
     read = None if theirs is None else reader(call, theirs, "the gradient by hand")
 
     def hand(at: list, obeyed: float = math.inf) -> Side:
         if read is not None and theirs is not None and (theirs.varies or not ours.varies):
             return read(at, reference, obeyed=obeyed, as_returned=True)
-        return jittered(call, by_hand(call), at, reference(at))
+        return jittered(call, as_called, at, reference(at))
 
     program = of_all_inputs(ours)
 
     def narrow(at: list) -> Iterator[Side]:
         there = reference(at)
-        for kind in narrow_kinds(call, at, ours.consts, there):
-            yield from rounded(call, ours, program, at, there, kind)
+        if constant:  # numbers that are written down may be short, and are not rounded anew
+            return
+        for kind in narrow_kinds(call, as_called, at, ours.consts, there):
+            yield from rounded(call, as_called, ours, program, at, there, kind)
 
     cornered = bool(primitives(ours.closed) & CORNERS)
     constant = theirs is not None and ours.varies and not theirs.varies
     weights = frozenset(call.dynamic[k] for k in factors(ours.closed)) & {*call.places}
-    return Sides(
-        reference, lambda at: hand(at, call.eps), hand, narrow, theirs, cornered, constant, weights, notes
-    )
+    as_returned, as_written = lambda at: hand(at, call.eps), not ours.exact
+    return Sides(reference, as_returned, hand, narrow, theirs, cornered, constant, weights, notes, as_written)

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from jax.extend.core import Literal
 
+from jaxnn.gradcheck.jaxprs.equations import kind_of
 from jaxnn.gradcheck.jaxprs.primitives import Kind, of
 from jaxnn.gradcheck.mistakes.finding import Mistake, Way
 from jaxnn.gradcheck.tape.forward import arrays, step
@@ -102,7 +103,7 @@ def made_of(scene: Scene, block: Block, source: np.ndarray) -> np.ndarray:
         given = arrays(node, values)
         known = [not isinstance(i, Literal) and i in inside for i in node.inputs]
         if node.name not in FACTORS:
-            given = [x if own or x.dtype.kind != "f" else 0 * x for own, x in zip(known, given, strict=True)]
+            given = [x if own or kind_of(x) != "f" else 0 * x for own, x in zip(known, given, strict=True)]
         values |= dict(zip(node.outputs, step(scene, place, given), strict=True))
         inside.update(node.outputs)
     return values[block.top]
@@ -139,7 +140,7 @@ def other_orders(x: tuple[int, ...], y: tuple[int, ...]) -> Iterator[tuple[tuple
 def repeated(scene: Scene) -> list[tuple[Block, ...]]:
     """The blocks that repeat a value, the shortest of each; together those that repeat theirs alike."""
     shapes, alike, seen = scene.point.tape.shapes, {}, set()
-    floats = {v for v, shape in shapes.items() if np.issubdtype(shape.dtype, np.floating)}
+    floats = {v for v, shape in shapes.items() if kind_of(shape) == "f"}
     for block in blocks_of(scene, MOVES - {"neg"}, floats):
         x, y = (scene.point.values[v] for v in (block.source, block.top))
         if 1 < x.size < y.size and block.source not in seen:

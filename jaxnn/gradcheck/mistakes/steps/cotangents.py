@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from jaxnn.gradcheck.jaxprs.equations import kind_of
 from jaxnn.gradcheck.mistakes import entries
 from jaxnn.gradcheck.mistakes.averages import BIAS_MEAN, LAYER_SIGN
 from jaxnn.gradcheck.mistakes.derivatives import MULTIPLIER
@@ -21,6 +22,7 @@ from jaxnn.gradcheck.tape.paths import near
 from jaxnn.gradcheck.tape.scene import Scene, gradient_with, without
 from jaxnn.gradcheck.tape.tape import Edge
 from jaxnn.gradcheck.tape.trace import VIEWS, consumers, reached
+from jaxnn.gradcheck.tolerances import ROUNDED
 
 SKIPPED = Mistake(
     "steps-skipped", "what comes back is handed on as it is, past steps that it should go through",
@@ -72,7 +74,9 @@ def of_cotangents(probe: Scene) -> Iterator[Guess]:
             if new.shape != back[value].shape or not np.isfinite(new).all() or near(new, back[value]):
                 continue
             off = here[value][:, looked].T @ (new - back[value]).ravel()
-            if near(off, gap, np.abs(gap).max()):
+            if np.abs(off - gap).max(initial=0) <= ROUNDED * np.abs(gap).max(
+                initial=0
+            ):  # holds() looks closer
                 above = Value((value if other.above is None else other.above,))
                 told = {"value": Value((value,)), "above": above, "down": Cotangent(value)}
                 yield guess(
@@ -177,7 +181,7 @@ def _of_reading(probe: Scene) -> Iterator[Guess]:
         for axis, by in product((a for a, n in enumerate(shape) if n > 2), (1, -1)):
             how = f"is read one place too {'early' if by > 0 else 'late'} along its axis {axis}"
             ways.append((SHIFTED, how, partial(np.roll, shift=by, axis=axis)))
-        if shape and np.issubdtype(tape.shapes[x].dtype, np.floating):
+        if shape and kind_of(tape.shapes[x]) == "f":
             ways += [(MULTIPLIER, "is left out: ones stand in its place", np.ones_like)]
             ways += [(INVERTED, "is taken from 1", lambda x: 1 - x)]
         for mistake, how, of in ways:

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from jaxnn.gradcheck.jaxprs.equations import kind_of
 from jaxnn.gradcheck.mistakes.finding import Cotangent, Mistake, Step, Value
 from jaxnn.gradcheck.mistakes.steps.guesses import Guess, first_that_holds, guess
 from jaxnn.gradcheck.tape.paths import near
@@ -34,7 +35,7 @@ def _systems(scene: Scene) -> Iterator[System]:
     for place, node in enumerate(tape.nodes):
         for x in node.outputs if node.name in SOLVING else ():
             shape = values[x].shape
-            before = [v for v in values if v < x and np.issubdtype(values[v].dtype, np.floating)]
+            before = [v for v in values if v < x and kind_of(values[v]) == "f"]
             squares = [v for v in before if values[v].shape == (*shape[:1], *shape[:1]) != ()]
             sides = [v for v in before if values[v].shape == shape]
             for a, b in ((a, b) for a in squares if a in tape.active for b in sides):

@@ -12,11 +12,10 @@ from jaxnn.gradcheck.mistakes.finding import Finding, Mistake, Step, Value, find
 from jaxnn.gradcheck.mistakes.steps.blocks import in_another_order, repeated
 from jaxnn.gradcheck.mistakes.steps.guesses import Guess, first_that_holds, guess
 from jaxnn.gradcheck.report.formats import spoken
-from jaxnn.gradcheck.tape.forward import arrays, gradient_of, replayed, replayed_values, step
+from jaxnn.gradcheck.tape.forward import gradient_of, replayed
 from jaxnn.gradcheck.tape.paths import Path, ends_of, reaching, smallest
 from jaxnn.gradcheck.tape.scene import Scene, fits, gradient_with, pulled
 from jaxnn.gradcheck.tape.tape import Node
-from jaxnn.gradcheck.tape.trace import reached
 
 SMALL = 1e-2  # the largest number that is taken for an ε
 
@@ -39,19 +38,7 @@ UNBIASED = Mistake(
     "σ² = (1/N) Σᵢ (Zᵢ − μ)², the same on the way there and on the way back",
     "var = Z.var(axis=0, ddof=1)  # of a loss with Z.var(axis=0)", "a norm, a variance",
 )  # fmt: skip
-OVERWRITTEN = Mistake(
-    "overwritten", "a value that the way back needs has been overwritten in the meantime",
-    "B = A + F: what is made of A on the way back is made of A, not of B",
-    "kept = A; A += F; dW = kept.T @ dZ  # kept is A itself", "NumPy: +=, *=, out=",
-    loose=True,
-)  # fmt: skip
-UNDONE = Mistake(
-    "wrongly-undone", "what went in is made again from what came out, but wrongly",
-    "B = A + F, so A = B − F on the way back", "A = B + F  # for B - F", "reversible blocks",
-)  # fmt: skip
-OF_VALUES = (EPSILON, STEP_LEFT_OUT, OTHER_GROUPS, UNBIASED, OVERWRITTEN, UNDONE)
-BY_OUTPUT = {"tanh": lambda a: 1 - a * a, "logistic": lambda a: a * (1 - a), "max": lambda a: (a > 0) * 1.0,
-             "exp": lambda a: a, "sqrt": lambda a: 0.5 / a}  # fmt: skip
+OF_VALUES = (EPSILON, STEP_LEFT_OUT, OTHER_GROUPS, UNBIASED)
 
 
 class Skipped(NamedTuple):
@@ -113,7 +100,7 @@ def of_other_values(scenes: list[Scene]) -> Iterator[Finding]:
         if holds(scenes, partial(_without, skipped, both, None)) and not _is_a_path(probe, skipped):
             yield _left_out(probe, skipped, both)
             return
-    for search in (_of_counts, _of_a_ratio, _of_other_groups, _of_overwritten):
+    for search in (_of_counts, _of_other_groups):
         yield from search(scenes)
 
 
@@ -131,71 +118,6 @@ def on_the_way_back(scenes: list[Scene]) -> Iterator[Finding]:
             if holds(scenes, partial(_without, skipped, both, end)) and not _is_a_path(probe, skipped):
                 yield _left_out(probe, skipped, both)
                 return
-    yield from _of_undone(scenes)
-
-
-def _sums(scene: Scene) -> list[tuple[int, int, int]]:
-    """What a sum makes, and the two of its shape that it reads."""
-    tape, found = scene.point.tape, []
-    for out, (a, b) in ((n.outputs[0], n.reads) for n in tape.nodes if n.name == "add" and len(n.reads) == 2):
-        if tape.active.issuperset((a, b)) and tape.shapes[a] == tape.shapes[b] == tape.shapes[out]:
-            found += [(out, a, b), (out, b, a)]
-    return found
-
-
-@first_that_holds
-def _of_undone(probe: Scene) -> Iterator[Guess]:
-    """What went into a sum is made again from the sum, but wrongly."""
-    for (out, x, added), times in product(_sums(probe), (1.0, 0.0)):
-        says = "{x} is made again from {out}, but {added} is " + ("added." if times else "not taken off.")
-        told = {"x": Value((x,)), "out": Value((out,)), "added": Value((added,))}
-        yield guess(UNDONE, says, "{x}", 2.0, partial(_with_undone, out, x, added, times), **told)
-
-
-def _with_undone(out: int, x: int, added: int, times: float, scene: Scene) -> list[np.ndarray] | None:
-    values = scene.point.values
-    if not values[out].shape == values[x].shape == values[added].shape:
-        return None
-    known = {o: values[o] for o, *_ in _sums(scene)}  # which are had on the way back, as they were
-    return gradient_of(scene, {x: values[out] + times * values[added]} | known)
-
-
-@first_that_holds
-def _of_overwritten(probe: Scene) -> Iterator[Guess]:
-    """A value is overwritten by what the next step makes of it, and read on the way back."""
-    tape = probe.point.tape
-    for place, node in enumerate(tape.nodes):
-        for old, maker in product(dict.fromkeys(i for _, i in tape.edges(node)), (True, False)):
-            (new, *_), made = node.outputs, tape.maker(old)
-            if not node.elementwise or tape.shapes[new] != tape.shapes[old] or new not in tape.active:
-                continue
-            if maker and (made is None or tape.nodes[made].name not in BY_OUTPUT):
-                continue
-            says = "{new} is read for {old} on the way back: overwritten meanwhile, or mistaken for it."
-            predict = partial(_with_overwritten, place, old, made if maker else None)
-            parts = {"old": Value((old,)), "new": Value((new,)), "step": Step((place,))}
-            yield guess(OVERWRITTEN, says, "{step}", 1.5, predict, **parts)
-
-
-def _with_overwritten(place: int, old: int, maker: int | None, scene: Scene) -> list[np.ndarray] | None:
-    """The gradient with a value's successor in its place; maker: the step whose slope is written by it."""
-    tape, values, change = scene.point.tape, scene.point.values, scene.point.change
-    new = values[tape.nodes[place].outputs[0]]
-    if new.shape != values[old].shape:
-        return None
-    factors, operands = dict(change.factors), dict(change.operands)
-    for p, node in enumerate(tape.nodes):
-        for k, i in enumerate(node.inputs):
-            if i == old and (p, k) in operands:
-                operands[p, k] = new
-        if old in node.reads and p != place and any((p, k) in factors for k, _ in tape.edges(node)):
-            given = arrays(node, values | {old: new})
-            factors |= {(p, k): step(scene, p, given, k)[0] for k, _ in tape.edges(node)}
-    if maker is not None:
-        node = tape.nodes[maker]
-        k = tape.edges(node)[0][0]
-        factors[maker, k] = BY_OUTPUT[node.name](new)
-    return pulled(scene, change._replace(factors=factors, operands=operands)).gradient
 
 
 def _is_a_path(probe: Scene, skipped: tuple[Skipped, ...]) -> bool:
@@ -265,37 +187,6 @@ _of_counts, _of_counts_on_the_way_back = (
     first_that_holds(partial(_counts, False)),
     first_that_holds(partial(_counts, True)),
 )
-
-
-@first_that_holds
-def _of_a_ratio(probe: Scene) -> Iterator[Guess]:
-    """A value made without its ε on the way back alone: what comes down is off by a ratio of the two."""
-    shapes, tape = probe.point.tape.shapes, probe.point.tape
-    for skipped, *more in _skippable(probe):
-        if more or _epsilon(probe, skipped) is None:
-            continue
-        after = sorted(reached(tape.nodes, [skipped.output]))
-        made = [v for v in after if shapes[v].shape == shapes[skipped.output].shape]
-        for scale, below in product(made[1:3], sorted(tape.active & probe.point.values.keys())):
-            wide = shapes[below].shape
-            if len(wide) == len(shapes[scale].shape) and wide != shapes[scale].shape and below not in after:
-                says, predict = (
-                    "The ε = {e} in {step} is left out on the way back.",
-                    partial(_with_ratio, skipped, scale, below),
-                )
-                e, at = f"{_epsilon(probe, skipped):.3g}", Step((skipped.place,))
-                yield guess(EPSILON, says, "{step}", 1.1, predict, step=at, e=e)
-
-
-def _with_ratio(skipped: Skipped, scale: int, below: int, scene: Scene) -> list[np.ndarray] | None:
-    values = scene.point.values
-    other = replayed_values(scene, {skipped.output: values[skipped.input]})[scale]
-    with np.errstate(all="ignore"):
-        ratio = other / values[scale]
-    wide = zip(ratio.shape, values[below].shape, strict=True)
-    if not np.isfinite(ratio).all() or any(n not in (1, m) for n, m in wide):
-        return None
-    return pulled(scene, scene.point.change._replace(free=scene.point.change.free | {below: ratio})).gradient
 
 
 @first_that_holds
