@@ -72,7 +72,8 @@ def _through_turned(mistake: str) -> Callable:
         dA = jnp.cumsum(dB, axis=0) if mistake == "forwards" else jnp.cumsum(dB[::-1], axis=0)[::-1]
         dA = dA - dB if mistake == "without its own" else dA
         d = dA * (1 - A * A)
-        return {"W": X.T @ (d * C + _rotated(d * S, -1.0))}
+        back = _rotated(d, -1.0) * S if mistake == "after" else _rotated(d * S, -1.0)
+        return {"W": X.T @ (d * C + back)}
 
     return gradient
 
@@ -102,8 +103,10 @@ def _through_prenormed(mistake: str) -> Callable:
         dY = 2 * out / out.size
         dB = dY @ p["V"].T
         dC = dB * (1 - C * C) / half
-        dN = dC @ p["U"].T
-        dZ = dB + s * (dN - hat * jnp.mean(dN * hat, axis=1, keepdims=True))
+        dN, around = dC @ p["U"].T, dB
+        if mistake == "before":
+            dN, around = dN + dB, 0.0
+        dZ = around + s * (dN - hat * jnp.mean(dN * hat, axis=1, keepdims=True))
         return {"W": X.T @ dZ, "U": hat.T @ dC, "V": (Z + C).T @ dY}
 
     return gradient
@@ -297,9 +300,9 @@ PIECES = (
          {"assigned": "entries-overwritten", "mean of all": "mean-over-all"}),
     Loss("heads", _heads, _through_heads, params("K", (3, 5), (7, 5)), {"tiled": "groups-exchanged"}),
     Loss("rotation", _turned, _through_turned, params("W", (3, 4), (6, 3), (6, 4), (6, 4), data=3),
-         {"forwards": "not-turned-round", "without its own": "off-by-one"}),
+         {"forwards": "not-turned-round", "after": "factor-after", "without its own": "off-by-one"}),
     Loss("block", _prenormed, _through_prenormed, params("WUV", (3, 5), (5, 5), (5, 4), (6, 3)), {
-        "no ε": "epsilon-left-out", "no half": "step-left-out",
+        "before": "residual-too-early", "no ε": "epsilon-left-out", "no half": "step-left-out",
     }),
     Loss("groups", _grouped, _through_grouped, params("gb", (6,), (6,), (4, 6, 5)),
          {"of another group": "statistics-exchanged"}),

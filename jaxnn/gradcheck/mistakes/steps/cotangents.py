@@ -74,9 +74,7 @@ def of_cotangents(probe: Scene) -> Iterator[Guess]:
             if new.shape != back[value].shape or not np.isfinite(new).all() or near(new, back[value]):
                 continue
             off = here[value][:, looked].T @ (new - back[value]).ravel()
-            if np.abs(off - gap).max(initial=0) <= ROUNDED * np.abs(gap).max(
-                initial=0
-            ):  # holds() looks closer
+            if np.max(np.abs(off - gap), initial=0) <= ROUNDED * np.max(np.abs(gap), initial=0):
                 above = Value((value if other.above is None else other.above,))
                 told = {"value": Value((value,)), "above": above, "down": Cotangent(value)}
                 yield guess(

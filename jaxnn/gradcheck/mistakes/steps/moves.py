@@ -28,7 +28,7 @@ from jaxnn.gradcheck.mistakes.steps.guesses import Guess, first_that_holds, gues
 from jaxnn.gradcheck.tape.paths import near, smallest
 from jaxnn.gradcheck.tape.scene import Scene, fits, gradient_with, without
 from jaxnn.gradcheck.tape.tape import Edge
-from jaxnn.gradcheck.tape.trace import VIEWS, consumers
+from jaxnn.gradcheck.tape.trace import VIEWS, consumers, reached
 
 LINEAR = MOVES | {"reduce_sum", "cumsum", "reduce_window_sum", "add", "add_any", "sub"}
 LARGEST = 4096  # entries of what is chosen from, up to which it is asked which window has which
@@ -54,7 +54,17 @@ FORWARDS = Mistake(
     "A = R Z, so dZ = Rᵀ dA: a running sum goes the other way",
     "dZ = np.cumsum(dA)  # for np.cumsum(dA[::-1])[::-1]", "a running sum, a rotation, a shift",
 )  # fmt: skip
-OF_MOVES = (UNMASKED, MISPLACED, OVERWRITTEN, REGROUPED, FORWARDS)
+OUTSIDE = Mistake(
+    "factor-after", "a factor is multiplied in after a step that mixes entries, where before it belongs",
+    "A = R Z ⊙ s, so dZ = Rᵀ (dA ⊙ s), not (Rᵀ dA) ⊙ s",
+    "dz = rotated_back(dA) * sin  # of A = rotated(z) * sin", "beside a rotation, a mean, a sum",
+)  # fmt: skip
+EARLY = Mistake(
+    "residual-too-early", "what comes around a block is added before the way back through it, not after",
+    "B = A + F(N(A)), so dA = dB + N′(dN)", "dA = norm_back(dB + dN)  # for dB + norm_back(dN)",
+    "a residual connection",
+)  # fmt: skip
+OF_MOVES = (UNMASKED, MISPLACED, OVERWRITTEN, REGROUPED, FORWARDS, OUTSIDE, EARLY)
 
 
 def _across(at: np.ndarray, x: np.ndarray) -> int | None:
@@ -177,7 +187,8 @@ def moved(scenes: list[Scene]) -> Iterator[Finding]:
         if holds(scenes, partial(_with_all, known)):
             yield _found(probe, known)
             return
-    yield from _parts([s._replace(only=tuple(probe.wrong)) for s in scenes])
+    for search in (_parts, _after, _early):
+        yield from search([s._replace(only=tuple(probe.wrong)) for s in scenes])
 
 
 def _found(probe: Scene, known: list[Known]) -> Finding:
@@ -255,3 +266,69 @@ def _with_parts(value: int, edges: tuple[Edge, ...], scene: Scene):
 
     first, *others = sorted(edges)  # the last to be handed down: by then all cotangents are had
     return gradient_with(scene, moved={first: back}, gains=dict.fromkeys(others, 0.0))
+
+
+@first_that_holds
+def _after(probe: Scene) -> Iterator[Guess]:
+    """A factor that is multiplied in below a linear step, where it belongs above it."""
+    tape, factors = probe.point.tape, probe.point.change.factors
+    readers = consumers(tape.nodes)
+    for block in blocks_of(probe, LINEAR, tape.active):
+        shape = tape.shapes[block.source].shape
+        reads = readers.get(block.top, [])
+        if shape != tape.shapes[block.top].shape or not shape or len(reads) != 1:
+            continue
+        place, (k, *more) = reads[0], [k for k, i in tape.edges(tape.nodes[reads[0]]) if i == block.top]
+        edge = place, k
+        factor = np.asarray(factors.get(edge, 0))
+        if more or factor.shape != shape or np.ptp(factor) == 0:
+            continue
+        if _to_all(probe, (edge,)):
+            says = "On the way back, the factor of {beside} is multiplied in after {step}, not before it."
+            parts = _parts_of(block) | {"beside": Step((place,))}
+            yield guess(OUTSIDE, says, "{down}", 1.5, partial(_with_factor_after, block, edge), **parts)
+
+
+def _with_factor_after(block: Block, edge: Edge, scene: Scene):
+    factor = np.broadcast_to(scene.point.change.factors[edge], scene.point.values[block.source].shape)
+    gains = dict.fromkeys(block.bottom, factor)
+    return gradient_with(scene, factors={edge: np.ones_like(factor)}, gains=gains)
+
+
+@first_that_holds
+def _early(probe: Scene) -> Iterator[Guess]:
+    """What comes around a block is added on the way through it."""
+    tape = probe.point.tape
+    shapes, readers = tape.shapes, consumers(tape.nodes)
+    sums = [
+        (p, k, i) for p, n in enumerate(tape.nodes) if n.name in {"add", "add_any"} for k, i in tape.edges(n)
+    ]
+    for place, k, value in sums:
+        top, shape = tape.nodes[place].outputs[0], shapes[value].shape
+        around = len(readers[value]) > 1 and shape == shapes[top].shape != ()
+        inside = reached(tape.nodes[:place], [value]) if around and _to_all(probe, ((place, k),)) else ()
+        within = sorted(v for v in inside if shapes[v].shape == shape)
+        through = [(None, v) for v in within]
+        through += [
+            ((p, j), top)
+            for p, n in enumerate(tape.nodes[:place])
+            for j, i in tape.edges(n)
+            if i in inside and n.outputs[0] in within
+        ]
+        for edge, at in through:
+            made = tape.maker(at) if edge is None else edge[0]
+            says = "What comes around from {beside} is added before {step}, not after it, to reach {value}."
+            parts = _parts_of(Block(value, top, (place if made is None else made,), ()))
+            predict = partial(_with_early, (place, k), edge, at, top)
+            yield guess(EARLY, says, "{down}", 1.5, predict, **parts, beside=Step((place,)))
+
+
+def _with_early(around: Edge, through: Edge | None, at: int, top: int, scene: Scene):
+    """With what comes around added where a value is made, or on one way down from the step above it."""
+    off, d = {around: 0.0}, scene.point.cotangents[top]
+    if through is None:
+        return gradient_with(scene, gains=off, added={at: d})
+    own = gradient_with(scene, gains=off)
+    both = gradient_with(scene, gains=off, taken={through: (top, False)})
+    rest = gradient_with(scene, gains=off | {through: 0.0})
+    return [o + b - r for o, b, r in zip(own, both, rest, strict=True)]
