@@ -32,7 +32,7 @@ SHARED_OUT = {"shard_map"}  # what JAX runs step by step on every device, unless
 
 
 def _rule(equation) -> Callable | None:
-    """inputs → the output, as NumPy computes it; None where it does not, or does something else."""
+    """inputs → the output, or outputs, as NumPy computes; None where it does not, or something else."""
     name, kinds = equation.primitive.name, [v.aval.dtype for v in equation.invars]
     if name in REAL_ONLY and not np.issubdtype(kinds[0], np.floating):
         return None
@@ -42,15 +42,23 @@ def _rule(equation) -> Callable | None:
     return row.plain or (row.shaped and partial(row.shaped, equation.params))
 
 
-def _step(equation) -> tuple[Callable, Any]:
-    """(f, dtype): f is inputs → the output, of that dtype; or → all outputs, if dtype is None."""
+def of_equation(equation) -> Callable[..., list]:
+    """inputs → the outputs of an equation, as NumPy arrays."""
     if inner := inner_of(equation):
-        return planned(*opened(inner)), None
+        return planned(*opened(inner))
     if rule := _rule(equation):
-        return rule, equation.outvars[0].aval.dtype
+        if equation.primitive.multiple_results:
+            return rule
+        return partial(_of_dtype, rule, equation.outvars[0].aval.dtype)
     if may_go_on(equation) or equation.primitive.name in SHARED_OUT:
-        return partial(_plainly, ending(equation)), None
-    return partial(_plainly, partial(by_jax, equation)), None
+        return partial(_plainly, ending(equation))
+    return partial(_plainly, partial(by_jax, equation))
+
+
+def _of_dtype(rule: Callable, dtype, *inputs) -> list:
+    out = rule(*inputs)
+    out = out if is_key(out) else np.asarray(out)
+    return [out if out.dtype == dtype else out.astype(dtype)]
 
 
 def _plainly(run: Callable, *inputs) -> list:
@@ -75,15 +83,10 @@ def by_numpy(function: Callable, *args) -> Callable:
 def planned(jaxpr, consts: Sequence) -> Callable[..., list]:
     """args → the outputs of a jaxpr, as NumPy arrays; floating point errors are no news."""
     plan, held = plan_of(jaxpr), [_plain(c) for c in consts]
-    steps = {id(equation): _step(equation) for equation, _ in plan}
+    steps = {id(equation): of_equation(equation) for equation, _ in plan}
 
     def step(equation, inputs):
-        f, dtype = steps[id(equation)]
-        out = f(*inputs)
-        if dtype is None:
-            return out
-        out = out if is_key(out) else np.asarray(out)
-        return [out if out.dtype == dtype else out.astype(dtype)]
+        return steps[id(equation)](*inputs)
 
     def run(*args):
         with np.errstate(all="ignore"):
@@ -100,7 +103,8 @@ def _literal(atom) -> np.ndarray:
 def applied(equation, values) -> list:
     """The primitive itself, on these values; by NumPy where that is simple, so nothing is compiled."""
     if all(isinstance(v, np.ndarray) for v in values) and (rule := _rule(equation)):
-        return [as_numpy(rule(*values))]
+        out = rule(*values)
+        return [*map(as_numpy, out if equation.primitive.multiple_results else [out])]
     params = dict(equation.params)
     wide = all(isinstance(v, np.ndarray | np.generic) and v.dtype == np.float64 for v in values)
     if wide and params.get("preferred_element_type") is not None:
