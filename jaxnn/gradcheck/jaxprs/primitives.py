@@ -32,10 +32,7 @@ class Kind(Enum):
 
 
 class Primitive(NamedTuple):
-    """A row: its words, its kind, and its output, or list of outputs, in NumPy.
-
-    plain: of the inputs; shaped: of the parameters and them.
-    """
+    """A row: its words, its kind, and its output or outputs in NumPy, of the inputs or params and them."""
 
     words: str
     kind: Kind
@@ -117,10 +114,6 @@ def _sliced(params, x):
     strides = params["strides"] or [1] * x.ndim
     ends = zip(params["start_indices"], params["limit_indices"], strides, strict=True)
     return x[tuple(slice(*e) for e in ends)]
-
-
-def _split(params, x):
-    return np.split(x, np.cumsum(params["sizes"])[:-1], params["axis"])
 
 
 def _iota(params):
@@ -250,7 +243,9 @@ PRIMITIVES = {
     "slice": Primitive("a slice", Kind.PART, shaped=_sliced),
     "dynamic_slice": Primitive("a slice", Kind.PART, shaped=_dynamic_slice),
     "gather": Primitive("an indexing", Kind.PART),
-    "split": Primitive("split", Kind.PART, shaped=_split),
+    "split": Primitive(
+        "split", Kind.PART, shaped=lambda p, x: np.split(x, np.cumsum(p["sizes"])[:-1], p["axis"])
+    ),
     "unstack": Primitive("an unstacking", Kind.PART, shaped=lambda p, x: [*np.moveaxis(x, p["axis"], 0)]),
     "iota": Primitive("iota", Kind.MOVE, shaped=_iota),
     "concatenate": Primitive(

@@ -14,7 +14,7 @@ import jax
 import numpy as np
 from jax.extend.core import Literal
 
-from jaxnn.gradcheck.jaxprs.by_numpy import by_numpy, of_equation
+from jaxnn.gradcheck.jaxprs.by_numpy import by_numpy
 from jaxnn.gradcheck.jaxprs.equations import is_key, turns, within
 from jaxnn.gradcheck.jaxprs.primitives import Kind, of
 from jaxnn.gradcheck.tape.budget import STEP
@@ -64,12 +64,9 @@ def programs(tape: Tape) -> Programs:
     def step(place: int, given: list, slope: int | None = None) -> list:
         node, key = tape.nodes[place], (kinds[place], slope)
         if key not in traced:
-            if slope is not None:
-                traced[key] = by_numpy(lambda *xs: (node.slope(xs, slope),), *given)
-            else:
-                traced[key] = of_equation(node.equation) if node.equation else by_numpy(node.apply, *given)
-        with np.errstate(all="ignore"):
-            return traced[key](*given)
+            run: Callable = node.apply if slope is None else lambda *xs: (node.slope(xs, slope),)
+            traced[key] = by_numpy(run, *given)
+        return traced[key](*given)
 
     def prepare(leaves, held):
         values, factors, operands = held | dict(zip(tape.inputs, leaves, strict=True)), {}, {}
@@ -129,7 +126,8 @@ def _backward(tape: Tape, place: int, kind: tuple, traced: dict[tuple, Callable]
 
 def _kind(tape: Tape, node: Node) -> tuple:
     """What the way back through a step is made of: the same in every turn of a loop that is written out."""
-    own = str(node.params) if node.equation and not within(node) else id(node.equation or node.apply)
+    (equation,) = getattr(node.apply, "args", (node.apply,))
+    own = id(equation) if within(node) or equation is node.apply else str(node.params)
     inputs = [i.val if isinstance(i, Literal) else (tape.shapes[i], i in tape.active) for i in node.inputs]
     return node.name, own, str(inputs), tuple(o in tape.active for o in node.outputs)
 

@@ -1,7 +1,6 @@
 """What a loss is as a tape: its steps and values, a backward pass over them, the layers they make."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -23,11 +22,6 @@ class Node(NamedTuple):
     params: dict[str, Any]
     line: str
     spot: tuple = ()  # where in the code, with its callers
-
-    @property
-    def equation(self) -> Any:
-        """The equation of a jaxpr that it is; None of a step made otherwise."""
-        return self.apply.args[0] if isinstance(self.apply, partial) else None
 
     @property
     def reads(self) -> list[int]:
