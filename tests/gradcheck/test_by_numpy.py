@@ -142,6 +142,8 @@ BINDING = {
     "concatenate": (lambda x: lax.concatenate([x, x[:, 1:]], 1), (BLOCK,)),
     "stack": (lambda x: jnp.stack([x, x[:, ::-1]], 2), (BLOCK,)),
     "tile": (lambda x: jnp.tile(x, (1, 2, 3)), (BLOCK,)),
+    "split": (lambda x: jnp.sum(jnp.stack([p[:, 0] for p in lax.split(x, (1, 2, 2), 1)]), 0), (BLOCK,)),
+    "unstack": (lambda x: sum(k * p for k, p in enumerate(jnp.unstack(x, axis=1))), (BLOCK,)),
     "slice": (lambda x: lax.slice(x, (0, 1, 0), (4, 5, 3), (2, 1, 2)) + x[:2, 1:, :2], (BLOCK,)),
     "reduce_sum": (lambda x, k: jnp.sum(x, (0, 2)) + jnp.sum(k), (BLOCK, WHOLE)),
     "reduce_prod": (lambda x: jnp.prod(x, 1), (BLOCK,)),

@@ -35,25 +35,31 @@ SHARED_OUT = {"shard_map"}  # what JAX runs step by step on every device, unless
 
 
 def _rule(equation) -> Callable | None:
-    """inputs → the output, as NumPy computes it; None where it does not, or does something else."""
+    """inputs → the outputs, as NumPy computes them; None where it does not, or does something else."""
     name, kinds = equation.primitive.name, [v.aval.dtype for v in equation.invars]
     if name in REAL_ONLY and not np.issubdtype(kinds[0], np.floating):
         return None
     if name not in PRIMITIVES or (name == "select_n" and (len(kinds) != 3 or kinds[0].kind != "b")):
         return None
     row = PRIMITIVES[name]
-    return row.plain or (row.shaped and partial(row.shaped, equation.params))
+    rule = row.plain or (row.shaped and partial(row.shaped, equation.params))
+    return rule and (rule if equation.primitive.multiple_results else lambda *inputs: [rule(*inputs)])
 
 
-def _step(equation) -> tuple[Callable, Any]:
-    """(f, dtype): f is inputs → the output, of that dtype; or → all outputs, if dtype is None."""
+def _step(equation) -> Callable[..., list]:
+    """inputs → the outputs of an equation, as NumPy arrays."""
     if inner := inner_of(equation):
-        return planned(*opened(inner)), None
+        return planned(*opened(inner))
     if rule := _rule(equation):
-        return rule, equation.outvars[0].aval.dtype
-    if may_go_on(equation) or equation.primitive.name in SHARED_OUT:
-        return partial(_plainly, ending(equation)), None
-    return partial(_plainly, partial(by_jax, equation)), None
+        kinds = [v.aval.dtype for v in equation.outvars]
+        return lambda *inputs: list(map(_of_kind, rule(*inputs), kinds))
+    ends = may_go_on(equation) or equation.primitive.name in SHARED_OUT
+    return partial(_plainly, ending(equation) if ends else partial(by_jax, equation))
+
+
+def _of_kind(x, dtype):
+    x = _plain(x)
+    return x if x.dtype == dtype else x.astype(dtype)
 
 
 def _plainly(run: Callable, *inputs) -> list:
@@ -61,14 +67,13 @@ def _plainly(run: Callable, *inputs) -> list:
 
 
 def _plain(x):
-    try:
-        return np.asarray(x)
-    except TypeError:  # a typed random key stays JAX's
-        return x
+    return x if is_key(x) else np.asarray(x)
 
 
 def by_numpy(function: Callable, *args) -> Callable:
-    """The function, traced at args once and run by NumPy."""
+    """The function, run by NumPy: traced at args once, unless it is an equation of JAX's already."""
+    if getattr(function, "func", None) is by_jax:
+        return np.errstate(all="ignore")(_step(*function.args))
     closed, shape = jax.make_jaxpr(function, return_shape=True)(*args)
     run = planned(*opened(closed))
     tree = jax.tree.structure(shape)
@@ -80,17 +85,10 @@ def planned(jaxpr, consts: Sequence) -> Callable[..., list]:
     plan, held = plan_of(jaxpr), [_plain(c) for c in consts]
     steps = {id(equation): _step(equation) for equation, _ in plan}
 
-    def step(equation, inputs):
-        f, dtype = steps[id(equation)]
-        out = f(*inputs)
-        if dtype is None:
-            return out
-        out = out if is_key(out) else np.asarray(out)
-        return [out if out.dtype == dtype else out.astype(dtype)]
-
+    @np.errstate(all="ignore")
     def run(*args):
-        with np.errstate(all="ignore"):
-            return walked(jaxpr, plan, [*held, *args], step, _literal)
+        step = lambda equation, inputs: steps[id(equation)](*inputs)  # noqa: E731
+        return walked(jaxpr, plan, [*held, *args], step, _literal)
 
     return run
 
@@ -103,7 +101,7 @@ def _literal(atom) -> np.ndarray:
 def applied(equation, values) -> list:
     """The primitive itself, on these values; by NumPy where that is simple, so nothing is compiled."""
     if all(isinstance(v, np.ndarray) for v in values) and (rule := _rule(equation)):
-        return [as_numpy(rule(*values))]
+        return [*map(as_numpy, rule(*values))]
     run = ending(equation) if equation.primitive.name in SHARED_OUT else partial(_retyped, equation)
     return [as_numpy(x) for x in run(*values)]
 

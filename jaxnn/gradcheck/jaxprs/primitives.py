@@ -32,7 +32,7 @@ class Kind(Enum):
 
 
 class Primitive(NamedTuple):
-    """A row: its words, its kind, and its output in NumPy, of the inputs or of the parameters and them."""
+    """A row: its words, its kind, and its output or outputs in NumPy, of the inputs or params and them."""
 
     words: str
     kind: Kind
@@ -176,7 +176,6 @@ NAMELESS = {  # a student has no other name for them, and NumPy does not do them
     Kind.FUNCTION: "polynomial nextafter",
     Kind.STEP: "eq_to lt_to le_to round rem",
     Kind.SAME: "sharding_constraint layout_constraint reshard pvary",
-    Kind.PART: "split",
     Kind.MOVE: "reduce_window_min select_and_scatter_add bitcast_convert_type device_put "
     "optimization_barrier",
     Kind.ORDER: "argmin top_k",
@@ -244,7 +243,10 @@ PRIMITIVES = {
     "slice": Primitive("a slice", Kind.PART, shaped=_sliced),
     "dynamic_slice": Primitive("a slice", Kind.PART, shaped=_dynamic_slice),
     "gather": Primitive("an indexing", Kind.PART),
-    "unstack": Primitive("an unstacking", Kind.PART),
+    "split": Primitive(
+        "split", Kind.PART, shaped=lambda p, x: np.split(x, np.cumsum(p["sizes"])[:-1], p["axis"])
+    ),
+    "unstack": Primitive("an unstacking", Kind.PART, shaped=lambda p, x: [*np.moveaxis(x, p["axis"], 0)]),
     "iota": Primitive("iota", Kind.MOVE, shaped=_iota),
     "concatenate": Primitive(
         "a concatenation", Kind.MOVE, shaped=lambda p, *xs: np.concatenate(xs, p["dimension"])
