@@ -262,9 +262,9 @@ def sides_of(call: Call, leaves: list, readable: bool) -> Sides:
 
     def narrow(at: list) -> Iterator[Side]:
         there = reference(at)
-        if constant:  # numbers that are written down may be short, and are not rounded anew
-            return
         for kind in narrow_kinds(call, as_called, at, ours.consts, there):
+            if constant and unit_of(kind) > SINGLE:
+                continue  # numbers that are written down may be short, and are not rounded for it
             yield from rounded(call, as_called, ours, program, at, there, kind)
 
     cornered = bool(primitives(ours.closed) & CORNERS)
