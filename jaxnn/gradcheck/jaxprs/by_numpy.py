@@ -72,7 +72,7 @@ def _plain(x):
 
 def by_numpy(function: Callable, *args) -> Callable:
     """The function, run by NumPy: traced at args once, unless it is an equation of JAX's already."""
-    if getattr(function, "func", None) is by_jax:
+    if isinstance(function, partial) and function.func is by_jax:
         return np.errstate(all="ignore")(_step(*function.args))
     closed, shape = jax.make_jaxpr(function, return_shape=True)(*args)
     run = planned(*opened(closed))
