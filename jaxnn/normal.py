@@ -56,7 +56,7 @@ def scaled_pdf(Z: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     coarse = round(log * 1024) / 1024
     Z = jnp.clip(Z, -50, 50)  # φ is 0 from there on
     H = jnp.round(64 * Z) / 64
-    return jnp.exp(coarse - H * H / 2) * jnp.exp((log - coarse) - (Z - H) * (Z + H) / 2)
+    return jnp.exp(coarse - H * H / 2) * (1 + jnp.expm1((log - coarse) - (Z - H) * (Z + H) / 2))
 
 
 def _Z_plus_mills_ratio(Z):
