@@ -19,11 +19,6 @@ def step(scene: Scene, place: int, given: Sequence, slope: int | None = None) ->
     return [np.asarray(x) for x in scene.point.programs.step(place, list(given), slope)]
 
 
-def replayed_values(scene: Scene, new: Mapping[int, np.ndarray]) -> dict[int, np.ndarray]:
-    """All values where these, whatever makes them, are those."""
-    return _replay(scene, new)[0]
-
-
 def _replay(scene: Scene, new: Mapping[int, np.ndarray]) -> tuple[dict, dict[Edge, Any], dict[Edge, Any]]:
     """All values, and the local derivatives and operands that are others; of the last replay, once."""
     last, *known = scene.point.found.get("replay", ({},))
