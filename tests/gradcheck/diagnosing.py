@@ -1,7 +1,5 @@
 """The diagnosis alone, of a gradient that is known to be wrong."""
 
-import functools
-
 import jax
 import numpy as np
 
@@ -9,13 +7,8 @@ from jaxnn.gradcheck.diagnosis.search import find_causes
 from jaxnn.gradcheck.jaxprs.by_numpy import by_numpy
 
 
-@functools.cache
-def reference_of(loss, argnums=0):
-    """Autodiff, compiled once for each loss."""
-    return jax.jit(jax.grad(loss, argnums))
-
-
 def evaluated(gradient, args):
+    """What it returns; by NumPy, without a program being compiled, where it can be traced."""
     try:
         return by_numpy(gradient, *args)(*args)
     except jax.errors.TracerArrayConversionError:
@@ -25,7 +18,7 @@ def evaluated(gradient, args):
 def searched(loss, gradient, args, argnums=0, **known):
     """The causes, and the notes."""
     with jax.enable_x64(True):
-        reference = reference_of(loss, argnums)(*args)
+        reference = evaluated(jax.grad(loss, argnums), args)
         bound = jax.tree.map(lambda r: np.full(r.shape, 1e-12 * np.abs(r).max()), reference)
         hand = evaluated(gradient, args)
         return find_causes(loss, gradient, args, argnums, hand, reference, bound, **known)

@@ -16,7 +16,7 @@ from experiments.planted.sequences import SEQUENCES
 from jaxnn.gradcheck import compare_gradients
 from jaxnn.gradcheck.mistakes.catalogue import MISTAKES
 from jaxnn.gradcheck.tape.scenes import views_of
-from tests.gradcheck.diagnosing import diagnosed, evaluated, reference_of
+from tests.gradcheck.diagnosing import diagnosed, evaluated
 
 # pairwise different sizes, except where a mistake needs equal ones
 NETS = {
@@ -35,7 +35,7 @@ def scene_of(net, examples):
     loss = loss_of(net)
     args = (init(net, 2), *data(net, examples, 2))
     with jax.enable_x64(True):
-        return loss, args, views_of(loss, args), reference_of(loss)(*args)
+        return loss, args, views_of(loss, args), evaluated(jax.grad(loss), args)
 
 
 @functools.cache
@@ -43,7 +43,7 @@ def of_loss(loss, arguments):
     """The same of a loss that no network of layers is."""
     with jax.enable_x64(True):
         args = arguments(2)
-        return args, views_of(loss, args), reference_of(loss)(*args)
+        return args, views_of(loss, args), evaluated(jax.grad(loss), args)
 
 
 def of_networks():

@@ -16,7 +16,7 @@ from jaxnn.gradcheck.verdict.point import Kind
 from jaxnn.layers import mlp
 from jaxnn.losses import binary_cross_entropy
 from jaxnn.objective import cost
-from tests.gradcheck.diagnosing import diagnosed, reference_of
+from tests.gradcheck.diagnosing import diagnosed, evaluated
 
 
 def test_what_no_point_can_tell_apart_is_listed_with_less_confidence():
@@ -118,7 +118,7 @@ def test_where_autodiff_is_not_finite_other_points_tell():
     net = Network((5, 4, 3), "tanh", "bce-naive", penalty=0.3)
     params, (X, Y) = init(net, 0), data(net, 6, 0)
     args = (tuple((100 * W, b) for W, b in params), X, Y)
-    assert not all(np.isfinite(g).all() for g in jax.tree.leaves(reference_of(loss_of(net))(*args)))
+    assert not all(np.isfinite(g).all() for g in jax.tree.leaves(evaluated(jax.grad(loss_of(net)), args)))
     for id in ("regularisation-missing", "missing-output-derivative"):
         assert diagnosed(loss_of(net), planted(net, id).gradient, args)[0].id == id
 
@@ -582,6 +582,24 @@ def test_a_nan_without_a_sigmoid_is_not_saturation():
 
     report = compare_gradients(loss, divided, np.array([0.3, 1.0, 50.0]))
     assert report.correct is False
+    assert [c.id for c in report.causes] == ["not-finite"]
+    assert "saturated" not in str(report)
+
+
+def test_a_division_by_labels_that_are_zero_is_not_saturation():
+    """What is divided by 0 is so at outputs of any size, though those given are saturated."""
+
+    def loss(p, X, Y):
+        Z = X @ p["W"].T
+        return jnp.mean(jnp.sum(jax.nn.softplus(Z) - Y * Z, 1))
+
+    def divided(p, X, Y):
+        dZ = (jax.nn.sigmoid(X @ p["W"].T) - Y) / Y / len(X)
+        return {"W": dZ.T @ X}
+
+    rng = np.random.default_rng(0)
+    args = {"W": 400 * rng.normal(size=(3, 5))}, rng.normal(size=(4, 5)), np.eye(3)[[0, 1, 2, 0]]
+    report = compare_gradients(loss, divided, *args)
     assert [c.id for c in report.causes] == ["not-finite"]
     assert "saturated" not in str(report)
 

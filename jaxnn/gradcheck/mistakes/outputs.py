@@ -10,7 +10,7 @@ import numpy as np
 from jaxnn.gradcheck.mistakes.finding import Finding, Leaves, Mistake, Way, finding, holds, place_of
 from jaxnn.gradcheck.report.formats import listed
 from jaxnn.gradcheck.tape.quantities import SLOPES, as_it_was, sigmoid, softmax, target_of, upright, z_of
-from jaxnn.gradcheck.tape.scene import Scene, gradient_with
+from jaxnn.gradcheck.tape.scene import Scene, finite, gradient_with
 from jaxnn.gradcheck.tolerances import COMPUTED
 
 OUTPUT = "dZ[{L}] (the output layer)"
@@ -306,28 +306,31 @@ SATURATES = 36  # |z| from which σ(z) is 0 or 1 to the last digit of float64, o
 
 def saturated(scenes: list[Scene]) -> Iterator[Finding]:
     """What is not finite: by 0 · ∞, where an Ŷ is 0 or 1 to the last digit, or otherwise."""
-    for scene in scenes:
-        broken = tuple(k for k, g in enumerate(scene.hand) if not np.isfinite(g).all())
-        if not broken or not all(np.isfinite(r).all() for r in scene.reference):
-            continue
-        of, L = Leaves(broken), len(scene.structure.layers)
-        forms = [form for form in (*AS_IT_IS[:2], *SQUARED) if L and _errors([scene], form)]
-        full = [entries for form in forms for entries in _saturated(scene, form)]
-        exact = next((entries for entries in full if _breaks(scene, entries)), None)
-        if exact is None:
-            says = "The gradient of {of} is not finite, where autodiff is."
-            yield finding(NOT_FINITE, says, "{of}", 1, of=of)
-        if not np.any(full):
-            return
-        at = np.any(full, axis=0) if exact is None else exact
-        says = (
-            "The gradient of {of} is not finite: 0 · ∞ where the output is saturated (Ŷ is 0 or 1 to the "
-            "last digit); saturated examples: {rows}."
-        )
-        rows, where = listed([str(i) for i in np.flatnonzero(at.any(axis=1))], 6), "dZ[{L}], and so {of}"
-        rank = 1.5 if exact is None else 0.2
-        yield finding(SATURATED, says, where, rank, exact is not None, of=of, rows=rows, L=L)
+    broken = [scene for scene in scenes if finite(scene.reference) and not finite(scene.hand)]
+    if not broken:
         return
+    # where one is broken and nothing saturates, that is not why
+    scene, full = min(((scene, _full(scene)) for scene in broken), key=lambda found: np.any(found[1]))
+    of = Leaves(tuple(k for k, g in enumerate(scene.hand) if not np.isfinite(g).all()))
+    exact = next((entries for entries in full if _breaks(scene, entries)), None)
+    if exact is None:
+        yield finding(NOT_FINITE, "The gradient of {of} is not finite, where autodiff is.", "{of}", 1, of=of)
+    if not np.any(full):
+        return
+    at = np.any(full, axis=0) if exact is None else exact
+    says = (
+        "The gradient of {of} is not finite: 0 · ∞ where the output is saturated (Ŷ is 0 or 1 to the "
+        "last digit); saturated examples: {rows}."
+    )
+    rows, where = listed([str(i) for i in np.flatnonzero(at.any(axis=1))], 6), "dZ[{L}], and so {of}"
+    rank, L = 1.5 if exact is None else 0.2, len(scene.structure.layers)
+    yield finding(SATURATED, says, where, rank, exact is not None, of=of, rows=rows, L=L)
+
+
+def _full(scene: Scene) -> list[np.ndarray]:
+    """Which entries of Z[L] may be called saturated, one way or another."""
+    forms = (*AS_IT_IS[:2], *SQUARED) if scene.structure.layers else ()
+    return [entries for form in forms if _errors([scene], form) for entries in _saturated(scene, form)]
 
 
 def _saturated(scene: Scene, form: Form) -> list[np.ndarray]:
