@@ -12,6 +12,7 @@ from jaxnn.gradcheck.calls.repeated import called_repeatedly
 from jaxnn.gradcheck.calls.surroundings import quiet
 from jaxnn.gradcheck.diagnosis.search import diagnosed, tree_of
 from jaxnn.gradcheck.diagnosis.steps import LOSS, StepError, check_steps
+from jaxnn.gradcheck.jaxprs.eager import op_by_op
 from jaxnn.gradcheck.jaxprs.equations import pulled_back
 from jaxnn.gradcheck.mistakes.finding import UNKNOWN
 from jaxnn.gradcheck.report.confidence import LIKELY
@@ -219,7 +220,8 @@ def _steps(shown: Point, steps) -> list:
     args = call.rebuilt(shown.leaves)
     with jax.enable_x64(True), jax.numpy_dtype_promotion("standard"):
         try:
-            handed: Any = steps(*own_copies(args)) if callable(steps) else steps
+            with op_by_op():
+                handed: Any = steps(*own_copies(args)) if callable(steps) else steps
         except Exception as error:
             raise BadCall(f"the function steps raised {in_full(error)}") from error
         if not isinstance(handed, dict):

@@ -8,7 +8,7 @@ from jax.extend.core import get_opaque_trace_state
 
 from jaxnn.activations import sigmoid
 from jaxnn.gradcheck import BadCall, compare_gradients
-from jaxnn.gradcheck.calls.eager import op_by_op
+from jaxnn.gradcheck.jaxprs.eager import op_by_op
 from jaxnn.layers import mlp
 from jaxnn.losses import binary_cross_entropy
 from jaxnn.objective import value_and_grad

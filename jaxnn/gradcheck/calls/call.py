@@ -79,8 +79,13 @@ class Call(NamedTuple):
 
 def own_copies(args: tuple) -> tuple:
     """The arguments again, arrays copied: a gradient may write into what it is given, or donate it."""
-    held = lambda x: isinstance(x, np.ndarray | jax.Array) and not isinstance(x, Tracer)  # noqa: E731
-    return jax.tree.map(lambda x: x.copy() if held(x) else x, args)
+    return jax.tree.map(_own, args)
+
+
+def _own(x):
+    if isinstance(x, jax.Array) and not isinstance(x, Tracer):
+        return jax.device_put(x, may_alias=False)  # x.copy() would compile a program for each shape
+    return x.copy() if isinstance(x, np.ndarray) else x
 
 
 def replaced(items: Iterable, places: Iterable[int], values: Iterable) -> list:

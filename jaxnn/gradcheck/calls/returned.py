@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnn.gradcheck.calls.call import BadCall, Call, own_copies, titled
-from jaxnn.gradcheck.calls.eager import op_by_op
 from jaxnn.gradcheck.calls.raised import in_full
+from jaxnn.gradcheck.jaxprs.eager import op_by_op
 from jaxnn.gradcheck.report.model import Probe
 
 

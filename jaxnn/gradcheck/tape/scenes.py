@@ -10,6 +10,7 @@ import jax
 import numpy as np
 
 from jaxnn.gradcheck.jaxprs.by_numpy import by_numpy
+from jaxnn.gradcheck.jaxprs.eager import op_by_op
 from jaxnn.gradcheck.jaxprs.equations import mapped_axes
 from jaxnn.gradcheck.tape.axes import Axes, axes_of, generic, parameter_leaves
 from jaxnn.gradcheck.tape.backward import point
@@ -75,7 +76,8 @@ def called(gradient: Callable, args: tuple) -> list[np.ndarray] | None:
     """The leaves of a candidate at args, run by NumPy where it can be traced; None where it raises."""
     for run in (lambda: by_numpy(gradient, *args)(*args), lambda: gradient(*args)):
         try:
-            return _as_list(run())
+            with op_by_op():
+                return _as_list(run())
         except Exception:  # whatever code that is not ours raises at arguments of our making
             continue
     return None

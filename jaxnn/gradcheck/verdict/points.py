@@ -7,7 +7,6 @@ so that a gradient which is right only for such data stays right.
 import math
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import Literal
 
@@ -236,4 +235,4 @@ def _as(original, x):
     if isinstance(original, float) and not isinstance(original, np.generic):
         return float(x)
     narrow = np.asarray(x).astype(original.dtype)
-    return jnp.asarray(narrow) if isinstance(original, jax.Array) else narrow
+    return jax.device_put(narrow) if isinstance(original, jax.Array) else narrow
