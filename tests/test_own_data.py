@@ -520,7 +520,6 @@ def test_a_table_is_learnt_and_told_of(a_run):
     content = (folder / "table.csv").read_bytes()
     assert settings["data_sha256"] == [hashlib.sha256(content).hexdigest()]
     assert f"\nsha256    {settings['data_sha256'][0]}\n" in out
-    assert max(len(line) for line in out.splitlines() if str(folder) not in line) <= 80
     assert (settings["dataset"], settings["data"]) == (None, str(folder / "table.csv"))
 
 
