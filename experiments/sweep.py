@@ -154,6 +154,7 @@ def print_head(plan, settings: dict, done, checkpoint, mesh) -> None:
     print(
         "\n          ".join([f"data      {data.name}: {here}", *(own_data.told(data) if data.origin else ())])
     )
+    own_data.tell_sha256(data)
     print(f"family    {counted(len(family), 'network')}: {' × '.join(counts)}")
     print(f"          of {settings['network'] or settings['activation']}, {settings['loss']}")
     own.tell(settings)

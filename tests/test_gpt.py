@@ -173,6 +173,7 @@ def test_words_are_counted_whole():
 WRONG = {
     "empty": (b"", r"got 0 characters, 0 of them different; expected 170 at least"),
     "short": (b"abc", r"got 3 characters, 3 of them different; expected 170 at least"),
+    "for fewer places": (b"abcd" * 20, r"got 80 characters, .*; expected 170 .*; write --places 7$"),
     "one letter": (500 * b"a", r"got 500 characters, 1 of them different"),
     "binary": (b"\x89PNG\r\n\x1a\n" + bytes(500), r"byte 0 is not of UTF-8; expected a text in UTF-8"),
     "latin": (200 * b"ab" + b"\xe4" + 99 * b"b", r"byte 400 is not of UTF-8"),

@@ -34,7 +34,8 @@ def test_its_layers_are_those_of_the_paper():
     assert [size for size in sizes if size] == [156, 2416, 48120, 10164, 850]
 
 
-def test_it_learns_is_left_goes_on_and_is_read_again(tmp_path):
+def test_it_learns_is_left_goes_on_and_is_read_again(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # its own file is found from anywhere
     whole, left = tmp_path / "whole", tmp_path / "left"
     done = ended(lenet, *SHORT, "--out", whole)
     assert done.status == 0, done.err

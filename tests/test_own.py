@@ -73,6 +73,13 @@ def wide(n, width):
 def tall(n, classes):
     return dense(n + 1, classes)
 
+def listed(n, classes):
+    return [dense(n, 5), dense(5, classes)]
+
+short = Activation(jnp.sin, lambda dA, Z: dA * jnp.cos(Z))
+number = Activation(5, lambda dA, Z, A: dA)
+third = Loss(identity, lambda Z, Y, N: jnp.sum(Z) / N, lambda Z, Y: Z)
+
 def none():
     return None
 
@@ -286,7 +293,12 @@ def test_a_run_from_elsewhere_names_no_code_that_is_run(network, folder):
         ("--network gone:net", "there is no gone.py in the current folder"),
         ("--network mine:nothing", "mine.py has no nothing; it has "),
         ("--network mine:sine", "mine.py:sine is Activation, expected a Layer or a function"),
-        ("--network mine:none", "mine.py:none gives NoneType, expected a jaxnn.layers.layer.Layer"),
+        ("--network mine:none", r"NoneType, expected a jaxnn.layers.layer.Layer\(.*\); write return"),
+        ("--network mine:listed", r"gives list, expected .*; write serial\(\*layers\) of them"),
+        ("--activation mine:short", r"backward takes \(dA, Z\), expected \(dA, Z, A\)"),
+        ("--activation mine:number", r"mine.py:number: forward is int, expected a function of \(Z\)"),
+        ("--loss mine:third", r"mine.py:third: forward takes \(Z, Y, N\), expected \(Z, Y\)"),
+        ("--loss mine:softmax", r"got function, expected .*Loss\(activation, forward, backward\)"),
         ("--network mine:raising", r"mine.py:raising: RuntimeError: not today \(mine.py:\d+, in raising\)"),
         ("--network mine:narrow", r"gives \(8, 3\) for X \(8, 64\), expected \(8, 10\)"),
         ("--network mine:wide", "asks for width, expected n, classes, shape, hidden, g"),

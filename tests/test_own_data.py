@@ -83,6 +83,13 @@ FAULTS = {
     "an underscore": (ROWS + "1_0,1,a\n", "row 5, column 1: got '1_0'"),
     "few columns": (ROWS + "1,a\n", "row 5: got 2 columns, expected 3 as in row 1"),
     "many columns": (ROWS + "1,2,3,a\n", "row 5: got 4 columns, expected 3"),
+    "no comma": (ROWS + "1 2\n", "row 5: got 1 columns, .*; put in a comma for each that is missing"),
+    "semicolons once": (ROWS + "1;2;a\n", "; write a comma in it where a semicolon stands between columns"),
+    "a semicolon more": ("1;2;a\n1;2;a;\n", "what has a semicolon of its own stands in quotes"),
+    "names once more": (NAMED + NAMED, "row 6: got the names of the columns once more; delete that row"),
+    "a unit": (NAMED + "1,2.5 kg/m²,a\n", "got '2.5 kg/m²', expected a number, such as 2.5"),
+    "an amount": ("1;1.200 km;a\n2;3;b\n", "got '1.200 km', expected a number, such as 1200"),
+    "no amount": (NAMED + "1,v2,a\n", "got 'v2', expected a number; to leave the column out: "),
     "a decimal comma": ('"5,5",1,a\n"6,5",2,b\n', "got '5,5', expected a number with a decimal point"),
     "a point after commas": ("1,5;2;a\n1.5;2;b\n", "row 2, column 1: got '1.5', expected a decimal comma"),
     "a comma after points": ("1.5;2;a\n1,5;2;b\n", "row 2, column 1: got '1,5', expected a decimal point"),
@@ -282,7 +289,10 @@ BAD_ARRAYS = {
     "records": ({"x": IMAGES.view([("a", "u1"), ("b", "u1")]), "y": KINDS}, "x: got .* expected real"),
     "dimensions": ({"x": IMAGES.reshape(8, 1, 1, 3, 2), "y": KINDS}, r"x: got shape \(8, 1, 1, 3, 2\)"),
     "empty": ({"x": IMAGES[:0], "y": KINDS[:0]}, r"x: got shape \(0, 3, 2\)"),
-    "soft labels": ({"x": IMAGES, "y": np.full((8, 2), 0.5)}, r"y: got shape \(8, 2\), expected \(N,\)"),
+    "soft labels": ({"x": IMAGES, "y": np.full((8, 2), 0.5)}, r"y: got shape \(8, 2\), .*y\[:, 0\]"),
+    "each other's": ({"x": KINDS, "y": IMAGES}, r"did you mean numpy.savez\(FILE, x=y, y=x\)\?"),
+    "rows for labels": ({"x": KINDS, "y": IMAGES[:, 0]}, r"did you mean numpy.savez\(FILE, x=y, y=x\)\?"),
+    "text for rows": ({"X": np.array(["a"] * 8), "y": IMAGES}, r"numpy.savez\(FILE, X=y, y=X\)\?"),
     "both cases": ({"x": IMAGES, "X": IMAGES, "y": KINDS}, "got (x and X|X and x), expected one of them"),
     "an escape": ({"\x1b[2Jx": IMAGES}, r"got arrays named \\x1b\[2Jx"),
     "a label's escape": ({"x": IMAGES, "y": np.array(["a\x1b"] * 8)}, r"y\[0\]: got 'a\\x1b'"),
@@ -430,8 +440,13 @@ def test_faults_in_folders(zoo, tmp_path):
         own.load(zoo)
     (zoo / "dog" / "more").rmdir()
     (zoo / "dog" / "8.png").write_bytes(b"\x89PNG\r\n\x1a\n and no more")
-    with pytest.raises(DatasetError, match=r"8.png: cannot be read .not a PNG or JPEG, or damaged"):
+    with pytest.raises(
+        DatasetError, match=r"8.png: cannot be read .not a PNG or JPEG, or damaged.; save it anew, or take"
+    ):
         own.load(zoo)
+    picture(tmp_path / "one" / "cat" / "1.png", IMAGES[0])
+    with pytest.raises(DatasetError, match=r"got one class, 'cat', .*; put the others beside it, a folder"):
+        own.load(tmp_path / "one")
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs pipes")
@@ -504,6 +519,7 @@ def test_a_table_is_learnt_and_told_of(a_run):
     settings = json.loads((folder / "run" / "settings.json").read_text())
     content = (folder / "table.csv").read_bytes()
     assert settings["data_sha256"] == [hashlib.sha256(content).hexdigest()]
+    assert f"\nsha256    {settings['data_sha256'][0]}\n" in out
     assert (settings["dataset"], settings["data"]) == (None, str(folder / "table.csv"))
 
 
@@ -539,6 +555,8 @@ def test_other_data_are_predicted_as_the_training_coded_them(a_run, tmp_path, la
 
 OTHERS = {
     "no such column": ("weight,long,legs,kind\n1e6,1,7.1,dog\n1e6,2,7.1,dog\n", "got no column 'length'"),
+    "one like it": ("weight,lenght,legs\n1,1,7\n1,2,7\n", "did you mean 'length' by 'lenght'?"),
+    "one like another": ("lengths,length,legs\n1,1,7\n1,2,7\n", "no column 'weight', .*, legs; expected all"),
     "columns": ("1,2\n3,4\n", "got 2 columns, expected 4 as in the training data, or without the label 3"),
     "a class": ("1e6,5,7.1,cat\n", "row 11: got the class 'cat', expected one of the training: dog, wolf"),
     "far away": ("1e18,5,7.1,dog\n", r"row 11, number 1: got 1e\+18, expected less than 1e\+06 standard dev"),
@@ -681,7 +699,10 @@ def test_mistakes_at_the_command_line(a_run, tmp_path):
     folder, _ = a_run
     path = folder / "table.csv"
     for words, said in (
-        (["--data", path, "--dataset", "digits"], "--dataset, --data: got both, expected one"),
+        (
+            ["--data", path, "--dataset", "digits"],
+            "got both, expected one; leave out --dataset digits, or --data ",
+        ),
         (["--label", "kind"], "--label: expected --data PATH with it"),
         (["--data", ""], "got '', expected the name of a file"),
         (["--data", tmp_path / "none.csv"], "none.csv: no such file"),

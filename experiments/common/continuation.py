@@ -198,7 +198,10 @@ def _reopened(arguments: argparse.Namespace, parser: Parser, result: str):
             raise UserError(f"{where}: settings: got {str(settings)[:40]!r}, expected those of the run")
         return as_in_the_run(arguments, parser, settings, where), lock, checkpoint
     if arguments.resume:
-        raise UserError(f"--resume: got {arguments.out}, expected the folder of an interrupted run")
+        raise UserError(
+            f"--resume: got {arguments.out}, expected the folder of an interrupted run; "
+            "write it without --resume to begin one"
+        )
     if lock and os.path.lexists(arguments.out / "settings.json"):  # it was interrupted before the first save
         settings = record.load_settings(arguments.out)
         return as_in_the_run(arguments, parser, settings, arguments.out / "settings.json"), lock, None

@@ -17,7 +17,7 @@ from typing import Any
 
 from experiments.common import synonyms
 from experiments.common.arguments import Parser, UserError
-from experiments.common.places import is_own, own_place, place
+from experiments.common.places import is_own, own_place, path, place
 from experiments.common.suggestions import near
 from jaxnn.gradcheck.calls.raised import in_full
 from jaxnn.gradcheck.importing import Bad, found
@@ -26,6 +26,15 @@ from jaxnn.shown import shown
 PIECES = ("network", "activation", "loss")
 FEW = 8  # training examples, on which a gradient is compared
 SHOWN = 12  # letters of a sha256
+CALLED = {
+    "Layer": {
+        "init": ("key",),
+        "forward": ("params", "A_prev", "key"),
+        "backward": ("params", "residuals", "dA"),
+    },
+    "Activation": {"forward": ("Z",), "backward": ("dA", "Z", "A")},
+    "Loss": {"forward": ("Z", "Y"), "backward": ("Z", "Y")},
+}  # the functions of a piece, and what each is called with
 
 
 def add_pieces(parser: Parser) -> None:
@@ -70,6 +79,8 @@ def piece(option: str, name, kind: type, home) -> Any:
     """The activation or loss of that name: of the module `home`, or one's own. Raises UserError."""
     found = _found(option, name) if is_own(name) else getattr(home, str(name), None)
     if isinstance(found, kind):
+        for function, parameters in CALLED[kind.__name__].items():
+            _check_call(f"--{option}: {name}", function, getattr(found, function), parameters)
         return found
     if is_own(name):
         raise UserError(f"--{option}: {name}: got {type(found).__name__}, expected {_a(kind)}")
@@ -91,32 +102,42 @@ def network(arguments: argparse.Namespace, kind: type, offered: dict):
     with raised_by(name):
         net = net(**_asked(arguments, net, offered))
     if not isinstance(net, kind):
-        raise UserError(f"--network: {name} gives {type(net).__name__}, expected {_a(kind)}")
+        raise UserError(f"--network: {name} gives {type(net).__name__}, expected {_a(kind)}{_instead(net)}")
     check_calls(name, net)
     return net
 
 
 def check_calls(name: str, net) -> None:
     """Raise UserError where a function of a layer cannot be called as it will be."""
-    asked = {
-        "init": ("key",),
-        "forward": ("params", "A_prev", "key"),
-        "backward": ("params", "residuals", "dA"),
-    }
-    for what, parameters in asked.items():
-        try:
-            signature = inspect.signature(getattr(net, what))
-        except (TypeError, ValueError):
-            continue
-        try:
-            signature.bind(*parameters)
-        except TypeError:
-            expected = ", ".join(parameters).replace(", key", ", key=None")
-            raise UserError(
-                f"--network: {name}: {what} of {net} takes {signature}, expected ({expected})"
-            ) from None
+    for function, parameters in CALLED["Layer"].items():
+        _check_call(f"--network: {name}", f"{function} of {net}", getattr(net, function), parameters)
     for layer in net.layers:
         check_calls(name, layer)
+
+
+def _check_call(where: str, what: str, function, parameters: tuple[str, ...]) -> None:
+    """Raise UserError where a function does not take so many."""
+    expected = ", ".join(parameters).replace(", key", ", key=None")
+    if not callable(function):
+        got = type(function).__name__
+        raise UserError(f"{where}: {what} is {got}, expected a function of ({expected})")
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):
+        return
+    try:
+        signature.bind(*parameters)
+    except TypeError:
+        raise UserError(f"{where}: {what} takes {signature}, expected ({expected})") from None
+
+
+def _instead(net) -> str:
+    """What to write where a function gives this in place of a network."""
+    if net is None:
+        return "; write return before it"
+    if isinstance(net, list | tuple):
+        return "; write serial(*layers) of them"
+    return ""
 
 
 @contextlib.contextmanager
@@ -157,7 +178,7 @@ def _file(option: str, name) -> Path:
     if not is_own(name):
         raise UserError(f"{option}: got {str(name)[:40]!r}, expected FILE.py:name, such as mynet.py:net")
     try:
-        return Path(place(name).rpartition(":")[0])
+        return path(place(name).rpartition(":")[0])
     except argparse.ArgumentTypeError as error:
         raise UserError(f"--{option}: {error}") from error
 
@@ -182,7 +203,9 @@ def _asked(arguments: argparse.Namespace, function, offered: dict) -> dict:
     }
     if unknown := sorted(needed - offered.keys()):
         meant = near(unknown[0], offered, synonyms.PARAMETERS)[:1]
-        advice = f"; did you mean {meant[0]} by {unknown[0]}?" if meant else ""
+        advice = (
+            f"; did you mean {meant[0]} by {unknown[0]}?" if meant else f"; or write {unknown[0]}=1 in it"
+        )
         raise UserError(
             f"--network: {name} asks for {', '.join(unknown)}, expected {', '.join(offered)}{advice}"
         )
@@ -194,7 +217,8 @@ def _asked(arguments: argparse.Namespace, function, offered: dict) -> dict:
 
 
 def _a(kind: type) -> str:
-    return f"a {kind.__module__}.{kind.__name__}"
+    written = ", ".join(name for name in kind._fields if name not in kind._field_defaults)
+    return f"a {kind.__module__}.{kind.__name__}({written})"
 
 
 def activation_of(settings: dict):

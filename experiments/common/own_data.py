@@ -115,11 +115,14 @@ def check(arguments: argparse.Namespace) -> None:
     """Raise UserError where options contradict each other."""
     given = {name for name in NAMES if getattr(arguments, name) is not None}
     if "dataset" in arguments.given and arguments.data:
-        raise UserError("--dataset, --data: got both, expected one")
+        raise UserError(
+            "--dataset, --data: got both, expected one; leave out "
+            f"--dataset {arguments.dataset}, or --data {shlex.quote(arguments.data)}"
+        )
     if given and not arguments.data:
         raise UserError(f"--{min(given).replace('_', '-')}: expected --data PATH with it")
     if {"test_data", "test_fraction"} <= given:
-        raise UserError("--test-data, --test-fraction: got both, expected one")
+        raise UserError("--test-data, --test-fraction: got both, expected one; leave out --test-fraction")
 
 
 def check_there(option: str, path: str) -> None:
@@ -232,7 +235,11 @@ def other(folder: Path, settings: dict, path: str):
     from jaxnn.datasets import own
 
     if settings["dataset"] is not None:
-        raise UserError(f"--data: got one for a run on {settings['dataset']}, expected a run on --data")
+        raise UserError(
+            f"--data: got one for a run on {settings['dataset']}, expected a run on --data; write it without "
+            "--data to test on its own test images, or train on yours: python -m experiments.train --data "
+            + shlex.quote(path)
+        )
     check_there("--data", path)
     return own.again(Path(path), coding(folder))
 
@@ -253,7 +260,13 @@ def told(data) -> list[str]:
     else:
         second = f"a number to predict{label}: mean {coding.middle:g},"
         more = [f"standard deviation {coding.unit:g}"]
-    return [first, second, *more, *data.origin.said, *(f"sha256 {digest}" for digest in data.origin.sha256)]
+    return [first, second, *more, *data.origin.said]
+
+
+def tell_sha256(data) -> None:
+    """Print that of each file of one's own data, if the data are."""
+    for digest in data.origin.sha256 if data.origin else ():
+        print(f"sha256    {digest}")
 
 
 def cut(names, most: int = 60) -> str:

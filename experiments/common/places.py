@@ -49,13 +49,18 @@ def place(text: str) -> str:
         raise argparse.ArgumentTypeError(
             f"{file} bears the name of a module of Python itself, which others import: rename the file"
         )
-    if not os.path.isfile(file):
-        near = [str(path) for path in files_near(Path(file), ".py")]
+    if not os.path.isfile(path(file)):
+        near = [str(one) for one in files_near(Path(file), ".py")]
         advice = f"; did you mean {near[0]}:{found[2]}?" if near else ", expected FILE.py:name of one that is"
         raise argparse.ArgumentTypeError(
             f"got {text[:80]!r}, but there is no {file} in the current folder{advice}"
         )
     return f"{file}:{found[2]}"
+
+
+def path(file: str) -> Path:
+    """Where a file lies: in the current folder, but for one of the programs."""
+    return Path(__file__).parents[2] / file if file.startswith("experiments/") else Path(file)
 
 
 def own_place(text: str) -> str:

@@ -217,6 +217,7 @@ def print_shapes(task: Task, batch_size: int) -> None:
     print(f"          X {X.shape} is a batch of them{_scaled(data)}")
     said = f"Y {Y.shape} is their labels, {coded}; Ŷ = {loss.activation.name}(Z) of the last layer"
     print(textwrap.fill(said, 80, initial_indent=10 * " ", subsequent_indent=10 * " "))
+    own_data.tell_sha256(data)
     _, _, table = str(shapes(task.net, X)).partition("\n\n")
     print(
         textwrap.fill(f"network   {task.net}", 80, subsequent_indent=10 * " "), table, sep="\n\n", end="\n\n"

@@ -43,9 +43,12 @@ def read(file: str | None, least: int) -> Text:
     name, whole = (file, _content(file)) if file else (PYTHONS, _pythons())
     different = sorted(set(whole))
     if len(whole) < least or len(different) < 2:
+        places = len(whole) // 10 - 1  # for which it is long enough
         raise UserError(
             f"--text: {shown(name)}: got {len(whole):,} characters, {len(different)} of them different; "
             f"expected {least:,} at least, ten times what is seen at once, and 2 different"
+            + f"; write --places {places}"
+            * (places > 0 and len(different) > 1)
         )
     return Text(name, whole, "".join(different))
 

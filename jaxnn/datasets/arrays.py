@@ -133,8 +133,9 @@ def _found(where: str, archive: zipfile.ZipFile, x: Member, y: Member | None) ->
                 f"{where}: {shown(member.key)}: got Python objects, which are not loaded, since that may "
                 f"run any program; expected numbers or text: numpy.array({shown(member.key)}.tolist())"
             )
+    swapped = _swapped(x, y)
     if x.dtype.kind not in "biuf":
-        raise DatasetError(f"{where}: {shown(x.key)}: got {shown(x.dtype)}, expected real numbers")
+        raise DatasetError(f"{where}: {shown(x.key)}: got {shown(x.dtype)}, expected real numbers{swapped}")
     if len(x.shape) not in (1, 2, 3, 4) or 0 in x.shape:
         raise DatasetError(
             f"{where}: {shown(x.key)}: got shape {shown(x.shape)}, expected (N, columns), "
@@ -149,13 +150,14 @@ def _found(where: str, archive: zipfile.ZipFile, x: Member, y: Member | None) ->
         if y.dtype.kind not in "biufUS" or len(y.shape) not in (1, 2):
             raise DatasetError(
                 f"{where}: {shown(y.key)}: got {shown(y.dtype)} {shown(y.shape)}, expected a label each"
+                + swapped
             )
         if y.shape[0] != x.shape[0]:
             raise DatasetError(
                 f"{where}: got {x.shape[0]} examples in {shown(x.key)} and {y.shape[0]} in {shown(y.key)}, "
                 "expected as many"
             )
-        labels = _labels(where, y.key, _load(archive, y))
+        labels = _labels(where, y.key, _load(archive, y), swapped or f"; of several write one: {y.key}[:, 0]")
     inputs = _load(archive, x)
     inputs = inputs.reshape(len(inputs), -1) if inputs.ndim < 2 or inputs.shape[1:] == (1, 1) else inputs
     if inputs.ndim == 4 and inputs.shape[-1] == 1:
@@ -170,8 +172,15 @@ def _found(where: str, archive: zipfile.ZipFile, x: Member, y: Member | None) ->
     return Found(inputs, labels, at, white=255.0 if bytes_of_images else 0.0)
 
 
-def _labels(where: str, key: str, y: np.ndarray) -> Labels:
-    """Labels as texts; rows of zeros with a one are one-hot."""
+def _swapped(x: Member, y: Member | None) -> str:
+    """What to say of inputs and labels that seem to bear each other's names."""
+    if not y or math.prod(x.shape[1:]) != 1 or len(y.shape) < 2 or y.shape[1] < 2:
+        return ""
+    return f"; did you mean numpy.savez(FILE, {x.key}={y.key}, {y.key}={x.key})?"
+
+
+def _labels(where: str, key: str, y: np.ndarray, several: str) -> Labels:
+    """Labels as texts; rows of zeros with a one are one-hot; several: what to say of rows of others."""
 
     def at(i: int) -> str:
         return f"{shown(key)}[{i}]"
@@ -181,7 +190,9 @@ def _labels(where: str, key: str, y: np.ndarray) -> Labels:
     if y.ndim == 2:
         one_hot = y.dtype.kind in "biuf" and bool(((y == 0) | (y == 1)).all() and (y.sum(axis=1) == 1).all())
         if not one_hot:
-            raise DatasetError(f"{where}: {shown(key)}: got shape {y.shape}, expected (N,), or one-hot rows")
+            raise DatasetError(
+                f"{where}: {shown(key)}: got shape {y.shape}, expected (N,), or one-hot rows{several}"
+            )
         there, codes = np.unique(y.argmax(axis=1), return_inverse=True)
         return Labels(codes, [str(k) for k in there])
     if y.dtype.kind == "f" and not np.isfinite(y).all():

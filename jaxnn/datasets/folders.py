@@ -178,4 +178,4 @@ def decoded(path: Path, found: bytes, size: tuple[int, ...], colour: bool | None
             return np.asarray(image)
     except Exception as error:  # a damaged image raises nearly anything
         why = shown(error, 100) if isinstance(error, ValueError) else "not a PNG or JPEG, or damaged"
-        raise DatasetError(f"{named(path)}: cannot be read ({why})") from error
+        raise DatasetError(f"{named(path)}: cannot be read ({why}); save it anew, or take it away") from error

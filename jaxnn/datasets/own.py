@@ -234,6 +234,7 @@ def _classes(
     if found.places and asked.label is None and found.label_place < found.width - 1:
         hint += " (the last column is left out)"
     if len(names) < 2:
+        hint = hint or "; put the others beside it, a folder for each" * (len(found.inputs.shape) > 2)
         raise DatasetError(
             f"{where}: {found.label}: got one class, {quoted(*names)}, expected two at least{hint}"
         )

@@ -78,9 +78,10 @@ def read(
         if len(cells) != columns.width:
             raise DatasetError(
                 f"{where}: row {row}: got {len(cells)} columns, expected {columns.width} as in row {start}"
-                + "; what has a comma of its own stands in quotes, a number with a point"
-                * (separator == "," and len(cells) > columns.width)
+                + _to_even(cells, columns.width, separator)
             )
+        if cells == first and has_header:
+            raise DatasetError(f"{where}: row {row}: got the names of the columns once more; delete that row")
         try:
             values.frombytes(decimal.numbers([cells[place] for place in columns.places]).tobytes())
         except ValueError as error:
@@ -246,8 +247,22 @@ def _wrong(columns: Columns, place: int, cells: Sequence[str], expected: str) ->
         return f"{line}; put one there, delete the row, or leave the column out: {leave}"
     if number(cell.replace(",", ".")) is not None:
         return f"{line} with a decimal point (or a semicolon between the columns)"
-    bare = re.sub(r"(?<=\d)[.,' ](?=\d{3}(\D|$))", "", cell.strip("%$€£ \xa0")).replace(",", ".")
+    amount = re.sub(r"(?<=[\d.,])\s*[^\W\d_]{1,4}[²³]?(/[^\W\d_]{1,3}[²³]?)?$", "", cell.strip("%$€£ \xa0"))
+    bare = re.sub(r"(?<=\d)[.,' ](?=\d{3}(\D|$))", "", amount).replace(",", ".")
     return f"{line}, such as {bare}" if number(bare) is not None else line
+
+
+def _to_even(cells: Sequence[str], width: int, separator: str) -> str:
+    """What to do with a row of another number of columns."""
+    text = separator.join(cells)
+    for other, name in SEPARATORS.items():
+        if other != separator and text.count(other) == width - 1:
+            return f"; write {SEPARATORS[separator]} in it where {name} stands between columns"
+    if len(cells) < width:
+        return f"; put in {SEPARATORS[separator]} for each that is missing, or delete the row"
+    if separator == ",":
+        return "; what has a comma of its own stands in quotes, a number with a point"
+    return f"; what has {SEPARATORS[separator]} of its own stands in quotes"
 
 
 def _to_choose(columns: Columns, cells: Sequence[str], label: bool) -> str:
@@ -337,7 +352,8 @@ def _again(where: str, names: tuple[str, ...], width: int, known: Coding) -> Col
     if all(there and len(set(there)) == len(there) for there in (names, known.columns)):
         missing = [name for name in known.columns if name not in names]
         if missing:
-            alike = difflib.get_close_matches(missing[0], names, 1)
+            others = [name for name in names if name not in (*known.columns, known.label)]
+            alike = difflib.get_close_matches(missing[0], others, 1)
             meant = f"; did you mean {missing[0]!r} by {alike[0]!r}?" if alike else ""
             raise DatasetError(
                 f"{where}: got no column {missing[0]!r}, which the training data have; there are "
