@@ -76,6 +76,9 @@ def tall(n, classes):
 def listed(n, classes):
     return [dense(n, 5), dense(5, classes)]
 
+def uncalled(n, classes):
+    return dense
+
 short = Activation(jnp.sin, lambda dA, Z: dA * jnp.cos(Z))
 number = Activation(5, lambda dA, Z, A: dA)
 third = Loss(identity, lambda Z, Y, N: jnp.sum(Z) / N, lambda Z, Y: Z)
@@ -295,6 +298,7 @@ def test_a_run_from_elsewhere_names_no_code_that_is_run(network, folder):
         ("--network mine:sine", "mine.py:sine is Activation, expected a Layer or a function"),
         ("--network mine:none", r"NoneType, expected a jaxnn.layers.layer.Layer\(.*\); write return"),
         ("--network mine:listed", r"gives list, expected .*; write serial\(\*layers\) of them"),
+        ("--network mine:uncalled", r"gives function, expected .*; call it, with its sizes: dense\(…\)"),
         ("--activation mine:short", r"backward takes \(dA, Z\), expected \(dA, Z, A\)"),
         ("--activation mine:number", r"mine.py:number: forward is int, expected a function of \(Z\)"),
         ("--loss mine:third", r"mine.py:third: forward takes \(Z, Y, N\), expected \(Z, Y\)"),

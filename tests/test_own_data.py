@@ -281,7 +281,10 @@ BAD_ARRAYS = {
     "names": ({"a": IMAGES, "b": KINDS}, "got arrays named a, b; expected inputs and labels named x and y"),
     "objects": ({"x": IMAGES, "y": np.array([None] * 8)}, "y: got Python objects, which are not loaded"),
     "objects in x": ({"x": np.array([[1, "a"]], object), "y": KINDS[:1]}, "x: got Python objects"),
-    "lengths": ({"x": IMAGES, "y": KINDS[1:]}, "got 8 examples in x and 7 in y"),
+    "lengths": (
+        {"x": IMAGES, "y": KINDS[1:]},
+        r"got 8 examples in x and 7 in y, .*: save the same rows of both",
+    ),
     "nan": ({"x": np.array([[1, 2], [3, np.nan]]), "y": KINDS[:2]}, r"x\[1, 1\]: got nan, expected a finite"),
     "nan in y": ({"x": IMAGES, "y": KINDS * np.array([1] * 7 + [np.inf])}, r"y\[7\]: got inf"),
     "complex": ({"x": IMAGES * 1j, "y": KINDS}, "x: got complex128, expected real numbers"),
@@ -818,6 +821,9 @@ def test_what_stands_out_is_told_and_left_as_it_is(tmp_path):
         own.load(twice, asked=own.Asked(without=["size"]))
     with pytest.raises(DatasetError, match=r"got .one, size., with commas; write --without one size$"):
         own.load(write(tmp_path, "id,one,size,kind\n" + rows), asked=own.Asked(without=["one,", "size"]))
+    spaced = write(tmp_path, "petal length,one,kind\n" + "1,2,a\n2,5,b\n" * 4)
+    with pytest.raises(DatasetError, match=r"quoted: write --without 'petal length'$"):
+        own.load(spaced, asked=own.Asked(without=["petal", "length"]))
 
 
 def test_light_images_are_inverted_and_dark_ones_are_not(tmp_path):

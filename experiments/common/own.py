@@ -137,6 +137,8 @@ def _instead(net) -> str:
         return "; write return before it"
     if isinstance(net, list | tuple):
         return "; write serial(*layers) of them"
+    if callable(net):
+        return f"; call it, with its sizes: {getattr(net, '__name__', 'it')}(…)"
     return ""
 
 

@@ -155,7 +155,7 @@ def _found(where: str, archive: zipfile.ZipFile, x: Member, y: Member | None) ->
         if y.shape[0] != x.shape[0]:
             raise DatasetError(
                 f"{where}: got {x.shape[0]} examples in {shown(x.key)} and {y.shape[0]} in {shown(y.key)}, "
-                "expected as many"
+                "expected as many: save the same rows of both"
             )
         labels = _labels(where, y.key, _load(archive, y), swapped or f"; of several write one: {y.key}[:, 0]")
     inputs = _load(archive, x)

@@ -328,6 +328,11 @@ def _chosen(
     if parts != [*without] and all(_is_place(part, names, width) for part in parts):
         got, many = shown(" ".join(without), 80), shown(" ".join(map(shlex.quote, parts)), 200)
         raise DatasetError(f"--without: got '{got}', with commas; write --without {many}")
+    if (whole := " ".join(without)) in names and len(without) > 1:
+        raise DatasetError(
+            f"--without: got {whole}; the name of a column with a space is quoted: "
+            f"write --without {shown(shlex.quote(whole), 200)}"
+        )
     left_out = {_place(where, "--without", text, names, width) for text in without}
     rest = [place for place in range(width) if place not in left_out]
     chosen = _place(where, "--label", label, names, width) if label is not None else max(rest, default=0)
