@@ -281,8 +281,8 @@ def sides_of(call: Call, leaves: list, readable: bool) -> Sides:
 
     program = of_all_inputs(ours)
 
-    def narrow(at: list) -> Iterator[Side]:
-        there = reference(at)
+    def narrow(at: list, there: Side | None = None) -> Iterator[Side]:
+        there = there or reference(at)
         for kind in narrow_kinds(call, as_called, at, ours.consts, there):
             if constant and unit_of(kind) > SINGLE:
                 continue  # numbers that are written down may be short, and are not rounded for it
