@@ -115,6 +115,25 @@ def test_halves_excuse_no_mistake(made, kind):
     assert not any("stopped" in note for note in wrong.notes)
 
 
+@pytest.mark.parametrize("kind", [jnp.float16, jnp.bfloat16])
+@pytest.mark.parametrize("closed_over", [True, False])
+def test_numbers_and_arrays_of_the_code_in_halves_are_right_to_their_own_rounding(kind, closed_over):
+    """A tenth in half precision is 2.4e-4 off, or 2e-3: twice the bound is 2 %, and 5 % are a mistake."""
+    A, y = jnp.asarray(RNG.normal(size=(7, 3)), kind), jnp.asarray(RNG.normal(size=7), kind)
+    weights = np.hanning(9)[1:-1] if closed_over else 0.1
+
+    def loss(w):
+        return jnp.sum(weights * (A @ w - y) ** 2)
+
+    def gradient(w, times=1.0):
+        return 2 * A.T @ (jnp.asarray(weights * times, kind) * (A @ w - y))
+
+    w = jnp.asarray([0.5, -1.25, 2.0], kind)
+    with jax.numpy_dtype_promotion("standard"):
+        assert compare_gradients(loss, gradient, w).correct is True
+        assert compare_gradients(loss, lambda w: gradient(w, 1.05), w).correct is False
+
+
 def test_integers_that_cut_off_are_wrong():
     def gradient(w):
         out = np.zeros(5, int)

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxnn.gradcheck import compare_gradients
 from jaxnn.gradcheck.tape.trace import trace
 from tests.gradcheck.diagnosing import diagnosed
 
@@ -120,3 +121,45 @@ def test_of_labels_and_of_λ_is_spoken_only_where_the_loss_has_such():
     ]
     assert {c.id for c in found if c.confidence == "sure"} == {"argument-ignored"}
     assert not any(c.id.startswith(("labels", "regularisation")) for c in found)
+
+
+def test_a_sign_is_no_order_of_axes():
+    def loss(w, x):
+        curvature = jax.grad(jax.grad(lambda w, x: jnp.sum(jnp.sin(x * w)), 1), 1)
+        return jnp.mean(jax.vmap(curvature, (None, 0))(w, x) ** 2)
+
+    def gradient(w, x):  # of the curvature −Σ w² sin(x w), with w² held fast
+        sin, cos = jnp.sin(jnp.outer(x, w)), jnp.cos(jnp.outer(x, w))
+        return -(2 * x * -(sin @ w**2) / len(x)) @ cos * w**2
+
+    assert "groups-exchanged" not in [cause.id for cause in diagnosed(loss, gradient, (W[0], X[:, 0]))]
+
+
+def test_a_norm_in_a_branch_is_no_mean():
+    def loss(w):
+        norm = jnp.sqrt(jnp.sum(w * w))
+        return jnp.sum((jax.lax.cond(norm > 0.1, lambda w: w / norm, lambda w: w, w) - Y[0]) ** 2)
+
+    def gradient(w):
+        norm = jnp.sqrt(jnp.sum(w * w))
+        return 2 * (w / norm - Y[0]) / norm
+
+    cause = diagnosed(loss, gradient, (W[0],))[0]
+    assert "is not differentiated" in cause.sentence
+    assert "mean" not in cause.sentence
+
+
+@pytest.mark.parametrize("settings", [(True, 2), (False, 1)])
+def test_what_decides_what_is_computed_stays_what_it_is(settings):
+    def loss(w, x, squashed, layers):
+        for _ in range(layers):
+            x = jnp.tanh(x @ w) if squashed else x @ w
+        return jnp.sum(x**2)
+
+    def gradient(w, x, squashed, layers):
+        return 3 * jax.grad(loss)(w, x, squashed, layers)
+
+    w = W[:, :3].astype(np.float32)
+    report = compare_gradients(loss, gradient, w, X.astype(np.float32), *settings)
+    assert report.correct is False
+    assert "3 times" in report.causes[0].sentence

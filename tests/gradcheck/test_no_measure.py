@@ -43,6 +43,26 @@ def test_differences_judge_where_autodiff_is_nowhere_a_number(times, correct):
     assert report.headline.startswith("autodiff is not finite at any point, for x; differences of the loss")
 
 
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+def test_states_out_of_reach_are_no_kink_and_hide_nothing(kind):
+    """A state that none leads to, in logarithms: autodiff is ∞ − ∞, by hand it is a softmax."""
+    ways, ends = np.array([[0.3, -np.inf, -np.inf], [-0.4, 0.9, -np.inf]]), np.array([0.2, -1.1, 0.7])
+
+    def loss(x):
+        return jax.nn.logsumexp(jax.nn.logsumexp(x[:, None] + ways, axis=0) + ends)
+
+    def gradient(x, ends=ends):
+        total = x + np.log(np.exp(ways + ends).sum(axis=1)).astype(kind)
+        shares = np.exp(total - total.max())
+        return (shares / shares.sum()).astype(kind)
+
+    x = np.array([0.5, -0.3], np.float32)
+    assert not np.isfinite(jax.grad(loss)(x)).all()
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        assert compare_gradients(loss, gradient, x).correct is True
+        assert compare_gradients(loss, lambda x: gradient(x, 0 * ends), x).correct is False
+
+
 def test_a_slope_by_differences_is_within_its_bound_and_of_both_sides_at_a_kink():
     for f, right in ((math.sin, 1.0), (lambda t: math.exp(3 * t), 3.0), (lambda t: 7.0, 0.0)):
         value, error = slope(f, 2.0**-7)

@@ -221,6 +221,13 @@ def test_a_sum_of_whole_numbers_is_exact():
     assert SUMS["reduce_sum"]({"axes": ()}, alone) is alone
 
 
+def test_a_sum_or_a_product_of_zeros_alone_is_exactly_zero():
+    zeros = of(np.zeros((2, 5)), np.zeros((2, 5)))
+    assert not np.any(SUMS["reduce_sum"]({"axes": (1,)}, zeros).error)
+    b, dimensions = of(np.random.default_rng(7).normal(size=(5, 3)), None), PRODUCTS["matrices"][2]
+    assert not np.any(SUMS["dot_general"]({"dimension_numbers": dimensions}, zeros, b).error)
+
+
 @pytest.mark.parametrize("name", ["reduce_max", "reduce_min", "reduce_prod"])
 def test_a_reduction_of_whole_numbers_is_exact_or_not_known_at_all(name):
     assert SUMS[name]({"axes": (0,)}, of([3, -5], None)).error is None

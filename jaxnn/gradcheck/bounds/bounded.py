@@ -2,6 +2,7 @@
 
 from typing import Any, NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
 
 UNIT = 2.0**-53  # the unit roundoff of float64
@@ -9,6 +10,9 @@ SINGLE = 2.0**-24  # that of float32
 TINY = 5e-324  # the smallest float64: what underflow costs
 VARIES = 1e-300  # the error of a differentiated argument: what has none does not vary with it
 NORMAL = 2.3e-308  # below this, rounding is no longer relative
+HALVES = {np.dtype(t): float(jnp.finfo(t).eps) / 2 for t in (jnp.float16, jnp.bfloat16)}  # and their roundoff
+SHORT = 12  # binary digits of a number that is surely meant so
+SHORT_HALF = 4  # the same of one in half precision, such as 0.625
 
 
 class Bounded(NamedTuple):
@@ -60,10 +64,16 @@ def in_single(values) -> np.ndarray:
     return np.asarray(values, np.float32).astype(np.float64) == values
 
 
-def is_short(values: np.ndarray) -> np.ndarray:
-    """Which numbers are whole or have 12 binary digits at most: what is written so is meant so."""
-    mantissa, _ = np.frexp(values)
-    return (mantissa * 4096 == np.rint(mantissa * 4096)) | (values == np.rint(values))
+def is_short(values: np.ndarray, digits: int = SHORT) -> np.ndarray:
+    """Which numbers are whole or have so few binary digits: what is written so is meant so."""
+    mantissa = np.frexp(values)[0] * 2**digits
+    return (mantissa == np.rint(mantissa)) | (values == np.rint(values))
+
+
+def half_rounding(values: np.ndarray, kind) -> np.ndarray:
+    """The relative error that numbers may have which a type of half precision holds; 0 of all others."""
+    held = values.astype(kind).astype(np.float64) == values
+    return np.where(held & ~is_short(values, SHORT_HALF), HALVES[kind], 0.0)
 
 
 def stretched(slope, error):

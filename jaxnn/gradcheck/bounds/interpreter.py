@@ -17,11 +17,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnn.gradcheck.bounds.bounded import (
+    HALVES,
     UNIT,
     VARIES,
     Bounded,
     Note,
     error_of,
+    half_rounding,
     in_single,
     is_float,
     is_number,
@@ -66,6 +68,7 @@ class Reading(NamedTuple):
     notes: Counter[Note]
     obeyed: float  # roundings coarser than this machine epsilon are carried out; inf: none
     grain: float  # the relative error of numbers that no format shorter than float64 holds
+    half: np.dtype | None  # the caller's precision, if it is a half one
     made: dict[tuple, tuple]  # what is made once of every program and equation
     steps: list[int]
     ties: list[Tie]  # of one comparison after another
@@ -205,28 +208,33 @@ OF_COMPLEX = {**MOVES, **COMPLEX}, {**CARRIED, "fft": fft}
 RANDOM = of(Kind.RANDOM)
 
 
-def _literal(atom, grain: float) -> Bounded:
+def _literal(atom, grain: float, half: np.dtype | None) -> Bounded:
     value = np.asarray(atom.val)
-    return _number(value.tobytes(), value.dtype, grain) if value.ndim == 0 else _constant(value, grain)
+    if value.ndim:
+        return _constant(value, grain)
+    return _number(value.tobytes(), value.dtype, grain, half)
 
 
 @lru_cache(1024)
-def _number(content: bytes, dtype, grain: float) -> Bounded:
-    return _constant(np.frombuffer(content, dtype).reshape(()), grain)
+def _number(content: bytes, dtype, grain: float, half: np.dtype | None) -> Bounded:
+    return _constant(np.frombuffer(content, dtype).reshape(()), grain, half)
 
 
-def _constant(value, grain: float = UNIT) -> Bounded:
+def _constant(value, grain: float = UNIT, half: np.dtype | None = None) -> Bounded:
     """A number is as exact as the shortest format that holds it: 0.5 is, 0.1 is not.
 
-    Arrays, which both sides have, are exact unless the grain is coarser than float64.
+    Of a half precision only what is its own, or the caller's, is one. Arrays, which both sides have, are
+    exact unless the grain is coarser than float64.
     """
+    half = value.dtype if getattr(value, "dtype", None) in HALVES else half
     value = as_numpy(value)
     if not is_float(value) or not np.all(np.isfinite(value)):
         return Bounded(value, None, False)
     if value.size != 1 and grain == UNIT:
         return Bounded(value, None, False)
-    share = np.where(in_single(value), max(2.0**-24, grain), grain)
-    error = np.where(is_short(value), 0.0, share * np.abs(value))
+    share = np.where(is_short(value), 0.0, np.where(in_single(value), max(2.0**-24, grain), grain))
+    share = np.maximum(share, half_rounding(value, half)) if half and value.size == 1 else share
+    error = share * np.abs(value)
     return Bounded(value, error if error.any() else None, False)
 
 
@@ -334,7 +342,7 @@ def _walked(jaxpr, plan: list, given: Sequence[Bounded], reading: Reading) -> li
             reading.notes[Note("unbounded", name, where())] += 1
         return out
 
-    return walked(jaxpr, plan, given, step, lambda v: _literal(v, reading.grain))
+    return walked(jaxpr, plan, given, step, lambda v: _literal(v, reading.grain, reading.half))
 
 
 def _compared(out: Bounded, a: Bounded, b: Bounded, reading: Reading) -> Bounded:
@@ -364,6 +372,7 @@ def interpret(
     active: Sequence[bool],
     obeyed: float = math.inf,
     grain: float = UNIT,
+    half: np.dtype | None = None,
 ) -> tuple[list[Bounded], dict[Note, int]]:
     """The outputs of a jaxpr with bounds on their errors, and what was noted on the way.
 
@@ -371,7 +380,8 @@ def interpret(
     and args may hold Bounded entries where they are not exact. Precision losses to a machine
     epsilon above `obeyed` are carried out, all others are looked past. Numbers in the code that no
     format shorter than float64 holds, such as 0.1, have the relative error `grain`; above that of
-    float64, so have arrays that are not differentiated.
+    float64, so have arrays that are not differentiated. Those that `half` holds, a half precision that the
+    caller computes in, may have been rounded to it, as may numbers that are of such a type themselves.
     Raises TooLong when the loops run for too many steps. Call it with x64 enabled.
     """
 
@@ -383,11 +393,11 @@ def interpret(
             return Bounded(value, np.where(np.isinf(value), 0.0, VARIES), True)
         return _constant(value, grain) if grain > UNIT else Bounded(value, None, False)
 
-    held = [c if isinstance(c, Bounded) else _constant(c, grain) for c in consts]
+    held = [c if isinstance(c, Bounded) else _constant(c, grain, half) for c in consts]
     plan = plan_of(jaxpr)
 
     def read(args: Sequence, certain: Iterable) -> Read:
-        reading = Reading(Counter(), obeyed, grain, {}, [0], [], iter(certain))
+        reading = Reading(Counter(), obeyed, grain, half, {}, [0], [], iter(certain))
         out = _walked(jaxpr, plan, [*held, *map(given, args, active)], reading)
         return Read(out, reading.notes, reading.ties)
 

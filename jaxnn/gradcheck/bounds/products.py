@@ -11,10 +11,11 @@ def split(x, size, axis: int, bits: int):
     Also the largest that an entry of low can be. Source: S. M. Rump, T. Ogita, S. Oishi, Accurate
     floating-point summation, SIAM J. Sci. Comput. 31 (2008), section 3.
     """
-    _, exponent = np.frexp(np.max(size, axis=axis, keepdims=True, initial=0.0))
+    top = np.max(size, axis=axis, keepdims=True, initial=0.0)
+    _, exponent = np.frexp(top)
     shift = np.ldexp(1.5, exponent + (53 - bits))
     high = (x + shift) - shift
-    return high, x - high, np.ldexp(1.0, exponent - bits)
+    return high, x - high, np.where(top == 0, 0.0, np.ldexp(1.0, exponent - bits))
 
 
 def ordinary(*sizes) -> bool:

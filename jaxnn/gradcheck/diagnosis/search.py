@@ -48,7 +48,7 @@ def diagnosed(call: Call, sides: Sides, shown: Point, calls: Calls, eps: float) 
         return Diagnosis([stale], [])
 
     args = shown.call.rebuilt(shown.leaves)
-    made = {k: jax.tree.map(_maker, arg) for k, arg in enumerate(args) if not _numeric(arg)}
+    made = {k: jax.tree.map(_maker, args[k]) for k in _kept(call)}
     bound = [pair.bound for pair in shown.pairs]
 
     def complete(args):
@@ -78,6 +78,19 @@ def diagnosed(call: Call, sides: Sides, shown: Point, calls: Calls, eps: float) 
             )
         except Exception as error:  # it is told; the verdict stands without a diagnosis
             return Diagnosis([], [f"the diagnosis stopped with {first_line(error)}"])
+
+
+def _kept(call: Call) -> set[int]:
+    """The arguments that stay what they are: no numbers, or numbers that decide what is computed."""
+    owners = [n for n, arg in enumerate(call.args) for _ in jax.tree.leaves(arg)]
+    kept = {n for n, arg in enumerate(call.args) if not _numeric(arg)}
+    open_ = tuple(k for k, n in enumerate(owners) if n not in kept)
+    loss, given = call._replace(dynamic=open_).traceable(call.loss, call.leaves)
+    try:
+        jax.eval_shape(loss, *given)
+    except Exception:  # such as `if training:`, or range(heads)
+        kept |= {*owners} - {owners[k] for k in call.dynamic}
+    return kept
 
 
 def _numeric(arg) -> bool:

@@ -167,6 +167,6 @@ def statistic(scene: Scene, places: tuple[int, ...]) -> str | None:
             return "its variance or norm"
         summed = size if "reduce_sum" in own else summed
         above = [p for p in readers.get(out, []) if set(tape.nodes[p].outputs) & tape.active]
-        if (summed or len(above) == 1) and not own & of(Kind.PRODUCT):
+        if (summed or len(above) == 1) and not own & of(Kind.PRODUCT, Kind.CONTROL):
             todo += [(p, names | own, summed) for p in above]
     return None

@@ -1,6 +1,6 @@
 """The gradient of a loss by differences in float64, for entries where autodiff is no number."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 
 import jax
@@ -34,7 +34,10 @@ def by_differences(call: Call, sides: Sides) -> Sides:
     def hand(at: list) -> Side:
         return jittered(call, by_hand(call), at, reference(at))
 
-    return sides._replace(reference=reference, hand=hand, as_meant=hand)
+    def narrow(at: list) -> Iterator[Side]:
+        return sides.narrow(at, reference(at))
+
+    return sides._replace(reference=reference, hand=hand, as_meant=hand, narrow=narrow)
 
 
 def _filled(call: Call, loss: Callable[[list], float], side: Side, leaves: list) -> Side:
@@ -42,7 +45,8 @@ def _filled(call: Call, loss: Callable[[list], float], side: Side, leaves: list)
     for place, value, error in zip(call.places, side.values, side.errors, strict=True):
         value, error, x = value.copy(), error.copy(), np.asarray(leaves[place], np.float64)
         step = STEP * (float(np.sqrt(np.mean(x[np.isfinite(x)] ** 2))) or 1.0)
-        for index in np.argwhere(~np.isfinite(value) & np.isfinite(x))[:MOST]:
+        unknown = ~(np.isfinite(value) & np.isfinite(error))
+        for index in np.argwhere(unknown & np.isfinite(x))[:MOST]:
 
             def along(t: float, at=tuple(index), x=x, place=place) -> float:
                 there = x.copy()

@@ -61,7 +61,7 @@ class Sides(NamedTuple):
     reference: Callable[..., Side]
     hand: Callable[[list], Side]
     as_meant: Callable[[list], Side]  # no loss of precision carried out
-    narrow: Callable[[list], Iterator[Side]]  # called only, with bounds of the types it shows to compute in
+    narrow: Callable[..., Iterator[Side]]  # called only, with bounds of the types it shows to compute in
     program: Traced | None  # the hand-written one; None where it can only be called
     cornered: bool  # the reference compares, sorts or rounds somewhere
     constant: bool  # the hand-written one returns constants, autodiff does not

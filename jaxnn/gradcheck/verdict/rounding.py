@@ -157,7 +157,7 @@ def rounded(
     """
     unit = unit_of(kind)
     seen = noise(call, run, leaves, unit)
-    spread = _stirred(call, side, program, leaves, unit)
+    spread = _stirred(call, side, program, leaves, unit, run)
     still = not any(s.any() for s in seen.sizes)
     longest = max((n for x in [*side.consts, *leaves] for n in np.shape(getattr(x, "value", x))), default=1)
     sums = 2 * math.sqrt(longest) if still else 0.0
@@ -175,8 +175,13 @@ def rounded(
     yield Side(seen.values, errors, [False] * len(errors), notes, grain=unit)
 
 
-def _stirred(call: Call, side: Traced, program: Callable, leaves: list, unit: float) -> list[np.ndarray]:
-    """How far autodiff's entries are taken by rounding all that goes in to this unit roundoff, as sampled."""
+def _stirred(
+    call: Call, side: Traced, program: Callable, leaves: list, unit: float, run: Callable
+) -> list[np.ndarray]:
+    """How far autodiff's entries are taken by rounding all that goes in to this unit roundoff, as sampled.
+
+    Where autodiff is no number: how far those of the gradient by hand are, by its arguments.
+    """
     rng, (jaxpr, consts) = np.random.default_rng(0), opened(side.closed)
     kinds = [v.aval.dtype for v in (*jaxpr.constvars, *jaxpr.invars)]
 
@@ -190,5 +195,11 @@ def _stirred(call: Call, side: Traced, program: Callable, leaves: list, unit: fl
         return np.asarray(x * (1 + far * rng.uniform(-1, 1, np.shape(x)))).astype(kind)
 
     with on_host():
-        here, moved = at(0.0), [at(unit) for _ in range(STIRS)]
+        there = [at(far) for far in (0.0, *[unit] * STIRS)]
+    if not all(np.isfinite(x).all() for x in there[0]):
+        kinds = [np.asarray(x).dtype for x in leaves]
+        there = [
+            run([stirred(*x, far) for x in zip(leaves, kinds, strict=True)]) for far in (0.0, *[unit] * STIRS)
+        ]
+    here, *moved = there
     return [np.max([np.abs(m[n] - x) for m in moved], axis=0) for n, x in enumerate(here)]

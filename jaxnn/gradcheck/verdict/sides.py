@@ -9,7 +9,20 @@ import numpy as np
 from jax.core import Tracer
 from jax.dtypes import canonicalize_dtype
 
-from jaxnn.gradcheck.bounds.bounded import SINGLE, UNIT, Bounded, Note, in_single, is_short, is_wide
+from jaxnn.gradcheck.bounds.bounded import (
+    HALVES,
+    SHORT,
+    SHORT_HALF,
+    SINGLE,
+    UNIT,
+    Bounded,
+    Note,
+    half_rounding,
+    in_single,
+    is_float,
+    is_short,
+    is_wide,
+)
 from jaxnn.gradcheck.bounds.corners import CORNERS
 from jaxnn.gradcheck.bounds.interpreter import RANDOM, STEPS, TooLong, interpret
 from jaxnn.gradcheck.bounds.ties import kinks
@@ -49,7 +62,7 @@ def traced(call: Call, function: Callable, leaves: list, skipped: int = 0, wide:
         if any(isinstance(c, Tracer) for c in opened(closed)[1]):
             raise jax.errors.UnexpectedTracerError("it computes with what an earlier call left behind")
         live = [n for n, k in enumerate(call.dynamic) if k in call.places]
-        grain = SINGLE if any(map(_of_single, scalars(closed))) else UNIT
+        grain = max([UNIT, *(_grain(x, call.dtype) for x in scalars(closed))])
         return Traced(closed, list(opened(closed)[1]), skipped, exact, depends(closed, live, skipped), grain)
 
     trouble: Exception | None = None
@@ -69,10 +82,16 @@ def traced(call: Call, function: Callable, leaves: list, skipped: int = 0, wide:
         raise trouble or error from None
 
 
-def _of_single(number) -> bool:
-    """Whether a number of the code has the digits of float32, and may have been meant to have more."""
+def _grain(number, kind: np.dtype) -> float:
+    """The roundoff of the type that a number of the code may be rounded to: the caller's, or its own."""
     value = np.asarray(number)
-    return value.dtype.kind == "f" and bool(in_single(value) and not is_short(value) and np.isfinite(value))
+    kind = value.dtype if value.dtype in HALVES else kind
+    value = as_numpy(value)
+    if not (is_float(value) and np.isfinite(value).all()):
+        return UNIT
+    if kind in HALVES and half_rounding(value, kind).any():
+        return HALVES[kind]
+    return SINGLE if np.any(in_single(value) & ~is_short(value)) else UNIT
 
 
 def with_doubt(side: Traced, other: Traced, leaves: list) -> Traced:
@@ -84,7 +103,7 @@ def with_doubt(side: Traced, other: Traced, leaves: list) -> Traced:
         if kind is None or not is_narrow(kind) or np.size(c) == 1 or any(c is d for d in pool):
             return c
         value = np.asarray(c).astype(np.float64)
-        if is_short(value).all() or known(value, pool):
+        if is_short(value, SHORT_HALF if kind in HALVES else SHORT).all() or known(value, pool):
             return c
         return Bounded(value, unit_of(kind) * np.abs(value), False)
 
@@ -122,11 +141,13 @@ def evaluated(
             [k in live for k in call.dynamic],
             obeyed,
             grain,
+            call.dtype if call.dtype in HALVES else None,
         )
     loss = float(out[0].value) if side.skipped else None
     out = out[side.skipped :]
     values = [np.asarray(x.value, np.float64) for x in out]
     fixed = [x.error is None and not x.active for x in out]
+    notes |= {Note("rounded", str(kind), ""): 1 for kind, unit in HALVES.items() if unit == side.grain}
     found = Side(values, [x.errors for x in out], fixed, notes, side.grain, loss)
     return found if shake or grain > UNIT or kinks(notes) else _estimated(call, side, leaves, found)
 
@@ -260,8 +281,8 @@ def sides_of(call: Call, leaves: list, readable: bool) -> Sides:
 
     program = of_all_inputs(ours)
 
-    def narrow(at: list) -> Iterator[Side]:
-        there = reference(at)
+    def narrow(at: list, there: Side | None = None) -> Iterator[Side]:
+        there = there or reference(at)
         for kind in narrow_kinds(call, as_called, at, ours.consts, there):
             if constant and unit_of(kind) > SINGLE:
                 continue  # numbers that are written down may be short, and are not rounded for it

@@ -111,8 +111,10 @@ def _backs(scene: Scene, block: Block) -> dict[tuple, Back]:
             says = "Below {step}, what comes back is put back as if the axes of {value} had another order."
             if y.size > x.size:
                 says = "{step} repeats {value}, and what comes back is added up over other groups."
-            if not np.array_equal(other, at):
-                backs[REGROUPED.id, key] = Back(REGROUPED, says, 1.3, partial(put, added, other))
+            if not np.array_equal(other, np.abs(at)):
+                backs[REGROUPED.id, key] = Back(
+                    REGROUPED, says, 1.3, partial(put, added, np.sign(at) * other)
+                )
     return backs
 
 
