@@ -181,3 +181,21 @@ def test_calls_that_disagree_are_wrong_where_they_are_off_by_more_than_roundings
     there = unsteady(call, call.leaves, side(exact, 0.0), calls)
     assert there.is_wrong is wrong
     assert there.kind is Kind.AGAIN
+
+
+def test_a_leaf_that_is_right_but_for_float32s_digits_is_not_wrong_beside_one_that_is():
+    x = np.random.default_rng(5).normal(size=(4, 3)).astype(np.float32)
+    decay = float(np.float32(0.1))
+
+    def loss(p):
+        return jnp.sum(jnp.tanh(x @ p["w"]) * p["c"]) + 0.05 * jnp.sum(p["w"] ** 2)
+
+    def gradient(p):
+        w, c = np.asarray(p["w"]), np.asarray(p["c"])
+        a = np.tanh(x @ w)
+        return {"w": c * (1 - a * a) @ x + decay * w, "c": 1.1 * np.sum(a)}
+
+    report = compare_gradients(loss, gradient, {"w": jnp.array([0.4, -1.1, 0.3]), "c": jnp.float32(0.7)})
+    assert report.correct is False
+    assert [leaf.wrong for leaf in report.leaves if leaf.path == "p['w']"] == [0]
+    assert report.headline.startswith("p['c'] wrong")

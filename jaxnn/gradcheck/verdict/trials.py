@@ -70,25 +70,25 @@ def _of_few_digits(point: Point, sides: Sides) -> Point:
     As where π has ten digits, or labels sum to 1 but for their rounding. What is off by more than FAINT is
     wrong, unless the rounding of the data is seen to do it: then the point cannot tell.
     """
-    pairs = point.pairs
-    if not point.is_wrong or any(np.any(p.wrong & (p.off > p.top)) for p in pairs):
+    small = [bool(np.any(p.wrong)) and not np.any(p.wrong & (p.off > p.top)) for p in point.pairs]
+    if not any(small):
         return point
-    rough = sides.reference(point.leaves, grain=FEW)
-    for p, e, h in zip(pairs, rough.errors, point.hand.errors, strict=True):
-        if np.any(p.wrong & (p.off > e + h)):
-            return point
-    faint = [
-        p._replace(
-            wrong=np.zeros_like(p.wrong), seen=p.seen & ~p.wrong, faint=p.wrong & (p.off <= FAINT * p.top)
-        )
-        for p in pairs
-    ]
-    unexplained = any(np.any(p.wrong & ~f.faint) for p, f in zip(pairs, faint, strict=True))
-    return point if unexplained and not _of_data(point, sides) else point._replace(pairs=faint)
+    rough, pairs = sides.reference(point.leaves, grain=FEW), list(point.pairs)
+    of_data: list[bool] = []
+    for n, (p, e, h) in enumerate(zip(point.pairs, rough.errors, point.hand.errors, strict=True)):
+        if not small[n] or np.any(p.wrong & (p.off > e + h)):
+            continue
+        faint = p.wrong & (p.off <= FAINT * p.top)
+        if np.any(p.wrong & ~faint):
+            of_data = of_data or _of_data(point, sides)
+            if not of_data[n]:
+                continue
+        pairs[n] = p._replace(wrong=np.zeros_like(p.wrong), seen=p.seen & ~p.wrong, faint=faint)
+    return point._replace(pairs=pairs)
 
 
-def _of_data(point: Point, sides: Sides) -> bool:
-    """Whether the two are apart by far more where the data are rounded to fewer digits."""
+def _of_data(point: Point, sides: Sides) -> list[bool]:
+    """Of which leaves the two are apart by far more where the data are rounded to fewer digits."""
     rng = np.random.default_rng(0)
     stir = lambda x: np.where(is_short(x), x, x * (1 + STIRRED * rng.uniform(-1, 1, x.shape)))  # noqa: E731
     data = points.data(point.call, point.leaves)
@@ -96,11 +96,11 @@ def _of_data(point: Point, sides: Sides) -> bool:
     try:
         there = compared(point.kind, point.call, moved, sides.reference(moved), sides.hand(moved))
     except BadCall:  # a gradient that is only called may refuse other data: nothing speaks against it
-        return True
-    return all(
+        return [True] * len(point.pairs)
+    return [
         far.off[near.wrong].max(initial=0.0) >= FAR * near.off[near.wrong].max(initial=0.0)
         for far, near in zip(there.pairs, point.pairs, strict=True)
-    )
+    ]
 
 
 def told_of(tried: list[Point]) -> list[bool]:
