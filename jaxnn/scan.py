@@ -85,7 +85,8 @@ def _grey(path: Path) -> Image.Image:
             return Image.fromarray(grey / max(np.max(np.abs(grey)), np.finfo(np.float32).tiny))
     except Exception as error:  # Pillow has many for a file that is not what it seems
         why = " ".join(str(error).split())[-120:]
-        raise ScanError(f"{path}: cannot be read as a picture ({type(error).__name__}: {why})") from error
+        got = f"{path}: cannot be read as a picture ({type(error).__name__}: {why})"
+        raise ScanError(f"{got}; expected PNG, JPEG or the like") from error
 
 
 def _opaque(image: Image.Image) -> Image.Image:

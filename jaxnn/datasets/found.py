@@ -2,6 +2,7 @@
 
 import contextlib
 import math
+import re
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -47,6 +48,17 @@ def number(text: str) -> float | None:
         if math.isfinite(value) and "_" not in text:
             return value
     return None
+
+
+def such_as(text: str) -> str:
+    """How to write an amount, such as 1,200 km or 5 %, as a number; nothing where it is none.
+
+    >>> such_as("1,200.5 kg"), such_as("v2")
+    (', such as 1200.5', '')
+    """
+    amount = re.sub(r"(?<=[\d.,])\s*[^\W\d_]{1,4}[²³]?(/[^\W\d_]{1,3}[²³]?)?$", "", text.strip("%$€£ \xa0"))
+    bare = re.sub(r"(?<=\d)[.,' ](?=\d{3}(\D|$))", "", amount).replace(",", ".")
+    return f", such as {bare}" if number(bare) is not None else ""
 
 
 def plain(text: str) -> str:

@@ -14,7 +14,7 @@ import numpy as np
 from jaxnn.datasets import arrays, folders, tables
 from jaxnn.datasets.dataset import Coding, Dataset, Examples, Origin
 from jaxnn.datasets.files import DatasetError, content, named, quoted, shown
-from jaxnn.datasets.found import Found, Labels, number, plain
+from jaxnn.datasets.found import Found, Labels, number, plain, such_as
 from jaxnn.datasets.remarks import remarks
 
 CLASSES = 1000  # that there can be
@@ -35,6 +35,7 @@ OTHERS = (
     (b"<!DOCTYPE", "a web page, expected the file that it shows: download that"),
     (b"<!doctype", "a web page, expected the file that it shows: download that"),
     (b"<html", "a web page, expected the file that it shows: download that"),
+    (b"version https://git-lfs", "a pointer of Git LFS, expected the file itself: git lfs pull"),
     (b"<?xml", "XML, expected a table saved as CSV"),
     (b"GIF8", "one image, expected a folder with a folder for each class, of PNG or JPEG"),
     (b"PAR1", "a Parquet file, expected the table saved as CSV"),
@@ -250,6 +251,8 @@ def _classes(
         )
     if alone and counts.min() < 2:
         k = int(np.argmin(counts))
+        if number(names[k]) is None and (such := such_as(names[k])):
+            hint = f"; to predict a number: --loss squared_error, and a number in its place{such}{hint}"
         raise DatasetError(
             f"{where}: {found.at(int(np.argmax(codes == k)))}: got the only example of class {names[k]!r}, "
             f"expected two at least of each class, one of which is for testing{hint}"

@@ -5,7 +5,6 @@ import csv
 import difflib
 import io
 import itertools
-import re
 import shlex
 from array import array
 from collections.abc import Iterator, Sequence
@@ -15,7 +14,7 @@ import numpy as np
 
 from jaxnn.datasets.dataset import Coding
 from jaxnn.datasets.files import DatasetError, quoted, shown
-from jaxnn.datasets.found import Found, labelled, number
+from jaxnn.datasets.found import Found, labelled, number, such_as
 
 BYTE_ORDER_MARKS = {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}  # others: utf-8, with one or without
 SEPARATORS = {"\t": "a tab", ";": "a semicolon", ",": "a comma"}
@@ -247,9 +246,7 @@ def _wrong(columns: Columns, place: int, cells: Sequence[str], expected: str) ->
         return f"{line}; put one there, delete the row, or leave the column out: {leave}"
     if number(cell.replace(",", ".")) is not None:
         return f"{line} with a decimal point (or a semicolon between the columns)"
-    amount = re.sub(r"(?<=[\d.,])\s*[^\W\d_]{1,4}[²³]?(/[^\W\d_]{1,3}[²³]?)?$", "", cell.strip("%$€£ \xa0"))
-    bare = re.sub(r"(?<=\d)[.,' ](?=\d{3}(\D|$))", "", amount).replace(",", ".")
-    return f"{line}, such as {bare}" if number(bare) is not None else line
+    return f"{line}{such_as(cell)}"
 
 
 def _to_even(cells: Sequence[str], width: int, separator: str) -> str:
@@ -304,6 +301,8 @@ def split(text: str) -> list[str]:
 def _between(where: str, first: Sequence[str]) -> str:
     """How to put commas in the place of what else stands between the columns of a row."""
     text = first[0].strip() if len(first) == 1 else ""
+    if text.startswith("#"):
+        return f"; to leave out rows of remarks: grep -v '^#' {shlex.quote(where)} > plain.csv"
     for mark, ask in (("|", "tr '|' ','"), (" ", "tr -s ' ' ','"), (":", "tr ':' ','")):
         if len([part for part in text.split(mark) if part]) > 1:
             return f"; to put commas there: {ask} < {shlex.quote(where)} > commas.csv"
