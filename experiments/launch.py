@@ -8,6 +8,8 @@ where this program is killed; the status is the worst of theirs, 75 for one that
 import argparse
 import contextlib
 import ctypes
+import itertools
+import re
 import signal
 import subprocess
 import sys
@@ -27,7 +29,15 @@ HEARD = (*SIGNALS, *((signal.SIGHUP,) if hasattr(signal, "SIGHUP") else ()))
 def parser() -> Parser:
     """The arguments of this program."""
     p = Parser(prog="python -m experiments.launch", description=__doc__)
-    p.add_argument("-n", type=whole(1, 256), default=2, metavar="N", help="processes; default: %(default)s")
+    p.add_argument(
+        "-n",
+        "--processes",
+        dest="n",
+        type=whole(1, 256),
+        default=2,
+        metavar="N",
+        help="how many; default: %(default)s",
+    )
     p.add_argument("program", type=program, metavar="PROGRAM", help=f"what they run: {' or '.join(PROGRAMS)}")
     p.add_argument("words", nargs=argparse.REMAINDER, help="its arguments")
     p.product = lambda arguments: True
@@ -49,7 +59,10 @@ def end_with_parent() -> None:
 
 def main(arguments: argparse.Namespace) -> int:
     """Start them, and wait for all to end."""
-    for word in arguments.words:
+    for word, value in itertools.zip_longest(arguments.words, arguments.words[1:], fillvalue=""):
+        if re.fullmatch(r"-n\d*", word):
+            first = f"python -m experiments.launch -n {word[2:] or value or 2} {arguments.program}"
+            raise UserError(f"-n: launch reads it before the program; write {first}")
         if (name := word.partition("=")[0]) in ("--processes", "--process", "--coordinator"):
             raise UserError(f"{name}: launch says that itself; leave it out, -n N is how many")
     LINE.end()  # the processes write their own

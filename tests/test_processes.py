@@ -359,6 +359,8 @@ def test_settings_that_differ_and_a_divergence_are_one_line(tmp_path):
     [
         (("train", "--process", "0"), "--process: launch says that itself; leave it out, -n N is how many"),
         (("train", "--coordinator=a:1"), "--coordinator: launch says that itself; leave it out"),
+        (("train", "-n", "4"), "reads it before the program; write python -m experiments.launch -n 4 train"),
+        (("check_layout", "--seed", "1", "-n8"), "write python -m experiments.launch -n 8 check_layout"),
         (("sweep", "--seeds", "3"), "got 'sweep', expected train or check_layout: others run in one process"),
         (("-n", "0", "train"), "-n: got '0', expected a whole number in 1..256; write -n 2"),
     ],
