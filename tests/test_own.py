@@ -70,6 +70,15 @@ def narrow(n):
 def wide(n, width):
     return dense(n, width)
 
+def fixed(classes):
+    return dense(65, classes)
+
+def leaving(n):
+    raise SystemExit(3)
+
+def parameters(n):
+    return Dense(1, 2)
+
 def tall(n, classes):
     return dense(n + 1, classes)
 
@@ -307,6 +316,12 @@ def test_a_run_from_elsewhere_names_no_code_that_is_run(network, folder):
         ("--network mine:narrow", r"gives \(8, 3\) for X \(8, 64\), expected \(8, 10\)"),
         ("--network mine:wide", "asks for width, expected n, classes, shape, hidden, g"),
         ("--network mine:tall", "layer 1: W is .*, its input has 64 columns, expected 65"),
+        (
+            "--network mine:fixed",
+            r"has 64 columns, expected 65; write def fixed\(n, classes\): n is how many",
+        ),
+        ("--network mine:leaving", "mine.py:leaving: SystemExit: 3"),
+        ("--network mine:parameters", r"gives Dense, expected a jaxnn.layers.layer.Layer\([^;]*\)"),
         ("--network mine:still", "has no parameters, expected some to train"),
         ("--network mine:whole --hidden 5", "--hidden: mine.py:whole is a layer already"),
         ("--network mine:net --activation tanh", "--activation: mine.py:net does not ask for it"),

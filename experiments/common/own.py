@@ -135,7 +135,7 @@ def _instead(net) -> str:
     """What to write where a function gives this in place of a network."""
     if net is None:
         return "; write return before it"
-    if isinstance(net, list | tuple):
+    if isinstance(net, list | tuple) and not hasattr(net, "_fields"):
         return "; write serial(*layers) of them"
     if callable(net):
         return f"; call it, with its sizes: {getattr(net, '__name__', 'it')}(…)"
@@ -149,11 +149,19 @@ def raised_by(name: str) -> Iterator[None]:
         yield
     except UserError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         from jaxnn.layers import ShapeError
 
-        why = str(error) if isinstance(error, ShapeError) else in_full(error)
+        why = f"{error}{_fixed(name)}" if isinstance(error, ShapeError) else in_full(error)
         raise UserError(f"--network: {name}: {why}") from error
+
+
+def _fixed(name: str) -> str:
+    """What to write where a network does not ask for the numbers of an example."""
+    net = _found("network", name)
+    if callable(net) and "n" in inspect.signature(net).parameters:
+        return ""
+    return f"; write def {name.rpartition(':')[2]}(n, classes): n is how many numbers an example has"
 
 
 def tell(settings: dict) -> None:
