@@ -19,6 +19,7 @@ from statistics import median
 from experiments.common import own, own_data, scores
 from experiments.common.arguments import (
     Parser,
+    UserError,
     add_network,
     add_surroundings,
     counted,
@@ -133,6 +134,8 @@ def asked(arguments: argparse.Namespace, checkpoint):
     from experiments.common import rounds
     from experiments.common.task import load, settled
 
+    if arguments.widths and "hidden" in arguments.given and len(arguments.hidden) == 1:
+        raise UserError("--hidden, --widths: got both; write all the widths as --widths, and no --hidden")
     if arguments.learning_rates:
         rounds.family_of(arguments)  # what is wrong with it is told before the data are read
     data = load(arguments)

@@ -97,6 +97,8 @@ BAD = [
     (sweep, "--batch-size 1439", "--batch-size: got 1439, expected at most the 1438 training images"),
     (sweep, "--override epochs", "--override: got what distinguishes the networks"),
     (sweep, "--widths 5 0", NUMBER),
+    (sweep, "--hidden 9 --widths 17", "got both; write all the widths as --widths, and no --hidden"),
+    (train, "--out s3://bucket/run", "got 's3://bucket/run', an address, expected a file here"),
     (sweep, "--scales 0", RATE),
     (sweep, "--out {finished}", "exists and"),
     (sweep, "--learning-rates 0.1 -1", RATE),

@@ -175,7 +175,10 @@ WRONG = {
     "short": (b"abc", r"got 3 characters, 3 of them different; expected 170 at least"),
     "for fewer places": (b"abcd" * 20, r"got 80 characters, .*; expected 170 .*; write --places 7$"),
     "one letter": (500 * b"a", r"got 500 characters, 1 of them different"),
-    "binary": (b"\x89PNG\r\n\x1a\n" + bytes(500), r"byte 0 is not of UTF-8; expected a text in UTF-8"),
+    "binary": (
+        b"\x89PNG\r\n\x1a\n" + bytes(500),
+        r"byte 0 is not of UTF-8, expected UTF-8; if it is Latin-1: iconv ",
+    ),
     "latin": (200 * b"ab" + b"\xe4" + 99 * b"b", r"byte 400 is not of UTF-8"),
     "zeros": (200 * b"ab" + b"\0" + 99 * b"b", r"character 400 is 0; expected a text"),
 }

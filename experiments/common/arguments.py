@@ -10,6 +10,7 @@ import io
 import os
 import platform
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -217,6 +218,11 @@ def counted(n: int, what: str) -> str:
 
 def path(text: str) -> Path:
     """The type of a path: what a shell has to put in place of ~ and $HOME is put there."""
+    if address := re.match("[a-z0-9]{2,6}(?=://)", text):
+        there = shlex.quote(text[7:] if address[0] == "file" else text)[:200]
+        fetched = f"; write curl -LO {there} first"
+        instead = {"file": f"; write {there}", "s3": "", "gs": ""}.get(address[0], fetched)
+        raise argparse.ArgumentTypeError(f"got {text[:200]!r}, an address, expected a file here{instead}")
     whole = os.path.expanduser(os.path.expandvars(text))
     if whole != text and text[0] in "~$":
         raise argparse.ArgumentTypeError(f"got {text[:200]!r}, as it stands; write {whole}")

@@ -21,14 +21,6 @@ def place(text: str) -> str:
     """The type of a file or folder that is read, from wherever a run goes on."""
     if not text:
         raise argparse.ArgumentTypeError("got '', expected the name of a file or folder")
-    if text.startswith("file:///"):
-        raise argparse.ArgumentTypeError(
-            f"got {text[:200]!r}, an address; write {shlex.quote(text[7:])[:200]}"
-        )
-    if re.match(r"[a-z]{3,6}://", text):
-        raise argparse.ArgumentTypeError(
-            f"got {text[:200]!r}, an address, expected a file; write curl -LO {shlex.quote(text)[:200]} first"
-        )
     return os.path.abspath(given_path(text))
 
 

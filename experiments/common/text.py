@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+import shlex
 from pathlib import Path
 from typing import NamedTuple
 
@@ -61,7 +62,8 @@ def _content(file: str) -> str:
         whole = found.decode("utf-8-sig").replace("\r\n", "\n")
     except UnicodeDecodeError as error:
         why = f"byte {error.start:,} is not of UTF-8"
-        raise UserError(f"--text: {name}: {why}; expected a text in UTF-8") from error
+        convert = f"iconv -f WINDOWS-1252 -t UTF-8 {shlex.quote(name)} > utf8.txt"
+        raise UserError(f"--text: {name}: {why}, expected UTF-8; if it is Latin-1: {convert}") from error
     if "\0" in whole:
         raise UserError(f"--text: {name}: character {whole.index(chr(0)):,} is 0; expected a text")
     return whole

@@ -45,10 +45,10 @@ class Limit:
                 return number
         found = re.fullmatch(r"(\d+(?:[.,]\d+)?)\s*([a-z]*)", text.strip().casefold()[:40])
         scale = self.scales.get(found[2]) if found else None
-        instead = f"; write {float(found[1].replace(',', '.')) * scale:g}" if found and scale else ""
-        instead = instead or "; write 10, for example"
+        meant = float(found[1].replace(",", ".")) * scale if found and scale else 0.0
+        instead = f"{meant:g}" if meant > 0 else "10, for example"
         raise argparse.ArgumentTypeError(
-            f"got {text[:40]!r}, expected a number above 0, of {self.unit}{instead}"
+            f"got {text[:40]!r}, expected a number above 0, of {self.unit}; write {instead}"
         )
 
 

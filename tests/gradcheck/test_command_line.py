@@ -161,6 +161,7 @@ def test_what_nothing_can_tell_has_a_status_of_its_own(folder, capsys):
         (("mine:loss", "mine:right", "mine:pair", "--out", "x.html"), "did you mean --html?"),
         (("mine:loss", "mine:right", "mine:pair", "--memory", "500MB"), "of GB; write 0.5"),
         (("mine:loss", "mine:right", "mine:pair", "--timeout", "1 min"), "of seconds; write 60"),
+        (("mine:loss", "mine:right", "mine:pair", "--timeout", "0"), "of seconds; write 10, for example"),
         (("missing_one:loss", "mine:right", "mine:pair"), "(missing_one.py:1, in <module>); install it"),
         (("loss", "mine:right", "mine:pair"), "'loss' names no object"),
         (("nowhere:loss", "mine:right", "mine:pair"), "cannot import nowhere: ModuleNotFoundError"),
