@@ -174,7 +174,8 @@ def _with_entries(f: Callable, leaves: tuple[int, ...], scene: Scene) -> list[np
 def _is_that_of(scene: Scene, k: int, other: int) -> bool:
     """Whether the gradient of one parameter is the right one of another."""
     r = scene.reference[other]
-    return bool(r.any()) and r.shape == scene.hand[k].shape and fits(scene, [r] * len(scene.hand), [k])
+    there = [r if n == k else own for n, own in enumerate(scene.reference)]
+    return bool(r.any()) and r.shape == scene.hand[k].shape and fits(scene, there, [k])
 
 
 def _exchanged(scenes, wrong: tuple[int, ...]) -> Iterator[Finding]:
