@@ -60,7 +60,7 @@ RESHAPED = Mistake(
     "dW[l] = dZ[l]ᵀ A[l-1]: a transpose moves entries, a reshape only renames them",
     "dW1 = (X.T @ dZ1).reshape(W1.shape)", "dW[l]",
     (
-        Way(IN_ORDER, lambda r: r.T.reshape(r.shape), 0.1),
+        Way(IN_ORDER, lambda r: r.reshape(len(r), -1).T.reshape(r.shape), 0.1),
         Way(IN_ORDER, lambda r: r.reshape(r.shape[::-1]).T, 0.1),
         Way(IN_ORDER, lambda r: r.swapaxes(0, 1).reshape(r.shape) if r.ndim > 2 else r, 0.2),
     ),

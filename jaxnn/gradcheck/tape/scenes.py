@@ -19,6 +19,7 @@ from jaxnn.gradcheck.tape.layers import structure
 from jaxnn.gradcheck.tape.scene import Scene, finite
 from jaxnn.gradcheck.tape.tape import Layer, Structure, Tape
 from jaxnn.gradcheck.tape.trace import trace
+from jaxnn.gradcheck.tolerances import ROUNDED
 
 NOISE = 1e-14  # of the largest entry of all: what is left of a gradient that is 0 by an invariance
 SEEDS = (11, 12, 13, 14)  # of generic points: two, and more where nothing is wrong at those
@@ -191,6 +192,12 @@ def scenes_for(views: Views, gradient, hand, reference, bound, work: Work, alike
         own = view and called(gradient, view.point.args)
         return [view._replace(hand=own, **known)] if view and own and _alike(own, view) else []
 
+    own = views.given.reference
+    with np.errstate(invalid="ignore"):
+        off = [np.abs(o - r) for o, r in zip(own, reference, strict=True)]
+    if all((x <= ROUNDED * np.abs(r).max(initial=0)).all() for x, r in zip(off, reference, strict=True)):
+        # what the loss does in float32 itself, such as to draw numbers, the tape may round otherwise
+        reference, bound = own, [b + x for b, x in zip(bound, off, strict=True)]
     first = views.given._replace(hand=hand, reference=reference, bound=bound, **known)
     few = 4 if first.sizes.get("N") == 3 else 3
     tiers = [{"examples": few}, {"examples": few, "squares": True}]

@@ -244,7 +244,8 @@ def _others(scene: Scene, value: int, known: dict) -> Iterator[Other]:
     for above in sorted(reached(tape.nodes, [value]) & known.keys() & back.keys()):
         if above != value and back[above].shape == shape and not near(back[above], back[value]):
             yield Other(SKIPPED, says, 3.0, lambda s, v=above: s.point.cotangents[v], above)
-    for v in sorted(scene.point.values):
+    given = (*tape.inputs, *tape.constants)
+    for v in sorted(scene.point.values.keys() & reached(tape.nodes, given)):  # no number of the code alone
         if _along(np.shape(scene.point.values[v]), shape):
             for power, lacks, or_else in ((1, "divided", "multiplied"), (-1, "multiplied", "divided")):
                 says = (
