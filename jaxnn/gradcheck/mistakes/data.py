@@ -69,11 +69,11 @@ BROADCAST = Mistake(
 )  # fmt: skip
 INVERTED = Mistake(
     "labels-inverted", "1 − Y for Y", ERROR, "Y = 1 - Y", Y_AT,
-    (Altered("1 − Y stands where Y belongs.", lambda y: 1 - y, 0.9),),
+    (Altered("1 − {y} stands where {y} belongs.", lambda y: 1 - y, 0.9),),
 )  # fmt: skip
 SIGNED = Mistake(
     "labels-signed", "labels of −1 and 1 where those of 0 and 1 belong", ERROR, "Y = 2 * Y - 1", Y_AT,
-    (Altered("2 Y − 1 stands where Y belongs.", lambda y: 2 * y - 1, 1.0),),
+    (Altered("2 {y} − 1 stands where {y} belongs.", lambda y: 2 * y - 1, 1.0),),
 )  # fmt: skip
 SMOOTHED = Mistake(
     "labels-smoothed", "label smoothing that the loss does not have", ERROR, "Y = 0.9 * Y + 0.1 / n_L", Y_AT,
@@ -126,7 +126,7 @@ OF_INPUTS = (TRUNCATED, UNSCALED, CENTRED)
 OF_DATA = (*OF_ORDER, *OF_LABELS, LEFT_OUT, *OF_INPUTS, NO_COTANGENT, NO_ARGUMENT, ONE_PLACE)
 ALTERED_LABELS = [
     *ways(OF_LABELS),
-    (LEFT_OUT, Altered("Y is left out.", np.zeros_like, 1.0)),
+    (LEFT_OUT, Altered("{y} is left out.", np.zeros_like, 1.0)),
     (TRUNCATED, Altered("The labels are cut to integers.", np.trunc, 0.6)),
 ]
 
@@ -140,7 +140,7 @@ def elsewhere(scenes: list[Scene]) -> Iterator[Finding]:
     data = () if layout.products else layout.data
     yield from _argument_ignored(scenes, [*cotangents, *layout.targets, *data], labels)
     last = len(layout.layers)
-    through = f"dZ[{last}] (through Y)" if last else "through Y"
+    through = f"dZ[{last}] (through {{y}})" if last else "through {y}"
     for t in labels:
         kind = kind_of(values[t])
         yield from _altered(scenes, t, [*ways(OF_ORDER), *(ALTERED_LABELS if kind == "f" else ())], through)
@@ -165,14 +165,14 @@ def _altered(scenes, value: int, table, where: str) -> Iterator[Finding]:
     for mistake, way in table:
         ones = np.all(way.of(scenes[0].point.values[value]) == 1)  # an argument that is ignored
         if not ones and holds(scenes, partial(_with_input, value, way)):
-            yield finding(mistake, way.says, where, way.rank)
+            yield finding(mistake, way.says, where, way.rank, y=_argument(scenes[0], value))
 
 
 def _other_classes(scenes, value: int, where: str) -> Iterator[Finding]:
     """Labels that are numbers of classes, off by one; with and without going round."""
     ways = [(step, around) for step in (1, -1) for around in (False, True)]
     if any(holds(scenes, partial(_with_classes, value, *way)) for way in ways):
-        yield finding(OTHER_CLASSES, OTHER_CLASSES.ways[0].says, where, 0.4)
+        yield finding(OTHER_CLASSES, OTHER_CLASSES.ways[0].says, where, 0.4, y=_argument(scenes[0], value))
 
 
 def _with_classes(value: int, step: int, around: bool, scene: Scene):

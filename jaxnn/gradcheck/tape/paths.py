@@ -107,6 +107,7 @@ def _reaching(scene: Scene) -> Iterator[tuple[Path, list[np.ndarray]]]:
     active = [p for p in tape.parameters if p in tape.active]
     behind = origins(tape.nodes, active)
     needed = {active[k] for k in wrong}
+    quiet = {k for k in wrong if (np.abs(scene.reference[k]) <= scene.bound[k]).all()}  # 0 by an invariance
     for path in paths_of(scene):
         if not needed <= set().union(
             *(behind.get(tape.nodes[p].inputs[path.k], set()) for p, _ in path.edges)
@@ -115,7 +116,7 @@ def _reaching(scene: Scene) -> Iterator[tuple[Path, list[np.ndarray]]]:
         rest = without(scene, path.edges)
         sides = zip(scene.reference, rest, scene.bound, strict=True)
         gone = {k for k, (r, w, b) in enumerate(sides) if _apart(r, w) and (np.abs(r - w) > b).any()}
-        if gone > wrong if scene.only else gone == wrong:
+        if gone and (gone | quiet > wrong if scene.only else gone | quiet == wrong):
             yield path, rest
 
 
