@@ -91,5 +91,5 @@ def test_what_is_done_to_the_labels_is_said_of_them(sentence, error):
     loss, args, views = scene_of(SIGMOID)
     mistaken = RIGHT._replace(error=lambda t: error(t) / t.N)
     first, *_ = diagnosed(loss, gradient_of(SIGMOID, mistaken), args, views=views)
-    named = sentence.format(Y="argument 2").capitalize()
+    named = sentence.format(Y="argument 2")
     assert (first.sentence, first.where) == (named, "dZ[2] (through argument 2)")
