@@ -129,6 +129,21 @@ def value_below(scene: Scene, path: Path) -> int:
     return scene.point.tape.nodes[path.places[path.on[-1]]].inputs[path.k]
 
 
+def slopes_above(scene: Scene, path: Path) -> dict[int, float]:
+    """The derivatives of functions of a number through which alone a path comes, by their places."""
+    tape, readers, slopes = scene.point.tape, consumers(scene.point.tape.nodes), {}
+    place, k = path.edges[0]
+    while len((node := tape.nodes[place]).outputs) == 1 and tape.shapes[node.outputs[0]].size == 1:
+        slope = np.ravel(scene.point.change.factors.get((place, k), ()))
+        if slope.size == 1 and len(node.reads) == 1:
+            slopes[place] = float(slope[0])
+        above = readers.get(node.outputs[0], [])
+        if len(above) != 1 or len(tape.edges(tape.nodes[above[0]])) != 1:
+            break
+        (place,), ((k, _),) = above, tape.edges(tape.nodes[above[0]])
+    return slopes
+
+
 def rows_of(scene: Scene) -> dict[int, list[tuple[int, ...]]]:
     """The arrays of the tape, a row of values for each line of the code, by the number of its turns."""
     tape, rows = scene.point.tape, {}
