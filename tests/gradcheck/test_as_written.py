@@ -138,3 +138,16 @@ def test_entries_beside_an_infinity_are_counted():
     assert report.correct is False
     assert report.causes[0].id == "entries-overwritten"
     assert not any("could not be tried" in note for note in report.notes)
+
+
+def test_an_argument_for_another():
+    s, t = RNG.normal(size=(2, 5, 3))
+
+    def loss(W, s, t):
+        return jnp.sum((s @ W - lax.stop_gradient(jnp.tanh(t @ W))) ** 2)
+
+    def gradient(W, s, t):
+        return 2 * s.T @ (s @ W - np.tanh(s @ W))
+
+    first, *_ = compare_gradients(loss, gradient, RNG.normal(size=(3, 2)), s, t).causes
+    assert first.sentence == "s stands where t belongs."

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
+from itertools import permutations
 from typing import NamedTuple
 
 import numpy as np
@@ -9,8 +10,10 @@ import numpy as np
 from jaxnn.gradcheck.jaxprs.equations import kind_of
 from jaxnn.gradcheck.mistakes.finding import Argument, Finding, Mistake, Part, finding, holds, ways
 from jaxnn.gradcheck.mistakes.outputs import LEFT_OUT
+from jaxnn.gradcheck.mistakes.steps.turns import WRONG_OPERAND
 from jaxnn.gradcheck.report.formats import dimensions
 from jaxnn.gradcheck.tape.backward import gradient_at
+from jaxnn.gradcheck.tape.forward import gradient_of
 from jaxnn.gradcheck.tape.names import handed_in
 from jaxnn.gradcheck.tape.quantities import as_target
 from jaxnn.gradcheck.tape.scene import Scene, fits
@@ -139,6 +142,7 @@ def elsewhere(scenes: list[Scene]) -> Iterator[Finding]:
     labels = [t for t in labels if not layout.layers or as_target(scene, t) is not None]
     data = () if layout.products else layout.data
     yield from _argument_ignored(scenes, [*cotangents, *layout.targets, *data], labels)
+    yield from _argument_for_another(scenes, [*layout.targets, *layout.data])
     last = len(layout.layers)
     through = f"dZ[{last}] (through {{y}})" if last else "through {y}"
     for t in labels:
@@ -200,6 +204,27 @@ def _argument_ignored(scenes, arguments: Iterable[int], labels: Iterable[int]) -
                 if holds(scenes, partial(_with_argument, value, of)):
                     yield finding(ONE_PLACE, f"{says}.", where, 0.6, c=c)
                     break
+
+
+def _argument_for_another(scenes: list[Scene], arguments: Iterable[int]) -> Iterator[Finding]:
+    """An argument stands where another of its shape belongs."""
+    shapes = scenes[0].point.tape.shapes
+    for value, other in permutations(dict.fromkeys(arguments), 2):
+        if shapes[value] == shapes[other] and holds(scenes, partial(_with_another, value, other)):
+            c, d = (_argument(scenes[0], v) for v in (value, other))
+            neither = holds(scenes, partial(_without, value, other))
+            says = "{d} stands where {c} belongs" + ", or neither is taken into account" * neither
+            yield finding(WRONG_OPERAND, f"{says}.", "through {c}", 0.9, c=c, d=d)
+            return
+
+
+def _without(value: int, other: int, scene: Scene):
+    return gradient_of(scene, {v: 0.0 * scene.point.values[v] for v in (value, other)})
+
+
+def _with_another(value: int, other: int, scene: Scene):
+    new = scene.point.values[other]
+    return gradient_of(scene, {value: new}) if new.shape == scene.point.values[value].shape else None
 
 
 def _is_linear(scenes: list[Scene], value: int) -> bool:
