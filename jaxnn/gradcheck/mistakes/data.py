@@ -210,21 +210,17 @@ def _argument_for_another(scenes: list[Scene], arguments: Iterable[int]) -> Iter
     """An argument stands where another of its shape belongs."""
     shapes = scenes[0].point.tape.shapes
     for value, other in permutations(dict.fromkeys(arguments), 2):
-        if shapes[value] == shapes[other] and holds(scenes, partial(_with_another, value, other)):
-            c, d = (_argument(scenes[0], v) for v in (value, other))
-            neither = holds(scenes, partial(_without, value, other))
+        if shapes[value] == shapes[other] and holds(scenes, partial(_with_another, value, other, 1.0)):
+            neither = holds(scenes, partial(_with_another, value, other, 0.0))
             says = "{d} stands where {c} belongs" + ", or neither is taken into account" * neither
+            c, d = (_argument(scenes[0], v) for v in (value, other))
             yield finding(WRONG_OPERAND, f"{says}.", "through {c}", 0.9, c=c, d=d)
             return
 
 
-def _without(value: int, other: int, scene: Scene):
-    return gradient_of(scene, {v: 0.0 * scene.point.values[v] for v in (value, other)})
-
-
-def _with_another(value: int, other: int, scene: Scene):
-    new = scene.point.values[other]
-    return gradient_of(scene, {value: new}) if new.shape == scene.point.values[value].shape else None
+def _with_another(value: int, other: int, times: float, scene: Scene):
+    old, new = scene.point.values[value], times * scene.point.values[other]
+    return gradient_of(scene, {value: new, other: new}) if new.shape == old.shape else None
 
 
 def _is_linear(scenes: list[Scene], value: int) -> bool:

@@ -26,12 +26,8 @@ SEEDS = (11, 12, 13, 14)  # of generic points: two, and more where nothing is wr
 FEW_TURNS = 3  # of a loop over time, that show what one turn does wrong
 
 
-def _derivatives(tape: Tape, layout: Structure) -> dict[int, Callable]:
-    """layer → g′, of Z and of all values of the tape."""
-    return {y.number: _derivative(tape, y) for y in layout.layers if y.activation is not None}
-
-
 def _derivative(tape: Tape, layer: Layer) -> Callable:
+    """g′, of Z and of all values of the tape."""
     node = tape.nodes[layer.activation or 0]
     k, rest = node.inputs.index(layer.z), [i for i in node.reads if i != layer.z]
 
@@ -131,7 +127,8 @@ def _view(loss: Callable, axes: Axes, tape: Tape, args: tuple, kin: Scene | None
     """The scene at args; kin: one of the same tape."""
     here = point(tape, args, kin and kin.point.programs)
     layout = kin.structure if kin else structure(tape)
-    derivatives = kin.derivatives if kin else _derivatives(tape, layout)
+    active = [y for y in layout.layers if y.activation is not None]
+    derivatives = kin.derivatives if kin else {y.number: _derivative(tape, y) for y in active}
     right, sizes = _as_list(here.gradient), _sizes(tape, layout, axes, args)
     top = max((np.abs(r).max(initial=0) for r in right if np.isfinite(r).all()), default=0.0)
     bound = [np.full((), NOISE * top)] * len(right)
