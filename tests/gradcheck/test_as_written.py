@@ -104,3 +104,50 @@ def test_a_rule_around_a_while_loop_asks_for_a_reference():
     root.defvjp(lambda a: (root(a), root(a)), lambda x, c: (c / (2 * x),))
     with pytest.raises(BadCall, match=r"root.*reference="):
         compare_vjp(root, jnp.float32(3.0))
+
+
+def test_a_leaf_of_fewer_axes_beside_a_wrong_one_fails_no_family():
+    p = {"c": RNG.normal(size=(2, 3, 4)), "s": RNG.normal(size=(2, 3))}
+
+    def loss(p):
+        return jnp.sum(jnp.tanh(jnp.cumsum(p["s"], axis=1)[:, :, None] * p["c"]) ** 2)
+
+    def gradient(p):
+        s = np.cumsum(p["s"], axis=1)[:, :, None]
+        t = np.tanh(s * p["c"])
+        d = 2 * t * (1 - t * t)
+        return {"c": d * s, "s": np.sum(d * p["c"], axis=2)}  # and no sum back over the running sum
+
+    report = compare_gradients(loss, gradient, p)
+    assert report.correct is False
+    assert not any("could not be tried" in note for note in report.notes)
+
+
+def test_entries_beside_an_infinity_are_counted():
+    at, c = np.array([0, 1, 1, 2]), np.array([0.4, 1.1, -0.7, 2.0])
+
+    def loss(t):
+        return jnp.sum(c * jax.nn.sigmoid(jnp.concatenate([jnp.array([-jnp.inf]), t])[at]))
+
+    def gradient(t):
+        s, dt = 1 / (1 + np.exp(-t[at[1:] - 1])), np.zeros(2)
+        dt[at[1:] - 1] += c[1:] * s * (1 - s)
+        return dt
+
+    report = compare_gradients(loss, gradient, np.array([-1.0, 0.3]))
+    assert report.correct is False
+    assert report.causes[0].id == "entries-overwritten"
+    assert not any("could not be tried" in note for note in report.notes)
+
+
+def test_an_argument_for_another():
+    s, t = RNG.normal(size=(2, 5, 3))
+
+    def loss(W, s, t):
+        return jnp.sum((s @ W - lax.stop_gradient(jnp.tanh(t @ W))) ** 2)
+
+    def gradient(W, s, t):
+        return 2 * s.T @ (s @ W - np.tanh(s @ W))
+
+    first, *_ = compare_gradients(loss, gradient, RNG.normal(size=(3, 2)), s, t).causes
+    assert first.sentence == "s stands where t belongs."

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from jax import lax
 
-from jaxnn.gradcheck import compare_gradients
+from jaxnn.gradcheck import compare_gradients, gradients
 from jaxnn.gradcheck.bounds import interpreter
+from jaxnn.gradcheck.diagnosis.search import Diagnosis
 
 X = jnp.asarray(np.random.default_rng(0).normal(size=(2, 4, 4)), jnp.float32)
 
@@ -80,3 +81,30 @@ def test_what_has_no_bound_is_estimated():
     assert report.correct is True
     assert [note for note in report.notes if "exp" in note and note.endswith("an estimate: it was sampled")]
     assert compare_gradients(loss, lambda x: 1.0001 * gradient(x), x).correct is False
+
+
+def test_iterations_written_out_have_an_estimate_where_no_bound_is_left(monkeypatch):
+    a, b = np.array([0.2, 0.3, 0.5]), np.array([0.4, 0.6])
+
+    def loss(C):
+        g = jnp.zeros(2)
+        for _ in range(30):
+            f = jnp.log(a) - jax.nn.logsumexp(g[None] - C, axis=1)
+            g = jnp.log(b) - jax.nn.logsumexp(f[:, None] - C, axis=0)
+        return f @ a + g @ b
+
+    def gradient(C, times=1):
+        K, u = np.exp(-C), np.ones(3)
+        for _ in range(60):
+            v = b / (K.T @ u)
+            u = a / (K @ v)
+        return times * u[:, None] * K * v
+
+    C = np.array([[0.3, 1.2], [0.8, 0.1], [0.5, 0.6]])
+    report = compare_gradients(loss, gradient, C)
+    assert report.correct is True
+    assert report.estimated
+    monkeypatch.setattr(
+        gradients, "diagnosed", lambda *_: Diagnosis([], [])
+    )  # it takes long, and tells nothing
+    assert compare_gradients(loss, lambda C: gradient(C, 1.01), C).correct is False

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from experiments.planted.network import RIGHT, Network, data, gradient_of, init, loss_of
+from jaxnn.gradcheck import compare_gradients
 from jaxnn.gradcheck.mistakes.averages import OF_ALL, OF_BIASES, OF_LAYERS, factor_names
 from jaxnn.gradcheck.mistakes.entries import MOVED
 from jaxnn.gradcheck.tape.budget import Work
@@ -131,3 +132,16 @@ def test_a_kernel_is_turned_round_where_there_is_one_only():
     turned = [way for way in MOVED.ways if "kernel" in way.says]
     kernel, matrix = np.arange(24.0).reshape(2, 3, 2, 2), np.arange(6.0).reshape(2, 3)
     assert all((way.of(matrix) == matrix).all() and (way.of(kernel) != kernel).any() for way in turned)
+
+
+def test_two_that_may_be_a_size_is_not_surely_a_stray_two():
+    X = np.random.default_rng(0).normal(size=(5, 3))
+
+    def gradient(W, X):
+        out = np.zeros((3, 2))  # at no other size
+        out += 2 * X.T @ (X @ W) / len(X)  # and not of the size of X @ W
+        return out
+
+    (first,) = compare_gradients(lambda W, X: jnp.mean((X @ W) ** 2), gradient, X.T[:, :2] + 1, X).causes
+    assert (first.id, first.confidence) == ("factor-two", "a guess")
+    assert "the size 2 of axis 1 of W" in first.sentence

@@ -82,10 +82,14 @@ def test_what_stands_for_the_error_of_the_output_is_said(net, words, error):
 
 @pytest.mark.parametrize(
     ("sentence", "error"),
-    [("Y is left out.", lambda t: t.A[-1]), ("1 − Y stands where Y belongs.", lambda t: t.A[-1] - (1 - t.Y))],
+    [
+        ("{Y} is left out.", lambda t: t.A[-1]),
+        ("1 − {Y} stands where {Y} belongs.", lambda t: t.A[-1] - (1 - t.Y)),
+    ],
 )
 def test_what_is_done_to_the_labels_is_said_of_them(sentence, error):
     loss, args, views = scene_of(SIGMOID)
     mistaken = RIGHT._replace(error=lambda t: error(t) / t.N)
     first, *_ = diagnosed(loss, gradient_of(SIGMOID, mistaken), args, views=views)
-    assert (first.sentence, first.where) == (sentence, "dZ[2] (through Y)")
+    named = sentence.format(Y="argument 2")
+    assert (first.sentence, first.where) == (named, "dZ[2] (through argument 2)")

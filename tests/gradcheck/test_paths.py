@@ -113,3 +113,19 @@ def test_a_branch_left_out_has_no_name_of_the_output_layer():
     causes = compare_gradients(loss, one, {"W": n(3, 5), "U": n(5, 4)}, n(7, 3)).causes
     assert causes[0].id == "path-left-out"
     assert "not differentiated" in causes[0].sentence
+
+
+def test_the_derivative_of_a_number_is_missing():
+    y = np.array([0.4, -1.3, 2.2, 0.9])
+
+    def loss(p, y):
+        m, s = p[0], jnp.exp(p[1])
+        return jnp.mean((y - m) ** 2 / s + jnp.log(s))
+
+    def gradient(p, y):
+        s = np.exp(p[1])
+        return np.array([-2 * np.mean(y - p[0]) / s, np.mean(1 / s - (y - p[0]) ** 2 / s**2)])
+
+    first, *_ = compare_gradients(loss, gradient, np.array([0.3, -0.4]), y).causes
+    assert first.sentence.startswith("The derivative of exp")
+    assert first.sentence.endswith("is missing.")

@@ -94,3 +94,19 @@ def test_what_is_wrong_is_said_by_the_names_that_the_caller_has():
         assert not any(f"p[{k!r}]" in report.causes[0].sentence for k in names if k != wrong)
         called = compare_gradients(loss, gradient, p, rng.normal(size=(5, 3)), names=sorted(names))
         assert wrong in called.causes[0].sentence
+
+
+def test_data_stay_symmetric_and_shares_of_one():
+    D = np.random.default_rng(1).normal(size=(5, 5))
+    K, a = D @ D.T, np.array([0.4, -1.2, 0.7, 2.0, 0.1])
+    report = compare_gradients(lambda a, K: a @ K @ a / 2, lambda a, K: 2 * K @ a, a, K)
+    assert (report.causes[0].id, report.causes[0].confidence) == ("factor-two", "sure")
+    P, S = np.abs(D) / np.abs(D).sum(), D + 0.3
+
+    def loss(S, P):
+        return -jnp.sum(P * (S - jax.nn.logsumexp(S)))
+
+    def gradient(S, P):
+        return 2 * (np.exp(S) / np.exp(S).sum() - P)  # of shares that sum to 1, and twice that
+
+    assert compare_gradients(loss, gradient, S, P).causes[0].id == "factor-two"

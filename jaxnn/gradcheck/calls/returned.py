@@ -55,10 +55,6 @@ def _gradient_leaves(call: Call, out, args: tuple) -> list[np.ndarray]:
     return arrays
 
 
-def _like(gradient, argument) -> bool:
-    return jax.tree.map(jnp.shape, gradient) == jax.tree.map(jnp.shape, argument)
-
-
 def _structure_sentence(name: str, call: Call, expected, out) -> str:
     if isinstance(expected, dict) and isinstance(out, dict) and expected.keys() != out.keys():
         missing, extra = (
@@ -73,7 +69,7 @@ def _structure_sentence(name: str, call: Call, expected, out) -> str:
     if pair and _alike(out[1], expected):
         return f"{name} returned a pair, perhaps of loss and gradient: return the second"
     several = isinstance(out, tuple) and isinstance(call.argnums, int) and 1 < len(out) <= len(call.args)
-    if several and all(map(_like, out, call.args)):
+    if several and jax.tree.map(jnp.shape, (*out,)) == jax.tree.map(jnp.shape, call.args[: len(out)]):
         return (
             f"{name} returned those of {len(out)} arguments, and argnums={call.argnums} names "
             f"one; say argnums={tuple(range(len(out)))}"

@@ -169,6 +169,20 @@ def number_words(scenes: list[Scene], alphas: list[float]) -> Words | None:
     return None
 
 
+def size_words(scenes: list[Scene], alphas: list[float]) -> Words | None:
+    """A size that is the same at every scene and would explain |α| as well, left out or there twice."""
+    for n, leaves in enumerate(zip(*(jax.tree.leaves(s.point.args) for s in scenes), strict=True)):
+        for a, sizes in enumerate(zip(*map(np.shape, leaves), strict=True)):
+            if (
+                len({*sizes}) == 1
+                and sizes[0] > 1
+                and any(same(abs(alphas[0] ** k), sizes[0]) for k in (1, -1))
+            ):
+                says = "the size {size} of axis {a} of {x}, which no other point could change, is left out"
+                return Words(f"{says} or there twice", {"size": sizes[0], "a": a, "x": Argument(n)})
+    return None
+
+
 def factor_names(scenes: list[Scene], alphas: list[float], mistakes=OF_ALL) -> list[Meaning]:
     """What a factor can mean that is alphas[s] at scenes[s]."""
     network = bool(scenes[0].structure.products)  # else no axis is known to be the features or the outputs

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
+from itertools import permutations
 from typing import NamedTuple
 
 import numpy as np
@@ -9,8 +10,10 @@ import numpy as np
 from jaxnn.gradcheck.jaxprs.equations import kind_of
 from jaxnn.gradcheck.mistakes.finding import Argument, Finding, Mistake, Part, finding, holds, ways
 from jaxnn.gradcheck.mistakes.outputs import LEFT_OUT
+from jaxnn.gradcheck.mistakes.steps.turns import WRONG_OPERAND
 from jaxnn.gradcheck.report.formats import dimensions
 from jaxnn.gradcheck.tape.backward import gradient_at
+from jaxnn.gradcheck.tape.forward import gradient_of
 from jaxnn.gradcheck.tape.names import handed_in
 from jaxnn.gradcheck.tape.quantities import as_target
 from jaxnn.gradcheck.tape.scene import Scene, fits
@@ -69,11 +72,11 @@ BROADCAST = Mistake(
 )  # fmt: skip
 INVERTED = Mistake(
     "labels-inverted", "1 − Y for Y", ERROR, "Y = 1 - Y", Y_AT,
-    (Altered("1 − Y stands where Y belongs.", lambda y: 1 - y, 0.9),),
+    (Altered("1 − {y} stands where {y} belongs.", lambda y: 1 - y, 0.9),),
 )  # fmt: skip
 SIGNED = Mistake(
     "labels-signed", "labels of −1 and 1 where those of 0 and 1 belong", ERROR, "Y = 2 * Y - 1", Y_AT,
-    (Altered("2 Y − 1 stands where Y belongs.", lambda y: 2 * y - 1, 1.0),),
+    (Altered("2 {y} − 1 stands where {y} belongs.", lambda y: 2 * y - 1, 1.0),),
 )  # fmt: skip
 SMOOTHED = Mistake(
     "labels-smoothed", "label smoothing that the loss does not have", ERROR, "Y = 0.9 * Y + 0.1 / n_L", Y_AT,
@@ -126,7 +129,7 @@ OF_INPUTS = (TRUNCATED, UNSCALED, CENTRED)
 OF_DATA = (*OF_ORDER, *OF_LABELS, LEFT_OUT, *OF_INPUTS, NO_COTANGENT, NO_ARGUMENT, ONE_PLACE)
 ALTERED_LABELS = [
     *ways(OF_LABELS),
-    (LEFT_OUT, Altered("Y is left out.", np.zeros_like, 1.0)),
+    (LEFT_OUT, Altered("{y} is left out.", np.zeros_like, 1.0)),
     (TRUNCATED, Altered("The labels are cut to integers.", np.trunc, 0.6)),
 ]
 
@@ -139,8 +142,9 @@ def elsewhere(scenes: list[Scene]) -> Iterator[Finding]:
     labels = [t for t in labels if not layout.layers or as_target(scene, t) is not None]
     data = () if layout.products else layout.data
     yield from _argument_ignored(scenes, [*cotangents, *layout.targets, *data], labels)
+    yield from _argument_for_another(scenes, [*layout.targets, *layout.data])
     last = len(layout.layers)
-    through = f"dZ[{last}] (through Y)" if last else "through Y"
+    through = f"dZ[{last}] (through {{y}})" if last else "through {y}"
     for t in labels:
         kind = kind_of(values[t])
         yield from _altered(scenes, t, [*ways(OF_ORDER), *(ALTERED_LABELS if kind == "f" else ())], through)
@@ -165,14 +169,14 @@ def _altered(scenes, value: int, table, where: str) -> Iterator[Finding]:
     for mistake, way in table:
         ones = np.all(way.of(scenes[0].point.values[value]) == 1)  # an argument that is ignored
         if not ones and holds(scenes, partial(_with_input, value, way)):
-            yield finding(mistake, way.says, where, way.rank)
+            yield finding(mistake, way.says, where, way.rank, y=_argument(scenes[0], value))
 
 
 def _other_classes(scenes, value: int, where: str) -> Iterator[Finding]:
     """Labels that are numbers of classes, off by one; with and without going round."""
     ways = [(step, around) for step in (1, -1) for around in (False, True)]
     if any(holds(scenes, partial(_with_classes, value, *way)) for way in ways):
-        yield finding(OTHER_CLASSES, OTHER_CLASSES.ways[0].says, where, 0.4)
+        yield finding(OTHER_CLASSES, OTHER_CLASSES.ways[0].says, where, 0.4, y=_argument(scenes[0], value))
 
 
 def _with_classes(value: int, step: int, around: bool, scene: Scene):
@@ -200,6 +204,23 @@ def _argument_ignored(scenes, arguments: Iterable[int], labels: Iterable[int]) -
                 if holds(scenes, partial(_with_argument, value, of)):
                     yield finding(ONE_PLACE, f"{says}.", where, 0.6, c=c)
                     break
+
+
+def _argument_for_another(scenes: list[Scene], arguments: Iterable[int]) -> Iterator[Finding]:
+    """An argument stands where another of its shape belongs."""
+    shapes = scenes[0].point.tape.shapes
+    for value, other in permutations(dict.fromkeys(arguments), 2):
+        if shapes[value] == shapes[other] and holds(scenes, partial(_with_another, value, other, 1.0)):
+            neither = holds(scenes, partial(_with_another, value, other, 0.0))
+            says = "{d} stands where {c} belongs" + ", or neither is taken into account" * neither
+            c, d = (_argument(scenes[0], v) for v in (value, other))
+            yield finding(WRONG_OPERAND, f"{says}.", "through {c}", 0.9, c=c, d=d)
+            return
+
+
+def _with_another(value: int, other: int, times: float, scene: Scene):
+    old, new = scene.point.values[value], times * scene.point.values[other]
+    return gradient_of(scene, {value: new, other: new}) if new.shape == old.shape else None
 
 
 def _is_linear(scenes: list[Scene], value: int) -> bool:

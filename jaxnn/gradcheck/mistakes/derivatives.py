@@ -196,7 +196,7 @@ def masks_forgotten(scenes: list[Scene]) -> Iterator[Finding]:
             node = scene.point.tape.nodes[group[-1][0]]
             below = [[y.number for y in scene.structure.layers if y.place < place] for place, _ in group]
             layers = dict.fromkeys(max(numbers, default=1) for numbers in below)
-            dropped = all(_is_mask(scene.point.change.factors[e]) for e in group)
+            dropped = all(np.unique(np.append(scene.point.change.factors[e], 0.0)).size <= 2 for e in group)
             yield finding(
                 MASK if dropped else MULTIPLIER,
                 "The {what} multiplied into {a} is missing from the backward pass.",
@@ -215,8 +215,3 @@ def _with_masks(group: tuple[tuple[int, int], ...], keep: bool, scene: Scene) ->
     olds = {e: np.asarray(scene.point.change.factors[e]) for e in group}
     sizes = {e: np.abs(old).max(initial=0) if keep else 1.0 for e, old in olds.items()}
     return gradient_with(scene, factors={e: np.full_like(old, sizes[e]) for e, old in olds.items()})
-
-
-def _is_mask(factors: np.ndarray) -> bool:
-    """Zeros, and at most one other number."""
-    return np.unique(np.append(factors, 0.0)).size <= 2

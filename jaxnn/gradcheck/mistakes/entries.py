@@ -60,7 +60,7 @@ RESHAPED = Mistake(
     "dW[l] = dZ[l]ᵀ A[l-1]: a transpose moves entries, a reshape only renames them",
     "dW1 = (X.T @ dZ1).reshape(W1.shape)", "dW[l]",
     (
-        Way(IN_ORDER, lambda r: r.T.reshape(r.shape), 0.1),
+        Way(IN_ORDER, lambda r: r.reshape(len(r), -1).T.reshape(r.shape), 0.1),
         Way(IN_ORDER, lambda r: r.reshape(r.shape[::-1]).T, 0.1),
         Way(IN_ORDER, lambda r: r.swapaxes(0, 1).reshape(r.shape) if r.ndim > 2 else r, 0.2),
     ),
@@ -174,7 +174,8 @@ def _with_entries(f: Callable, leaves: tuple[int, ...], scene: Scene) -> list[np
 def _is_that_of(scene: Scene, k: int, other: int) -> bool:
     """Whether the gradient of one parameter is the right one of another."""
     r = scene.reference[other]
-    return bool(r.any()) and r.shape == scene.hand[k].shape and fits(scene, [r] * len(scene.hand), [k])
+    there = [r if n == k else own for n, own in enumerate(scene.reference)]
+    return bool(r.any()) and r.shape == scene.hand[k].shape and fits(scene, there, [k])
 
 
 def _exchanged(scenes, wrong: tuple[int, ...]) -> Iterator[Finding]:

@@ -22,6 +22,7 @@ from jaxnn.gradcheck.mistakes.averages import (
     of_arguments,
     ratio,
     same,
+    size_words,
 )
 from jaxnn.gradcheck.mistakes.entries import UNWRITTEN
 from jaxnn.gradcheck.mistakes.finding import (
@@ -125,16 +126,19 @@ def _one_factor(scenes, alphas: list[float], off: set[int], quiet: set[int]) -> 
     constant = all(same(a, alphas[0]) for a in alphas)
     resized = any(s.sizes != scenes[0].sizes for s in scenes)
     other = number_words(scenes, alphas)
+    size = size_words(scenes, alphas) if constant and not other else None
     meanings = factor_names(scenes, alphas, mistakes)
     for m in meanings:
         # a size that no point changes may be any number
         fixed = " ({times} times, by a number in the code)" if resized else " ({times} times)"
-        size = fixed if constant and not m.sure else ""
+        fixed = fixed if constant and not m.sure else ""
         # in all of the gradient a stray number is one of the loss; elsewhere who can tell
-        beside = other if constant else None  # a number of the loss that goes with a size is that size
-        says, parts = _also(f"{extent.says} {m.says}{size}", beside, extent.parts)
+        beside = (
+            (other or size) if constant else None
+        )  # a number of the loss that goes with a size is that size
+        says, parts = _also(f"{extent.says} {m.says}{fixed}", beside, extent.parts)
         parts = {**parts, **m.parts, "times": spoken(alphas[0])}
-        sure = m.sure and (everywhere or not beside)
+        sure = m.sure and not size and (everywhere or not beside)
         yield finding(m.mistake, f"{says}.", extent.where, m.rank, sure, **parts)
     if not meanings and (one := _over_all(scenes, alphas, extent)):
         yield one

@@ -189,7 +189,8 @@ def exchanged(swaps: Sequence[tuple[Mistake, Swap]], scenes: list[Scene]) -> Ite
             own = {layers[group[0] - 1].weight, layers[group[0] - 1].bias}
             if not swap.alone or len(group) > 1 or not wrong or not own.issuperset(wrong):
                 continue
-            if holds(scenes, partial(_with_swap, swap, group, only=wrong)):
+            own_only = partial(_with_swap, swap, group, only=wrong)
+            if holds(scenes, own_only) and not holds(scenes, partial(own_only, times=0.0)):
                 yield _exchange(scenes[0], mistake, swap, group, wrong)
                 break
 

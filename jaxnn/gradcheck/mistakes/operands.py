@@ -48,16 +48,12 @@ def _with_operand(is_input: bool, f: Callable, scene: Scene, layer: Layer) -> di
     return {"operands": {(layer.place, side): new}}
 
 
-def _w_of(scene: Scene, layer: Layer) -> np.ndarray:
-    return scene.point.values[scene.point.tape.parameters[layer.weight]]
-
-
 def _other_weights(offset: int, turned: bool = False) -> Callable:
     def f(scene, layer, old):
         other = layer_at(scene, layer.number + offset)
         if other is None:
             return None
-        value = _w_of(scene, other)
+        value = scene.point.values[scene.point.tape.parameters[other.weight]]
         return oriented(scene, layer, value.T if turned else value, old)
 
     return f

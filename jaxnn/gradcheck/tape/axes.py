@@ -202,6 +202,15 @@ def _generic(leaf, shape, own: bool, sizes, rng) -> np.ndarray:
     return rng.normal(size=shape) * 1.5
 
 
+def _as_that_is(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """The other values for data, symmetric, with an empty diagonal or with the sum 1 if the data are so."""
+    if kind_of(x) != "f":
+        return y
+    if x.ndim == 2 and x.shape == x.T.shape and y.shape == y.T.shape and np.array_equal(x, x.T):
+        y = np.triu(y, 0 if np.diag(x).any() else 1) + np.triu(y, 1).T
+    return y / y.sum() if x.size > 1 and (x >= 0).all() and np.isclose(x.sum(), 1) else y
+
+
 def generic(
     loss: Callable, args: tuple, argnums: int | tuple[int, ...], axes: Axes, seed: int, nearby=False, **how
 ) -> tuple | None:
@@ -214,7 +223,8 @@ def generic(
     new = []
     for x, cs, own in zip(flat, axes.leaves, parameter_leaves(args, argnums), strict=True):
         shape = tuple(sizes[c] for c in cs)
-        new.append(_nearby(x, shape, rng) if nearby else _generic(x, shape, own, sizes, rng))
+        y = _nearby(x, shape, rng) if nearby else _generic(x, shape, own, sizes, rng)
+        new.append(y if own else _as_that_is(np.asarray(x), y))
     there = jax.tree.unflatten(tree, new)
     try:
         return there if jax.eval_shape(loss, *there).shape == () else None

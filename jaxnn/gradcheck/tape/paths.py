@@ -107,6 +107,7 @@ def _reaching(scene: Scene) -> Iterator[tuple[Path, list[np.ndarray]]]:
     active = [p for p in tape.parameters if p in tape.active]
     behind = origins(tape.nodes, active)
     needed = {active[k] for k in wrong}
+    quiet = {k for k in wrong if (np.abs(scene.reference[k]) <= scene.bound[k]).all()}  # 0 by an invariance
     for path in paths_of(scene):
         if not needed <= set().union(
             *(behind.get(tape.nodes[p].inputs[path.k], set()) for p, _ in path.edges)
@@ -115,7 +116,7 @@ def _reaching(scene: Scene) -> Iterator[tuple[Path, list[np.ndarray]]]:
         rest = without(scene, path.edges)
         sides = zip(scene.reference, rest, scene.bound, strict=True)
         gone = {k for k, (r, w, b) in enumerate(sides) if _apart(r, w) and (np.abs(r - w) > b).any()}
-        if gone > wrong if scene.only else gone == wrong:
+        if gone and (gone | quiet > wrong if scene.only else gone | quiet == wrong):
             yield path, rest
 
 
@@ -126,6 +127,21 @@ def _apart(r: np.ndarray, w: np.ndarray) -> bool:
 def value_below(scene: Scene, path: Path) -> int:
     """The value that a path leads down to."""
     return scene.point.tape.nodes[path.places[path.on[-1]]].inputs[path.k]
+
+
+def slopes_above(scene: Scene, path: Path) -> dict[int, float]:
+    """The derivatives of functions of a number through which alone a path comes, by their places."""
+    tape, readers, slopes = scene.point.tape, consumers(scene.point.tape.nodes), {}
+    place, k = path.edges[0]
+    while len((node := tape.nodes[place]).outputs) == 1 and tape.shapes[node.outputs[0]].size == 1:
+        slope = np.ravel(scene.point.change.factors.get((place, k), ()))
+        if slope.size == 1 and len(node.reads) == 1:
+            slopes[place] = float(slope[0])
+        above = readers.get(node.outputs[0], [])
+        if len(above) != 1 or len(tape.edges(tape.nodes[above[0]])) != 1:
+            break
+        (place,), ((k, _),) = above, tape.edges(tape.nodes[above[0]])
+    return slopes
 
 
 def rows_of(scene: Scene) -> dict[int, list[tuple[int, ...]]]:

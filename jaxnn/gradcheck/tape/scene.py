@@ -73,12 +73,12 @@ def _rounded(scene: Scene, gradient: list[np.ndarray]) -> list[float]:
 
 def fits(scene: Scene, prediction: list[np.ndarray], leaves=None) -> bool:
     """Whether a predicted gradient is the candidate's, up to rounding."""
+    if any(np.shape(p) != g.shape for p, g in zip(prediction, scene.hand, strict=True)):
+        return False
     with np.errstate(all="ignore"):
         rounded = None
         for k in scene.seen if leaves is None else leaves:
             g, p, r = scene.hand[k], np.asarray(prediction[k]), scene.reference[k]
-            if p.shape != g.shape:
-                return False
             top, size = np.abs(r).max(initial=0), np.abs(p).max(initial=0)
             stretch = max(1.0, size / top) if top > 0 and np.isfinite(size) else 1.0
             # what cancels is far larger than what is left of it, and no measure of a bound

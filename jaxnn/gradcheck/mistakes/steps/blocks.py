@@ -103,7 +103,8 @@ def made_of(scene: Scene, block: Block, source: np.ndarray) -> np.ndarray:
         given = arrays(node, values)
         known = [not isinstance(i, Literal) and i in inside for i in node.inputs]
         if node.name not in FACTORS:
-            given = [x if own or kind_of(x) != "f" else 0 * x for own, x in zip(known, given, strict=True)]
+            pairs = zip(known, given, strict=True)
+            given = [x if own or kind_of(x) != "f" else np.zeros_like(x) for own, x in pairs]
         values |= dict(zip(node.outputs, step(scene, place, given), strict=True))
         inside.update(node.outputs)
     return values[block.top]

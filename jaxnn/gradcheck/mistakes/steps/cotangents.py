@@ -232,10 +232,6 @@ def _along(one: tuple[int, ...], other: tuple[int, ...]) -> bool:
     )
 
 
-def _averaged(value: int, top: int, scene: Scene) -> np.ndarray:
-    return scene.point.cotangents[value] * scene.point.values[value].size / scene.point.values[top].size
-
-
 def _others(scene: Scene, value: int, known: dict) -> Iterator[Other]:
     """What may be taken for what comes back to a value."""
     tape, back = scene.point.tape, scene.point.cotangents
@@ -244,7 +240,8 @@ def _others(scene: Scene, value: int, known: dict) -> Iterator[Other]:
     for above in sorted(reached(tape.nodes, [value]) & known.keys() & back.keys()):
         if above != value and back[above].shape == shape and not near(back[above], back[value]):
             yield Other(SKIPPED, says, 3.0, lambda s, v=above: s.point.cotangents[v], above)
-    for v in sorted(scene.point.values):
+    given = (*tape.inputs, *tape.constants)
+    for v in sorted(scene.point.values.keys() & reached(tape.nodes, given)):  # no number of the code alone
         if _along(np.shape(scene.point.values[v]), shape):
             for power, lacks, or_else in ((1, "divided", "multiplied"), (-1, "multiplied", "divided")):
                 says = (
@@ -255,7 +252,8 @@ def _others(scene: Scene, value: int, known: dict) -> Iterator[Other]:
         top = node.outputs[0]
         if (node.elementwise or node.name in VIEWS) and math.prod(tape.shapes[top].shape) > math.prod(shape):
             says = "What comes back to {value} is a mean over all that it is added to, where a sum belongs."
-            yield Other(BIAS_MEAN, says, 3.0, partial(_averaged, value, top))
+            share = lambda s, t=top: s.point.values[value].size / s.point.values[t].size  # noqa: E731
+            yield Other(BIAS_MEAN, says, 3.0, lambda s, f=share: f(s) * s.point.cotangents[value])
     for mistake, way in ways(MOVES):
         what = f"What comes back to {{value}} {way.says}."
         yield Other(mistake, what, 3.2, lambda s, way=way: way.of(s.point.cotangents[value]))

@@ -14,7 +14,7 @@ import numpy as np
 from jax.extend.core import Literal
 
 from jaxnn.gradcheck.mistakes import derivatives, operands
-from jaxnn.gradcheck.mistakes.averages import factor_names, number_words, of_arguments, tidy
+from jaxnn.gradcheck.mistakes.averages import factor_names, number_words, of_arguments, same, tidy
 from jaxnn.gradcheck.mistakes.finding import (
     Cotangent,
     Finding,
@@ -45,6 +45,7 @@ from jaxnn.gradcheck.tape.paths import (
     reaching,
     rows_like,
     rows_of,
+    slopes_above,
     smallest,
     statistic,
     value_below,
@@ -99,7 +100,7 @@ class Other(NamedTuple):
 
 def _found(probe: Scene, path: Path, mistake: Mistake, says: str, rank: float, **parts: Part) -> Finding:
     told = {"step": Step(path.places), "down": Cotangent(value_below(probe, path))}
-    return finding(mistake, says, "{down}", rank, True, probe, **told, **parts)
+    return finding(mistake, says, "{down}", rank, True, probe, **{**told, **parts})
 
 
 def scaled(scenes: list[Scene]) -> Iterator[Finding]:
@@ -167,12 +168,12 @@ def _counted(scenes: list[Scene], probe: Scene, path: Path, rest) -> Iterator[Co
     if abs(alpha - 1) <= COMPUTED or not fits(probe, predicted):
         return
     alphas = [_gain(s, path) for s in scenes]
+    gains = lambda s: alphas[place_of(scenes, s)]  # noqa: E731
     if alpha > 0 and (number := number_words(scenes, alphas)):
-        gains = lambda s: alphas[place_of(scenes, s)]  # noqa: E731
         yield Count(MISCOUNTED, f"{number.says} on {through.strip()}", edges, gains, number.parts, 2.15)
     elif all(abs(a - alpha) <= FITTED * max(abs(alpha), 1) for a in alphas):
-        same = {way.alpha: (mistake, way.says) for mistake, way in ways((LEFT_OUT, MISCOUNTED))}
-        mistake, says = same.get(alpha, (MISCOUNTED, "counts {alpha} times"))
+        known = {way.alpha: (mistake, way.says) for mistake, way in ways((LEFT_OUT, MISCOUNTED))}
+        mistake, says = known.get(alpha, (MISCOUNTED, "counts {alpha} times"))
         says, power = through + says, probe.point.tape.nodes[path.places[0]].params.get("y")
         if isinstance(power, int) and abs(alpha * power - 1) < FITTED:
             says = f"the factor {power} in the derivative of {{step}} is left out"
@@ -181,9 +182,13 @@ def _counted(scenes: list[Scene], probe: Scene, path: Path, rest) -> Iterator[Co
     told = [
         (f"in the backward pass {through}{m.says}", m.parts) for m in factor_names(scenes, alphas) if m.sure
     ]
-    told = told or [(f"{through}counts {w.says} times", w.parts) for w in of_arguments(scenes, alphas)[:1]]
-    for says, parts in told:
-        yield Count(MISCOUNTED, says, edges, lambda s: alphas[place_of(scenes, s)], parts)
+    told += [(f"{through}counts {w.says} times", w.parts) for w in of_arguments(scenes, alphas)[:1]]
+    slopes = [slopes_above(s, path) for s in scenes]
+    for place, (power, says) in itertools.product(slopes[0], ((1, "missing"), (-1, "multiplied in twice"))):
+        if all(x.get(place) and same(a * x[place] ** power, 1) for a, x in zip(alphas, slopes, strict=True)):
+            told.insert(0, (f"the derivative of {{step}} is {says}", {"step": Step((place,))}))
+    for says, parts in told[:1]:
+        yield Count(MISCOUNTED, says, edges, gains, parts)
 
 
 def both_ignored(scenes: list[Scene]) -> Iterator[Finding]:
@@ -249,7 +254,9 @@ def _other_slopes(scenes, probe: Scene, rows, path: Path, node: Node) -> Iterato
         inverted = derivatives.INVERTED if acts else WRONG_OPERAND
         ways += [(lambda x: 1 - x, inverted, "one minus " + what + " stands in its place.")]
     for of, mistake, says in ways:
-        if holds(scenes, partial(_with_old, path, of)):
+        if holds(
+            scenes, lambda s, of=of: gradient_with(s, factors={e: of(_old(s, None, e)) for e in path.edges})
+        ):
             yield _found(probe, path, mistake, says, 2.5)
     nodes = [probe.point.tape.nodes[p] for p in path.places]
     rest = tuple(n.inputs[1 - path.k] for n in nodes) if len(node.inputs) == 2 else ()
@@ -390,10 +397,6 @@ def _with_other(path: Path, side: int | None, other: Other, scene: Scene):
     if new is None:
         return None
     return gradient_with(scene, **{"factors" if side is None else "operands": new})
-
-
-def _with_old(path: Path, of: Callable, scene: Scene):
-    return gradient_with(scene, factors={e: of(_old(scene, None, e)) for e in path.edges})
 
 
 def _with_cotangent(path: Path, row: tuple[int, ...], turned: bool, scene: Scene):
