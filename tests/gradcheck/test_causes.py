@@ -490,12 +490,12 @@ def test_a_factor_that_is_a_parameter_has_its_name():
 
     def gradient(p, x):
         g = jax.grad(loss)(p, x)
-        return g | {"slope": g["slope"] / jnp.exp(p["slope"])}
+        return g | {"slope": g["slope"] * p["slope"]}
 
     p = {"w": jnp.array([0.3, -0.7, 1.1]), "slope": jnp.array(0.4)}
     x = jnp.asarray(np.random.default_rng(6).normal(size=(5, 3)))
     (cause, *_) = compare_gradients(loss, gradient, p, x).causes
-    assert "exp(−(p['slope'])) times" in cause.sentence
+    assert "counts p['slope'] times" in cause.sentence
 
 
 @pytest.mark.parametrize("key", [jax.random.key, jax.random.PRNGKey], ids=["typed", "raw"])

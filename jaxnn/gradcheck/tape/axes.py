@@ -208,7 +208,8 @@ def _as_that_is(x: np.ndarray, y: np.ndarray) -> np.ndarray:
         return y
     if x.ndim == 2 and x.shape == x.T.shape and y.shape == y.T.shape and np.array_equal(x, x.T):
         y = np.triu(y, 0 if np.diag(x).any() else 1) + np.triu(y, 1).T
-    return y / y.sum() if x.size > 1 and (x >= 0).all() and np.isclose(x.sum(), 1) else y
+    weights = 1 not in x.shape and ((x > 0) & (x < 1)).any() and np.isclose(x.sum(), 1)  # of all, no one-hot
+    return y / y.sum() if weights and (x >= 0).all() and (y > 0).any() and (y >= 0).all() else y
 
 
 def generic(
