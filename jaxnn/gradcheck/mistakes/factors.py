@@ -133,9 +133,7 @@ def _one_factor(scenes, alphas: list[float], off: set[int], quiet: set[int]) -> 
         fixed = " ({times} times, by a number in the code)" if resized else " ({times} times)"
         fixed = fixed if constant and not m.sure else ""
         # in all of the gradient a stray number is one of the loss; elsewhere who can tell
-        beside = (
-            (other or size) if constant else None
-        )  # a number of the loss that goes with a size is that size
+        beside = other or size if constant else None  # a number that goes with a size is that size
         says, parts = _also(f"{extent.says} {m.says}{fixed}", beside, extent.parts)
         parts = {**parts, **m.parts, "times": spoken(alphas[0])}
         sure = m.sure and not size and (everywhere or not beside)

@@ -179,15 +179,18 @@ def _counted(scenes: list[Scene], probe: Scene, path: Path, rest) -> Iterator[Co
             says = f"the factor {power} in the derivative of {{step}} is left out"
         yield Count(mistake, says, edges, lambda s: alpha, {"alpha": spoken(alpha)})
         return
+    slopes = [slopes_above(s, path) for s in scenes]
     told = [
+        (f"the derivative of {{step}} is {says}", {"step": Step((place,))})
+        for place in slopes[0]
+        for power, says in ((1, "missing"), (-1, "multiplied in twice"))
+        if all(x.get(place) and same(a * x[place] ** power, 1) for a, x in zip(alphas, slopes, strict=True))
+    ]
+    told = told or [
         (f"in the backward pass {through}{m.says}", m.parts) for m in factor_names(scenes, alphas) if m.sure
     ]
-    told += [(f"{through}counts {w.says} times", w.parts) for w in of_arguments(scenes, alphas)[:1]]
-    slopes = [slopes_above(s, path) for s in scenes]
-    for place, (power, says) in itertools.product(slopes[0], ((1, "missing"), (-1, "multiplied in twice"))):
-        if all(x.get(place) and same(a * x[place] ** power, 1) for a, x in zip(alphas, slopes, strict=True)):
-            told.insert(0, (f"the derivative of {{step}} is {says}", {"step": Step((place,))}))
-    for says, parts in told[:1]:
+    told = told or [(f"{through}counts {w.says} times", w.parts) for w in of_arguments(scenes, alphas)[:1]]
+    for says, parts in told:
         yield Count(MISCOUNTED, says, edges, gains, parts)
 
 
@@ -254,9 +257,8 @@ def _other_slopes(scenes, probe: Scene, rows, path: Path, node: Node) -> Iterato
         inverted = derivatives.INVERTED if acts else WRONG_OPERAND
         ways += [(lambda x: 1 - x, inverted, "one minus " + what + " stands in its place.")]
     for of, mistake, says in ways:
-        if holds(
-            scenes, lambda s, of=of: gradient_with(s, factors={e: of(_old(s, None, e)) for e in path.edges})
-        ):
+        factors = lambda s, of=of: {e: of(_old(s, None, e)) for e in path.edges}  # noqa: E731
+        if holds(scenes, lambda s, f=factors: gradient_with(s, factors=f(s))):
             yield _found(probe, path, mistake, says, 2.5)
     nodes = [probe.point.tape.nodes[p] for p in path.places]
     rest = tuple(n.inputs[1 - path.k] for n in nodes) if len(node.inputs) == 2 else ()
