@@ -66,15 +66,16 @@ def read_well(read: Callable[[Sequence, Iterable], Read], args: Sequence, active
     if not kinks(found.notes):
         return found
     certain = read(args, repeat(np.array(True)))
+    idle = {note for note in found.notes if note.kind == "kink" and note.what in COMPARISONS}
+    settled = found._replace(notes=Counter({n: k for n, k in found.notes.items() if n not in idle}))
     if all(np.isinf(x.errors).all() for x in certain.out):
-        return found  # no tie leaves it open: nothing is known of it
+        return settled  # no tie leaves it open: nothing is known of it
     beside = [read(_moved(args, active, way, k), lasting) for k in range(LINES) for way in (STEP, -STEP)]
     if not all(_broken(found, other) for other in beside):
         return found
     out = list(map(_without_jump, found.out, certain.out, zip(*(b.out for b in beside), strict=True)))
     if all(np.all(x.errors <= WIDER * y.errors + _least(x)) for x, y in zip(out, certain.out, strict=True)):
-        idle = {note for note in found.notes if note.kind == "kink" and note.what in COMPARISONS}
-        return found._replace(out=out, notes=Counter({n: k for n, k in found.notes.items() if n not in idle}))
+        return settled._replace(out=out)
     return found._replace(out=out)
 
 

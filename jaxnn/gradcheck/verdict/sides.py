@@ -154,12 +154,9 @@ def evaluated(
 
 
 def _estimated(call: Call, side: Traced, leaves: list, found: Side) -> Side:
-    """The same, where what has no bound, though it is finite, has the noise that is seen around it.
-
-    A tie in what has a bound is a kink; where nothing has one, all ties may be of bounds as wide.
-    """
+    """The same, where what has no bound, though it is finite, has the noise that is seen around it."""
     open_ = [np.isinf(e) & np.isfinite(v) for v, e in zip(found.values, found.errors, strict=True)]
-    if not any(map(np.any, open_)) or (kinks(found.notes) and not all(map(np.all, open_))):
+    if not any(map(np.any, open_)) or kinks(found.notes):
         return found
     run = planned(*opened(side.closed))
 
@@ -171,7 +168,7 @@ def _estimated(call: Call, side: Traced, leaves: list, found: Side) -> Side:
     least = (COARSE * np.max(np.abs(v[o]), initial=0.0) for v, o in zip(found.values, open_, strict=True))
     errors = [np.where(*x) for x in zip(open_, map(np.add, noise, least), found.errors, strict=True)]
     first = next((n for n in found.notes if n.kind == "unbounded"), Note("", "the gradient", ""))
-    notes = {n: k for n, k in found.notes.items() if n.kind not in {"unbounded", "kink"}} | {
+    notes = {n: k for n, k in found.notes.items() if n.kind != "unbounded"} | {
         first._replace(kind="sampled"): 1
     }
     return found._replace(errors=errors, notes=notes)
