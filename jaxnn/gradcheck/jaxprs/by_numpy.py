@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.dtypes import canonicalize_dtype
+from jax.extend.core import Literal
 
 from jaxnn.gradcheck.jaxprs.equations import (
     LONG,
@@ -58,7 +59,7 @@ def _step(equation) -> Callable[..., list]:
 
 
 def _of_kind(x, dtype):
-    x = _plain(x)
+    x = x if type(x) is np.ndarray else _plain(x)
     return x if x.dtype == dtype else x.astype(dtype)
 
 
@@ -82,13 +83,26 @@ def by_numpy(function: Callable, *args) -> Callable:
 
 def planned(jaxpr, consts: Sequence) -> Callable[..., list]:
     """args → the outputs of a jaxpr, as NumPy arrays; floating point errors are no news."""
-    plan, held = plan_of(jaxpr), [_plain(c) for c in consts]
-    steps = {id(equation): _step(equation) for equation, _ in plan}
+    numbers: dict[Any, np.ndarray] = {}
+
+    def key(atom):
+        if not isinstance(atom, Literal):
+            return atom
+        numbers[id(atom)] = _literal(atom)
+        return id(atom)
+
+    steps = [(_step(e), [*map(key, e.invars)], e.outvars, last) for e, last in plan_of(jaxpr)]
+    given, held = (*jaxpr.constvars, *jaxpr.invars), [_plain(c) for c in consts]
+    out = [*map(key, jaxpr.outvars)]
 
     @np.errstate(all="ignore")
     def run(*args):
-        step = lambda equation, inputs: steps[id(equation)](*inputs)  # noqa: E731
-        return walked(jaxpr, plan, [*held, *args], step, _literal)
+        known = numbers | dict(zip(given, [*held, *args], strict=True))
+        for step, read, made, last in steps:
+            known.update(zip(made, step(*[known[v] for v in read]), strict=True))
+            for v in last:
+                del known[v]
+        return [known[v] for v in out]
 
     return run
 

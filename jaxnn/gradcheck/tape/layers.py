@@ -64,7 +64,7 @@ def structure(tape: Tape) -> Structure:
             continue
         k = sides.index(False)
         bias, z = _bias_and_z(tape, behind, readers, node.outputs[0])
-        a = (cuts(tape, z, still) or [z])[-1]
+        a = (cuts(tape, z, still, readers) or [z])[-1]
         activation = tape.maker(a)
         if activation is None or z not in tape.nodes[activation].reads:
             a, activation = z, None

@@ -1,6 +1,6 @@
 """A loss taken apart into a tape: every step of it, and every value."""
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -133,11 +133,12 @@ def fixed(tape: Tape) -> frozenset[int]:
     return frozenset(tape.shapes) - reached(tape.nodes, moving | set(tape.parameters))
 
 
-def cuts(tape: Tape, start: int, still: frozenset[int]) -> list[int]:
+def cuts(tape: Tape, start: int, still: frozenset[int], readers: Mapping[int, list[int]]) -> list[int]:
     """The values d = g(v), g elementwise in v = start alone, through which all of v's influence goes."""
-    readers = consumers(tape.nodes)
-    inside, reach, found = {start}, max(readers.get(start, [-1])), []
-    for place, node in enumerate(tape.nodes):
+    inside, reading, found = {start}, readers.get(start, [len(tape.nodes)]), []
+    reach = max(reading)
+    for place in range(min(reading), len(tape.nodes)):
+        node = tape.nodes[place]
         if inside.isdisjoint(node.reads):
             continue
         rest = [i for i in node.reads if i not in inside]
@@ -158,7 +159,8 @@ def cuts(tape: Tape, start: int, still: frozenset[int]) -> list[int]:
 
 def _merged(tape: Tape, start: int, end: int) -> Tape:
     """The tape with the elementwise steps from `start` to `end` made one, with all they read."""
-    inside = _leading(tape.nodes, end, reached(tape.nodes, [start]) - {start})
+    nodes = tape.nodes[: (tape.maker(end) or 0) + 1]
+    inside = _leading(nodes, end, reached(nodes, [start]) - {start})
     if len(inside) < 2:
         return tape
     made, last = {o for node in inside for o in node.outputs}, inside[-1]
@@ -181,14 +183,15 @@ def trace(loss: Callable, args: tuple, argnums: int | tuple[int, ...] = 0, merge
     parameters = tuple(jax.tree.leaves([numbered[n] for n in chosen]))
     active = _active(tape, parameters)
     tape = tape._replace(parameters=parameters, active=active)
-    still = fixed(tape)
+    still, readers = fixed(tape), consumers(tape.nodes)
     for node in tape.nodes if merge else ():
         # Z = U + b, Z = a product: where an activation function can begin
         reads = [i for i in node.reads if i in active]
         if not reads or (node.elementwise and len(reads) < 2) or node.name in VIEWS:
             continue
         for start in node.outputs:
-            if start in active and (ends := cuts(tape, start, still)):
-                tape = _merged(tape, start, ends[-1])
+            if start in active and (ends := cuts(tape, start, still, readers)):
+                tape, before = _merged(tape, start, ends[-1]), tape
+                readers = readers if tape is before else consumers(tape.nodes)
     made = {*tape.inputs, *tape.constants, *(v for node in tape.nodes for v in node.outputs)}
     return tape._replace(active=active & made)  # what is within a merged step is no value any more
