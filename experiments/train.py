@@ -230,7 +230,7 @@ def check(done: Done, steps: int) -> None:
 
 def print_head(task, arguments: argparse.Namespace, settings: dict, mesh) -> None:
     """Print where, what and how is trained."""
-    from experiments.common.task import print_shapes
+    from experiments.common.task import print_shapes, tell_last_layer
 
     print("device    " + devices.device_in_words(mesh, settings))
     print_shapes(task, arguments.batch_size)
@@ -240,6 +240,8 @@ def print_head(task, arguments: argparse.Namespace, settings: dict, mesh) -> Non
         f"seed {arguments.seed}, {arguments.gradient} gradient"
     )
     own.tell(settings)
+    if arguments.network:
+        tell_last_layer(task)
     for name, value in settings["environment"].items():
         print(f"set       {name}={shown(value)}")
 

@@ -21,7 +21,7 @@ from tests.programs import ended
 
 MINE = """
 import jax.numpy as jnp
-from jaxnn.activations import Activation, identity, tanh
+from jaxnn.activations import Activation, identity, sigmoid, tanh
 from jaxnn.layers import Dense, Layer, batch_norm, dense, dropout, serial
 from jaxnn.losses import Loss
 
@@ -42,6 +42,9 @@ def scale(n, wrong=1):
 
 def net(n, classes):
     return serial(scale(n), dense(n, 5, tanh), dense(5, classes))
+
+def twice(n, classes):
+    return dense(n, classes, sigmoid)
 
 def in_training(n, classes, wrong=1):
     def backward(params, kept, dA):  # which differs from one batch to the next
@@ -183,6 +186,7 @@ def test_a_network_of_one_s_own_is_compared_trained_and_read_again(folder):
     assert "network   serial: scale(64), dense(64→5, tanh), dense(5→10)\n" in done.out
     sha256 = hashlib.sha256(MINE.encode()).hexdigest()
     assert f"own       network mine.py:net, sha256 {sha256[:12]}…\n" in done.out
+    assert "once more" not in done.out
     assert "its backward, beside autodiff: right\n" in done.out
     assert "imported" not in done.out
     settings = json.loads((folder / "run/settings.json").read_text())
@@ -221,6 +225,12 @@ def test_a_network_of_one_s_own_is_compared_trained_and_read_again(folder):
         rf"{sha256[:12]}…\); bring back the one it began with, or train anew\n",
         changed.err,
     )
+
+
+def test_an_activation_that_the_loss_applies_once_more_is_told(folder):
+    words = ("--network", "mine:twice", "--trust-gradient", *ONE)
+    assert "The loss applies sigmoid itself, and to that once more\n" in ended(train, *words).out
+    assert "once more" not in ended(train, *words, "--loss", "squared_error").out
 
 
 def test_activation_and_loss_of_one_s_own(folder):
