@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from jaxnn.gradcheck.diagnosis.deviations import How, how_off, relation
 from jaxnn.gradcheck.mistakes.averages import ratio
 from jaxnn.gradcheck.mistakes.finding import (
     UNKNOWN,
@@ -20,7 +21,6 @@ from jaxnn.gradcheck.mistakes.finding import (
     Step,
     finding,
     off_entries,
-    parameter_values,
 )
 from jaxnn.gradcheck.mistakes.steps.jacobians import flat, jacobians
 from jaxnn.gradcheck.report.formats import extent, joined, spoken
@@ -34,16 +34,7 @@ from jaxnn.gradcheck.tolerances import COMPUTED, FITTED
 from jaxnn.gradcheck.verdict.point import VISIBLE
 
 RETURNED = "what the function returns"
-ALL_OFF = "is wrong in every entry"
 MANY = 20  # values of which two at a time are tried
-
-
-class How(NamedTuple):
-    """How an array differs from the one it should be; entries: whether it says which do."""
-
-    says: str
-    entries: bool = False
-    vague: bool = False  # it may be anything
 
 
 class Fault(NamedTuple):
@@ -80,77 +71,6 @@ def _recovered(scene: Scene, layer: Layer) -> np.ndarray | None:
     return d if rank == len(a) and near(d.T @ a, g) else None
 
 
-def how_off(found: np.ndarray, right: np.ndarray, row: str = "row", column: str = "column") -> How:
-    """In words, how an array differs from the one it should be."""
-    if not np.isfinite(found).all() or not found.any():
-        return How("is zero" if np.isfinite(found).all() else "is not finite")
-    top = max(np.abs(right).max(initial=0), np.abs(found).max())
-    by = (~(np.abs(found - right) <= least * top) for least in (FITTED, COMPUTED, 0))
-    off = next((mask for mask in by if mask.any()), np.ones_like(found, bool))
-    with np.errstate(all="ignore"):
-        quotient = np.where(right != 0, found / right, np.nan)
-    known, gap = quotient[np.isfinite(quotient)], found - right
-    if not known.size:
-        return How(f"is wrong in {extent(off)}", True)
-    if known.size > 1 and _alike(known) and not _alike(np.append(known, 1)):
-        return How(f"is {spoken(known.flat[0])} times what it should be")
-    if not off.all() and off.ndim == 2:
-        of = " only (rows are examples)" if row == "example" else " only"
-        return How(f"is {'wrong' if found[off].any() else 'zero'} in {extent(off)}{of}", True)
-    for axis, kind, other in ((0, column, row), (1, row, column)) if found.ndim == 2 else ():
-        middle = np.nanmedian(quotient, axis=axis, keepdims=True)
-        if np.allclose(np.where(np.isfinite(quotient), quotient, middle), middle, rtol=FITTED, atol=0):
-            some = ", ".join(spoken(x) for x in middle.ravel()[:4]) + ", …" * (middle.size > 4)
-            return How(f"is wrong by a factor for each {kind} ({some})", True)
-        if order := _permutation(found, right, axis):
-            return How(f"has its {other}s in another order ({', '.join(map(str, order[:8]))})")
-    kept = known[np.abs(known) > FITTED]
-    if 0 < kept.size < known.size and _alike(kept):
-        return How(f"is multiplied by a mask of 0 and {max(known, key=abs):.6g}")
-    if gap.size > 1 and _alike(gap):
-        return How(f"has {gap.flat[0]:.6g} added to it")
-    if known.size > 1 and (known > 0).all():
-        ends = f"{known.min():.3g} to {known.max():.3g}"
-        return How(f"has the right signs, but is {ends} times what it should be", True, vague=True)
-    return How(ALL_OFF, vague=True)
-
-
-def _relation(scene: Scene, k: int) -> How | None:
-    """What a leaf that is wrong throughout still has of the right one."""
-    g, r, x = scene.hand[k], scene.reference[k], np.asarray(parameter_values(scene)[k], float)
-    gap, top = g - r, max(np.abs(g).max(initial=0), np.abs(r).max(initial=0))
-    if g.size < 3:
-        return None
-    part = float(np.vdot(gap, x) / np.vdot(x, x)) if x.any() else 0.0
-    if part and near(gap, part * x):
-        return How(f"is off by {spoken(part)} times its parameter")
-    if g.ndim == 2 and len(g) == len(g.T) > 1 and near((g + g.T) / 2, r, top):
-        return How("is right but for what is antisymmetric in it")
-    for axis, kind in ((0, "column"), (1, "row")) if g.ndim == 2 and min(g.shape) > 1 else ():
-        if near(gap, np.broadcast_to(gap.mean(axis, keepdims=True), g.shape), np.abs(gap).max()):
-            return How(f"has a number added to it for each {kind}")
-        if near(g.sum(axis), r.sum(axis), top):
-            return How(f"has the right sum in each {kind}, of wrong entries")
-    if near(g.sum(), r.sum(), top):
-        return How("has the right sum, of wrong entries")
-    along = np.abs(g) @ np.abs(x) if g.ndim == 1 else np.sum(np.abs(g * x))
-    if abs(np.vdot(r, x)) <= COMPUTED * along < abs(np.vdot(g, x)):
-        return How("has a part along its parameter, on whose length the loss does not depend")
-    if g.ndim == 2 and min(g.shape) > 2 and np.linalg.matrix_rank(gap, tol=FITTED * np.abs(gap).max()) == 1:
-        return How("is off by an outer product of two vectors")
-    return None
-
-
-def _alike(values: np.ndarray) -> bool:
-    return np.allclose(values, values.flat[0], rtol=FITTED, atol=0)
-
-
-def _permutation(found: np.ndarray, right: np.ndarray, axis: int) -> list[int] | None:
-    f, r = (found, right) if axis == 0 else (found.T, right.T)
-    order = [int(np.argmin(np.abs(r - row).max(axis=1))) for row in f]
-    return order if sorted(order) == list(range(len(r))) and near(f, r[order]) else None
-
-
 def faults(scene: Scene) -> list[Fault] | None:
     """The wrong quantities of a chain of dense layers, from the top down; None where it is none."""
     layers = scene.structure.layers
@@ -165,7 +85,9 @@ def faults(scene: Scene) -> list[Fault] | None:
         turned = (lambda x: x.T) if y.input_side == 1 else (lambda x: x)
         gradient, cotangents = backward_with(scene, given=given)
         expected = cotangents[y.product]
-        own, found = _faults_of(scene, y, gradient, turned(expected))
+        below = {k for z in layers if z.number < y.number for k in (z.weight, z.bias)}
+        passed = not below or below & set(scene.wrong)  # else a wrong dZ[l] was handed down to nothing
+        own, found = _faults_of(scene, y, gradient, turned(expected), bool(passed))
         followed = own is not None and cotangents[y.z].shape == expected.shape
         out += [f._replace(followed=followed and f.kind == "dZ") for f in found]
         if followed:
@@ -174,8 +96,8 @@ def faults(scene: Scene) -> list[Fault] | None:
     return out + [Fault("", 0, k, how_off(scene.hand[k], scene.reference[k])) for k in sorted(rest)]
 
 
-def _faults_of(scene: Scene, layer: Layer, gradient, expected: np.ndarray):
-    """(the candidate's own dZ[l] where it is wrong, the faults of a layer), given what is above it."""
+def _faults_of(scene: Scene, layer: Layer, gradient, expected: np.ndarray, passed: bool):
+    """(the candidate's own dZ[l], where it is wrong and was passed down; the faults of a layer)."""
     n, w, b, hand = layer.number, layer.weight, layer.bias, scene.hand
     terms = np.abs(expected).max(initial=0)  # what db is summed of: the sum itself may cancel
     bound = [of_sides + least for of_sides, least in zip(scene.bound, scene.rounded, strict=True)]
@@ -185,7 +107,7 @@ def _faults_of(scene: Scene, layer: Layer, gradient, expected: np.ndarray):
         return None, [] if b is None or right_b else [Fault("db", n, b, how_off(hand[b], gradient[b]))]
     off = how_off(hand[w], gradient[w])
     silent = b is None or not right_b or near(gradient[b], np.zeros(()), least=terms)
-    own = _recovered(scene, layer) if silent else None
+    own = _recovered(scene, layer) if silent and passed else None
     if own is None and right_b:
         return None, [Fault("dW", n, w, off)]
     if own is None:  # both are made of dZ[l]
@@ -331,7 +253,8 @@ def placed(given: Scene, scenes: list[Scene], names: Names, told: set) -> tuple[
 def _of_faults(found: list[Fault], scene: Scene, given: Scene, names: Names, told: set) -> Finding:
     """The topmost is the cause of what is below, unless those steps are wrong themselves."""
     if scene is not given:  # its rows, entries and sizes are none of the caller's
-        found = [f._replace(how=How("is wrong")) if f.how.entries or not scene.sized else f for f in found]
+        lasts = [not f.how.entries and scene.sized and _lasts(f.leaf, scene, given) for f in found]
+        found = [f if kept else f._replace(how=How("is wrong")) for f, kept in zip(found, lasts, strict=True)]
     first, *rest = found
     if rest and (first.followed or first.kind != "dZ"):
         after = f"; and {'; '.join(f.sentence(names) for f in rest)}."
@@ -351,6 +274,12 @@ def _of_faults(found: list[Fault], scene: Scene, given: Scene, names: Names, tol
         told=first.sentence(names) + after,
         quantities=joined([f.named(names) for f in found]),
     )
+
+
+def _lasts(k: int, scene: Scene, given: Scene) -> bool:
+    """Whether a leaf that is wrong in a simple way at one scene is so at the caller's as well."""
+    here, there = (how_off(s.hand[k], s.reference[k]) for s in (scene, given))
+    return here.vague or here.says == there.says
 
 
 def _of_leaves(scene: Scene, given: Scene, names: Names, told: set) -> Finding:
@@ -410,7 +339,7 @@ def _extents(scene: Scene, names: Names, own: bool) -> str:
         if alpha is not None and not np.isnan(alpha) and (off.size > 1 or not alpha):
             parts.append(f"{name} is " + (f"{spoken(alpha)} times what it should be" if alpha else "zero"))
         elif off.all():
-            how = _relation(scene, k) or how_off(scene.hand[k], scene.reference[k])
+            how = relation(scene, k) or how_off(scene.hand[k], scene.reference[k])
             whole += [name] * how.vague
             parts += [f"{name} {how.says}"] * (not how.vague)
         else:
