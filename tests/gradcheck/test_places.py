@@ -179,3 +179,22 @@ def test_what_buffers_round_and_a_size_that_is_written_are_not_said_to_be_wrong(
     said = report.causes[0].sentence + report.causes[0].where
     assert "p['c']" in said, report
     assert "dZ[1]" not in said, report
+
+
+def test_a_weight_made_of_micro_batches_is_blamed_and_not_what_is_handed_down():
+    """Means over 4, 4 and 2 examples, averaged: with 4 examples a third of it, with 10 no multiple."""
+
+    def loss(p, X, Y):
+        return jnp.mean((jnp.tanh(X @ p["W"]) @ p["V"] - Y) ** 2)
+
+    def gradient(p, X, Y):
+        A = np.tanh(X @ p["W"])
+        dZ = 2 * (A @ p["V"] - Y) / Y.size
+        parts = [slice(k, k + 4) for k in range(0, len(X), 4)]
+        dV = sum(A[s].T @ dZ[s] * len(X) / len(A[s]) for s in parts) / 3
+        return {"V": dV, "W": X.T @ (dZ @ p["V"].T * (1 - A * A))}
+
+    W, V, X, Y = normal((4, 5), (5, 2), (10, 4), (10, 2))
+    report = compare_gradients(loss, gradient, {"W": W, "V": V}, X, Y)
+    assert report.headline.startswith("p['V'] wrong: ")
+    assert not any("times what it should be" in c.sentence or "dZ[1]" in c.sentence for c in report.causes)
