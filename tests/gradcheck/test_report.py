@@ -14,8 +14,8 @@ import pytest
 
 from jaxnn.gradcheck import compare_gradients
 from jaxnn.gradcheck.report.confidence import SURE
-from jaxnn.gradcheck.report.formats import ulps
 from jaxnn.gradcheck.report.model import Cost
+from jaxnn.gradcheck.report.words import ulps
 from jaxnn.gradcheck.verdict.rows import picture
 
 

@@ -4,8 +4,8 @@ from jaxnn.gradcheck.mistakes.finding import UNKNOWN, Argument, Cotangent, Findi
 from jaxnn.gradcheck.mistakes.steps.paths import STATISTIC
 from jaxnn.gradcheck.mistakes.steps.turns import LEFT_OUT, TURNS_LEFT_OUT
 from jaxnn.gradcheck.report.confidence import GUESS, LIKELY, SURE
-from jaxnn.gradcheck.report.formats import capital, joined
 from jaxnn.gradcheck.report.model import Cause
+from jaxnn.gradcheck.report.words import capital, joined
 from jaxnn.gradcheck.tape.names import Names, cotangent_name, described, named
 from jaxnn.gradcheck.tape.scene import Scene
 from jaxnn.gradcheck.tape.trace import reached

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxnn.gradcheck.mistakes.finding import parameter_values
-from jaxnn.gradcheck.report.formats import extent, spoken
+from jaxnn.gradcheck.report.words import extent, spoken
 from jaxnn.gradcheck.tape.paths import near
 from jaxnn.gradcheck.tape.scene import Scene
 from jaxnn.gradcheck.tolerances import COMPUTED, FITTED

@@ -23,7 +23,7 @@ from jaxnn.gradcheck.mistakes.finding import (
     off_entries,
 )
 from jaxnn.gradcheck.mistakes.steps.jacobians import flat, jacobians
-from jaxnn.gradcheck.report.formats import extent, joined, spoken
+from jaxnn.gradcheck.report.words import extent, joined, spoken
 from jaxnn.gradcheck.tape.budget import Spent, Work
 from jaxnn.gradcheck.tape.names import Names, handed_in
 from jaxnn.gradcheck.tape.paths import near, weight_of

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnn.gradcheck.report.formats import apart, joined
+from jaxnn.gradcheck.report.words import apart, joined
 from jaxnn.gradcheck.tape.backward import point
 from jaxnn.gradcheck.tape.layers import structure
 from jaxnn.gradcheck.tape.names import names_of

@@ -8,7 +8,7 @@ import numpy as np
 
 from jaxnn.gradcheck.jaxprs.equations import numbers
 from jaxnn.gradcheck.mistakes.finding import Argument, Mistake, Part, Way
-from jaxnn.gradcheck.report.formats import spoken
+from jaxnn.gradcheck.report.words import spoken
 from jaxnn.gradcheck.tape.scene import Scene, fits
 from jaxnn.gradcheck.tolerances import COMPUTED, ROUNDED
 

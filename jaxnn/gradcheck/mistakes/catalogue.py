@@ -5,10 +5,10 @@ from functools import partial
 from typing import NamedTuple
 
 from jaxnn.gradcheck.mistakes import (
+    batch,
     data,
     derivatives,
     entries,
-    examples,
     factors,
     operands,
     outputs,
@@ -53,7 +53,7 @@ FAMILIES: tuple[Family, ...] = (
     Family("a factor", factors.scaled, factors.OF_FACTORS),
     Family("the λ term", penalties.penalised, penalties.OF_PENALTIES),
     Family("the entries of a gradient", entries.rearranged, (*entries.OF_ENTRIES, *entries.OF_NUMBERS)),
-    Family("examples", examples.weighted, examples.OF_EXAMPLES),
+    Family("examples", batch.weighted, batch.OF_EXAMPLES),
     Family("g′(Z[l])", partial(exchanged, AT_DZ), derivatives.OF_DERIVATIVES),
     Family("what dW[l] and dA[l-1] are made of", partial(exchanged, AT_PRODUCTS), operands.OF_OPERANDS),
     Family("masks", derivatives.masks_forgotten, (derivatives.MASK, derivatives.MULTIPLIER)),

@@ -11,7 +11,7 @@ from jaxnn.gradcheck.jaxprs.equations import kind_of
 from jaxnn.gradcheck.mistakes.finding import Argument, Finding, Mistake, Part, finding, holds, ways
 from jaxnn.gradcheck.mistakes.outputs import LEFT_OUT
 from jaxnn.gradcheck.mistakes.steps.turns import WRONG_OPERAND
-from jaxnn.gradcheck.report.formats import dimensions
+from jaxnn.gradcheck.report.words import dimensions
 from jaxnn.gradcheck.tape.backward import gradient_at
 from jaxnn.gradcheck.tape.forward import gradient_of
 from jaxnn.gradcheck.tape.names import handed_in

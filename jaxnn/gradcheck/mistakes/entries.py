@@ -20,7 +20,7 @@ from jaxnn.gradcheck.mistakes.finding import (
     ways,
     wrong_leaves,
 )
-from jaxnn.gradcheck.report.formats import extent, joined
+from jaxnn.gradcheck.report.words import extent, joined
 from jaxnn.gradcheck.tape.scene import Scene, fits
 from jaxnn.gradcheck.tolerances import COMPUTED
 

@@ -38,7 +38,7 @@ from jaxnn.gradcheck.mistakes.finding import (
     leaf_roles,
     wrong_leaves,
 )
-from jaxnn.gradcheck.report.formats import spoken
+from jaxnn.gradcheck.report.words import spoken
 from jaxnn.gradcheck.tape.scene import Scene
 from jaxnn.gradcheck.tolerances import FITTED
 

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxnn.gradcheck.report.formats import joined
+from jaxnn.gradcheck.report.words import joined
 from jaxnn.gradcheck.tape.scene import Scene, fits, gradient_with, off_by, telling
 from jaxnn.gradcheck.tape.tape import Layer
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxnn.gradcheck.mistakes.finding import Finding, Leaves, Mistake, Way, finding, holds, place_of
-from jaxnn.gradcheck.report.formats import listed
+from jaxnn.gradcheck.report.words import listed
 from jaxnn.gradcheck.tape.quantities import SLOPES, as_it_was, sigmoid, softmax, target_of, upright, z_of
 from jaxnn.gradcheck.tape.scene import Scene, finite, gradient_with
 from jaxnn.gradcheck.tolerances import COMPUTED

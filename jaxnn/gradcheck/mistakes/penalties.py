@@ -19,7 +19,7 @@ from jaxnn.gradcheck.mistakes.finding import (
     ways,
     wrong_leaves,
 )
-from jaxnn.gradcheck.report.formats import spoken
+from jaxnn.gradcheck.report.words import spoken
 from jaxnn.gradcheck.tape.scene import Scene, gradient_with
 from jaxnn.gradcheck.tolerances import COMPUTED, FITTED
 

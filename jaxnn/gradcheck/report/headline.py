@@ -2,9 +2,9 @@
 
 import math
 
-from jaxnn.gradcheck.report.formats import apart, joined, listed, ulps
 from jaxnn.gradcheck.report.model import Cause, Leaf
 from jaxnn.gradcheck.report.report import Report
+from jaxnn.gradcheck.report.words import apart, joined, listed, ulps
 
 FAILED = {
     "arguments": "it writes into its arguments",

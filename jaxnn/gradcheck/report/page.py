@@ -18,8 +18,8 @@ from xml.etree import ElementTree
 import numpy as np
 
 from jaxnn.gradcheck.report import text
-from jaxnn.gradcheck.report.formats import dimensions, short, ulps
 from jaxnn.gradcheck.report.model import Cause, Leaf
+from jaxnn.gradcheck.report.words import dimensions, short, ulps
 
 SVG, XLINK = "{http://www.w3.org/2000/svg}", "{http://www.w3.org/1999/xlink}"
 _DRAWN = {

@@ -2,8 +2,8 @@
 
 import textwrap
 
-from jaxnn.gradcheck.report.formats import amount, apart, dimensions, joined, short, ulps
 from jaxnn.gradcheck.report.model import Cause, Leaf
+from jaxnn.gradcheck.report.words import amount, apart, dimensions, joined, short, ulps
 
 WIDTH = 80
 EVERYWHERE = {"every parameter", "all parameters"}

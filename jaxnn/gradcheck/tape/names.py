@@ -8,7 +8,7 @@ from jax.extend.core import Literal
 
 from jaxnn.gradcheck.jaxprs.equations import text_of
 from jaxnn.gradcheck.jaxprs.primitives import CALLS, Kind, called, of
-from jaxnn.gradcheck.report.formats import joined
+from jaxnn.gradcheck.report.words import joined
 from jaxnn.gradcheck.tape.scene import Scene
 from jaxnn.gradcheck.tape.tape import Layer, Node
 from jaxnn.gradcheck.tape.trace import VIEWS

@@ -7,7 +7,7 @@ import numpy as np
 from jaxnn.gradcheck.bounds.bounded import UNIT, Note
 from jaxnn.gradcheck.calls.call import Call
 from jaxnn.gradcheck.jaxprs.primitives import called
-from jaxnn.gradcheck.report.formats import listed
+from jaxnn.gradcheck.report.words import listed
 from jaxnn.gradcheck.verdict.point import VISIBLE, Pair, Point, Sides
 
 ESTIMATES = {"sampled", "unknown", "long", "whole", "iterated", "differences"}  # notes on bounds not derived

@@ -14,7 +14,7 @@ from jaxnn.gradcheck.bounds.bounded import is_short
 from jaxnn.gradcheck.calls.call import ROUNDINGS, BadCall, Call, function_name, replaced, widened
 from jaxnn.gradcheck.calls.repeated import left_behind
 from jaxnn.gradcheck.calls.returned import Calls
-from jaxnn.gradcheck.report.formats import listed
+from jaxnn.gradcheck.report.words import listed
 from jaxnn.gradcheck.verdict import points
 from jaxnn.gradcheck.verdict.differences import by_differences
 from jaxnn.gradcheck.verdict.formula import Formula

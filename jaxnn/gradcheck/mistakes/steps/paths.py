@@ -36,7 +36,7 @@ from jaxnn.gradcheck.mistakes.steps.turns import (
     WRONG_OPERAND,
     Turns,
 )
-from jaxnn.gradcheck.report.formats import spoken
+from jaxnn.gradcheck.report.words import spoken
 from jaxnn.gradcheck.tape.names import is_hidden
 from jaxnn.gradcheck.tape.paths import (
     Path,

@@ -8,7 +8,7 @@ import numpy as np
 from jax.extend.core import Literal
 
 from jaxnn.gradcheck.mistakes.finding import Finding, Leaves, Mistake, Value, finding, holds
-from jaxnn.gradcheck.report.formats import joined
+from jaxnn.gradcheck.report.words import joined
 from jaxnn.gradcheck.tape.forward import gradient_of
 from jaxnn.gradcheck.tape.paths import Path, ends_of, lines, paths_of, smallest, value_below
 from jaxnn.gradcheck.tape.scene import Scene, without

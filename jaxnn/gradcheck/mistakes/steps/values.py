@@ -11,7 +11,7 @@ from jax.extend.core import Literal
 from jaxnn.gradcheck.mistakes.finding import Finding, Mistake, Step, Value, finding, holds
 from jaxnn.gradcheck.mistakes.steps.blocks import in_another_order, repeated
 from jaxnn.gradcheck.mistakes.steps.guesses import Guess, first_that_holds, guess
-from jaxnn.gradcheck.report.formats import spoken
+from jaxnn.gradcheck.report.words import spoken
 from jaxnn.gradcheck.tape.forward import gradient_of, replayed
 from jaxnn.gradcheck.tape.paths import Path, ends_of, reaching, smallest
 from jaxnn.gradcheck.tape.scene import Scene, fits, gradient_with, pulled
