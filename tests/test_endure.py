@@ -27,6 +27,7 @@ from jaxnn.runs import checkpoints, divergence, files, record, seals
 from jaxnn.training import start
 from tests.programs import ROOT, ended
 
+pytestmark = pytest.mark.usefixtures("compiled_plainly")
 DIGITS = argparse.Namespace(runs=["digits"], data_dir=None, source_dir=None, seed=0)
 
 

@@ -27,6 +27,7 @@ from jaxnn.objective import cost, value_and_grad
 from tests.test_activations import ACTIVATIONS
 from tests.test_losses import LOSSES, labels
 
+pytestmark = pytest.mark.usefixtures("compiled_plainly")
 SIZES = (11, 5, 9, 4, 6)  # pairwise different, and different from every N below
 
 
