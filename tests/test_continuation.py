@@ -18,6 +18,7 @@ from jaxnn import training
 from jaxnn.runs import checkpoints
 from tests.programs import Listening, ended
 
+pytestmark = pytest.mark.usefixtures("compiled_plainly")
 SMALL = ("--hidden", "31", "--optimizer", "adam", "--epochs", "4")
 FAMILY = ("--seeds", "3", "--learning-rates", "0.2", "1", "--widths", "5", "9", "--epochs", "3")
 SELDOM = ("--save-every", "1e8")  # the first pause, and where it must

@@ -27,6 +27,7 @@ from jaxnn.runs import checkpoints, divergence, files, record, seals
 from jaxnn.training import start
 from tests.programs import ROOT, ended
 
+pytestmark = pytest.mark.usefixtures("compiled_plainly")
 DIGITS = argparse.Namespace(runs=["digits"], data_dir=None, source_dir=None, seed=0)
 
 
@@ -57,6 +58,21 @@ def test_nothing_is_lost(part, number, said, alone, tmp_path, capsys, monkeypatc
     assert "wrong: " not in printed
     assert re.findall(r"bit-identical: (\d+)", printed) == ["1"] * ("runs to the end" in printed)
     assert str(number) in printed.splitlines()[0]
+
+
+def test_whichever_call_fails_a_run_goes_on_and_loses_nothing(tmp_path, capsys, monkeypatch):
+    """A slice of what `python -m experiments.endure --faults` does with every call of files."""
+    monkeypatch.chdir(ROOT)
+    arguments = argparse.Namespace(seed=0, runs=["digits", "sweep"])
+    with jax.numpy_rank_promotion("allow"), jax.numpy_dtype_promotion("standard"):  # as optax needs it
+        passed = endure.faults(2, random.Random(5), tmp_path, arguments)
+    printed = capsys.readouterr().out
+    assert passed, printed
+    assert re.search("faults +train: 10, 2 of [0-9]{3} calls\n", printed)
+    assert re.search("faults +sweep: 10, 2 of [0-9]{3} calls\n", printed)
+    assert re.search("train: 2 of [0-9]{2,3} arrays, out of memory\n", printed)
+    assert re.search("sweep: 2 of [0-9]{3} arrays, out of memory\n", printed)
+    assert "runs to the end  24, bit-identical: 24\n" in printed
 
 
 SMALL = ["--hidden", "5", "--epochs", "3"]

@@ -12,6 +12,7 @@ from jaxnn.losses import cross_entropy
 from jaxnn.objective import value_and_grad
 from jaxnn.shuffling import shuffled
 
+pytestmark = pytest.mark.usefixtures("compiled_plainly")
 N = 101
 SIZES = [(1, 4096), (7, 4096), (7, 21), (7, 35), (50, 4096), (50, 50), (50, 10), (101, 7), (7, "when due")]
 
@@ -40,7 +41,7 @@ def test_every_example_comes_once_in_the_shuffled_order(batch_size, fetched):
     assert np.array_equal(seen.ravel(), shuffled(key, jnp.arange(steps * batch_size), N))
 
 
-@pytest.mark.parametrize(("batch_size", "fetched"), SIZES, indirect=["fetched"])
+@pytest.mark.parametrize(("batch_size", "fetched"), SIZES[::3] + SIZES[-2:], indirect=["fetched"])
 def test_an_epoch_is_its_steps_one_after_the_other(batch_size, fetched):
     rng = np.random.default_rng(0)
     images = jnp.asarray(rng.integers(0, 256, (N, 3, 4), np.uint8))

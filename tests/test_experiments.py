@@ -19,19 +19,20 @@ from jaxnn import datasets, objective, training
 from jaxnn.activations import sigmoid
 from jaxnn.layers import mlp
 from jaxnn.runs import record
-from tests.programs import ROOT, ended, run
+from tests.programs import ROOT, ended
 from tests.test_activations import ACTIVATIONS
 from tests.test_losses import LOSSES
 
+pytestmark = pytest.mark.usefixtures("compiled_plainly")
 PROGRAMS = {"train": train, "predict": predict, "compare_gradients": compare_gradients, "page": page}
 
 
 @pytest.fixture(scope="module")
 def a_run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs") / "lecture"
-    trained = run("train", "--out", str(folder))
-    assert trained.returncode == 0, trained.stderr
-    return folder, trained.stdout
+    trained = ended(train, "--out", folder)
+    assert trained.status == 0, trained.err
+    return folder, trained.out
 
 
 def test_the_default_reaches_97_percent(a_run):
@@ -67,11 +68,11 @@ def test_a_run_leaves_its_files(a_run):
 
 def test_predict_reports_what_training_reported(a_run):
     folder, printed = a_run
-    predicted = run("predict", str(folder))
-    assert predicted.returncode == 0, predicted.stderr
+    predicted = ended(predict, folder)
+    assert predicted.status == 0, predicted.err
     line = re.search(r"^accuracy .*", printed, re.M)[0]
-    assert f"{line}\n          as training reported\n" in predicted.stdout
-    rows = np.array([row.split()[1:] for row in predicted.stdout.splitlines()[-10:]], int)
+    assert f"{line}\n          as training reported\n" in predicted.out
+    rows = np.array([row.split()[1:] for row in predicted.out.splitlines()[-10:]], int)
     np.testing.assert_array_equal(rows.sum(1), np.bincount(datasets.load("digits").test.labels))
     np.testing.assert_allclose(np.trace(rows) / rows.sum() * 100, float(line.split()[1]), atol=0.005)
 

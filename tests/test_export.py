@@ -17,6 +17,7 @@ from jaxnn.layers import mlp
 from jaxnn.runs import record
 from tests.programs import ended
 
+pytestmark = pytest.mark.usefixtures("compiled_plainly")
 N, CLOSE = 7, 1e-6  # test images; and how near to each other
 PAIRS = [("leaky_relu", "cross_entropy"), ("softplus", "squared_error"), ("gelu", "binary_cross_entropy")]
 PAIRS += [(g, "binary_cross_entropy") for g in ("sigmoid", "tanh", "relu", "silu", "identity")]

@@ -18,6 +18,7 @@ from jaxnn.losses import cross_entropy
 from jaxnn.objective import value_and_grad
 from jaxnn.training import epoch, scaled, start, step
 
+pytestmark = pytest.mark.usefixtures("compiled_plainly")
 N, BATCH = 50, 8
 ROOT = Path(__file__).parents[1]
 

@@ -27,6 +27,7 @@ from jaxnn.objective import cost, value_and_grad
 from tests.test_activations import ACTIVATIONS
 from tests.test_losses import LOSSES, labels
 
+pytestmark = pytest.mark.usefixtures("compiled_plainly")
 SIZES = (11, 5, 9, 4, 6)  # pairwise different, and different from every N below
 
 
@@ -37,14 +38,13 @@ def assert_matches_autodiff(net: Layer, loss: Loss, n: tuple[int, ...], N: int):
 
     The first neuron of each hidden layer stands exactly at the kink, Z = 0.
     """
-    depth = len(n) - 1
-    params = [
-        Dense(p.W.at[0].set(0), (0.5 * jnp.arange(len(p.b), dtype=p.b.dtype) - 1)[:, None].at[0].set(0))
-        if l < depth
-        else p
-        for l, p in enumerate(net.init(jax.random.key(depth)), start=1)
-    ]
-    rng = np.random.default_rng(N)
+    rng = np.random.default_rng(N)  # NumPy draws, and compares: it compiles nothing
+    params = []
+    for l, p in enumerate(jax.eval_shape(net.init, jax.random.key(0)), start=1):
+        W, b = rng.uniform(-1, 1, p.W.shape), 0.5 * np.arange(len(p.b))[:, None] - 1
+        if l < len(n) - 1:
+            W[0] = b[0] = 0
+        params.append(Dense(jnp.asarray(W), jnp.asarray(b)))
     X, Y = jnp.asarray(rng.normal(size=(N, n[0]))), labels(rng, N, n[-1])
 
     J, dparams = value_and_grad(net, loss)(params, X, Y)
@@ -57,9 +57,10 @@ def assert_matches_autodiff(net: Layer, loss: Loss, n: tuple[int, ...], N: int):
     for ours, theirs in zip(
         jax.tree.leaves((dparams, dX)), jax.tree.leaves((expected, expected_dX)), strict=True
     ):
+        ours, theirs = np.asarray(ours), np.asarray(theirs)
         assert ours.shape == theirs.shape
         assert (ours[theirs == 0] == 0).all()
-        np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-12 * float(jnp.abs(theirs).max()))
+        np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-12 * np.abs(theirs).max())
 
 
 DEPTHS = [(0, 7), (1, 32), (2, 7), (3, 1), (4, 7)]  # and numbers of examples

@@ -33,10 +33,15 @@ from jaxnn.layers.vocabulary import Logits
 from jaxnn.losses import cross_entropy, squared_error
 from jaxnn.objective import cost, value_and_grad
 from tests.programs import ended
-from tests.test_layers import compiled, plain_attention, plain_batch_norm, plain_layer_norm, pulled
+from tests.test_layers import KEY, plain_attention, plain_batch_norm, plain_layer_norm, pulled
 
 EPS = 2.0**-23
 RNG = np.random.default_rng(0)
+
+
+def compiled(function, *args):
+    """Without what takes LLVM long: the programs here run once."""
+    return jax.jit(function).lower(*args).compile(compiler_options={"xla_backend_optimization_level": 0})
 
 
 def off(ours, truth):
@@ -264,3 +269,39 @@ def test_no_convolution_of_a_training_takes_the_slow_path():
     batches = jnp.ones((2, 4, 11, 13, 3))
     text = compiled(lambda *args: jax.lax.scan(forward_and_back, *args), params, batches).as_text()
     assert re.findall(r" convolution\(.*dim_labels=(\S+?),", text) == ["b01f_01io->b01f"] * 6
+
+
+@pytest.mark.parametrize(
+    ("heads", "kv", "rotary", "block", "scale"),
+    [
+        (3, 3, False, 4, 1),
+        (6, 2, True, 4, 1),
+        (2, 1, True, 3, 1),
+        (2, 2, True, 16, 1),
+        (3, 1, False, 4, 1e30),
+    ],
+)
+def test_no_bit_of_a_place_depends_on_what_comes_after_it(heads, kv, rotary, block, scale):
+    """At a scale of 1e30 what comes after makes V overflow, and neither Q nor K."""
+    T, t = 11, 6
+    layer = attention(12, heads, kv, rotary=rotary, block=block)
+    params = layer.init(KEY)
+    params = params._replace(W_V=scale * params.W_V)
+    rng = np.random.default_rng(0)
+    X, dA = rng.normal(size=(2, 2, T, 12)).astype(np.float32)
+    dA[:, t:] = 0
+    both = jax.jit(pulled(layer, None))
+    A, (_, dX) = map(jax.device_get, both(params, X, dA))
+    for later in (rng.normal(size=(2, T - t, 12)), 1e9, 1e38, np.inf, np.nan):
+        changed = X.copy()
+        changed[:, t:] = later
+        A_then, (_, dX_then) = map(jax.device_get, both(params, changed, dA))
+        assert A_then[:, :t].tobytes() == A[:, :t].tobytes()
+        assert dX_then[:, :t].tobytes() == dX[:, :t].tobytes()
+        assert not dX_then[:, t:].any()
+        assert not np.array_equal(A_then[:, t:], A[:, t:])
+    changed = X.copy()
+    changed[0, t, 0] = np.nan
+    A_then = np.asarray(both(params, changed, dA)[0])
+    assert np.isnan(A_then[0, t:]).all()
+    assert A_then[1].tobytes() == A[1].tobytes()

@@ -12,6 +12,7 @@ from jaxnn import datasets, training
 from jaxnn.datasets import Dataset, Examples
 from tests.programs import ended
 
+pytestmark = pytest.mark.usefixtures("compiled_plainly")
 SHORT = ("--epochs", "3", "--learning-rate", "0.005")
 
 

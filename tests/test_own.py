@@ -19,6 +19,7 @@ from jaxnn.gradcheck.importing import Bad, found
 from jaxnn.runs import record
 from tests.programs import ended
 
+pytestmark = pytest.mark.usefixtures("compiled_plainly")
 MINE = """
 import jax.numpy as jnp
 from jaxnn.activations import Activation, identity, sigmoid, tanh

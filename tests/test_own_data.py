@@ -19,6 +19,7 @@ from experiments.common import own_data
 from jaxnn.datasets import DatasetError, arrays, files, folders, kept, own, tables
 from tests.programs import ended
 
+pytestmark = pytest.mark.usefixtures("compiled_plainly")
 ROWS = "5.5,-1,a\n6.5,3,b\n4.25,1e1,a\n0,.5,b\n"
 NUMBERS = [[5.5, -1], [6.5, 3], [4.25, 10], [0, 0.5]]
 NAMED = "size,mass,kind\n" + ROWS

@@ -20,6 +20,7 @@ from jaxnn.devices import Refused, processes
 from jaxnn.devices.processes import Group, disagreement, free_port
 from tests.programs import ROOT, ended
 
+pytestmark = pytest.mark.usefixtures("compiled_plainly")
 HERE = "127.0.0.1"
 WAIT = 100  # seconds for what takes a few
 

@@ -16,6 +16,7 @@ from jaxnn.layers import mlp
 from jaxnn.runs import record
 from tests.programs import ended, run
 
+pytestmark = pytest.mark.usefixtures("compiled_plainly")
 FEW = (
     "--epochs",
     "3",

@@ -36,6 +36,7 @@ from jaxnn.seeing.pages.pad import S, pad
 from jaxnn.training import start, step
 from tests.programs import ended
 
+pytestmark = pytest.mark.usefixtures("compiled_plainly")
 MNIST, SOURCE = FRAMES["mnist"], os.environ.get("JAXNN_SOURCE_DIR")
 needs_mnist = pytest.mark.skipif(
     not SOURCE or not os.path.isdir(os.path.join(SOURCE, "mnist")),

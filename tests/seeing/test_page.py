@@ -29,6 +29,7 @@ from jaxnn.seeing.pages import run as of_run
 from jaxnn.seeing.pages.sweep import sweep_page
 from tests.programs import ended
 
+pytestmark = pytest.mark.usefixtures("compiled_plainly")
 CURVES = ("loss", "test_loss", "test_accuracy")
 SMALL = ("--hidden", "7", "--epochs", "4", "--batch-size", "32")
 

@@ -24,6 +24,11 @@ EVERY = {
     kind: sorted(name for name, value in vars(module).items() if isinstance(value, kind))
     for kind, module in ((Activation, activations), (Loss, losses))
 }
+PAIRS = list(itertools.product(EVERY[Activation], EVERY[Loss]))
+TOGETHER = {  # all pairs in one hidden layer; with more and with none each activation and each loss
+    depth: PAIRS if depth == 2 else list(zip(EVERY[Activation], itertools.cycle(EVERY[Loss]), strict=False))
+    for depth in SIZES
+}
 
 
 def close(got, expected) -> bool:
@@ -64,7 +69,7 @@ def descent(n, g, loss):
 @pytest.mark.parametrize("depth", SIZES)
 def test_every_activation_and_loss_is_in_the_page_as_in_python(browser, tmp_path, x64, depth):
     n, rng = SIZES[depth], np.random.default_rng(depth)
-    names = list(itertools.product(EVERY[Activation], EVERY[Loss]))
+    names = TOGETHER[depth]
     given = {"X": rng.random((2, n[0])), "Y": np.eye(n[-1])[[0, 2]], "α": np.array(0.3)}
     for l, (n_prev, n_l) in enumerate(itertools.pairwise(n), 1):
         given |= {f"W[{l}]": rng.normal(size=(n_l, n_prev)), f"b[{l}]": rng.normal(size=(n_l, 1))}
