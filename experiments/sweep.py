@@ -149,8 +149,6 @@ def asked(arguments: argparse.Namespace, checkpoint):
 
 def print_head(plan, settings: dict, done, checkpoint, mesh) -> None:
     """Print where and what is trained."""
-    from experiments.common.task import tell_last_layer
-
     data, family = plan.task.data, plan.family
     names = ("seed", "learning rate", "scale", "size")
     counts = [counted(len({network[i] for network in family}), name) for i, name in enumerate(names)]
@@ -163,8 +161,6 @@ def print_head(plan, settings: dict, done, checkpoint, mesh) -> None:
     print(f"family    {counted(len(family), 'network')}: {' × '.join(counts)}")
     print(f"          of {settings['network'] or settings['activation']}, {settings['loss']}")
     own.tell(settings)
-    if settings["network"]:
-        tell_last_layer(plan.task)
     print(
         f"memory    {plan.needed / 1e9:.3g} GB on each device for {plan.at_once} at once, "
         f"of {plan.available / 1e9:.3g}: {counted(plan.rounds, 'round')}"

@@ -153,7 +153,8 @@ def trained(task, arguments: argparse.Namespace, device, mesh, lock, checkpoint)
 def compared(task, pieces: str) -> str:
     """What the comparison of the task's gradient with autodiff says, at the parameters of seed 0.
 
-    Raises UserError, which has the report, where it is wrong.
+    Prints that the network seems to end in what the loss applies itself. Raises UserError, which has the
+    report, where it is wrong.
     """
     import jax
 
@@ -165,19 +166,24 @@ def compared(task, pieces: str) -> str:
     few = jax.device_put([array[: own.FEW] for array in task.data.train])
     key = (jax.random.key(0),) if task.keyed else ()
     params = task.net.init(jax.random.key(0))
-    J = cost(task.net, task.loss)
+    J, (X, Y) = cost(task.net, task.loss), encode(task.data, *few)
 
     def backward(*args):
         return task.gradient(*args)[1]
 
     try:
         with contextlib.redirect_stdout(sys.stderr):  # what it prints is no part of the output
-            report = compare_gradients(J, backward, params, *encode(task.data, *few), *key)
+            report = compare_gradients(J, backward, params, X, Y, *key)
+            Z, _ = task.net.forward(params, X)
     except Exception as error:
         why = str(error) if isinstance(error, BadCall) else in_full(error)
         raise UserError(f"{pieces}: the gradient cannot be compared: {why}; {instead}") from error
     if report.correct is False:
         raise UserError(f"{pieces}: the backward written by hand is wrong; {instead}", str(report))
+    applied = task.loss.activation.name
+    if applied in ("sigmoid", "softmax") and ((Z > 0) & (Z < 1)).all():
+        print("          the network gives numbers between 0 and 1 alone, and the loss applies")
+        print(f"          {applied} to them once more: does its last layer have an activation?")
     return "right" if report.correct else f"not to be told: {report.headline.splitlines()[0]}"
 
 
@@ -230,7 +236,7 @@ def check(done: Done, steps: int) -> None:
 
 def print_head(task, arguments: argparse.Namespace, settings: dict, mesh) -> None:
     """Print where, what and how is trained."""
-    from experiments.common.task import print_shapes, tell_last_layer
+    from experiments.common.task import print_shapes
 
     print("device    " + devices.device_in_words(mesh, settings))
     print_shapes(task, arguments.batch_size)
@@ -240,8 +246,6 @@ def print_head(task, arguments: argparse.Namespace, settings: dict, mesh) -> Non
         f"seed {arguments.seed}, {arguments.gradient} gradient"
     )
     own.tell(settings)
-    if arguments.network:
-        tell_last_layer(task)
     for name, value in settings["environment"].items():
         print(f"set       {name}={shown(value)}")
 

@@ -229,8 +229,8 @@ def test_a_network_of_one_s_own_is_compared_trained_and_read_again(folder):
 
 
 def test_an_activation_that_the_loss_applies_once_more_is_told(folder):
-    words = ("--network", "mine:twice", "--trust-gradient", *ONE)
-    assert "The loss applies sigmoid itself, and to that once more\n" in ended(train, *words).out
+    words = ("--network", "mine:twice", *ONE)
+    assert "\n          sigmoid to them once more: does its last layer " in ended(train, *words).out
     assert "once more" not in ended(train, *words, "--loss", "squared_error").out
 
 

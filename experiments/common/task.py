@@ -119,18 +119,6 @@ def task_of(arguments: argparse.Namespace, data: Dataset) -> Task:
     return Task(data, n, g, net, loss, gradient, optimizer, keyed)
 
 
-def tell_last_layer(task: Task) -> None:
-    """Say so where all that a network gives is in (0, 1), as if it ended in what the loss applies itself."""
-    name = task.loss.activation.name
-    if name not in ("sigmoid", "softmax"):
-        return
-    X, _ = encode(task.data, *jax.device_put([array[: own.FEW] for array in task.data.train]))
-    Z, _ = task.net.forward(task.net.init(jax.random.key(0)), X)
-    if ((Z > 0) & (Z < 1)).all():
-        print("          all that it gives is from 0 to 1: does its last layer have an activation?")
-        print(f"          The loss applies {name} itself, and to that once more")
-
-
 def trains_otherwise(net: Layer, X) -> bool:
     """Whether a forward pass with a key, in training, is another one than without: dropout, batch norm."""
     params, key = jax.eval_shape(lambda: (net.init(jax.random.key(0)), jax.random.key(0)))
